@@ -1,0 +1,275 @@
+"""The archive: every stage of every trial as plain files, the single source of truth.
+
+    <archive>/<sweep>/sweep.json                                the resolved sweep: its trials and evaluation
+    <archive>/<sweep>/<trial>/config.json
+                              stage-01/stage.json               written last: a stage exists when it does
+                                       poster.safetensors       poster, labels or label array, class order
+                                       poster.png
+                                       evaluations/<ticket>.json
+                              progress.json                     meta-step, loss and rate of the stage in training
+                              resume/state.safetensors          the resume checkpoint, replaced atomically
+
+Accuracies are percent. This module needs no torch: tensors are numpy arrays here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ppodd.config import DistillConfig, Protocol, build
+from ppodd.errors import BadInput, CorruptArchive
+from ppodd.files import Folder, sha256
+
+SCHEMA = 1
+_STAGE = re.compile(r"stage-(\d\d+)$")
+# Fields that say where and how a run is carried out, not what it computes.
+_CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "checkpoint_every", "print_freq"})
+
+
+@dataclass(frozen=True)
+class PosterFile:
+    """What `poster.safetensors` holds.
+
+    Attributes:
+        poster: `[C, H, W]` pixels in the whitened space of the data set.
+        labels: fixed labels `[P, K]` of the patches, or the learned label array `[K, h', w']`.
+        class_order: `[rows, columns]` labels of the class layout.
+        inner_lr: learned inner learning rate (`--train_lr`), or `None`.
+    """
+
+    poster: np.ndarray
+    labels: np.ndarray
+    class_order: np.ndarray
+    inner_lr: float | None = None
+
+    @property
+    def learned_labels(self) -> bool:
+        return self.labels.ndim == 3
+
+    def to_bytes(self) -> bytes:
+        name = "label_array" if self.learned_labels else "labels"
+        tensors = {"poster": self.poster, name: self.labels, "class_order": self.class_order}
+        if self.inner_lr is not None:
+            tensors["inner_lr"] = np.array([self.inner_lr])
+        return safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> PosterFile:
+        tensors = _tensors(data, where)
+        try:
+            labels = tensors["label_array"] if "label_array" in tensors else tensors["labels"]
+            inner_lr = float(tensors["inner_lr"][0]) if "inner_lr" in tensors else None
+            return cls(tensors["poster"], labels, tensors["class_order"], inner_lr)
+        except KeyError as error:
+            raise CorruptArchive(f"{where} holds no tensor {error}") from None
+
+
+def _tensors(data: bytes, where: str) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CorruptArchive(f"{where} is damaged: {error}") from None
+
+
+def _digest(tensors: dict[str, np.ndarray], text: str) -> str:
+    parts = [f"{name}{array.dtype}{array.shape}".encode() + array.tobytes() for name, array in sorted(tensors.items())]
+    return sha256(b"".join([text.encode(), *parts]))
+
+
+def storage_bytes(poster: PosterFile, posters: int) -> dict[str, int]:
+    """Bytes of `posters` posters with their labels by number format; fixed labels follow from the layout and cost none."""
+    floats = posters * (poster.poster.size + (poster.labels.size if poster.learned_labels else 0))
+    return {"fp32": 4 * floats, "fp16": 2 * floats, "int8": floats}
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (`None` for one value) and the values of a set of networks."""
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+
+
+def ticket(protocol: Protocol, poster_digests: Sequence[str], blend: Sequence[float], data_digest: str) -> str:
+    """The name of an evaluation: a digest of the posters it trains on, their weights, the data and the protocol."""
+    drawn = [(digest, weight) for digest, weight in zip(poster_digests, blend, strict=True) if weight > 0]
+    key = json.dumps([SCHEMA, protocol.model_dump(mode="json"), drawn, data_digest], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
+class Archive:
+    """All sweeps below one folder or fsspec URL."""
+
+    def __init__(self, url: str | os.PathLike[str]):
+        self.folder = Folder(url)
+        self.url = self.folder.url
+
+    def sweeps(self) -> list[str]:
+        return [name for name in self.folder.names() if self.trials(name)]
+
+    def trials(self, sweep: str) -> list[str]:
+        below = self.folder / sweep
+        return [name for name in below.names() if below.exists(f"{name}/config.json")]
+
+    def trial(self, sweep: str, trial: str) -> TrialArchive:
+        return TrialArchive(f"{self.url}/{sweep}/{trial}")
+
+    def sweep(self, sweep: str) -> dict[str, Any] | None:
+        """The resolved sweep file (`tune` writes it), or `None` for runs that belong to no sweep file."""
+        below = self.folder / sweep
+        return below.read_json("sweep.json") if below.exists("sweep.json") else None
+
+    def write_sweep(self, sweep: str, record: dict[str, Any]) -> None:
+        (self.folder / sweep).write_json("sweep.json", record)
+
+
+class TrialArchive:
+    """One trial's folder: its config, stages, evaluations, progress and resume checkpoint."""
+
+    def __init__(self, url: str | os.PathLike[str]):
+        self.folder = Folder(url)
+        self.url = self.folder.url
+        *_, self.sweep, self.trial = ["", *self.url.rsplit("/", 2)]
+
+    # Config
+
+    def create(self, config: DistillConfig, resume: bool) -> None:
+        """Claim the folder for `config`, or continue it.
+
+        Raises:
+            BadInput: the folder holds another config, or this one and `resume` is off.
+        """
+        if not self.folder.exists("config.json"):
+            self.folder.write_json("config.json", config.model_dump(mode="json"))
+            return
+        held = self.config()
+        for field in type(config).model_fields:
+            mine, theirs = getattr(config, field), getattr(held, field)
+            if mine != theirs and field not in _CIRCUMSTANCES:
+                raise BadInput(
+                    f"{self.url} holds another run: {field}={theirs!r} there, {mine!r} here; "
+                    f"choose another --name or --archive, or resume with the same settings"
+                )
+        if not resume:
+            raise BadInput(f"{self.url} already holds this run: continue it with --resume, or choose another --name")
+
+    def config(self) -> DistillConfig:
+        """Raise `CorruptArchive` where the file is missing or does not hold a valid config."""
+        try:
+            return build(DistillConfig, self.folder.read_json("config.json"))
+        except BadInput as error:
+            raise CorruptArchive(f"{self.folder.at('config.json')}: {error}") from None
+
+    # Stages
+
+    def stages(self) -> list[int]:
+        """Numbers of the finished stages, from 1, in order."""
+        numbers = [int(m[1]) for name in self.folder.names() if (m := _STAGE.match(name))]
+        return sorted(n for n in numbers if self.folder.exists(f"{stage_name(n)}/stage.json"))
+
+    def complete(self) -> bool:
+        """Whether every stage of the config is in the archive."""
+        return len(self.stages()) >= self.config().num_stages
+
+    def write_stage(self, stage: int, record: dict[str, Any], poster: PosterFile, png: bytes) -> dict[str, Any]:
+        """Archive a finished stage; its record, with schema and digest added, is written last and returned."""
+        data = poster.to_bytes()
+        record = {"schema": SCHEMA, "stage": stage, **record, "digests": {"poster.safetensors": sha256(data)}}
+        self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
+        self.folder.write(f"{stage_name(stage)}/poster.png", png)
+        self.folder.write_json(f"{stage_name(stage)}/stage.json", record)
+        return record
+
+    def stage(self, stage: int) -> dict[str, Any]:
+        """`stage.json` as written by `write_stage`. Raises `CorruptArchive`."""
+        name = f"{stage_name(stage)}/stage.json"
+        record = self.folder.read_json(name)
+        if record.get("schema") != SCHEMA:
+            raise CorruptArchive(
+                f"{self.folder.at(name)} has schema {record.get('schema')!r}, this ppodd reads {SCHEMA}: "
+                f"use the ppodd version that wrote it"
+            )
+        return record
+
+    def poster(self, stage: int) -> PosterFile:
+        """A stage's poster, its digest checked. Raises `CorruptArchive` naming the file."""
+        name = f"{stage_name(stage)}/poster.safetensors"
+        data = self.folder.read(name)
+        if sha256(data) != self.stage(stage)["digests"]["poster.safetensors"]:
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in stage.json")
+        return PosterFile.from_bytes(data, self.folder.at(name))
+
+    def png(self, stage: int) -> bytes:
+        return self.folder.read(f"{stage_name(stage)}/poster.png")
+
+    def ticket(self, stage: int, protocol: Protocol) -> str:
+        """The name of the evaluation of `stage` under `protocol`."""
+        record = self.stage(stage)
+        digests = [self.stage(s)["digests"]["poster.safetensors"] for s in range(1, stage + 1)]
+        return ticket(protocol, digests, mode_blend(record, protocol.mode), record["data"]["digest"])
+
+    # Evaluations
+
+    def evaluations(self, stage: int) -> list[dict[str, Any]]:
+        """Every evaluation of a stage, by ticket."""
+        below = self.folder / f"{stage_name(stage)}/evaluations"
+        return [below.read_json(name) for name in below.names() if name.endswith(".json")]
+
+    def has_evaluation(self, stage: int, ticket: str) -> bool:
+        return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
+
+    def write_evaluation(self, stage: int, record: dict[str, Any]) -> None:
+        self.folder.write_json(f"{stage_name(stage)}/evaluations/{record['ticket']}.json", record)
+
+    # Progress and resume
+
+    def write_progress(self, progress: dict[str, Any]) -> None:
+        self.folder.write_json("progress.json", {**progress, "updated_at": time.time()})
+
+    def progress(self) -> dict[str, Any] | None:
+        return self.folder.read_json("progress.json") if self.folder.exists("progress.json") else None
+
+    def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
+        """Replace the resume checkpoint by these arrays and this JSON-able position."""
+        tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+        text = json.dumps(position)
+        metadata = {"position": text, "digest": _digest(tensors, text)}
+        self.folder.write("resume/state.safetensors", safetensors.numpy.save(tensors, metadata))
+
+    def resume(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The resume checkpoint, or `None` before the first. Raises `CorruptArchive`."""
+        name = "resume/state.safetensors"
+        if not self.folder.exists(name):
+            return None
+        data = self.folder.read(name)
+        tensors = _tensors(data, self.folder.at(name))
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        if metadata.get("digest") != _digest(tensors, metadata.get("position", "")):
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one it holds")
+        return tensors, json.loads(metadata["position"])
+
+
+def stage_name(stage: int) -> str:
+    return f"stage-{stage:02d}"
+
+
+def mode_blend(record: dict[str, Any], mode: str) -> list[float]:
+    """The weights an evaluation draws a stage's posters with: its π, or the latest poster alone."""
+    if mode == "latest":
+        return [0.0] * (record["stage"] - 1) + [1.0]
+    return record["evaluation_blend"]
+
+
+def drawn_posters(blend: Sequence[float]) -> int:
+    """How many posters a blend draws on."""
+    return sum(weight > 0 for weight in blend)

@@ -1,0 +1,30 @@
+"""What a user can get wrong, and how a run can fail; each message is one line that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PpoddError(Exception):
+    """A failure whose message is meant for the user (exit code 1)."""
+
+
+class BadInput(PpoddError):
+    """The user's input cannot work: the message names the value, what is accepted and the next step (exit code 2)."""
+
+
+class NonFinite(PpoddError):
+    """A loss or gradient stopped being a number; the poster was not touched."""
+
+
+class CorruptArchive(PpoddError):
+    """A file of the archive is missing, truncated or differs from its recorded digest."""
+
+
+def unknown(what: str, value: object, accepted: Iterable[str]) -> BadInput:
+    """The error for `value`, which is none of the `accepted` names, with a near-miss suggestion."""
+    names = sorted(accepted)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return BadInput(f"unknown {what} {value!r}{hint} (accepted: {', '.join(names)})")
