@@ -225,6 +225,9 @@ class TrialArchive:
         below = self.folder / f"{stage_name(stage)}/evaluations"
         return [below.read_json(name) for name in below.names() if name.endswith(".json")]
 
+    def evaluation(self, stage: int, ticket: str) -> dict[str, Any]:
+        return self.folder.read_json(f"{stage_name(stage)}/evaluations/{ticket}.json")
+
     def has_evaluation(self, stage: int, ticket: str) -> bool:
         return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
 

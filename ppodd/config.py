@@ -122,6 +122,7 @@ class DistillConfig(_Config):
     start_epoch: NonNegative = Field(0, description="first epoch: epochs before it are not run")
     steps_per_epoch: NonNegative = Field(0, description="meta-steps in an epoch (0: one pass over the training set)")
     batch_size: Positive = Field(5000, description="real images in a meta-step")
+    real_chunk: Positive = Field(500, description="real images held in a graph at a time: lower it to save memory")
     outer_optim: Literal["Adam"] = Field("Adam", description="outer optimiser")
     lr: PositiveFloat = Field(0.001, description="outer learning rate")
     label_lr_scale: PositiveFloat = Field(1.0, description="the label array learns at lr / this")
@@ -143,6 +144,9 @@ class DistillConfig(_Config):
     stage_nets: Positive = Field(8, description="networks that measure a stage's accuracy")
     stage_steps: Positive = Field(300, description="inner steps they are trained for")
     num_train_eval: Positive = Field(8, description="networks of an evaluation")
+    budgets: Annotated[Steps, Field(min_length=1)] = Field(
+        (300, 600, 1000, 2000), description="training steps at which an evaluation reads the accuracy"
+    )
 
     @property
     def blend_parameters(self) -> BlendParameters:
@@ -202,8 +206,8 @@ class EvaluationConfig(_Config):
     mode: Annotated[tuple[Literal["blend", "latest"], ...], Field(min_length=1)] = Field(
         ("blend",), description="train on the blend of all posters, or on the latest alone"
     )
-    budgets: Annotated[Steps, Field(min_length=1)] = Field((300, 600, 1000, 2000), description="training steps read")
-    nets: Positive = Field(8, description="networks of each kind")
+    budgets: Annotated[Steps, Field(min_length=1)] | None = Field(None, description="training steps read")
+    nets: Positive | None = Field(None, description="networks of each kind")
     eval_seed: NonNegative = Field(0, description="seed of the evaluation")
     width: Positive | None = Field(None, description="channels of the network's first block")
     batch: Positive | None = Field(None, description="patches in a training step")
@@ -223,13 +227,13 @@ class EvaluationConfig(_Config):
             Protocol(
                 arch=arch,
                 mode=mode,
-                budgets=tuple(sorted(set(self.budgets))),
-                nets=self.nets,
+                budgets=tuple(sorted(set(own(self.budgets, config.budgets)))),
+                nets=own(self.nets, config.num_train_eval),
                 seed=self.eval_seed,
                 width=own(self.width, config.width),
                 batch=own(self.batch, config.distill_batch_size),
                 optim=own(self.optim, config.inner_optim),
-                inner_lr=own(self.inner_lr, config.inner_lr),
+                inner_lr=own(self.inner_lr, None if config.train_lr else config.inner_lr),
                 decay=own(self.decay, config.decay),
                 strategy=own(self.strategy, config.syn_strategy),
                 comp_aug=own(self.comp_aug, config.comp_aug),
@@ -250,7 +254,7 @@ class Protocol(_Config):
     width: Positive
     batch: Positive
     optim: Optimiser
-    inner_lr: PositiveFloat
+    inner_lr: PositiveFloat | None  # None: the learned one of the latest poster
     decay: bool
     strategy: Augmentation
     comp_aug: bool

@@ -1,0 +1,112 @@
+"""Augmentation: a strategy joins transforms by `_`; one of them is drawn a step, or several are composed.
+
+What is random is drawn first, as numbers per image; applying them is deterministic and differentiable in the images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+_ANGLE = 15.0  # degrees, either way
+_SCALE = 1.2
+_CROP = 0.125  # of the image side
+_BRIGHTNESS, _SATURATION, _CONTRAST = 1.0, 2.0, 0.5
+_CUTOUT = 0.5  # of the image side
+_ALWAYS = ("flip", "color", "cutout")  # in composed mode
+
+
+class Augmentation(NamedTuple):
+    """Transforms of one step, in order, each with its uniform numbers in [0, 1): `[B, 3]`."""
+
+    transforms: tuple[tuple[str, torch.Tensor], ...]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """`[B, C, h, w]` → the same shape."""
+        for name, numbers in self.transforms:
+            images = _TRANSFORMS[name](images, numbers)
+        return images
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Augmentation:
+        moved = ((n, u.to(device=device, dtype=dtype, non_blocking=True)) for n, u in self.transforms)
+        return Augmentation(tuple(moved))
+
+
+def draw(strategy: str, composed: bool, batch: int, generator: torch.Generator) -> Augmentation:
+    """The augmentation of one step: one transform of `strategy`; composed: flip, colour, cutout and one of the rest."""
+    names = [] if strategy in ("", "none") else strategy.split("_")
+    rest = [name for name in names if name not in _ALWAYS] if composed else names
+    chosen = [rest[int(torch.randint(len(rest), (), generator=generator))]] if rest else []
+    if composed and names:
+        chosen = [*_ALWAYS, *chosen]
+    return Augmentation(tuple((name, torch.rand(batch, 3, generator=generator)) for name in chosen))
+
+
+def _flip(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    return torch.where((u[:, 0] < 0.5)[:, None, None, None], x.flip(3), x)
+
+
+def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def _rotate(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    angle = (u[:, 0] - 0.5) * 2 * math.radians(_ANGLE)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    return _affine(x, torch.stack([cos, -sin, zero, sin, cos, zero], 1).reshape(-1, 2, 3))
+
+
+def _scale(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    factor = 1 / _SCALE + u[:, :2] * (_SCALE - 1 / _SCALE)
+    zero = torch.zeros_like(factor[:, 0])
+    return _affine(x, torch.stack([factor[:, 0], zero, zero, zero, factor[:, 1], zero], 1).reshape(-1, 2, 3))
+
+
+def _crop(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Shift by whole pixels, zeros coming in: a crop of the padded image."""
+    height, width = x.shape[2:]
+    most_y, most_x = int(height * _CROP + 0.5), int(width * _CROP + 0.5)
+    dy = (u[:, 0] * (2 * most_y + 1)).long()[:, None]
+    dx = (u[:, 1] * (2 * most_x + 1)).long()[:, None]
+    padded = F.pad(x, (most_x, most_x, most_y, most_y))
+    rows = (dy + torch.arange(height, device=x.device))[:, None, :, None].expand(-1, x.shape[1], -1, padded.shape[3])
+    columns = (dx + torch.arange(width, device=x.device))[:, None, None, :].expand(-1, x.shape[1], height, -1)
+    return padded.gather(2, rows).gather(3, columns)
+
+
+def _color(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Brightness, saturation, contrast."""
+    u = u[:, :, None, None, None]
+    x = x + (u[:, 0] - 0.5) * _BRIGHTNESS
+    mean = x.mean(dim=1, keepdim=True)
+    x = (x - mean) * (u[:, 1] * _SATURATION) + mean
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return (x - mean) * (u[:, 2] + _CONTRAST) + mean
+
+
+def _cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Zero a rectangle of half the side, centred anywhere on the image."""
+
+    def outside(side: int, where: torch.Tensor) -> torch.Tensor:
+        size = int(side * _CUTOUT + 0.5)
+        first = (where * (side + (1 - size % 2))).long()[:, None] - size // 2
+        at = torch.arange(side, device=x.device)[None, :]
+        return (at < first) | (at >= first + size)
+
+    keep = outside(x.shape[2], u[:, 0])[:, None, :, None] | outside(x.shape[3], u[:, 1])[:, None, None, :]
+    return x * keep
+
+
+_TRANSFORMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "flip": _flip,
+    "rotate": _rotate,
+    "scale": _scale,
+    "crop": _crop,
+    "color": _color,
+    "cutout": _cutout,
+}

@@ -1,0 +1,109 @@
+"""The ConvNets that train on posters, and any network of the user's own by import path."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from ppodd.datasets.specs import Spec
+from ppodd.errors import BadInput
+
+
+class ConvNet(nn.Module):
+    """Blocks of 3×3 convolution, normalisation, ReLU and 2×2 average pool, then one linear layer.
+
+    Args:
+        widths: channels of each block.
+        norm: `instance` (GroupNorm with one group a channel), `batch` or `none`.
+    """
+
+    def __init__(self, spec: Spec, widths: list[int], norm: str = "instance"):
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels, height, width = spec.channels, spec.height, spec.width
+        for block, out in enumerate(widths):
+            # one channel: 28-pixel images count as 32
+            padding = 3 if block == 0 and spec.channels == 1 else 1
+            height, width = height + 2 * padding - 2, width + 2 * padding - 2
+            if min(height, width) < 2:
+                raise BadInput(
+                    f"{len(widths)} blocks are too many for images of {spec.height} × {spec.width} px: "
+                    f"choose an arch with fewer"
+                )
+            blocks += [nn.Conv2d(channels, out, 3, padding=padding), *_norm(norm, out), nn.ReLU(), nn.AvgPool2d(2)]
+            channels, height, width = out, height // 2, width // 2
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(channels * height * width, spec.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, C, h, w]` → logits `[B, K]`."""
+        return self.classifier(self.features(x).flatten(1))
+
+
+def _norm(kind: str, channels: int) -> list[nn.Module]:
+    if kind == "none":
+        return []
+    return [nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(channels, channels)]
+
+
+def _doubling(width: int, blocks: int) -> list[int]:
+    return [width * 2**block for block in range(blocks)]
+
+
+_ARCHITECTURES: dict[str, Callable[[Spec, int], nn.Module]] = {
+    "convnet": lambda spec, width: ConvNet(spec, [width] * 3),
+    "convnet2": lambda spec, width: ConvNet(spec, [width] * 3, norm="none"),
+    "convnet4": lambda spec, width: ConvNet(spec, [width] * 4),
+    "convnetw": lambda spec, width: ConvNet(spec, _doubling(width, 3)),
+    "convnetw2": lambda spec, width: ConvNet(spec, _doubling(width, 3), norm="batch"),
+    "convnetw4": lambda spec, width: ConvNet(spec, _doubling(width, 4)),
+}
+
+
+class Network:
+    """An architecture whose parameters live in one flat vector `θ [D]`, so that optimisers and gradients are plain.
+
+    Buffers (batch statistics) are a network's own and updated in place while it trains.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self._names, tensors = zip(*module.named_parameters(), strict=True)
+        self._shapes = [t.shape for t in tensors]
+        self._sizes = [t.numel() for t in tensors]
+        self.theta = torch.cat([t.detach().flatten() for t in tensors])
+
+    def __call__(self, theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, K]` of images `[B, C, h, w]` under parameters `θ`."""
+        parts = theta.split(self._sizes)
+        parameters = {n: p.view(s) for n, p, s in zip(self._names, parts, self._shapes, strict=True)}
+        return functional_call(self.module, parameters, (x,))
+
+
+def fresh_network(
+    arch: str, spec: Spec, width: int, seed: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Network:
+    """A newly initialised network of `arch`, in training mode; the same one for the same seed on every device.
+
+    Raises:
+        BadInput: a user's `module:attribute` that cannot be imported or called with `(spec, width)`.
+    """
+    build = _ARCHITECTURES.get(arch) or _imported(arch)
+    # torch's initialisers know only the global generator: lend it, and put it back
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(spec, width)
+    return Network(module.to(device=device, dtype=dtype).train())
+
+
+def _imported(path: str) -> Callable[[Spec, int], Any]:
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"cannot import network {path!r}: {error}; write module:callable taking (spec, width)") from None

@@ -1,0 +1,114 @@
+"""A distillation in its archive folder: stages, progress and resume checkpoints written as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ppodd.archive import TrialArchive
+from ppodd.blend import LEAKING
+from ppodd.config import DistillConfig
+from ppodd.datasets import Dataset, load_once
+from ppodd.device import resolve_device
+from ppodd.distill import Finished, Position, Progress, StageResult, distill
+from ppodd.errors import CorruptArchive
+from ppodd.evaluate import pixel_budget, versions
+from ppodd.geometry import Layout
+from ppodd.initial import load_poster
+from ppodd.render import render
+
+
+def run(
+    config: DistillConfig,
+    trial: TrialArchive,
+    *,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Distil into the trial's folder; yields each stage's record, first those that are archived already.
+
+    Raises:
+        BadInput: the data or device is not there, or the folder holds another run, or this one and `resume` is off.
+        CorruptArchive: a file needed to resume is missing or damaged.
+        NonFinite: a meta-step failed; the archive stays as it was.
+    """
+    device = resolve_device(config.device)
+    dataset = load_once(config, device)
+    initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
+    trial.create(config, resume)
+    stages = trial.stages()
+    records = [trial.stage(stage) for stage in stages]
+    yield from records
+    if len(records) >= config.num_stages:
+        return
+    finished = [Finished(trial.poster(s), r["stage_accuracy"]["mean"]) for s, r in zip(stages, records, strict=True)]
+    frozen = [f.poster for f in finished]
+
+    def on_progress(now: Progress) -> None:
+        trial.write_progress(now._asdict())
+        if progress:
+            progress(now)
+
+    stage_results = distill(
+        config,
+        dataset,
+        position=_resumed(trial, len(stages), device),
+        finished=finished,
+        initial=initial,
+        on_progress=on_progress,
+        on_checkpoint=lambda position: trial.write_resume(*position.to_arrays()),
+    )
+    for result in stage_results:
+        frozen.append(result.poster)
+        layout = Layout.of(config, dataset.spec, result.poster.class_order)
+        png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
+        record = {
+            **stage_record(config, dataset, result),
+            "budgets": {
+                **pixel_budget(frozen, result.evaluation_blend, layout),
+                "meta_steps": result.meta_steps,
+                "seconds": result.seconds,
+            },
+        }
+        yield trial.write_stage(result.stage, record, result.poster, png)
+
+
+def stage_record(config: DistillConfig, dataset: Dataset, result: StageResult) -> dict[str, Any]:
+    """What `stage.json` says of a stage, beside its budgets."""
+    spec = dataset.spec
+    return {
+        "num_stages": config.num_stages,
+        "blend_strategy": config.blend,
+        "blend": result.blend,
+        "evaluation_blend": result.evaluation_blend,
+        "stage_accuracy": result.accuracy,
+        "leaks_test_set": config.blend in LEAKING,
+        "meta_loss": result.meta_loss,
+        "data": {
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "classes": list(dataset.classes),
+            "shape": [spec.channels, spec.height, spec.width],
+            "images": {s: len(getattr(dataset, s).y) for s in ("train", "validation", "test")},
+        },
+        "versions": versions(),
+        "device": str(dataset.train.x.device),
+        "finished_at": time.time(),
+    }
+
+
+def _resumed(trial: TrialArchive, stages: int, device: torch.device) -> Position | None:
+    """The archived position; `None` to start from the beginning."""
+    saved = trial.resume()
+    if saved is None:
+        if stages:
+            raise CorruptArchive(
+                f"{Path(trial.url) / 'resume'} is missing, but {stages} stages are archived: "
+                f"the run cannot go on as it would have; choose another --name"
+            )
+        return None
+    return Position.from_arrays(*saved, device)
