@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a local file whole: a temporary file beside it, flushed to disk, then renamed over it.
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A temporary path beside `path` to write to: flushed to disk and renamed over it when the block succeeds.
 
     Raises:
         BadInput: the disk is full or may not be written; what was there stays intact.
@@ -31,10 +34,10 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
@@ -45,6 +48,12 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
         if error.errno in _CANNOT_WRITE:
             raise BadInput(f"cannot write {path}: {error.strerror}; free space or name another folder") from error
         raise
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a local file whole, or not at all. Raises `BadInput` as `atomic_path`."""
+    with atomic_path(path) as temporary:
+        Path(temporary).write_bytes(data)
 
 
 class Folder:

@@ -123,7 +123,7 @@ _DIGITS = {
     "width": 32,
     "window": 10,
     "totwindow": 40,
-    "inner_lr": 0.005,
+    "inner_lr": 0.003,
     "lr": 0.02,
     "syn_strategy": "rotate",  # a mirrored digit is another sign
     "real_strategy": "rotate",

@@ -1,0 +1,63 @@
+"""What long work shows: a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ppodd.distill import Progress as Now
+
+
+def console() -> Console:
+    return Console(highlight=False, soft_wrap=True, markup=False)
+
+
+@contextlib.contextmanager
+def bar(out: Console) -> Iterator[Callable[[Now], None] | None]:
+    """A callback for a distillation's progress; `None` (quiet) when not on a terminal."""
+    if not out.is_terminal:
+        yield None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as progress:
+        task = progress.add_task("starting", total=None, rate="")
+
+        def show(now: Now) -> None:
+            progress.update(
+                task,
+                description=f"stage {now.stage}/{now.num_stages}  meta-loss {now.meta_loss:.3f}",
+                total=now.meta_steps,
+                completed=now.meta_step,
+                rate=f"{now.meta_step}/{now.meta_steps}  {now.seconds_per_meta_step:.2f} s/meta-step  "
+                f"{duration(now.seconds_left)} left",
+            )
+
+        yield show
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def percent(values: dict[str, Any]) -> str:
+    """`mean ± std` of a set of networks, in percent."""
+    spread = "" if values["std"] is None else f" ± {values['std']:.1f}"
+    return f"{values['mean']:.1f}{spread}"
+
+
+def stage_line(record: dict[str, Any]) -> str:
+    accuracy, budgets = record["stage_accuracy"], record["budgets"]
+    blend = ", ".join(f"{weight:.2f}" for weight in record["blend"])
+    leak = " LEAKS THE TEST SET," if record["leaks_test_set"] else ""
+    return (
+        f"stage {record['stage']}/{record['num_stages']}: {accuracy['split']} accuracy {percent(accuracy)} %"
+        f" ({accuracy['nets']} nets, {accuracy['steps']} steps),{leak} π = [{blend}],"
+        f" meta-loss {record['meta_loss']['first']:.3f} → {record['meta_loss']['last']:.3f},"
+        f" {budgets['meta_steps']} meta-steps, {duration(budgets['seconds'])}"
+    )

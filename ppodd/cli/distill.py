@@ -1,0 +1,81 @@
+"""Distil a data set into posters, stage by stage, then evaluate every stage on the test set."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ppodd.cli.options import add_archive, add_config_flags, given
+from ppodd.config import DistillConfig, build, check_geometry, poster_ipc
+from ppodd.datasets.specs import SPECS
+from ppodd.errors import BadInput
+from ppodd.presets import PRESETS, preset
+
+SWEEP = "runs"  # the archive's folder for distillations that belong to no sweep
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="", help=f"settings to start from: {', '.join(PRESETS)} (default: digits)")
+    add_archive(parser)
+    parser.add_argument("--resume", action="store_true", help="continue this run where its last checkpoint left it")
+    parser.add_argument("--no-evaluate", action="store_true", help="leave the evaluation to `ppodd evaluate`")
+    add_config_flags(parser, DistillConfig, "the method's flags")
+
+
+def configure(args: argparse.Namespace) -> DistillConfig:
+    """The config: the preset (by name, else the data set's own, else `digits`) under the given flags."""
+    flags = given(args, DistillConfig)
+    dataset = flags.get("dataset", "digits")
+    name = args.preset or (dataset if dataset in PRESETS else "")
+    values: dict[str, Any] = {**(preset(name) if name else {}), **flags}
+    config = build(DistillConfig, values)
+    if config.dataset in SPECS:
+        check_geometry(config, SPECS[config.dataset])
+    if not config.name:
+        label = name or config.dataset.rstrip("/").rsplit("/", 1)[-1]
+        config = config.model_copy(
+            update={"name": f"{label}-stages{config.num_stages}-{config.blend}-seed{config.seed}"}
+        )
+    return config
+
+
+def run(args: argparse.Namespace) -> int:
+    config = configure(args)
+
+    from ppodd.archive import TrialArchive
+    from ppodd.cli.console import bar, console, stage_line
+    from ppodd.cli.evaluate import evaluate_trials
+    from ppodd.config import EvaluationConfig
+    from ppodd.run import run as distil
+
+    out = console()
+    trial = TrialArchive(f"{args.archive.rstrip('/')}/{SWEEP}/{config.name}")
+    for notice in config.notices():
+        out.print(f"note: {notice}")
+    _announce(out, config, trial.url)
+    with bar(out) as show:
+        for record in distil(config, trial, resume=args.resume, progress=show):
+            out.print(stage_line(record))
+    if not args.no_evaluate:
+        evaluate_trials(out, [trial], EvaluationConfig(), config.device)
+    out.print(f"archived in {trial.url}; pictures: ppodd render {trial.url} -o posters.png")
+    return 0
+
+
+def _announce(out: Any, config: DistillConfig, url: str) -> None:
+    size = f"{config.poster_width} × {config.poster_height} px"
+    ipc = f" ({poster_ipc(config, SPECS[config.dataset]):.3f} IPC)" if config.dataset in SPECS else ""
+    out.print(
+        f"{config.name}: {config.dataset}, poster {size}{ipc}, {config.num_stages} stages of {config.stage_epochs} "
+        f"epochs, blend {config.blend}, seed {config.seed} → {url}"
+    )
+
+
+def trial_at(path: str) -> Any:
+    """The trial folder at `path`. Raises `BadInput` where there is none."""
+    from ppodd.archive import TrialArchive
+
+    trial = TrialArchive(path)
+    if not trial.folder.exists("config.json"):
+        raise BadInput(f"{path!r} is no trial of an archive (no config.json there): name …/<sweep>/<trial>")
+    return trial

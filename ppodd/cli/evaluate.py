@@ -1,0 +1,70 @@
+"""Train fresh networks on archived posters and report their test accuracy at every training budget."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ppodd.cli.options import add_config_flags, given
+from ppodd.config import EvaluationConfig, build
+from ppodd.errors import BadInput
+
+if TYPE_CHECKING:
+    from ppodd.archive import TrialArchive
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="STAGE|TRIAL", help="folders of an archive: …/<trial> or …/stage-03")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add_config_flags(parser, EvaluationConfig, "the evaluation's protocol (default: that of the distillation)")
+
+
+def run(args: argparse.Namespace) -> int:
+    evaluation = build(EvaluationConfig, given(args, EvaluationConfig))
+
+    from ppodd.cli.console import console
+
+    targets = [_target(path) for path in args.paths]
+    out = console()
+    for trial, stages in targets:
+        evaluate_trials(out, [trial], evaluation, args.device, stages)
+    return 0
+
+
+def _target(path: str) -> tuple[TrialArchive, list[int]]:
+    """A trial and those of its stages that `path` names."""
+    from ppodd.cli.distill import trial_at
+
+    folder, _, name = path.rstrip("/").rpartition("/")
+    if name.startswith("stage-"):
+        trial = trial_at(folder or ".")
+        stages = [stage for stage in trial.stages() if name == f"stage-{stage:02d}"]
+        if not stages:
+            raise BadInput(f"{path!r} is no finished stage (stages there: {trial.stages()})")
+        return trial, stages
+    trial = trial_at(path)
+    if not trial.stages():
+        raise BadInput(f"{path!r} has no finished stage yet")
+    return trial, trial.stages()
+
+
+def evaluate_trials(
+    out: Any, trials: list[TrialArchive], evaluation: EvaluationConfig, device: str, stages: list[int] | None = None
+) -> None:
+    """Evaluate what is not evaluated yet, and print every result of `evaluation`."""
+    from ppodd.cli.console import duration, percent
+    from ppodd.evaluate import Work, evaluate_archived
+
+    for trial in trials:
+        chosen = trial.stages() if stages is None else stages
+        for protocol in evaluation.protocols(trial.config()):
+            for stage in chosen:
+                record = evaluate_archived(Work(trial.url, stage, protocol, trial.ticket(stage, protocol)), device)
+                budgets = record["budgets"]
+                leak = ", LEAKS THE TEST SET" if record["leaks_test_set"] else ""
+                accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())
+                out.print(
+                    f"{trial.trial} stage {stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
+                    f"steps   {accuracies}   ({protocol.nets} nets, poster IPC {budgets['poster_ipc']:.3f}, cumulative "
+                    f"IPC {budgets['cumulative_ipc']:.3f}{leak}, {duration(record['seconds'])})"
+                )

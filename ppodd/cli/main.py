@@ -1,0 +1,103 @@
+"""Entry point: finds the command, turns errors into one line and an exit code (0 done, 1 failed, 2 bad input)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ppodd.errors import BadInput, PpoddError, unknown
+
+COMMANDS = {
+    "distill": "distil a data set into posters, stage by stage",
+    "evaluate": "train fresh networks on archived posters and report their accuracy",
+    "render": "posters of a trial or stage as a picture; stages as a strip or GIF",
+    "sweep": "run a sweep file: many distillations on Ray, evaluated and logged to MLflow",
+    "results": "tables, comparisons and accuracy-vs-IPC curves out of MLflow",
+    "doctor": "what this machine offers, what is missing, how to get it",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Exact flags only; errors are `BadInput`, not a usage dump."""
+
+    def __init__(self, *args: object, **kwargs: object):
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.HelpFormatter, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        args, extra = self.parse_known_args(argv)
+        if extra:
+            flags = [option for option in self._option_string_actions if option.startswith("--")]
+            raise _unknown_flag(extra[0].split("=")[0], flags)
+        return args
+
+
+def _unknown_flag(flag: str, flags: list[str]) -> BadInput:
+    if not flag.startswith("-"):
+        return BadInput(f"unexpected argument {flag!r}: flags are written --name=value")
+    return unknown("flag", flag, flags)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own). Returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [arg for arg in argv if arg != "--debug"]
+    try:
+        return _run(argv)
+    except BadInput as error:
+        if debug:
+            raise
+        print(f"ppodd: {error}", file=sys.stderr)
+        return 2
+    except PpoddError as error:
+        if debug:
+            raise
+        print(f"ppodd: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ppodd: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"ppodd: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if argv[0] == "--version":
+        from ppodd import __version__
+
+        print(f"ppodd {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise unknown("command", argv[0], COMMANDS)
+    module = importlib.import_module(f"ppodd.cli.{argv[0]}")
+    parser = Parser(prog=f"ppodd {argv[0]}", description=module.__doc__)
+    module.add_arguments(parser)
+    try:
+        args = parser.parse(argv[1:])
+    except SystemExit as leave:  # --help
+        return int(leave.code or 0)
+    return int(module.run(args) or 0)
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: ppodd COMMAND [--help] …\n\nProgressive Poster Dataset Distillation: distil, sweep, evaluate, compare.\n\n"
+        f"{commands}\n\nEverywhere: --debug shows the traceback of an error; --version.\n"
+        "Exit codes: 0 done, 1 failed, 2 bad input."
+    )

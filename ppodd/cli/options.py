@@ -1,0 +1,45 @@
+"""Flags made from the fields of a config, so that there is no second list of them."""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from typing import Any
+
+import pydantic
+
+DEFAULT_ARCHIVE = "ppodd-archive"
+_ALIASES = {"epochs": ["--epoch"], "workers": ["-j"]}
+
+
+def add_config_flags(parser: argparse.ArgumentParser, kind: type[pydantic.BaseModel], title: str) -> None:
+    """One flag a field, absent from the namespace unless given; values stay text for pydantic to judge."""
+    group = parser.add_argument_group(title)
+    for name, field in kind.model_fields.items():
+        flags = [f"--{name}", *_ALIASES.get(name, [])]
+        text = (field.description or "").replace("%", "%%")
+        if field.annotation is bool or bool in typing.get_args(field.annotation):
+            group.add_argument(
+                *flags, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
+        else:
+            group.add_argument(*flags, dest=name, default=argparse.SUPPRESS, metavar=_metavar(field), help=text)
+
+
+def _metavar(field: Any) -> str:
+    return "LIST" if "tuple" in str(field.annotation) else "VALUE"
+
+
+def given(args: argparse.Namespace, kind: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """The config values that were given as flags; comma-separated text becomes a list where the field is one."""
+    values = {name: getattr(args, name) for name in kind.model_fields if hasattr(args, name)}
+    for name, value in values.items():
+        if isinstance(value, str) and _metavar(kind.model_fields[name]) == "LIST":
+            values[name] = [part for part in value.split(",") if part]
+    return values
+
+
+def add_archive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--archive", default=DEFAULT_ARCHIVE, help=f"archive folder or fsspec URL (default: {DEFAULT_ARCHIVE})"
+    )

@@ -1,0 +1,31 @@
+"""Posters as pictures: one stage, or all stages of a trial side by side (PNG) or as an animation (GIF)."""
+
+from __future__ import annotations
+
+import argparse
+
+from ppodd.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="TRIAL|STAGE", help="folder of an archive: …/<trial> or …/stage-03")
+    parser.add_argument("-o", "--output", required=True, help="file to write: .png or .gif")
+    parser.add_argument("--zoom", type=int, default=4, help="screen pixels a poster pixel (default: 4)")
+
+
+def run(args: argparse.Namespace) -> int:
+    suffix = args.output.rsplit(".", 1)[-1].lower()
+    if suffix not in ("png", "gif"):
+        raise BadInput(f"cannot write {args.output!r}: accepted are files that end in .png or .gif")
+    if args.zoom < 1:
+        raise BadInput(f"--zoom={args.zoom}: at least 1")
+
+    from ppodd.cli.evaluate import _target
+    from ppodd.files import atomic_write
+    from ppodd.render import gif, strip
+
+    trial, stages = _target(args.path)
+    pngs = [trial.png(stage) for stage in stages]
+    atomic_write(args.output, (gif if suffix == "gif" else strip)(pngs, args.zoom))
+    print(f"{args.output}: {len(pngs)} {'stages' if len(pngs) > 1 else 'stage'} of {trial.trial}")
+    return 0
