@@ -7,6 +7,7 @@
                                        poster.png
                                        evaluations/<ticket>.json
                               progress.json                     meta-step, loss and rate of the stage in training
+                              failure.json                      why the trial stopped, if it did
                               resume/state.safetensors          the resume checkpoint, replaced atomically
 
 Accuracies are percent. This module needs no torch: tensors are numpy arrays here.
@@ -20,7 +21,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,10 +221,11 @@ class TrialArchive:
 
     # Evaluations
 
-    def evaluations(self, stage: int) -> list[dict[str, Any]]:
-        """Every evaluation of a stage, by ticket."""
+    def evaluations(self, stage: int, known: Collection[str] = ()) -> list[dict[str, Any]]:
+        """The evaluations of a stage, by ticket, but for the tickets that are `known`."""
         below = self.folder / f"{stage_name(stage)}/evaluations"
-        return [below.read_json(name) for name in below.names() if name.endswith(".json")]
+        names = [name for name in below.names() if name.endswith(".json")]
+        return [below.read_json(name) for name in names if name.removesuffix(".json") not in known]
 
     def evaluation(self, stage: int, ticket: str) -> dict[str, Any]:
         return self.folder.read_json(f"{stage_name(stage)}/evaluations/{ticket}.json")
@@ -241,6 +243,16 @@ class TrialArchive:
 
     def progress(self) -> dict[str, Any] | None:
         return self.folder.read_json("progress.json") if self.folder.exists("progress.json") else None
+
+    def write_failure(self, failure: dict[str, Any]) -> None:
+        """Record why the trial stopped; taken back when it is started again."""
+        self.folder.write_json("failure.json", failure)
+
+    def failure(self) -> dict[str, Any] | None:
+        return self.folder.read_json("failure.json") if self.folder.exists("failure.json") else None
+
+    def clear_failure(self) -> None:
+        self.folder.remove("failure.json")
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""

@@ -105,6 +105,11 @@ class Folder:
         else:
             self._fs.pipe_file(f"{self._path}/{name}", data)
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._path}/{name}")
+
     def read_json(self, name: str) -> Any:
         """Raise `CorruptArchive` where the file is missing or no JSON."""
         try:

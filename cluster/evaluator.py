@@ -1,0 +1,72 @@
+"""The evaluator: a detached, named actor that takes work from the coordinator until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import ray
+
+from cluster.coordinator import NAME as COORDINATOR
+from cluster.ray_runtime import NAMESPACE, limit_threads
+from ppodd import __version__
+from ppodd.evaluate import Work, evaluate_archived
+
+_IDLE_S, _BEAT_S = 0.5, 10.0
+
+
+class Evaluator:
+    """Works in a thread of its own from its first moment on, so that Ray's restart of a dead one is all it takes."""
+
+    def __init__(self, name: str, cpus: float, device: str):
+        self._name, self._device, self._cpus = name, device, cpus
+        self._doing = ""
+        for task in (self._work_forever, self._beat_forever):
+            threading.Thread(target=task, daemon=True).start()
+
+    def version(self) -> str:
+        return __version__
+
+    def doing(self) -> str:
+        """The stage it is evaluating; empty when idle."""
+        return self._doing
+
+    def _work_forever(self) -> None:
+        limit_threads(self._cpus)
+        coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
+        ray.get(coordinator.hello.remote(self._name))
+        while True:
+            work = _answer(coordinator.lease.remote(self._name))
+            if work is None:
+                time.sleep(_IDLE_S)
+                continue
+            self._doing = f"{work.trial_url} stage {work.stage}"
+            error = self._evaluate(Work(*work))
+            self._doing = ""
+            _answer(coordinator.finish.remote(work.ticket, error))
+
+    def _evaluate(self, work: Work) -> str:
+        """Carry the work out; why it failed, if it did."""
+        try:
+            evaluate_archived(work, self._device)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _beat_forever(self) -> None:
+        coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
+        while True:
+            _answer(coordinator.beat.remote(self._name))
+            time.sleep(_BEAT_S)
+
+
+def _answer(reference: ray.ObjectRef) -> Work | None:
+    """What the coordinator answers; nothing while it is being restarted."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayActorError:
+        time.sleep(_IDLE_S)
+        return None
+
+
+EvaluatorActor = ray.remote(max_restarts=-1)(Evaluator)

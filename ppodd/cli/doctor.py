@@ -1,0 +1,61 @@
+"""What this machine offers to ppodd, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+_PACKAGES = {
+    "torch": "",
+    "ray": "sweep",
+    "mlflow": "sweep",
+    "pandas": "sweep",
+    "matplotlib": "sweep",
+    "pyarrow": "parquet",
+    "transformers": "clip",
+    "torchvision": "download",
+    "s3fs": "s3",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ray-address", help="look at this Ray cluster too")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ppodd import __version__
+
+    print(f"ppodd {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    for name, extra in _PACKAGES.items():
+        try:
+            print(f"  {name:13} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"  {name:13} missing: pip install 'ppodd[{extra}]'")
+
+    import torch
+
+    from ppodd.datasets.loading import cache_folder
+
+    print(f"cores: {os.cpu_count()} (torch uses {torch.get_num_threads()})")
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        print(f"cuda:{index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
+    if not torch.cuda.device_count():
+        print("no CUDA device: the …-small presets are meant for this machine; the others need a GPU")
+    for what, folder in (("here", Path.cwd()), ("data cache", cache_folder())):
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        writable = "" if os.access(there, os.W_OK) else ", NOT WRITABLE"
+        print(f"{what}: {folder}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free{writable}")
+    if args.ray_address:
+        from cluster.ray_runtime import connect
+
+        connect(args.ray_address)
+        import ray
+
+        found = {k: v for k, v in ray.cluster_resources().items() if ":" not in k}
+        print(f"Ray at {args.ray_address}: {found}")
+    return 0

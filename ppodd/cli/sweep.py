@@ -1,0 +1,112 @@
+"""Run a sweep: many distillations on Ray, every stage evaluated, everything logged to MLflow."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ppodd.cli.options import add_archive
+from ppodd.errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.yaml|NAME", help="a sweep file, or a shipped one by name: quickstart")
+    add_archive(parser)
+    parser.add_argument("--resume", action="store_true", help="finish what is unfinished of this sweep")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument("--dry-run", action="store_true", help="print the trials and stop")
+    parser.add_argument("--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine")
+    parser.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tune.sweep_file import load_sweep
+
+    sweep = load_sweep(args.file, args.set)
+    stages = sum(config.num_stages for config in sweep.trials.values())
+    print(f"sweep {sweep.name}: {len(sweep.trials)} trials, {stages} stages → {args.archive}/{sweep.name}", flush=True)
+    if args.dry_run:
+        print("\n".join(f"  {name}" for name in sweep.trials))
+        return 0
+    require("ray", "mlflow", "pandas", "matplotlib")
+
+    from ppodd.archive import Archive
+    from ppodd.cli.console import console, duration
+    from results.store import default_tracking_uri
+    from tune.sweep import run_sweep
+
+    archive = Archive(args.archive)
+    uri = args.tracking_uri or default_tracking_uri(archive.url)
+    out = console()
+    with _Shown(out) as show:
+        outcome = run_sweep(
+            sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show
+        )
+    out.print(f"took {duration(show.seconds)}")
+    for name, error in {**outcome.failures, **outcome.evaluation_failures}.items():
+        out.print(f"failed: {name}: {error}")
+    _results(out, archive, sweep.name, uri)
+    if not outcome.complete:
+        out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
+        return 1
+    return 0
+
+
+def require(*modules: str) -> None:
+    """Raise `BadInput` where a package of the `sweep` extra is missing."""
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[sweep]'")
+
+
+def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
+    """The table, the curve's path, and how to look at the rest."""
+    from results.curve import curve
+    from results.frame import frame, last_stages
+    from results.table import as_text, table
+
+    rows = frame(uri, [sweep])
+    if last_stages(rows).empty:
+        return
+    out.print(f"\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)\n{as_text(table(rows))}\n")
+    if "://" not in archive.url:
+        path = f"{archive.url}/{sweep}/accuracy-vs-ipc.png"
+        curve(rows, path)
+        out.print(f"accuracy vs IPC: {path}")
+    more = "" if uri.startswith("http") else f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
+    out.print(f"compare: ppodd results compare --by num_stages --archive {archive.url}{more}")
+
+
+class _Shown:
+    """One live line on a terminal; elsewhere a line whenever another tenth of the work is done."""
+
+    def __init__(self, out: Any):
+        self._out, self._tenths, self.seconds = out, -1, 0.0
+        self._status = out.status("starting Ray") if out.is_terminal else None
+
+    def __enter__(self) -> _Shown:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def __call__(self, now: Any) -> None:
+        from ppodd.cli.console import duration
+
+        self.seconds = now.seconds
+        share = (now.stages_done + now.evaluations_done) / max(1, now.stages + now.evaluations)
+        left = f", about {duration(now.seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
+        line = (
+            f"{duration(now.seconds)}: {now.trials_done}/{now.trials} trials, {now.stages_done}/{now.stages} stages, "
+            f"{now.evaluations_done}/{now.evaluations} evaluations{left}"
+        )
+        if self._status:
+            self._status.update(line)
+        elif int(share * 10) > self._tenths:
+            self._tenths = int(share * 10)
+            self._out.print(line)

@@ -1,0 +1,174 @@
+"""One tidy table of everything measured: a row per trial × stage × mode × architecture × protocol × training budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pandas as pd
+
+from ppodd.errors import BadInput
+from results import schema
+from results.store import open_store
+
+_MANY = 25_000  # history entries a query may return
+# Fields that tell settings apart beside those that vary on purpose; not settings themselves.
+NOT_SETTINGS = ("seed", "name", "device", "root", "workers", "checkpoint_every", "print_freq")
+
+MEASURED = {
+    "sweep": "object",
+    "trial": "object",
+    "run_id": "object",
+    "status": "object",
+    "leaks_test_set": "bool",
+    "stage": "int64",
+    "mode": "object",
+    "eval_arch": "object",
+    "protocol": "object",
+    "steps": "int64",
+    "accuracy_pct": "float64",
+    "std_pct": "float64",
+    "nets": "int64",
+    "poster_ipc": "float64",
+    "cumulative_ipc": "float64",
+    "storage_bytes": "int64",
+    "meta_steps": "int64",
+    "distill_seconds": "float64",
+    "meta_loss": "float64",
+    "stage_accuracy_pct": "float64",
+}
+_PER_STAGE = {
+    "poster_ipc": schema.POSTER_IPC,
+    "cumulative_ipc": schema.CUMULATIVE_IPC,
+    "storage_bytes": schema.STORAGE,
+    "meta_steps": schema.META_STEPS,
+    "distill_seconds": schema.DISTILL_SECONDS,
+    "meta_loss": schema.META_LOSS,
+    "stage_accuracy_pct": schema.STAGE_ACCURACY,
+}
+
+
+def frame(tracking_uri: str, sweeps: Sequence[str] | None = None) -> pd.DataFrame:
+    """Every test accuracy in the store, with its budgets and the whole config of its trial.
+
+    Columns are those of `MEASURED` and one for each config field. Without results the frame is empty.
+
+    Raises:
+        BadInput: the store cannot be opened, or a sweep is not in it.
+    """
+    client = open_store(tracking_uri)
+    experiments = {e.name: e.experiment_id for e in client.search_experiments()}
+    for sweep in sweeps or ():
+        if sweep not in experiments:
+            raise BadInput(f"no sweep {sweep!r} in {tracking_uri} (there: {', '.join(sorted(experiments))})")
+    chosen = [i for name, i in experiments.items() if sweeps is None or name in sweeps]
+    runs = [run for run in _all_runs(client, chosen) if schema.PARENT in run.data.tags and schema.KEY in run.data.tags]
+    keys = sorted({key for run in runs for key in run.data.metrics if _wanted(key)})
+    history = _histories(client, [run.info.run_id for run in runs], keys)
+    rows = [row for run in runs for row in _rows(run, history.get(run.info.run_id, {}))]
+    if not rows:
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in MEASURED.items()})
+    table = pd.DataFrame(rows).astype(MEASURED)
+    order = ["sweep", "trial", "stage", "mode", "eval_arch", "protocol", "steps"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _all_runs(client: Any, experiments: list[str]) -> list[Any]:
+    runs, token = [], None
+    while experiments:
+        page = client.search_runs(experiments, max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def _wanted(key: str) -> bool:
+    return key in _PER_STAGE.values() or key.startswith("test_accuracy/")
+
+
+History = dict[str, dict[str, dict[int, float]]]  # run → metric → stage → value
+
+
+def _histories(client: Any, run_ids: list[str], keys: list[str]) -> History:
+    """Metric histories of all runs: one query a metric where the store can, else one a run and metric, in parallel."""
+    found: History = {}
+    store = getattr(client._tracking_client, "store", None)
+    if hasattr(store, "get_metric_history_bulk"):
+        for key in keys:
+            for start in range(0, len(run_ids), 500):
+                for metric in store.get_metric_history_bulk(run_ids[start : start + 500], key, _MANY):
+                    found.setdefault(metric.run_id, {}).setdefault(key, {})[metric.step] = metric.value
+        return found
+    with ThreadPoolExecutor(8) as pool:
+        pairs = [(run_id, key) for run_id in run_ids for key in keys]
+        for (run_id, key), metrics in zip(pairs, pool.map(lambda p: client.get_metric_history(*p), pairs), strict=True):
+            if metrics:
+                found.setdefault(run_id, {})[key] = {metric.step: metric.value for metric in metrics}
+    return found
+
+
+def _rows(run: Any, history: dict[str, dict[int, float]]) -> list[dict[str, Any]]:
+    tags = run.data.tags
+    sweep, trial = tags[schema.KEY].split("/", 1)
+    fixed = {
+        "sweep": sweep,
+        "trial": trial,
+        "run_id": run.info.run_id,
+        "status": tags.get(schema.STATUS, "running"),
+        "leaks_test_set": json.loads(tags.get(schema.LEAKS, "false")),
+        **{k: v for k, v in schema.config_values(run.data.params).items() if k not in MEASURED},
+    }
+    rows = []
+    for metric, by_stage in history.items():
+        accuracy = schema.Accuracy.parse(metric)
+        if accuracy is None:
+            continue
+        for stage, value in by_stage.items():
+            per_stage = {column: history[key][stage] for column, key in _PER_STAGE.items()}
+            if accuracy.mode == "latest":  # draws on one poster, whatever the stage's blend
+                per_stage["storage_bytes"] *= per_stage["poster_ipc"] / per_stage["cumulative_ipc"]
+                per_stage["cumulative_ipc"] = per_stage["poster_ipc"]
+            rows.append(
+                {
+                    **fixed,
+                    "stage": stage,
+                    "mode": accuracy.mode,
+                    "eval_arch": accuracy.arch,
+                    "protocol": accuracy.protocol,
+                    "steps": accuracy.steps,
+                    "accuracy_pct": value,
+                    "std_pct": history.get(accuracy.std, {}).get(stage, float("nan")),
+                    "nets": history[accuracy.nets][stage],
+                    **per_stage,
+                }
+            )
+    return rows
+
+
+def varied(table: pd.DataFrame) -> list[str]:
+    """Config fields of which the table holds several values, seeds and circumstances left out."""
+    fields = [c for c in table.columns if c not in MEASURED and c not in NOT_SETTINGS]
+    return [name for name in fields if table[name].map(str).nunique() > 1]
+
+
+def last_stages(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each finished trial's last stage."""
+    return table[table["stage"] == table["num_stages"]] if len(table) else table
+
+
+def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
+    """The rows of one training budget: the one asked for, else the largest.
+
+    Raises:
+        BadInput: nothing was measured at that budget, or nothing at all.
+    """
+    if table.empty:
+        raise BadInput("no finished results yet: wait for the sweep, or run `ppodd results sync`")
+    there = sorted(table["steps"].unique())
+    if steps is not None and steps not in there:
+        raise BadInput(f"no results at {steps} training steps (there: {', '.join(map(str, there))})")
+    return table[table["steps"] == (steps or there[-1])]

@@ -1,0 +1,130 @@
+"""Every name that ppodd writes to MLflow or reads from it; no other module knows one.
+
+One experiment a sweep; in it a parent run for the sweep and a nested run for each trial. A trial's params are its config,
+its metrics are stepped by stage. Accuracies are percent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ppodd.config import DistillConfig, EvaluationConfig
+
+SCHEMA = "1"
+
+# Tags
+KEY = "ppodd.key"  # unique: "<sweep>" for the parent run, "<sweep>/<trial>" for a trial's
+SCHEMA_TAG = "ppodd.schema"
+STATUS = "ppodd.status"  # running, finished, failed
+FAILURE = "ppodd.failure"
+STAGES = "ppodd.stages"  # "2/4"
+LEAKS = "ppodd.leaks_test_set"
+DATA = "ppodd.data_digest"
+VERSIONS = "ppodd.versions"
+PROGRESS = "ppodd.progress"
+PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON
+PARENT = "mlflow.parentRunId"
+RUN_NAME = "mlflow.runName"
+NOTE = "mlflow.note.content"
+
+# Metrics
+POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
+STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
+DISTILL_SECONDS = "seconds/distill"
+_ACCURACY = re.compile(r"test_accuracy/(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$")
+
+
+class Accuracy(NamedTuple):
+    """The metric of one kind of accuracy; `protocol` is empty for the sweep's own protocol."""
+
+    mode: str
+    arch: str
+    protocol: str
+    steps: int
+
+    @property
+    def base(self) -> str:
+        arch = re.sub(r"[^\w.-]", ".", self.arch)
+        return f"test_accuracy/{self.mode}/{arch}" + (f"/protocol_{self.protocol}" if self.protocol else "")
+
+    @property
+    def mean(self) -> str:
+        return f"{self.base}/steps_{self.steps}"
+
+    @property
+    def std(self) -> str:
+        return f"{self.mean}/std"
+
+    @property
+    def nets(self) -> str:
+        return f"{self.base}/nets"
+
+    @classmethod
+    def parse(cls, metric: str) -> Accuracy | None:
+        match = _ACCURACY.match(metric)
+        return cls(match["mode"], match["arch"], match["protocol"] or "", int(match["steps"])) if match else None
+
+
+def protocol_hash(protocol: dict[str, Any]) -> str:
+    """Tells protocols apart that differ in more than architecture, mode and budgets, which metric names show."""
+    rest = {k: v for k, v in protocol.items() if k not in ("arch", "mode", "budgets")}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def own_protocol(config: DistillConfig, evaluation: EvaluationConfig) -> str:
+    """The hash of the protocol that a trial's sweep names; its metrics carry no suffix."""
+    return protocol_hash(evaluation.protocols(config)[0].model_dump(mode="json"))
+
+
+def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Metrics of a `stage.json`, at step `record["stage"]`."""
+    budgets, accuracy = record["budgets"], record["stage_accuracy"]
+    yield POSTER_IPC, budgets["poster_ipc"]
+    yield CUMULATIVE_IPC, budgets["cumulative_ipc"]
+    yield STORAGE, budgets["storage_bytes"]["fp32"]
+    yield META_STEPS, budgets["meta_steps"]
+    yield DISTILL_SECONDS, budgets["seconds"]
+    yield META_LOSS, record["meta_loss"]["last"]
+    yield STAGE_ACCURACY, accuracy["mean"]
+    if accuracy["std"] is not None:
+        yield f"{STAGE_ACCURACY}/std", accuracy["std"]
+    for stage, weight in enumerate(record["blend"], 1):
+        yield f"blend/stage_{stage:02d}", weight
+
+
+def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, float]]:
+    """Metrics of an evaluation's record, at step `record["stage"]`."""
+    protocol = record["protocol"]
+    found = protocol_hash(protocol)
+    for steps, accuracy in record["accuracy"].items():
+        names = Accuracy(protocol["mode"], protocol["arch"], "" if found == own else found, int(steps))
+        yield names.mean, accuracy["mean"]
+        if accuracy["std"] is not None:
+            yield names.std, accuracy["std"]
+        yield names.nets, len(accuracy["values"])
+    yield f"seconds/evaluate/{protocol['mode']}/{re.sub(r'[^A-Za-z0-9_.-]', '.', protocol['arch'])}", record["seconds"]
+
+
+def params(config: DistillConfig) -> dict[str, str]:
+    """The config as params: text as it is, everything else as JSON."""
+    values = config.model_dump(mode="json")
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+
+
+def config_values(params: dict[str, str]) -> dict[str, Any]:
+    """The inverse of `params`."""
+    text = {name for name, field in DistillConfig.model_fields.items() if field.annotation is str}
+    values = {k: v for k, v in params.items() if k in DistillConfig.model_fields}
+    return {k: v if k in text else _parsed(v) for k, v in values.items()}
+
+
+def _parsed(value: str) -> Any:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    return tuple(parsed) if isinstance(parsed, list) else parsed

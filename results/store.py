@@ -1,0 +1,55 @@
+"""The MLflow store: where it is by default, and how it is opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ppodd.errors import BadInput
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def default_tracking_uri(archive_url: str) -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else SQLite in the archive's folder (here, for a remote archive)."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    return uri or f"sqlite:///{_beside(archive_url) / 'mlflow.db'}"
+
+
+def artifact_folder(tracking_uri: str) -> str | None:
+    """Where artifacts go for a local store: beside its database. A server knows its own place."""
+    if not tracking_uri.startswith("sqlite:///"):
+        return None
+    return (Path(tracking_uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts").as_uri()
+
+
+def _beside(archive_url: str) -> Path:
+    return Path.cwd() if "://" in archive_url else Path(archive_url).absolute()
+
+
+def open_store(tracking_uri: str) -> MlflowClient:
+    """A client of the store, created first if need be (do that in one process, before others open it).
+
+    Raises:
+        BadInput: the URI is none that MLflow can open, or nothing answers there.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    import mlflow
+
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if tracking_uri.startswith("sqlite:///"):
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        client = mlflow.MlflowClient(tracking_uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # whatever the driver, the network or MLflow raises
+        raise BadInput(
+            f"cannot open the MLflow store {tracking_uri!r}: {str(error).splitlines()[0]}; accepted are "
+            f"sqlite:////absolute/path.db, http://HOST:PORT, postgresql://…"
+        ) from None
+    return client

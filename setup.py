@@ -1,0 +1,46 @@
+"""ppodd: Progressive Poster Dataset Distillation, swept and evaluated on Ray."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppodd" / "__init__.py").read_text())[1]
+
+EXTRAS = {
+    "parquet": ["pyarrow>=16"],
+    "sweep": ["ray[tune]>=2.50", "mlflow>=3.5", "pandas>=2.2", "matplotlib>=3.9", "pyarrow>=16"],
+    "clip": ["transformers>=4.45"],
+    "download": ["torchvision>=0.19"],
+    "s3": ["s3fs>=2024.6"],
+}
+EXTRAS["dev"] = [*EXTRAS["sweep"], "pytest>=8", "ruff>=0.9", "mypy>=1.15", "pandas-stubs", "types-PyYAML"]
+
+setup(
+    name="ppodd",
+    version=VERSION,
+    description="Ray-distributed sweeps and evaluation of Progressive Poster Dataset Distillation",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["ppodd*", "results*", "cluster*", "tune*"]),
+    package_data={"tune": ["sweeps/*.yaml"]},
+    install_requires=[
+        "torch>=2.5",
+        "numpy>=1.26",
+        "scipy>=1.13",
+        "pydantic>=2.8",
+        "safetensors>=0.4.3",
+        "fsspec>=2024.6",
+        "pillow>=10.3",
+        "scikit-learn>=1.5",
+        "rich>=13.7",
+        "pyyaml>=6",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["ppodd=ppodd.cli.main:main"]},
+    classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
+)

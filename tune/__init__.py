@@ -1,0 +1,1 @@
+"""Sweeps: the sweep file, its trials, and the Tuner that runs them."""

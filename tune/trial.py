@@ -1,0 +1,50 @@
+"""One trial: a whole multi-stage distillation in its archive folder, each stage reported to Tune."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from cluster.ray_runtime import limit_threads
+from ppodd.archive import TrialArchive
+from ppodd.config import DistillConfig, build
+from ppodd.run import run
+
+
+def trial(spec: dict[str, Any]) -> None:
+    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields) and the reserved `cpus` and `gpus`.
+
+    It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there.
+    """
+    job = spec["trial"]
+    limit_threads(job["cpus"])
+    config = build(DistillConfig, job["config"])
+    if config.device == "auto":
+        config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
+    archive = TrialArchive(job["url"])
+    archive.clear_failure()
+    try:
+        for record in run(config, archive, resume=True):
+            _report(archive, record)
+    except Exception as error:
+        archive.write_failure({"error": f"{type(error).__name__}: {error}", "failed_at": time.time()})
+        raise
+
+
+def _report(archive: TrialArchive, record: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "archive.json").write_text(json.dumps({"url": archive.url, "stage": record["stage"]}))
+        metrics = {
+            "stage": record["stage"],
+            "stage_accuracy": record["stage_accuracy"]["mean"],
+            "meta_loss": record["meta_loss"]["last"],
+            "meta_steps": record["budgets"]["meta_steps"],
+            "poster_ipc": record["budgets"]["poster_ipc"],
+            "cumulative_ipc": record["budgets"]["cumulative_ipc"],
+        }
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
