@@ -1,1 +1,22 @@
 """Evaluators on Ray: detached actors that judge archived stages, and the coordinator that hands out the work."""
+
+import os
+import secrets
+from pathlib import Path
+
+# Ray reads these when it is imported, so they are set before any module here can import it.
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+_has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+if os.environ["RAY_AUTH_MODE"] == "token" and not _has_token and not Path("~/.ray/auth_token").expanduser().exists():
+    # a Ray of our own listens on every interface: nobody joins it without this process's token
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

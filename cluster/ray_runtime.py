@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 from ppodd.errors import BadInput
 
 NAMESPACE = "ppodd"
-_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
 _OBJECT_STORE_BYTES = 200_000_000  # paths and small records travel, not data
 
 
@@ -26,8 +17,6 @@ def connect(address: str | None = None, cpus: int | None = None) -> bool:
     Raises:
         BadInput: no cluster answers at `address`.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

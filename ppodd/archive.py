@@ -64,7 +64,7 @@ class PosterFile:
         tensors = {"poster": self.poster, name: self.labels, "class_order": self.class_order}
         if self.inner_lr is not None:
             tensors["inner_lr"] = np.array([self.inner_lr])
-        return safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+        return safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in tensors.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> PosterFile:
@@ -256,7 +256,7 @@ class TrialArchive:
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""
-        tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+        tensors = {k: np.asarray(v, order="C") for k, v in tensors.items()}
         text = json.dumps(position)
         metadata = {"position": text, "digest": _digest(tensors, text)}
         self.folder.write("resume/state.safetensors", safetensors.numpy.save(tensors, metadata))

@@ -134,9 +134,21 @@ _DIGITS = {
     "budgets": (50, 100, 200, 300),
 }
 
+_DIGITS_SMALL = {
+    "width": 16,
+    "totwindow": 30,
+    "inner_lr": 0.01,
+    "epochs": 12,
+    "num_stages": 2,
+    "stage_nets": 2,
+    "stage_steps": 50,
+    "num_train_eval": 3,
+    "budgets": (50, 100),
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": _DIGITS,
-    "digits-small": {**_DIGITS, "width": 16, "epochs": 12, "num_stages": 2, "stage_nets": 2, "num_train_eval": 2},
+    "digits-small": {**_DIGITS, **_DIGITS_SMALL},
     "cifar10": _CIFAR10,
     "cifar10-small": {**_CIFAR10, **_SMALL, "batch_size": 1000},
     "cifar100": _CIFAR100,

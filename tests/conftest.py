@@ -1,0 +1,39 @@
+"""Fixtures that several test files use."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+torch.set_num_threads(1)  # the machine's cores are shared; results must not depend on them
+
+TINY = {
+    "dataset": "digits", "poster_width": 24, "poster_height": 12, "poster_class_num_x": 5, "poster_class_num_y": 2,
+    "class_area_width": 8, "class_area_height": 8, "patch_num_x": 6, "patch_num_y": 2, "distill_batch_size": 6,
+    "width": 4, "window": 2, "totwindow": 4, "epochs": 4, "steps_per_epoch": 2, "batch_size": 64, "num_stages": 2,
+    "stage_nets": 2, "stage_steps": 3, "num_train_eval": 2, "budgets": (2, 4), "inner_lr": 0.01, "lr": 0.05,
+    "checkpoint_every": 1, "print_freq": 1, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Tests neither read nor fill the user's data cache."""
+    os.environ["PPODD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def tiny():
+    """Config values of a distillation that takes a second: 2 stages of 4 meta-steps on digits."""
+    return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def cifar10_root():
+    """The folder of the real CIFAR-10 parquet files."""
+    root = Path(os.environ.get("PPODD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (root / "cifar10-train.parquet").exists():
+        pytest.skip(f"no real CIFAR-10 in {root} (set PPODD_TEST_DATA)")
+    return root
