@@ -14,7 +14,7 @@ from cluster.queue import Queue, Served
 from ppodd import __version__
 from ppodd.config import EvaluationConfig
 from ppodd.errors import PpoddError
-from ppodd.evaluate import Work
+from ppodd.work import Work
 from results.sync import Syncer
 
 NAME = "coordinator"

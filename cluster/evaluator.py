@@ -10,7 +10,7 @@ import ray
 from cluster.coordinator import NAME as COORDINATOR
 from cluster.ray_runtime import NAMESPACE, limit_threads
 from ppodd import __version__
-from ppodd.evaluate import Work, evaluate_archived
+from ppodd.work import Work
 
 _IDLE_S, _BEAT_S = 0.5, 10.0
 
@@ -47,6 +47,8 @@ class Evaluator:
 
     def _evaluate(self, work: Work) -> str:
         """Carry the work out; why it failed, if it did."""
+        from ppodd.evaluate import evaluate_archived  # brings torch, which whoever only starts evaluators does not need
+
         try:
             evaluate_archived(work, self._device)
         except Exception as error:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ppodd.archive import Archive, TrialArchive
 from ppodd.config import EvaluationConfig
 from ppodd.errors import PpoddError
-from ppodd.evaluate import Work, pending
+from ppodd.work import Work, pending
 
 MAX_ATTEMPTS = 3
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from ppodd import __version__
 from ppodd.archive import SCHEMA, PosterFile, TrialArchive, drawn_posters, mode_blend, storage_bytes, summary
 from ppodd.blend import LEAKING
-from ppodd.config import EvaluationConfig, Protocol
+from ppodd.config import Protocol
 from ppodd.datasets import Split, load_once
 from ppodd.device import resolve_device
 from ppodd.geometry import Layout
@@ -24,25 +24,9 @@ from ppodd.labels import LabelWindows
 from ppodd.networks import Network, fresh_network
 from ppodd.poster import Patches
 from ppodd.seeding import derived_seed
+from ppodd.work import Work
 
 _TEST_BATCH = 1024
-
-
-class Work(NamedTuple):
-    """An evaluation to be done: one archived stage under one protocol."""
-
-    trial_url: str
-    stage: int
-    protocol: Protocol
-    ticket: str
-
-
-def pending(trial: TrialArchive, evaluation: EvaluationConfig) -> list[Work]:
-    """Evaluations that are absent of stages that are present, oldest stage first."""
-    stages = trial.stages()
-    protocols = evaluation.protocols(trial.config()) if stages else []
-    works = [Work(trial.url, stage, p, trial.ticket(stage, p)) for stage in stages for p in protocols]
-    return [work for work in works if not trial.has_evaluation(work.stage, work.ticket)]
 
 
 def evaluate(

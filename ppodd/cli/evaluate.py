@@ -53,7 +53,8 @@ def evaluate_trials(
 ) -> None:
     """Evaluate what is not evaluated yet, and print every result of `evaluation`."""
     from ppodd.cli.console import duration, percent
-    from ppodd.evaluate import Work, evaluate_archived
+    from ppodd.evaluate import evaluate_archived
+    from ppodd.work import Work
 
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
