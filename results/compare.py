@@ -35,7 +35,7 @@ def compare(frame: pd.DataFrame, by: str, at: str = "poster_ipc", steps: int | N
         raise unknown("field", by, fields)
     rows = chosen_steps(frame if at == "cumulative_ipc" else last_stages(frame), steps)
     if rows[by].nunique() < 2:
-        raise BadInput(f"{by} has one value, {rows[by].iloc[0]!r}: nothing to compare (varied here: {', '.join(fields)})")
+        raise BadInput(f"{by} has one value, {rows[by].iloc[0]}: nothing to compare (varied here: {', '.join(fields)})")
     rows = rows.assign(**{at: rows[at].round(4)})
     size = ("poster_width", "poster_height")
     others = [f for f in fields if f != by and f not in size and not (by == "num_stages" and f == "epochs")]

@@ -42,9 +42,9 @@ def open_store(tracking_uri: str) -> MlflowClient:
 
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
+        if tracking_uri.startswith("sqlite:///"):
+            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         client = mlflow.MlflowClient(tracking_uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # whatever the driver, the network or MLflow raises

@@ -24,6 +24,16 @@ def own_cache(tmp_path_factory):
     os.environ["PPODD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A real SQLite store without runs: making one takes MLflow seconds, copying it none."""
+    from results.store import open_store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_store(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
 def tiny():
     """Config values of a distillation that takes a second: 2 stages of 4 meta-steps on digits."""
