@@ -17,7 +17,7 @@ from ppodd.archive import PosterFile
 from ppodd.blend import evaluation_weights
 from ppodd.config import DistillConfig, EvaluationConfig, build, poster_ipc
 from ppodd.datasets import load
-from ppodd.distill import _Distillation, distill
+from ppodd.distill import Distillation, distill
 from ppodd.evaluate import evaluate
 from ppodd.geometry import Layout
 from ppodd.labels import fixed_labels
@@ -68,7 +68,7 @@ def main():
                 rows.setdefault((name, steps), []).append(statistics.fmean(values))
             print(f"seed {seed}: {name}: {({k: round(statistics.fmean(v), 1) for k, v in accuracies.items()})}", flush=True)
 
-        run = _Distillation(config, dataset, None)
+        run = Distillation(config, dataset, None)
         judge("initial poster", [run.poster_file(run.first_position())], [1.0], run.layout)
         poster, layout, side = real_pixels(config, dataset, seed)
         judge(f"real images at {side} × {side} px", [poster], [1.0], layout)

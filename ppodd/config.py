@@ -108,7 +108,7 @@ class DistillConfig(_Config):
     decay: bool = Field(False, description="cosine decay of the inner learning rate over a training")
     train_lr: bool = Field(False, description="learn the inner learning rate too")
     ddtype: Literal["curriculum", "standard"] = Field("curriculum", description="plain steps before the window, or none")
-    cctype: Literal[0, 1, 2, 3] = Field(2, description="how many plain steps: 0 most, 1 growing, 2 random, 3 window random")
+    cctype: Annotated[int, Field(ge=0, le=3)] = Field(2, description="how many plain steps: 0 most, 1 growing, 2 random, 3 window random")
     window: Positive = Field(60, description="differentiated inner steps")
     minwindow: NonNegative = Field(0, description="least plain steps before the window")
     totwindow: Positive = Field(200, description="plain steps and window together, at most")

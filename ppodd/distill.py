@@ -143,7 +143,7 @@ def distill(
         NonFinite: a loss or gradient is no number; the poster is untouched and stage and meta-step are named.
         BadInput: the initial poster does not fit the config.
     """
-    run = _Distillation(config, dataset, initial)
+    run = Distillation(config, dataset, initial)
     position = position or run.first_position()
     archived = list(finished)
     for stage in range(position.stage, config.num_stages + 1):
@@ -159,8 +159,11 @@ def distill(
         position = run.next_position(position)
 
 
-class _Distillation:
-    """The fixed parts of a run: layout, patches, labels, inner loop, and the steps that use them."""
+class Distillation:
+    """The fixed parts of a run: layout, patches, labels, inner loop, and the steps that use them.
+
+    Making one refuses, with `BadInput`, a class order, network or initial poster that cannot work.
+    """
 
     def __init__(self, config: DistillConfig, dataset: Dataset, initial: PosterFile | None):
         self.config, self.dataset = config, dataset
@@ -177,6 +180,7 @@ class _Distillation:
             config.comp_aug,
             config.decay,
         )
+        fresh_network(config.arch, dataset.spec, config.width, 0, torch.device("cpu"))
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
         self.initial = initial
         if initial is not None:

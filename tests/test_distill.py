@@ -199,7 +199,7 @@ def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, m
 )
 def test_each_curriculum_takes_its_plain_steps_and_window(tiny, options, expected):
     config = config_of(tiny, **options)
-    distillation = module._Distillation(config, load_once(config, CPU), None)
+    distillation = module.Distillation(config, load_once(config, CPU), None)
     position = distillation.first_position()
     seen = []
     for step in range(40):
@@ -219,7 +219,7 @@ def test_cctype_1_grows_by_a_window_when_the_held_out_loss_stalls(tiny, monkeypa
 
 def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny):
     config = config_of(tiny)
-    distillation = module._Distillation(config, load_once(config, CPU), None)
+    distillation = module.Distillation(config, load_once(config, CPU), None)
     position = distillation.first_position()
     seen = []
     distillation._adam = lambda position, gradients: seen.append(float(gradients["poster"].norm()))
@@ -234,7 +234,7 @@ def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny):
 def test_an_epoch_passes_over_every_training_image_once(tiny):
     config = config_of(tiny, steps_per_epoch=0, batch_size=500, real_strategy="none")
     dataset = load_once(config, CPU)
-    distillation = module._Distillation(config, dataset, None)
+    distillation = module.Distillation(config, dataset, None)
     position = distillation.first_position()
     assert distillation.epoch_steps == math.ceil(len(dataset.train.y) / 500)
     labels = []
