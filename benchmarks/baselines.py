@@ -66,7 +66,10 @@ def main():
             accuracies = evaluate(posters, blend, layout, protocol, dataset.test)
             for steps, values in accuracies.items():
                 rows.setdefault((name, steps), []).append(statistics.fmean(values))
-            print(f"seed {seed}: {name}: {({k: round(statistics.fmean(v), 1) for k, v in accuracies.items()})}", flush=True)
+            print(
+                f"seed {seed}: {name}: { ({k: round(statistics.fmean(v), 1) for k, v in accuracies.items()}) }",
+                flush=True,
+            )
 
         run = Distillation(config, dataset, None)
         judge("initial poster", [run.poster_file(run.first_position())], [1.0], run.layout)

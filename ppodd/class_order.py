@@ -41,7 +41,9 @@ def class_order(method: str, dataset: Dataset, rows: int, columns: int) -> np.nd
         return _listed(method, rows, columns)
     if method.endswith((".csv", ".npy")):
         return order_from_distances(distance_table(method, classes), rows, columns)
-    raise unknown("class_order", method, (*CLASS_ORDERS, "0,1,2,… (labels row by row)", "distances.csv", "distances.npy"))
+    raise unknown(
+        "class_order", method, (*CLASS_ORDERS, "0,1,2,… (labels row by row)", "distances.csv", "distances.npy")
+    )
 
 
 def order_from_distances(distances: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -99,7 +101,9 @@ def clip_distances(names: tuple[str, ...]) -> np.ndarray:
     try:
         from transformers import CLIPTextModel, CLIPTokenizer
     except ImportError:
-        raise BadInput("class_order 'clip' needs transformers: pip install 'ppodd[clip]', or use --class_order means") from None
+        raise BadInput(
+            "class_order 'clip' needs transformers: pip install 'ppodd[clip]', or use --class_order means"
+        ) from None
     place = os.environ.get("PPODD_CLIP", _CLIP)
     try:
         tokenizer, model = CLIPTokenizer.from_pretrained(place), CLIPTextModel.from_pretrained(place).eval()
@@ -113,5 +117,3 @@ def clip_distances(names: tuple[str, ...]) -> np.ndarray:
         states = model(**tokens).last_hidden_state.flatten(1).double()
     states /= states.norm(dim=1, keepdim=True)
     return (1 - states @ states.T).numpy()
-
-

@@ -107,8 +107,12 @@ class DistillConfig(_Config):
     inner_lr: PositiveFloat = Field(0.001, description="inner learning rate")
     decay: bool = Field(False, description="cosine decay of the inner learning rate over a training")
     train_lr: bool = Field(False, description="learn the inner learning rate too")
-    ddtype: Literal["curriculum", "standard"] = Field("curriculum", description="plain steps before the window, or none")
-    cctype: Annotated[int, Field(ge=0, le=3)] = Field(2, description="how many plain steps: 0 most, 1 growing, 2 random, 3 window random")
+    ddtype: Literal["curriculum", "standard"] = Field(
+        "curriculum", description="plain steps before the window, or none"
+    )
+    cctype: Annotated[int, Field(ge=0, le=3)] = Field(
+        2, description="how many plain steps: 0 most, 1 growing, 2 random, 3 window random"
+    )
     window: Positive = Field(60, description="differentiated inner steps")
     minwindow: NonNegative = Field(0, description="least plain steps before the window")
     totwindow: Positive = Field(200, description="plain steps and window together, at most")
@@ -128,13 +132,17 @@ class DistillConfig(_Config):
     label_lr_scale: PositiveFloat = Field(1.0, description="the label array learns at lr / this")
     eps: PositiveFloat = Field(1e-8, description="ε of the outer Adam")
     wd: NonNegativeFloat = Field(0.0, description="weight decay of the outer Adam")
-    clip_coef: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="coefficient of the gradient norm's average")
+    clip_coef: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9, description="coefficient of the gradient norm's average"
+    )
     update_steps: Positive = Field(1, description="accepted for compatibility: the published code ignores it")
     batch_update_steps: Positive = Field(1, description="accepted for compatibility: the published code ignores it")
 
     # Stages and blend
     num_stages: Positive = Field(5, description="stages: after each, its poster is archived")
-    stage_start: Literal["warm", "fresh"] = Field("warm", description="a stage starts from the last poster or a new one")
+    stage_start: Literal["warm", "fresh"] = Field(
+        "warm", description="a stage starts from the last poster or a new one"
+    )
     blend: Annotated[str, pydantic.AfterValidator(lambda v: _named("blend", v, tuple(STRATEGIES)))] = Field(
         "dynamic", description="blend strategy: " + ", ".join(STRATEGIES)
     )
@@ -202,7 +210,9 @@ class EvaluationConfig(_Config):
     Fields left empty (`None`) take the value of the distillation under test.
     """
 
-    arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] = Field(("convnet",), description="networks to train")
+    arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] = Field(
+        ("convnet",), description="networks to train"
+    )
     mode: Annotated[tuple[Literal["blend", "latest"], ...], Field(min_length=1)] = Field(
         ("blend",), description="train on the blend of all posters, or on the latest alone"
     )
@@ -274,8 +284,22 @@ def check_geometry(config: DistillConfig, spec: Spec) -> None:
         f"but the data set has {spec.classes} classes: choose a layout whose product is {spec.classes}",
     )
     for axis, image, poster, areas, area, patches in (
-        ("width", spec.width, config.poster_width, config.poster_class_num_x, config.class_area_width, config.patch_num_x),
-        ("height", spec.height, config.poster_height, config.poster_class_num_y, config.class_area_height, config.patch_num_y),
+        (
+            "width",
+            spec.width,
+            config.poster_width,
+            config.poster_class_num_x,
+            config.class_area_width,
+            config.patch_num_x,
+        ),
+        (
+            "height",
+            spec.height,
+            config.poster_height,
+            config.poster_class_num_y,
+            config.class_area_height,
+            config.patch_num_y,
+        ),
     ):
         _require(
             image <= poster,
@@ -292,7 +316,7 @@ def check_geometry(config: DistillConfig, spec: Spec) -> None:
             f"class_area_{axis}={area} exceeds poster_{axis}={poster}: lower it to at most {poster}",
         )
         _require(
-            areas == 1 and area == poster or areas > 1 and math.ceil((poster - area) / (areas - 1)) <= area,
+            (areas == 1 and area == poster) or (areas > 1 and math.ceil((poster - area) / (areas - 1)) <= area),
             f"{areas} class areas of class_area_{axis}={area} leave gaps on poster_{axis}={poster}: "
             f"raise class_area_{axis} to at least {math.ceil(poster / areas)}",
         )

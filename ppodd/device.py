@@ -20,7 +20,9 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         raise BadInput(f"unknown device {name!r} (accepted: auto, cpu, cuda, cuda:0, …)") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadInput(f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise BadInput(
+            f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
     if device.type not in ("cpu", "cuda"):
         raise BadInput(f"device {name!r} is not supported (accepted: auto, cpu, cuda, cuda:0, …)")
     return device

@@ -253,7 +253,9 @@ class Distillation:
             done = position.step - first_step
             if on_progress and (position.step % config.print_freq == 0 or position.step == self.stage_steps):
                 rate = (position.seconds - before) / done
-                left = rate * (self.stage_steps - position.step + self.stage_steps * (config.num_stages - position.stage))
+                left = rate * (
+                    self.stage_steps - position.step + self.stage_steps * (config.num_stages - position.stage)
+                )
                 on_progress(
                     Progress(position.stage, config.num_stages, position.step, self.stage_steps, loss, rate, left)
                 )
@@ -267,8 +269,10 @@ class Distillation:
         config = self.config
         past = stack(frozen, self.layout, self.device, self.dtype) if frozen else None
         fixed = self.fixed_labels.to(self.device)
-        array_shape = initial_label_array(self.layout, config.comp_ipc).shape[1:] if self.initial is None else (
-            self.initial.labels.shape[1:]
+        array_shape = (
+            initial_label_array(self.layout, config.comp_ipc).shape[1:]
+            if self.initial is None
+            else (self.initial.labels.shape[1:])
         )
         windows = LabelWindows(self.layout, *array_shape, self.device) if config.train_y else None
 
@@ -323,7 +327,9 @@ class Distillation:
             return uniform(config.minwindow, config.totwindow - config.window), config.window
         return 0, uniform(config.window, config.totwindow)
 
-    def _grow_curriculum(self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> None:
+    def _grow_curriculum(
+        self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]
+    ) -> None:
         """cctype 1: another window of plain steps when the held-out loss has not improved for `_PATIENCE` epochs."""
         config = self.config
         epoch = position.step // self.epoch_steps

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from ppodd.archive import PosterFile, TrialArchive
 from ppodd.errors import BadInput
 
@@ -24,6 +21,4 @@ def load_poster(path: str) -> PosterFile:
         return TrialArchive(place.parent).poster(int(place.name.removeprefix("stage-")))
     if place.suffix == ".safetensors" and place.is_file():
         return PosterFile.from_bytes(place.read_bytes(), path)
-    raise BadInput(
-        f"no poster at {path!r}: name a stage folder (…/stage-03) or a poster.safetensors of an archive"
-    )
+    raise BadInput(f"no poster at {path!r}: name a stage folder (…/stage-03) or a poster.safetensors of an archive")

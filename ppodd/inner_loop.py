@@ -88,9 +88,7 @@ class InnerLoop:
         stages = torch.multinomial(weights, self.batch, replacement=True, generator=which)
         counts = torch.bincount(stages, minlength=len(blend)).tolist()
         count = self.patches.count
-        return torch.cat(
-            [t * count + torch.randperm(count, generator=which)[:n] for t, n in enumerate(counts) if n]
-        )
+        return torch.cat([t * count + torch.randperm(count, generator=which)[:n] for t, n in enumerate(counts) if n])
 
     def loss(self, network: Network, theta: torch.Tensor, posters: Posters, draw: Draw) -> torch.Tensor:
         """Cross-entropy with the soft labels of the drawn patches."""

@@ -54,7 +54,9 @@ def meta_gradient(
     learned = {name: tensor.detach().requires_grad_() for name, tensor in learned.items()}
     with torch.enable_grad():
         posters, lr = problem.posters(learned), problem.lr(learned)
-        start = state.theta.detach().requires_grad_()  # a leaf, so that the first step has something to differentiate by
+        start = (
+            state.theta.detach().requires_grad_()
+        )  # a leaf, so that the first step has something to differentiate by
         end = State(start, state.first.detach(), state.second.detach(), state.steps)
         for draw in window:
             end = problem.inner.step(problem.network, end, posters, draw, lr, differentiable=True)

@@ -9,13 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
 from results import schema
-from results.store import open_store
+from results.store import all_runs, open_store
 
-_MANY = 25_000  # history entries a query may return
+_ALL = 10**9  # history entries a query may return
+_DTYPES = {int: "int64", float: "float64", bool: "bool"}
 # Fields that tell settings apart beside those that vary on purpose; not settings themselves.
 NOT_SETTINGS = ("seed", "name", "device", "root", "workers", "checkpoint_every", "print_freq")
+
+SIZE = ("poster_width", "poster_height")
+KINDS = ("mode", "eval_arch", "protocol")
 
 MEASURED = {
     "sweep": "object",
@@ -53,37 +58,38 @@ _PER_STAGE = {
 def frame(tracking_uri: str, sweeps: Sequence[str] | None = None) -> pd.DataFrame:
     """Every test accuracy in the store, with its budgets and the whole config of its trial.
 
-    Columns are those of `MEASURED` and one for each config field. Without results the frame is empty.
+    Columns are those of `MEASURED` and one for each config field. `protocol` says where an evaluation departs from the
+    settings of the distillation, such as `nets=3`; it is empty where it does not. Without results the frame is empty.
 
     Raises:
-        BadInput: the store cannot be opened, or a sweep is not in it.
+        BadInput: the store cannot be opened, a sweep is not in it, or its runs are of another schema.
     """
     client = open_store(tracking_uri)
     experiments = {e.name: e.experiment_id for e in client.search_experiments()}
     for sweep in sweeps or ():
         if sweep not in experiments:
-            raise BadInput(f"no sweep {sweep!r} in {tracking_uri} (there: {', '.join(sorted(experiments))})")
+            there = ", ".join(sorted(experiments.keys() - {"Default"})) or "none"
+            raise BadInput(f"no sweep {sweep!r} in {tracking_uri} (there: {there})")
     chosen = [i for name, i in experiments.items() if sweeps is None or name in sweeps]
-    runs = [run for run in _all_runs(client, chosen) if schema.PARENT in run.data.tags and schema.KEY in run.data.tags]
-    keys = sorted({key for run in runs for key in run.data.metrics if _wanted(key)})
-    history = _histories(client, [run.info.run_id for run in runs], keys)
+    runs = [run for run in all_runs(client, chosen) if schema.PARENT in run.data.tags and schema.KEY in run.data.tags]
+    for run in runs:
+        if (found := run.data.tags.get(schema.SCHEMA_TAG)) != schema.SCHEMA:
+            raise BadInput(
+                f"run {run.data.tags[schema.KEY]!r} in {tracking_uri} has schema {found}, this ppodd reads "
+                f"{schema.SCHEMA}: sync the archive into a new store"
+            )
+    history = _histories(client, {run.info.run_id: [key for key in run.data.metrics if _wanted(key)] for run in runs})
     rows = [row for run in runs for row in _rows(run, history.get(run.info.run_id, {}))]
     if not rows:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in MEASURED.items()})
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in {**MEASURED, **_config_dtypes()}.items()})
     table = pd.DataFrame(rows).astype(MEASURED)
     order = ["sweep", "trial", "stage", "mode", "eval_arch", "protocol", "steps"]
     return table.sort_values(order, kind="stable", ignore_index=True)
 
 
-def _all_runs(client: Any, experiments: list[str]) -> list[Any]:
-    runs, token = [], None
-    while experiments:
-        page = client.search_runs(experiments, max_results=1000, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            break
-    return runs
+def _config_dtypes() -> dict[str, str]:
+    fields = DistillConfig.model_fields.items()
+    return {k: _DTYPES.get(f.annotation, "object") for k, f in fields if k not in MEASURED}  # type: ignore[arg-type]
 
 
 def _wanted(key: str) -> bool:
@@ -93,21 +99,22 @@ def _wanted(key: str) -> bool:
 History = dict[str, dict[str, dict[int, float]]]  # run → metric → stage → value
 
 
-def _histories(client: Any, run_ids: list[str], keys: list[str]) -> History:
+def _histories(client: Any, wanted: dict[str, list[str]]) -> History:
     """Metric histories of all runs: one query a metric where the store can, else one a run and metric, in parallel."""
     found: History = {}
     store = getattr(client._tracking_client, "store", None)
-    if hasattr(store, "get_metric_history_bulk"):
-        for key in keys:
+    if store is not None and hasattr(store, "get_metric_history_bulk"):
+        run_ids = list(wanted)
+        for key in sorted({key for keys in wanted.values() for key in keys}):
             for start in range(0, len(run_ids), 500):
-                for metric in store.get_metric_history_bulk(run_ids[start : start + 500], key, _MANY):
+                for metric in store.get_metric_history_bulk(run_ids[start : start + 500], key, _ALL):
                     found.setdefault(metric.run_id, {}).setdefault(key, {})[metric.step] = metric.value
         return found
     with ThreadPoolExecutor(8) as pool:
-        pairs = [(run_id, key) for run_id in run_ids for key in keys]
+        pairs = [(run_id, key) for run_id, keys in wanted.items() for key in keys]
         for (run_id, key), metrics in zip(pairs, pool.map(lambda p: client.get_metric_history(*p), pairs), strict=True):
-            if metrics:
-                found.setdefault(run_id, {})[key] = {metric.step: metric.value for metric in metrics}
+            in_time = sorted(metrics, key=lambda metric: metric.timestamp)  # the latest value of a stage counts
+            found.setdefault(run_id, {})[key] = {metric.step: metric.value for metric in in_time}
     return found
 
 
@@ -122,12 +129,15 @@ def _rows(run: Any, history: dict[str, dict[int, float]]) -> list[dict[str, Any]
         "leaks_test_set": json.loads(tags.get(schema.LEAKS, "false")),
         **{k: v for k, v in schema.config_values(run.data.params).items() if k not in MEASURED},
     }
+    protocols = schema.departures(tags)
     rows = []
     for metric, by_stage in history.items():
         accuracy = schema.Accuracy.parse(metric)
         if accuracy is None:
             continue
         for stage, value in by_stage.items():
+            if any(stage not in history.get(key, {}) for key in (*_PER_STAGE.values(), accuracy.nets)):
+                continue  # being written: without its budgets an accuracy is no result
             per_stage = {column: history[key][stage] for column, key in _PER_STAGE.items()}
             if accuracy.mode == "latest":  # draws on one poster, whatever the stage's blend
                 per_stage["storage_bytes"] *= per_stage["poster_ipc"] / per_stage["cumulative_ipc"]
@@ -138,7 +148,7 @@ def _rows(run: Any, history: dict[str, dict[int, float]]) -> list[dict[str, Any]
                     "stage": stage,
                     "mode": accuracy.mode,
                     "eval_arch": accuracy.arch,
-                    "protocol": accuracy.protocol,
+                    "protocol": protocols.get(accuracy.protocol, accuracy.protocol),
                     "steps": accuracy.steps,
                     "accuracy_pct": value,
                     "std_pct": history.get(accuracy.std, {}).get(stage, float("nan")),
@@ -153,6 +163,37 @@ def varied(table: pd.DataFrame) -> list[str]:
     """Config fields of which the table holds several values, seeds and circumstances left out."""
     fields = [c for c in table.columns if c not in MEASURED and c not in NOT_SETTINGS]
     return [name for name in fields if table[name].map(str).nunique() > 1]
+
+
+def settings(table: pd.DataFrame) -> list[str]:
+    """The varied fields that tell settings of one pixel budget apart: the poster's size only where IPC does not."""
+    size = [] if _determined(table, "poster_ipc", [*SIZE]) else [*SIZE]
+    return [name for name in varied(table) if name not in SIZE or name in size]
+
+
+def kinds(table: pd.DataFrame) -> list[str]:
+    """What tells kinds of evaluation apart, where the table holds several."""
+    return [name for name in KINDS if table[name].nunique() > 1]
+
+
+def _determined(table: pd.DataFrame, by: str, names: list[str]) -> bool:
+    return not len(table) or bool((table.groupby(table[by].round(4))[names].nunique() <= 1).all(axis=None))
+
+
+def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """A row for each group of `keys`: mean and std over seeds of the accuracy in percent, `seeds`, `nets`, both IPCs.
+
+    Several rows of one seed count once, as their mean: what is not in `keys` is pooled, seeds alone make the spread.
+    One seed gives no std (NaN).
+    """
+    numbers = ["accuracy_pct", "nets", "poster_ipc", "cumulative_ipc", "meta_steps"]
+    keys = list(keys)
+    means = {name: (name, "mean") for name in numbers if name not in keys}
+    a_seed = table.groupby([*keys, "seed"], dropna=False).agg(**means).reset_index()
+    spread = {"std_pct": ("accuracy_pct", "std"), "seeds": ("seed", "nunique")}
+    cells = a_seed.groupby(keys, dropna=False).agg(**means, **spread).reset_index()
+    columns = ["accuracy_pct", "std_pct", "seeds", *numbers[1:]]
+    return cells[[*keys, *(name for name in columns if name not in keys)]].astype({"nets": "int64"})
 
 
 def last_stages(table: pd.DataFrame) -> pd.DataFrame:
@@ -172,3 +213,16 @@ def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
     if steps is not None and steps not in there:
         raise BadInput(f"no results at {steps} training steps (there: {', '.join(map(str, there))})")
     return table[table["steps"] == (steps or there[-1])]
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """What must be said beside any summary of these rows, a line each; `table` holds every stage."""
+    notes = []
+    if behind := sorted(set(table["trial"]) - set(last_stages(table)["trial"])):
+        shown = ", ".join(behind[:3]) + (f" and {len(behind) - 3} more" if len(behind) > 3 else "")
+        notes.append(f"{len(behind)} trials have no results of their last stage (yet): {shown}")
+    if len(table) and table["leaks_test_set"].any():
+        notes.append("rows of the blend 'released' LEAK the test set into training")
+    if departs := sorted(set(table["protocol"]) - {""}):
+        notes.append(f"evaluated otherwise than distilled: {'; '.join(departs)}")
+    return notes

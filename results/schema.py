@@ -1,7 +1,7 @@
 """Every name that ppodd writes to MLflow or reads from it; no other module knows one.
 
-One experiment a sweep; in it a parent run for the sweep and a nested run for each trial. A trial's params are its config,
-its metrics are stepped by stage. Accuracies are percent.
+One experiment a sweep; in it a parent run for the sweep and a nested run for each trial. A trial's params are its
+config, its metrics are stepped by stage. Accuracies are percent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ppodd.config import DistillConfig, EvaluationConfig
+from ppodd.config import DistillConfig, EvaluationConfig, build
 
 SCHEMA = "1"
 
@@ -26,7 +26,12 @@ LEAKS = "ppodd.leaks_test_set"
 DATA = "ppodd.data_digest"
 VERSIONS = "ppodd.versions"
 PROGRESS = "ppodd.progress"
-PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON
+OWN_PROTOCOL = "ppodd.protocol"  # hash of the protocol whose metrics carry no suffix
+PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON, and where it departs from the distillation's settings
+LOGGED = "ppodd.logged"  # what the run holds: {"<stage>@<finished_at in ms>": [tickets, shortened]}
+CREATED = "ppodd.created_at"  # of the sweep: tells apart two sweeps of one name
+SPLIT = "ppodd.stage_accuracy_split"
+TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
@@ -35,7 +40,10 @@ NOTE = "mlflow.note.content"
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
 STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
 DISTILL_SECONDS = "seconds/distill"
-_ACCURACY = re.compile(r"test_accuracy/(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$")
+_SHOWN_IN_NAME = ("arch", "mode", "budgets")  # of a protocol
+_ACCURACY = re.compile(
+    r"test_accuracy/(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$"
+)
 
 
 class Accuracy(NamedTuple):
@@ -71,13 +79,27 @@ class Accuracy(NamedTuple):
 
 def protocol_hash(protocol: dict[str, Any]) -> str:
     """Tells protocols apart that differ in more than architecture, mode and budgets, which metric names show."""
-    rest = {k: v for k, v in protocol.items() if k not in ("arch", "mode", "budgets")}
+    rest = {k: v for k, v in protocol.items() if k not in _SHOWN_IN_NAME}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def own_protocol(config: DistillConfig, evaluation: EvaluationConfig) -> str:
     """The hash of the protocol that a trial's sweep names; its metrics carry no suffix."""
     return protocol_hash(evaluation.protocols(config)[0].model_dump(mode="json"))
+
+
+def protocol_tag(config: DistillConfig, protocol: dict[str, Any]) -> tuple[str, str]:
+    """Name and value of the tag that spells a protocol out; `departs` is empty where it follows the distillation's."""
+    follows = build(EvaluationConfig, {}).protocols(config)[0].model_dump(mode="json")
+    rest = {k: v for k, v in sorted(protocol.items()) if k not in _SHOWN_IN_NAME}
+    departs = ", ".join(f"{k}={v}" for k, v in rest.items() if v != follows.get(k))
+    return PROTOCOL + protocol_hash(protocol), json.dumps({"departs": departs, **rest})
+
+
+def departures(tags: dict[str, str]) -> dict[str, str]:
+    """What the protocols of a run depart in, by the suffix of their metrics (empty for the run's own)."""
+    spelled = {k.removeprefix(PROTOCOL): json.loads(v)["departs"] for k, v in tags.items() if k.startswith(PROTOCOL)}
+    return {"" if suffix == tags.get(OWN_PROTOCOL) else suffix: text for suffix, text in spelled.items()}
 
 
 def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -94,6 +116,16 @@ def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
         yield f"{STAGE_ACCURACY}/std", accuracy["std"]
     for stage, weight in enumerate(record["blend"], 1):
         yield f"blend/stage_{stage:02d}", weight
+
+
+def stage_tags(record: dict[str, Any]) -> dict[str, str]:
+    """What a `stage.json` says of its whole run."""
+    return {
+        LEAKS: json.dumps(record["leaks_test_set"]),
+        SPLIT: record["stage_accuracy"]["split"],
+        DATA: record["data"]["digest"],
+        VERSIONS: json.dumps(record["versions"], sort_keys=True),
+    }
 
 
 def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, float]]:

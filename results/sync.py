@@ -1,45 +1,69 @@
 """Brings MLflow up to date with the archive. Doing it again changes nothing.
 
-Every value is logged under the time its record was finished, so a value logged twice is one value. One process runs this
-for a store: the coordinator of a sweep, or `ppodd results sync`.
+Every value is logged under the time its record was finished, so a value logged twice is one value; a run's tag says
+what it holds, so that little is logged twice. One process runs this for a store: the coordinator of a sweep, or
+`ppodd results sync`.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppodd.archive import Archive, TrialArchive, stage_name
 from ppodd.config import DistillConfig, EvaluationConfig, build
-from ppodd.errors import PpoddError
+from ppodd.errors import BadInput, CorruptArchive, PpoddError
 from results import schema
-from results.store import artifact_folder, open_store
+from results.store import absolute, all_runs, artifact_folder, open_store, require_file
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
+_METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
+_PARAM_CHARS, _TAG_CHARS = 6000, 5000
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
+
 
 @dataclass
 class SyncReport:
-    """What a sync added, and what it could not read (one line each)."""
+    """What a sync found new in the archive, and what it could not read or log (one line each)."""
 
     stages: int = 0
     evaluations: int = 0
     problems: list[str] = field(default_factory=list)
+    runs: int = 0
+
+
+@dataclass
+class _Run:
+    """A run of the store, and the tags it is known to have."""
+
+    id: str
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class _Trial:
-    """What is already logged of a trial."""
+    """What is logged of a trial. `logged` maps stages, as `schema.LOGGED` names them, to shortened tickets."""
 
-    run_id: str
+    run: _Run
     config: DistillConfig
-    own: str
-    stages: set[int] = field(default_factory=set)
-    tickets: set[str] = field(default_factory=set)
+    pictures: set[str]
+    logged: dict[str, list[str]]
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    complete: bool = False
+
+
+@dataclass
+class _New:
+    """What one sync adds to a run, sent as one batch."""
+
+    metrics: list[Metric] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,145 +73,293 @@ class Syncer:
     def __init__(self, archive_url: str, tracking_uri: str):
         """Raise `BadInput` where the store cannot be opened."""
         self.archive = Archive(archive_url)
-        self._client = open_store(tracking_uri)
-        self._artifacts = artifact_folder(tracking_uri)
+        self._uri = absolute(tracking_uri)
+        self._client = open_store(self._uri)
+        self._artifacts = artifact_folder(self._uri)
         self._experiments: dict[str, str] = {}
-        self._parents: dict[str, str] = {}
+        self._runs: dict[str, _Run] = {}
         self._trials: dict[str, _Trial] = {}
 
     def sync(self, sweeps: list[str] | None = None) -> SyncReport:
-        """Log what is new of these sweeps (default: all). A trial that cannot be read does not stop the others."""
+        """Log what is new of these sweeps (default: all). What cannot be read is reported and stops nothing else.
+
+        Raises:
+            BadInput: the archive holds no such sweep, or the store's file was removed meanwhile.
+            PpoddError: the store does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        require_file(self._uri)
         report = SyncReport()
         for sweep in self.archive.sweeps() if sweeps is None else sweeps:
-            parent = self._parent(sweep)
-            done = []
-            for name in self.archive.trials(sweep):
-                trial = self.archive.trial(sweep, name)
-                try:
-                    done.append(self._sync_trial(trial, parent, report))
-                except PpoddError as error:
-                    report.problems.append(str(error))
-            planned = self.archive.sweep(sweep)
-            expected = len(planned["trials"]) if planned else len(done)
-            status = "finished" if len(done) >= expected and all(done) else "running"
-            self._tag(parent, {schema.STATUS: status}, {})
+            if sweep not in self._experiments and not self._holds(sweep):
+                there = ", ".join(self.archive.sweeps()) or "none"
+                raise BadInput(f"no sweep {sweep!r} in {self.archive.url} (there: {there})")
+            try:
+                self._sync_sweep(sweep, report)
+            except PpoddError as error:
+                report.problems.append(str(error))
+            except MlflowException as error:
+                self._forget(sweep)
+                raise PpoddError(f"MLflow store {self._uri}: {str(error).splitlines()[0]}") from error
         return report
 
-    # Runs
+    def _holds(self, sweep: str) -> bool:
+        return (self.archive.folder / sweep).exists("sweep.json") or bool(self.archive.trials(sweep))
+
+    def _forget(self, sweep: str) -> None:
+        """Ask the store anew what it holds: something sent to it may not have arrived."""
+        self._experiments.pop(sweep, None)
+        self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
+        self._trials = {key: trial for key, trial in self._trials.items() if key.split("/")[0] != sweep}
+
+    # Sweeps
+
+    def _sync_sweep(self, sweep: str, report: SyncReport) -> None:
+        plan = self._plan(sweep, report)
+        parent = self._parent(sweep, plan, report)
+        names = self.archive.trials(sweep)
+        for name in names:
+            trial = self.archive.trial(sweep, name)
+            try:
+                self._sync_trial(trial, parent, plan, report)
+            except PpoddError as error:
+                report.problems.append(str(error))
+        trials = [self._trials[key] for name in names if (key := f"{sweep}/{name}") in self._trials]
+        expected = max(len(plan.get("trials", [])), len(names))
+        finished = sum(trial.complete for trial in trials)
+        self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
+        ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
+        self._set_status(parent, "finished" if finished == expected else "running", ended)
+
+    def _plan(self, sweep: str, report: SyncReport) -> dict[str, Any]:
+        """`sweep.json`; empty without one, or when it cannot be read: the trials are then synced all the same."""
+        try:
+            return self.archive.sweep(sweep) or {}
+        except CorruptArchive as error:
+            report.problems.append(str(error))
+            return {}
 
     def _experiment(self, sweep: str) -> str:
+        """The sweep's experiment, created if need be; its runs are read once."""
         if sweep not in self._experiments:
             found = self._client.get_experiment_by_name(sweep)
+            if found and found.lifecycle_stage != "active":
+                raise BadInput(
+                    f"experiment {sweep!r} was deleted in {self._uri}: bring it back with "
+                    f"`mlflow experiments restore -x {found.experiment_id}`, or name another --tracking-uri"
+                )
             location = f"{self._artifacts}/{sweep}" if self._artifacts else None
-            self._experiments[sweep] = (
-                found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
-            )
+            known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
+            for run in all_runs(self._client, [known]) if found else ():
+                if schema.KEY in run.data.tags:
+                    self._runs[run.data.tags[schema.KEY]] = _Run(run.info.run_id, run.data.tags, run.data.params)
+            self._experiments[sweep] = known
         return self._experiments[sweep]
 
-    def _parent(self, sweep: str) -> str:
-        if sweep not in self._parents:
-            record = self.archive.sweep(sweep) or {}
-            tags = {schema.RUN_NAME: sweep, schema.NOTE: record.get("description") or f"sweep {sweep}"}
-            self._parents[sweep] = self._find_or_create(sweep, sweep, tags, round(1000 * record.get("created_at", 0)))
-        return self._parents[sweep]
-
-    def _find_or_create(self, sweep: str, key: str, tags: dict[str, str], start_ms: int) -> str:
+    def _run(self, sweep: str, key: str, tags: dict[str, str], start_ms: int | None, report: SyncReport) -> _Run:
         experiment = self._experiment(sweep)
-        found = self._client.search_runs([experiment], f"tags.`{schema.KEY}` = '{key}'", max_results=1)
-        if found:
-            return found[0].info.run_id
-        tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
-        return self._client.create_run(experiment, start_time=start_ms or None, tags=tags).info.run_id
+        if key not in self._runs:
+            tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
+            run = self._client.create_run(experiment, start_time=start_ms, tags=tags)
+            self._runs[key] = _Run(run.info.run_id, tags)
+            report.runs += 1
+        return self._runs[key]
 
-    def _trial(self, trial: TrialArchive, parent: str) -> _Trial:
+    def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
+        created_ms = str(round(1000 * plan["created_at"])) if "created_at" in plan else ""
+        note = plan.get("description") or f"sweep {sweep}"
+        tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
+        parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
+        if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
+            raise BadInput(
+                f"{self._uri} already shows another sweep {sweep!r}, not the one in {self.archive.url}: "
+                f"rename the sweep, or name another --tracking-uri"
+            )
+        return parent
+
+    # Trials
+
+    def _trial(self, trial: TrialArchive, parent: _Run, plan: dict[str, Any], report: SyncReport) -> _Trial:
+        """The trial's run: found or created the first time, its params logged.
+
+        Raises:
+            BadInput: the run of this name shows a trial with another config.
+            CorruptArchive: the trial's config cannot be read.
+        """
         key = f"{trial.sweep}/{trial.trial}"
         if key not in self._trials:
             config = trial.config()
-            planned = self.archive.sweep(trial.sweep) or {}
-            evaluation = build(EvaluationConfig, planned.get("evaluation", {}))
-            tags = {schema.RUN_NAME: trial.trial, schema.PARENT: parent}
-            run_id = self._find_or_create(trial.sweep, key, tags, 0)
-            self._log(run_id, [], schema.params(config))
-            self._trials[key] = _Trial(run_id, config, schema.own_protocol(config, evaluation))
+            evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
+            own = schema.own_protocol(config, evaluation)
+            tags = {schema.RUN_NAME: trial.trial, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
+            run = self._run(trial.sweep, key, tags, None, report)
+            params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
+            for name, value in run.params.items():
+                if params.get(name, value) != value:
+                    raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
+            self._log_params(run, {name: value for name, value in params.items() if name not in run.params})
+            pictures = {found.path for found in self._client.list_artifacts(run.id, "posters")}
+            self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
         return self._trials[key]
 
-    # A trial
-
-    def _sync_trial(self, trial: TrialArchive, parent: str, report: SyncReport) -> bool:
-        """Log what is new of a trial; whether all its stages are there."""
-        logged = self._trial(trial, parent)
+    def _sync_trial(self, trial: TrialArchive, parent: _Run, plan: dict[str, Any], report: SyncReport) -> None:
+        """Log what is new of a trial, as one batch."""
+        known = self._trial(trial, parent, plan, report)
+        new = _New()
         stages = trial.stages()
         for stage in stages:
-            if stage not in logged.stages:
+            try:
+                self._add_stage(trial, known, stage, new, report)
+            except PpoddError as error:
+                report.problems.append(str(error))
+        known.complete = len(known.records) >= known.config.num_stages
+        failure = None if known.complete else trial.failure()
+        progress = None if known.complete or failure else trial.progress()
+        new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
+        if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
+            new.tags[schema.LOGGED] = logged
+        if failure:
+            new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
+        if progress:
+            new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
+        self._send(known.run, new)
+        for name in (schema.FAILURE, schema.PROGRESS):
+            if name in known.run.tags and name not in new.tags:
+                self._client.delete_tag(known.run.id, name)
+                del known.run.tags[name]
+        ended = max((_finished_ms(record) for record in known.records.values()), default=0)
+        ended = round(1000 * failure.get("failed_at", 0)) or ended if failure else ended
+        self._set_status(known.run, "finished" if known.complete else "failed" if failure else "running", ended)
+
+    def _add_stage(self, trial: TrialArchive, known: _Trial, stage: int, new: _New, report: SyncReport) -> None:
+        """Add a stage and its evaluations to `new`, if they are not logged."""
+        if stage not in known.records:
+            try:
                 record = trial.stage(stage)
-                self._log(logged.run_id, _metrics(schema.stage_metrics(record), record))
-                self._picture(logged.run_id, trial, stage)
-                self._tag(logged.run_id, _stage_tags(record), logged.tags)
-                logged.stages.add(stage)
-                report.stages += 1
-            for record in trial.evaluations(stage, logged.tickets):
-                self._log(logged.run_id, _metrics(schema.evaluation_metrics(record, logged.own), record))
-                name = schema.PROTOCOL + schema.protocol_hash(record["protocol"])
-                self._tag(logged.run_id, {name: _protocol_text(record["protocol"])}, logged.tags)
-                logged.tickets.add(record["ticket"])
-                report.evaluations += 1
-        complete = len(stages) >= logged.config.num_stages
-        tags = {
-            schema.STATUS: "finished" if complete else "running",
-            schema.STAGES: f"{len(stages)}/{logged.config.num_stages}",
-        }
-        if complete and logged.tags.get(schema.STATUS) != "finished":
-            ended = round(1000 * trial.stage(stages[-1])["finished_at"])
-            self._client.set_terminated(logged.run_id, "FINISHED", ended)
-        if not complete and (failure := trial.failure()):
-            tags |= {schema.STATUS: "failed", schema.FAILURE: failure["error"][:5000]}
-        if progress := trial.progress():
-            tags[schema.PROGRESS] = json.dumps(progress)
-        self._tag(logged.run_id, tags, logged.tags)
-        return complete
+                entry = _entry(record)
+                others = {other for other in known.logged if other.split("@")[0] == str(stage)} - {entry}
+                if others:
+                    why = f"stage {stage} was finished at another time there than in {trial.url}"
+                    raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
+                if entry not in known.logged:
+                    new.metrics += _metrics(schema.stage_metrics(record), record)
+                    new.tags |= schema.stage_tags(record)
+                    report.stages += 1
+            except _DAMAGED as error:
+                raise CorruptArchive(_damaged(f"{trial.url}/{stage_name(stage)}/stage.json", error)) from None
+            known.logged.setdefault(entry, [])
+            known.records[stage] = record
+        self._picture(known, trial, stage, report)
+        logged = known.logged[_entry(known.records[stage])]
+        for ticket in _tickets(trial, stage):
+            if _short(ticket) in logged:
+                continue
+            try:
+                record = trial.evaluation(stage, ticket)
+                own = known.run.tags[schema.OWN_PROTOCOL]
+                metrics = _metrics(schema.evaluation_metrics(record, own), record)
+                name, text = schema.protocol_tag(known.config, record["protocol"])
+            except CorruptArchive as error:
+                report.problems.append(str(error))
+                continue
+            except _DAMAGED as error:
+                where = f"{trial.url}/{stage_name(stage)}/evaluations/{ticket}.json"
+                report.problems.append(_damaged(where, error))
+                continue
+            new.metrics += metrics
+            new.tags[name] = text
+            logged.append(_short(ticket))
+            report.evaluations += 1
 
-    def _log(self, run_id: str, metrics: list[Metric], params: dict[str, str] | None = None) -> None:
-        from mlflow.entities import Param
-
-        entries = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        self._client.log_batch(run_id, metrics=metrics, params=entries)
-
-    def _tag(self, run_id: str, tags: dict[str, str], known: dict[str, str]) -> None:
-        """Set the tags that are not known to be so."""
-        for name, value in tags.items():
-            if known.get(name) != value:
-                self._client.set_tag(run_id, name, value)
-                known[name] = value
-
-    def _picture(self, run_id: str, trial: TrialArchive, stage: int) -> None:
-        name = f"{stage_name(stage)}.png"
-        if any(found.path == f"posters/{name}" for found in self._client.list_artifacts(run_id, "posters")):
+    def _picture(self, known: _Trial, trial: TrialArchive, stage: int, report: SyncReport) -> None:
+        path = f"posters/{stage_name(stage)}.png"
+        if path in known.pictures:
+            return
+        try:
+            picture = trial.png(stage)
+        except CorruptArchive as error:
+            report.problems.append(str(error))
             return
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, name)
-            path.write_bytes(trial.png(stage))
-            self._client.log_artifact(run_id, str(path), "posters")
+            local = Path(folder, f"{stage_name(stage)}.png")
+            local.write_bytes(picture)
+            self._client.log_artifact(known.run.id, str(local), "posters")
+        known.pictures.add(path)
+
+    # The store
+
+    def _log_params(self, run: _Run, params: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(name, value) for name, value in params.items()]
+        for start in range(0, len(entries), _ENTRIES):
+            self._client.log_batch(run.id, params=entries[start : start + _ENTRIES])
+        run.params |= params
+
+    def _send(self, run: _Run, new: _New) -> None:
+        """Log metrics, then the tags that are not known to be so: `schema.LOGGED` never says more than is there."""
+        from mlflow.entities import RunTag
+
+        tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
+        for start in range(0, len(new.metrics), _METRICS):
+            self._client.log_batch(run.id, metrics=new.metrics[start : start + _METRICS])
+        if tags:
+            self._client.log_batch(run.id, tags=[RunTag(name, value) for name, value in tags.items()])
+            run.tags |= tags
+
+    def _set_status(self, run: _Run, status: str, ended_ms: int) -> None:
+        """Running, finished or failed, as our tag and as MLflow's own status."""
+        if run.tags.get(schema.STATUS) == status:
+            return
+        if status == "running":
+            self._client.update_run(run.id, status="RUNNING")
+        else:
+            self._client.set_terminated(run.id, status.upper(), ended_ms or None)
+        self._send(run, _New(tags={schema.STATUS: status}))
 
 
 def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -> SyncReport:
-    """Bring the store up to date with the archive, once."""
+    """Bring the store up to date with the archive, once.
+
+    Raises:
+        BadInput: there is no archive (no store is made for it then); and as `Syncer` and `Syncer.sync`.
+    """
+    folder = Archive(archive_url).folder
+    if not folder.names():
+        raise BadInput(f"no archive at {folder.url}: name the folder that a sweep or distillation wrote (--archive)")
     return Syncer(archive_url, tracking_uri).sync(sweeps)
 
 
-def _metrics(values: Any, record: dict[str, Any]) -> list[Metric]:
+def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:
     from mlflow.entities import Metric
 
-    finished_ms = round(1000 * record["finished_at"])
-    return [Metric(name, float(value), finished_ms, record["stage"]) for name, value in values]
+    return [Metric(name, float(value), _finished_ms(record), record["stage"]) for name, value in values]
 
 
-def _stage_tags(record: dict[str, Any]) -> dict[str, str]:
-    return {
-        schema.LEAKS: json.dumps(record["leaks_test_set"]),
-        schema.DATA: record["data"]["digest"],
-        schema.VERSIONS: json.dumps(record["versions"], sort_keys=True),
-    }
+def _finished_ms(record: dict[str, Any]) -> int:
+    return round(1000 * record["finished_at"])
 
 
-def _protocol_text(protocol: dict[str, Any]) -> str:
-    return json.dumps({k: v for k, v in protocol.items() if k not in ("arch", "mode", "budgets")}, sort_keys=True)
+def _tickets(trial: TrialArchive, stage: int) -> list[str]:
+    names = (trial.folder / f"{stage_name(stage)}/evaluations").names()
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def _entry(record: dict[str, Any]) -> str:
+    return f"{record['stage']}@{_finished_ms(record)}"
+
+
+def _short(ticket: str) -> str:
+    return ticket[:8]
+
+
+def _other(key: str, uri: str, why: str) -> str:
+    return (
+        f"the run {key!r} in {uri} shows another trial ({why}): "
+        f"delete that run in MLflow, or name another --tracking-uri"
+    )
+
+
+def _damaged(where: str, error: Exception) -> str:
+    return f"{where} is damaged: {type(error).__name__}: {error}"

@@ -4,44 +4,60 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.frame import last_stages, varied
+from results.frame import KINDS, last_stages, over_seeds, settings
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent)."""
+    """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent).
+
+    `results.frame.remarks` says what must stand beside it.
+    """
     last = last_stages(frame)
     if last.empty:
         return pd.DataFrame(columns=["setting"])
-    fields = [name for name in varied(frame) if name not in ("poster_width", "poster_height")]
-    keys = [*fields, "mode", "eval_arch", "protocol", "poster_ipc", "cumulative_ipc"]
+    last = last.assign(poster_ipc=last["poster_ipc"].round(4), cumulative_ipc=last["cumulative_ipc"].round(4))
+    keys = [*settings(last), *KINDS, "poster_ipc", "cumulative_ipc"]
+    cells = over_seeds(last, [*keys, "steps"])
+    cells["shown"] = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
     rows = []
-    for values, group in last.groupby(keys, sort=True, dropna=False):
+    for values, group in cells.groupby(keys, sort=True, dropna=False):
         row = dict(zip(keys, values, strict=True))
-        row["seeds"] = group["seed"].nunique()
-        row["nets"] = int(group["nets"].max())
-        for steps, at in group.groupby("steps"):
-            row[f"{steps} steps"] = mean_std(at["accuracy_pct"])
-        row["leaks"] = bool(group["leaks_test_set"].any())
-        rows.append(row)
-    out = pd.DataFrame(rows)
-    drop = [name for name in ("mode", "eval_arch", "protocol") if out[name].nunique() == 1]
-    if not out["leaks"].any():
-        drop.append("leaks")
-    return out.drop(columns=drop)
+        row["seeds"], row["nets"] = _one_or_range(group["seeds"]), int(group["nets"].max())
+        at = zip(group["steps"], group["shown"], strict=True)
+        rows.append(row | {f"{steps} steps": shown for steps, shown in at})
+    budgets = [f"{steps} steps" for steps in sorted(cells["steps"].unique())]
+    out = pd.DataFrame(rows)[[*keys, "seeds", "nets", *budgets]].fillna(dict.fromkeys(budgets, ""))
+    if last["leaks_test_set"].any():
+        out["leaks"] = last.groupby(keys, sort=True, dropna=False)["leaks_test_set"].any().to_numpy()
+    return out.drop(columns=[name for name in KINDS if out[name].nunique() == 1])
 
 
-def mean_std(values: pd.Series) -> str:
-    """`mean ± std` over seeds; the mean alone for one seed."""
-    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+def _one_or_range(counts: pd.Series) -> int | str:
+    low, high = int(counts.min()), int(counts.max())
+    return low if low == high else f"{low}–{high}"
 
 
-def as_text(table: pd.DataFrame) -> str:
-    """The table as aligned text."""
-    shown = table.copy()
-    for name in shown.columns:
-        if pd.api.types.is_float_dtype(shown[name]):
-            shown[name] = shown[name].map(lambda v: f"{v:.3f}" if abs(v) < 10 else f"{v:.1f}")
-    cells = [[str(name) for name in shown.columns], *shown.astype(str).values.tolist()]
+def mean_std(mean: float, std: float) -> str:
+    """`mean ± std` in percent; the mean alone where one seed gives no std (NaN)."""
+    return f"{mean:.1f}" + (f" ± {std:.1f}" if pd.notna(std) else "")
+
+
+def as_text(table: pd.DataFrame, markdown: bool = False) -> str:
+    """The table as aligned text, or as a Markdown table."""
+    cells = [[str(name) for name in table.columns], *zip(*(_cells(table[name]) for name in table.columns), strict=True)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
+    lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    if markdown:
+        rule = [f"{'-' * (width - 1)}:" if width > 1 else "-" for width in widths]
+        return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+    rule = ["─" * width for width in widths]
+    return "\n".join("  ".join(line) for line in [lines[0], rule, *lines[1:]])
+
+
+def _cells(column: pd.Series) -> list[str]:
+    """Percentages to a tenth, other fractions to three digits, what is missing as a dash."""
+    if not pd.api.types.is_float_dtype(column):
+        return [str(value) for value in column]
+    percent = str(column.name).endswith("_pct")
+    formats = [".1f" if percent else ".0f" if value % 1 == 0 or value > 999 else ".3g" for value in column]
+    return ["–" if pd.isna(value) else f"{value:{form}}" for value, form in zip(column, formats, strict=True)]

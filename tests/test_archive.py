@@ -13,7 +13,9 @@ from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.work import pending
 
-POSTER = PosterFile(np.arange(288, dtype=np.float32).reshape(1, 12, 24), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5))
+POSTER = PosterFile(
+    np.arange(288, dtype=np.float32).reshape(1, 12, 24), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5)
+)
 
 
 def record_of(stage):
@@ -111,7 +113,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BadInput, match="cannot write .*file: No space left on device; free space or name another folder"):
+    with pytest.raises(
+        BadInput, match="cannot write .*file: No space left on device; free space or name another folder"
+    ):
         files.atomic_write(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 

@@ -13,7 +13,10 @@ SEEN = [37.2, 43.4, 48.9, 51.7]
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("stages", range(5))
 def test_weights_are_a_distribution_over_all_posters_so_far(strategy, stages):
-    for weights in (blend_weights(strategy, SEEN[:stages], PARAMETERS), evaluation_weights(strategy, SEEN[:stages], PARAMETERS)):
+    for weights in (
+        blend_weights(strategy, SEEN[:stages], PARAMETERS),
+        evaluation_weights(strategy, SEEN[:stages], PARAMETERS),
+    ):
         assert len(weights) == stages + 1
         assert math.fsum(weights) == pytest.approx(1)
         assert min(weights) >= 0

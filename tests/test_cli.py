@@ -13,22 +13,8 @@ import pytest
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import COMMANDS, main
 
-CIFAR10 = (
-    "--name=PPoDD-CIFAR10-LT1-90 --distill_batch_size=96 --patch_num_x=16 --patch_num_y=6 --dataset=cifar10 "
-    "--num_train_eval=8 --update_steps=1 --batch_size=5000 --ddtype=curriculum --cctype=2 --epoch=10000 --test_freq=10 "
-    "--print_freq=10 --arch=convnet --window=60 --minwindow=0 --totwindow=200 --inner_optim=Adam --outer_optim=Adam "
-    "--inner_lr=0.001 --lr=0.001 --syn_strategy=flip_rotate --real_strategy=flip_rotate --seed=0 --zca --comp_ipc=1 "
-    "--class_area_width=32 --class_area_height=32 --poster_width=153 --poster_height=60 --poster_class_num_x=5 "
-    "--poster_class_num_y=2 --num_stages=5"
-).split()
-CIFAR100 = (
-    "--name=PoDD-CIFAR100-LT1-90 --distill_batch_size=50 --patch_num_x=20 --patch_num_y=20 --dataset=cifar100 "
-    "--num_train_eval=8 --update_steps=1 --batch_size=2000 --ddtype=curriculum --cctype=2 --epoch=10000 --test_freq=10 "
-    "--print_freq=10 --arch=convnet --window=100 --minwindow=0 --totwindow=300 --inner_optim=Adam --outer_optim=Adam "
-    "--inner_lr=0.001 --lr=0.001 --syn_strategy=flip_rotate --real_strategy=flip_rotate --seed=0 --zca --comp_ipc=1 "
-    "--class_area_width=32 --class_area_height=32 --poster_width=303 --poster_height=303 --poster_class_num_x=10 "
-    "--poster_class_num_y=10 --train_y --num_stages=5"
-).split()
+CIFAR10 = ["--name=PPoDD-CIFAR10-LT1-90", "--distill_batch_size=96", "--patch_num_x=16", "--patch_num_y=6", "--dataset=cifar10", "--num_train_eval=8", "--update_steps=1", "--batch_size=5000", "--ddtype=curriculum", "--cctype=2", "--epoch=10000", "--test_freq=10", "--print_freq=10", "--arch=convnet", "--window=60", "--minwindow=0", "--totwindow=200", "--inner_optim=Adam", "--outer_optim=Adam", "--inner_lr=0.001", "--lr=0.001", "--syn_strategy=flip_rotate", "--real_strategy=flip_rotate", "--seed=0", "--zca", "--comp_ipc=1", "--class_area_width=32", "--class_area_height=32", "--poster_width=153", "--poster_height=60", "--poster_class_num_x=5", "--poster_class_num_y=2", "--num_stages=5"]
+CIFAR100 = ["--name=PoDD-CIFAR100-LT1-90", "--distill_batch_size=50", "--patch_num_x=20", "--patch_num_y=20", "--dataset=cifar100", "--num_train_eval=8", "--update_steps=1", "--batch_size=2000", "--ddtype=curriculum", "--cctype=2", "--epoch=10000", "--test_freq=10", "--print_freq=10", "--arch=convnet", "--window=100", "--minwindow=0", "--totwindow=300", "--inner_optim=Adam", "--outer_optim=Adam", "--inner_lr=0.001", "--lr=0.001", "--syn_strategy=flip_rotate", "--real_strategy=flip_rotate", "--seed=0", "--zca", "--comp_ipc=1", "--class_area_width=32", "--class_area_height=32", "--poster_width=303", "--poster_height=303", "--poster_class_num_x=10", "--poster_class_num_y=10", "--train_y", "--num_stages=5"]
 PATH = {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
@@ -36,7 +22,9 @@ def ppodd(*args, **options):
     """The command as a process of its own."""
     code = "import sys; from ppodd.cli.main import main; sys.exit(main())"
     environment = {**os.environ, **PATH}
-    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, env=environment, **options)
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, env=environment, **options
+    )
 
 
 def flags(values):
@@ -68,11 +56,13 @@ def test_the_published_command_lines_are_taken_word_for_word(line, classes):
 
 def test_more_flags_that_users_have():
     config = configured(
-        "--root=/data -j 4 --decay --label_lr_scale=2 --train_lr --eps=1e-6 --wd=0.01 --clip_coef=0.8 --comp_aug "
-        "--comp_aug_real --start_epoch=2 --steps_per_epoch=3 --batch_update_steps=2 --dataset=cifar10".split()
+        ["--root=/data", "-j", "4", "--decay", "--label_lr_scale=2", "--train_lr", "--eps=1e-6", "--wd=0.01", "--clip_coef=0.8", "--comp_aug", "--comp_aug_real", "--start_epoch=2", "--steps_per_epoch=3", "--batch_update_steps=2", "--dataset=cifar10"]
     )
     assert config.decay and config.train_lr and config.comp_aug_real and config.workers == 4 and config.start_epoch == 2
-    assert len(config.notices()) == 2 and "batch_update_steps=2 is ignored, as in the published code" in config.notices()[0]
+    assert (
+        len(config.notices()) == 2
+        and "batch_update_steps=2 is ignored, as in the published code" in config.notices()[0]
+    )
 
 
 def test_a_preset_is_chosen_by_name_or_data_set_and_flags_win():
@@ -149,9 +139,15 @@ def test_help_and_errors_bring_in_no_heavy_library():
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'numpy', 'matplotlib', 'scipy', 'rich'} & set(sys.modules)\n"
         "print(codes, sorted(heavy), file=sys.stderr)"
     )
-    lines = ["--help", *(f"{command} --help" for command in COMMANDS), *(f"results {a} --help" for a in ("table", "curve"))]
+    lines = [
+        "--help",
+        *(f"{command} --help" for command in COMMANDS),
+        *(f"results {a} --help" for a in ("table", "curve")),
+    ]
     lines += [" ".join(arguments) for arguments, _ in BAD]
-    done = subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True, env={**os.environ, **PATH})
+    done = subprocess.run(
+        [sys.executable, "-c", code, *lines], capture_output=True, text=True, env={**os.environ, **PATH}
+    )
     codes = [0] * (len(COMMANDS) + 3) + [2] * len(BAD)
     assert done.stderr.splitlines()[-1] == f"{codes} []"
 
@@ -168,7 +164,10 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
     assert main(["distill", "--name=mine", "--resume", *flags(tiny)]) == 0
     assert main(["distill", "--name=mine", "--resume", *flags({**tiny, "window": 3})]) == 2
     capsys.readouterr()
-    assert main(["evaluate", f"{folder}/stage-01", "--arch=convnet,convnet2", "--mode=latest", "--nets=1", "--budgets=3"]) == 0
+    assert (
+        main(["evaluate", f"{folder}/stage-01", "--arch=convnet,convnet2", "--mode=latest", "--nets=1", "--budgets=3"])
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "stage 1, latest, convnet2" in lines[1] and "3: " in lines[1] and "(1 nets" in lines[1]
     assert main(["render", folder, "-o", "strip.png"]) == 0 and main(["render", folder, "-o", "stages.gif"]) == 0
@@ -195,7 +194,9 @@ def test_a_killed_distillation_resumes_to_the_poster_of_an_uninterrupted_one(tin
     assert resumed.returncode == 0, resumed.stderr
     uninterrupted = TrialArchive(tmp_path / "ppodd-archive/runs/whole")
     for stage in (1, 2):
-        assert killed.folder.read(f"stage-0{stage}/poster.safetensors") == uninterrupted.folder.read(f"stage-0{stage}/poster.safetensors")
+        assert killed.folder.read(f"stage-0{stage}/poster.safetensors") == uninterrupted.folder.read(
+            f"stage-0{stage}/poster.safetensors"
+        )
 
 
 def test_a_read_only_archive_is_named(tiny, tmp_path, monkeypatch, capsys):
@@ -237,14 +238,18 @@ def test_a_sweep_can_be_looked_at_before_it_runs(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_cifar10_at_full_poster_size_resumes_after_a_kill(cifar10_root, tmp_path):
-    small = "--window=2 --totwindow=4 --epochs=2 --steps_per_epoch=2 --num_stages=2 --stage_nets=1 --stage_steps=2".split()
+    small = (
+        ["--window=2", "--totwindow=4", "--epochs=2", "--steps_per_epoch=2", "--num_stages=2", "--stage_nets=1", "--stage_steps=2"]
+    )
     rest = [f"--root={cifar10_root}", "--batch_size=100", "--no-evaluate", "--checkpoint_every=1", "--print_freq=1"]
     line = [argument for argument in CIFAR10 if argument.split("=")[0] not in {s.split("=")[0] for s in small}]
     line = [a for a in line if not a.startswith(("--name", "--batch_size", "--epoch", "--print_freq"))]
     assert ppodd("distill", *line, *small, *rest, "--name=whole", cwd=tmp_path).returncode == 0
     code = "import sys; from ppodd.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "distill", *line, *small, *rest, "--name=killed"], cwd=tmp_path, env={**os.environ, **PATH}
+        [sys.executable, "-c", code, "distill", *line, *small, *rest, "--name=killed"],
+        cwd=tmp_path,
+        env={**os.environ, **PATH},
     )
     killed = TrialArchive(tmp_path / "ppodd-archive/runs/killed")
     while process.poll() is None and (killed.progress() or {"stage": 0})["stage"] < 2:
@@ -252,5 +257,8 @@ def test_cifar10_at_full_poster_size_resumes_after_a_kill(cifar10_root, tmp_path
     process.kill()
     process.wait()
     assert ppodd("distill", *line, *small, *rest, "--name=killed", "--resume", cwd=tmp_path).returncode == 0
-    digests = [json.loads((tmp_path / f"ppodd-archive/runs/{n}/stage-02/stage.json").read_text())["digests"] for n in ("whole", "killed")]
+    digests = [
+        json.loads((tmp_path / f"ppodd-archive/runs/{n}/stage-02/stage.json").read_text())["digests"]
+        for n in ("whole", "killed")
+    ]
     assert digests[0] == digests[1]

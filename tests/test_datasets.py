@@ -194,7 +194,10 @@ def test_cub_200s_own_layout(tmp_path):
         (lambda p: write_parquet(p, column="pixels"), "has columns .*'pixels'.*needed are img or image"),
         (lambda p: write_parquet(p, images=[png()] * 9 + [png()[:60]]), "row 9 is no readable image"),
         (lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, -1]), "label -1 of .* image .* is out of range"),
-        (lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, 2], metadata={"class_names": "a,b"}), "label 2 of .* out of range"),
+        (
+            lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, 2], metadata={"class_names": "a,b"}),
+            "label 2 of .* out of range",
+        ),
         (lambda p: write_parquet(p, labels=[0] * 20), "has 1 class: at least 2 are needed"),
         (lambda p: write_parquet(p, labels=[0, 2] * 10), "class '1' has no training image"),
         (lambda p: write_parquet(p, images=[png()] * 19 + [b""]), "row 19 holds no image bytes"),

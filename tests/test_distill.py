@@ -65,7 +65,9 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("options", [{}, {"train_y": True, "train_lr": True}, {"cctype": 1, "test_freq": 1}, {"stage_start": "fresh"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"train_y": True, "train_lr": True}, {"cctype": 1, "test_freq": 1}, {"stage_start": "fresh"}]
+)
 @pytest.mark.parametrize("meta_step", [1, 3, 4, 6])
 def test_a_run_killed_at_any_meta_step_resumes_to_the_same_posters(tiny, tmp_path, options, meta_step):
     config = config_of(tiny, checkpoint_every=2, **options)
@@ -176,7 +178,11 @@ def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, m
         calls.append(learned["poster"].clone())
         if len(calls) < 6:
             return loss, gradients
-        return (loss * math.nan, gradients) if broken == "meta-loss" else (loss, {"poster": gradients["poster"] * math.inf})
+        return (
+            (loss * math.nan, gradients)
+            if broken == "meta-loss"
+            else (loss, {"poster": gradients["poster"] * math.inf})
+        )
 
     monkeypatch.setattr(module, "meta_gradient", poisoned)
     trial = trial_at(tmp_path)

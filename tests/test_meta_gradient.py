@@ -76,7 +76,9 @@ def outer_loss(problem, learned, draws, real):
 @pytest.mark.parametrize("strategy", ["flip_rotate", "scale_crop", "color_cutout"])
 @pytest.mark.parametrize("past", [0, 2])
 def test_the_gradient_of_a_full_window_equals_finite_differences(optim, strategy, past):
-    problem, learned, draws, real = problem_of(optim, strategy, composed=strategy == "flip_rotate", past=past, decay=True)
+    problem, learned, draws, real = problem_of(
+        optim, strategy, composed=strategy == "flip_rotate", past=past, decay=True
+    )
     loss, gradients = meta_gradient(problem, learned, State.start(problem.network.theta), draws, real, chunk=7)
     assert float(loss) == pytest.approx(outer_loss(problem, learned, draws, real), rel=1e-12)
     random = generator("directions", strategy)
@@ -112,7 +114,9 @@ def test_plain_steps_equal_torchs_optimisers(optim):
     posters = problem.posters(learned)
     end = problem.inner.train(problem.network, State.start(problem.network.theta), posters, draws, 0.05)
     theta = problem.network.theta.clone().requires_grad_()
-    torchs = torch.optim.Adam([theta], 0.05) if optim == "Adam" else torch.optim.SGD([theta], 0.05, 0.9, weight_decay=5e-4)
+    torchs = (
+        torch.optim.Adam([theta], 0.05) if optim == "Adam" else torch.optim.SGD([theta], 0.05, 0.9, weight_decay=5e-4)
+    )
     for draw in draws:
         torchs.zero_grad()
         problem.inner.loss(problem.network, theta, posters, draw).backward()
@@ -124,7 +128,9 @@ def test_a_window_shorter_than_the_loop_ignores_the_steps_before_it():
     problem, learned, draws, real = problem_of("Adam")
     start = State.start(problem.network.theta)
     _, full = meta_gradient(problem, learned, start, draws, real)
-    middle = problem.inner.train(problem.network, start, problem.posters(learned), draws[:3], float(problem.lr(learned)))
+    middle = problem.inner.train(
+        problem.network, start, problem.posters(learned), draws[:3], float(problem.lr(learned))
+    )
     _, truncated = meta_gradient(problem, learned, middle, draws[3:], real)
     assert not torch.allclose(full["poster"], truncated["poster"])
     # patches that the window's steps do not draw get no gradient

@@ -86,7 +86,11 @@ def test_a_failing_evaluation_is_tried_a_few_times_and_blocks_nobody(archive, qu
             finish(archive, queue, work)
     assert seen.count(bad.ticket) == MAX_ATTEMPTS - 1 and len(set(seen)) == 4
     status = queue.status()
-    assert status.failed == {bad.ticket: "ValueError: no"} and (status.pending, status.running, status.done) == (0, 0, 3)
+    assert status.failed == {bad.ticket: "ValueError: no"} and (status.pending, status.running, status.done) == (
+        0,
+        0,
+        3,
+    )
 
 
 def test_a_new_queue_reads_what_is_open_from_the_archive(archive, queue):

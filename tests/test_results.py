@@ -67,14 +67,21 @@ def archive(tiny, tmp_path):
         for stages in (1, 2):
             for seed in (0, 1):
                 name = f"{blend}-{stages}-{seed}"
-                config = build(DistillConfig, {**tiny, "blend": blend, "num_stages": stages, "seed": seed, "name": name})
+                config = build(
+                    DistillConfig, {**tiny, "blend": blend, "num_stages": stages, "seed": seed, "name": name}
+                )
                 trials.append({"name": name, "config": config.model_dump(mode="json")})
                 trial = archive.trial("sweep", name)
                 trial.create(config, False)
                 for stage in range(1, stages + 1):
                     add_stage(trial, config, stage)
                     add_evaluation(trial, config, stage, EVALUATION, 10 * stage + seed + (blend == "dynamic"))
-    record = {"trials": trials, "evaluation": EVALUATION.model_dump(mode="json"), "description": "A test.", "created_at": 1.7e9}
+    record = {
+        "trials": trials,
+        "evaluation": EVALUATION.model_dump(mode="json"),
+        "description": "A test.",
+        "created_at": 1.7e9,
+    }
     archive.write_sweep("sweep", record)
     return archive
 
@@ -91,9 +98,19 @@ def everything(uri):
     experiments = [e.experiment_id for e in client.search_experiments()]
     found = {}
     for run in client.search_runs(experiments, max_results=1000):
-        histories = {k: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, k)] for k in run.data.metrics}
+        histories = {
+            k: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, k)]
+            for k in run.data.metrics
+        }
         artifacts = sorted(a.path for a in client.list_artifacts(run.info.run_id, "posters"))
-        found[run.data.tags[schema.KEY]] = (run.info.run_id, run.info.status, run.data.params, run.data.tags, histories, artifacts)
+        found[run.data.tags[schema.KEY]] = (
+            run.info.run_id,
+            run.info.status,
+            run.data.params,
+            run.data.tags,
+            histories,
+            artifacts,
+        )
     return found
 
 
@@ -138,13 +155,12 @@ def test_a_syncer_adds_only_what_is_new(archive, uri, tiny):
     assert everything(uri)["sweep/new"][0] == run_id and everything(uri)["sweep/new"][3][schema.STAGES] == "2/2"
 
 
-def test_a_store_made_anew_gives_the_same_table(archive, uri, tmp_path):
+def test_a_store_made_anew_gives_the_same_table(archive, uri, tmp_path, empty_store):
     sync(archive.url, uri)
     before = frame(uri).drop(columns="run_id")
-    (tmp_path / "archive/mlflow.db").unlink()
-    shutil.rmtree(tmp_path / "archive/mlflow-artifacts")
-    sync(archive.url, uri)
-    assert frame(uri).drop(columns="run_id").equals(before)
+    shutil.copy(empty_store, tmp_path / "anew.db")  # MLflow keeps a removed file open: a store anew needs a name anew
+    sync(archive.url, f"sqlite:///{tmp_path}/anew.db")
+    assert frame(f"sqlite:///{tmp_path}/anew.db").drop(columns="run_id").equals(before)
 
 
 def test_a_damaged_trial_is_reported_and_stops_nobody(archive, uri, tmp_path):
@@ -251,7 +267,9 @@ def test_a_curve_is_drawn_with_its_protocol(archive, uri, tmp_path, suffix):
     assert len(points) == 4 and path.stat().st_size > 1000
     if suffix == "svg":
         text = path.read_text()
-        assert "4 training steps, 2 networks" in text and "num_stages 2, blend latest" in text and "std over seeds" in text
+        assert (
+            "4 training steps, 2 networks" in text and "num_stages 2, blend latest" in text and "std over seeds" in text
+        )
 
 
 def test_a_curve_by_one_field_pools_nothing_silently(archive, uri):

@@ -38,7 +38,9 @@ def sweep_file(tmp_path, tiny, **changes):
     values = {
         "name": "tiny",
         "preset": "digits-small",
-        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")},
+        "config": {
+            k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")
+        },
         "grid": {"num_stages": [1, 2]},
         "seeds": [0],
         "evaluators": {"cpus": 0},
@@ -105,7 +107,9 @@ def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     before = {
-        (t, s): archive.trial("tiny", t).stage(s)["finished_at"] for t in archive.trials("tiny") for s in archive.trial("tiny", t).stages()
+        (t, s): archive.trial("tiny", t).stage(s)["finished_at"]
+        for t in archive.trials("tiny")
+        for s in archive.trial("tiny", t).stages()
     }
     assert len(before) < 6
     resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)

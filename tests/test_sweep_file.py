@@ -63,7 +63,11 @@ def test_overrides(tmp_path):
     [
         ("grid:", "gird:", "line 5: unknown key 'gird'; did you mean 'grid'"),
         ("epochs: 6", "epoch: 6", "line 4: unknown config field 'epoch'; did you mean 'epochs'"),
-        ("num_stages: [2, 3]", "num_stage: [2, 3]", "line 6: unknown config field 'num_stage'; did you mean 'num_stages'"),
+        (
+            "num_stages: [2, 3]",
+            "num_stage: [2, 3]",
+            "line 6: unknown config field 'num_stage'; did you mean 'num_stages'",
+        ),
         ("num_stages: [2, 3]", "num_stages: 2", "line 6: grid.num_stages=2: "),
         ("[[28, 12], [38, 15]]", "[[28, 12], 38]", "line 7: 38 must be a list of 2 values"),
         ("[[28, 12], [38, 15]]", "[[28, 5]]", "line 5: trial .*poster_height=5.* is smaller than the image height 8"),

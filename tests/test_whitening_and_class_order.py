@@ -42,7 +42,9 @@ def test_zca_scales_each_eigenvector_by_its_regularised_eigenvalue():
 def test_unwhitening_inverts_whitening():
     images = byte_images()
     zca = Whitening(None, None, *fit_zca(images))
-    torch.testing.assert_close(zca.unwhiten(zca.whiten(images)).flatten(1).double(), unit_images(images), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        zca.unwhiten(zca.whiten(images)).flatten(1).double(), unit_images(images), atol=1e-4, rtol=0
+    )
     plain = Whitening(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.6, 0.7]))
     torch.testing.assert_close(plain.unwhiten(plain.whiten(images)), images.float() / 255)
 

@@ -95,9 +95,7 @@ def run_sweep(
     in_process = connect(ray_address)
     cpus = _evaluator_cpus(sweep)
     pool = sweep.file.evaluators
-    coordinator = evaluators.start(
-        archive.url, sweep.name, sweep.evaluation, tracking_uri, pool.count, cpus, pool.gpus
-    )
+    coordinator = evaluators.start(archive.url, sweep.name, sweep.evaluation, tracking_uri, pool.count, cpus, pool.gpus)
     with _Watch(lambda: progress(sweep, archive, started), show):
         interrupted = _tune(sweep, archive)
         status: dict[str, Any] = {}

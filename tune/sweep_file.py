@@ -212,7 +212,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
             values[key] = value
         return
     if key not in DistillConfig.model_fields:
-        raise BadInput(f"--set {override!r}: {unknown('key', key, [*SweepFile.model_fields, *DistillConfig.model_fields])}")
+        raise BadInput(
+            f"--set {override!r}: {unknown('key', key, [*SweepFile.model_fields, *DistillConfig.model_fields])}"
+        )
     for section in ("grid", "sample"):
         rest = {k: v for k, v in (values.get(section) or {}).items() if _keys(k) != [key]}
         if any(key in _keys(k) for k in rest):
@@ -281,7 +283,9 @@ def _draw(key: str, how: dict[str, Any], draw: random.Random, document: _Lines) 
             raise ValueError
         return _DISTRIBUTIONS[kind](draw, numbers)
     except (TypeError, ValueError, IndexError):
-        wanted = "a list of values" if kind == "choice" else "[low, high]" + (", above 0" if kind == "loguniform" else "")
+        wanted = (
+            "a list of values" if kind == "choice" else "[low, high]" + (", above 0" if kind == "loguniform" else "")
+        )
         raise document.error(("sample", key), f"{kind}: {values!r} must be {wanted}") from None
 
 

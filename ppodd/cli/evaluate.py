@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="STAGE|TRIAL", help="folders of an archive: …/<trial> or …/stage-03")
+    parser.add_argument(
+        "paths", nargs="+", metavar="STAGE|TRIAL", help="folders of an archive: …/<trial> or …/stage-03"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add_config_flags(parser, EvaluationConfig, "the evaluation's protocol (default: that of the distillation)")
 

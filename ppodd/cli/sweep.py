@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
     parser.add_argument("--dry-run", action="store_true", help="print the trials and stop")
     parser.add_argument("--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine")
-    parser.add_argument("--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)")
+    parser.add_argument(
+        "--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
     uri = args.tracking_uri or default_tracking_uri(archive.url)
     out = console()
     with _Shown(out) as show:
-        outcome = run_sweep(
-            sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show
-        )
+        outcome = run_sweep(sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show)
     out.print(f"took {duration(show.seconds)}")
     for name, error in {**outcome.failures, **outcome.evaluation_failures}.items():
         out.print(f"failed: {name}: {error}")
@@ -70,12 +70,18 @@ def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
     rows = frame(uri, [sweep])
     if last_stages(rows).empty:
         return
-    out.print(f"\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)\n{as_text(table(rows))}\n")
+    out.print(
+        f"\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)\n{as_text(table(rows))}\n"
+    )
     if "://" not in archive.url:
         path = f"{archive.url}/{sweep}/accuracy-vs-ipc.png"
         curve(rows, path)
         out.print(f"accuracy vs IPC: {path}")
-    more = "" if uri.startswith("http") else f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
+    more = (
+        ""
+        if uri.startswith("http")
+        else f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
+    )
     out.print(f"compare: ppodd results compare --by num_stages --archive {archive.url}{more}")
 
 

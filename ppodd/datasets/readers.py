@@ -220,7 +220,9 @@ def tiny_imagenet(folder: Path, size: int) -> Raw:
     annotations = [line.split("\t")[:2] for line in _lines(folder / "val" / "val_annotations.txt")]
     unknown = next((wnid for _, wnid in annotations if wnid not in ids), None)
     if unknown:
-        raise BadInput(f"{folder / 'val' / 'val_annotations.txt'} names class {unknown!r}, which has no training images")
+        raise BadInput(
+            f"{folder / 'val' / 'val_annotations.txt'} names class {unknown!r}, which has no training images"
+        )
     test = [(folder / "val" / "images" / name, ids.index(wnid)) for name, wnid in annotations]
     classes = tuple(words.get(wnid, wnid).split(",")[0].strip() for wnid in ids)
     return Raw(*_listed(train, size), *_listed(test, size), classes)
@@ -237,7 +239,9 @@ def cub_200(folder: Path, size: int) -> Raw:
     try:
         rows = [(folder / "images" / names[i], int(labels[i]) - 1, trains[i] == "1") for i in names]
     except KeyError as error:
-        raise BadInput(f"{folder}: image {error} is in images.txt but not in every list: fetch the data set again") from None
+        raise BadInput(
+            f"{folder}: image {error} is in images.txt but not in every list: fetch the data set again"
+        ) from None
     train = [(path, label) for path, label, training in rows if training]
     test = [(path, label) for path, label, training in rows if not training]
     titles = tuple(classes[i].split(".", 1)[-1] for i in sorted(classes, key=int))

@@ -1,0 +1,201 @@
+"""What is averaged, what is told apart, and what is said beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ppodd.errors import BadInput
+from results.compare import compare
+from results.curve import curve, curve_points
+from results.frame import remarks
+from results.table import as_text, table
+
+
+def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.DataFrame:
+    """A frame as `results.frame.frame` makes it, of these trials: every stage done, accuracy 10·stages + seed."""
+    found = []
+    for number, values in enumerate(trials):
+        trial: dict[str, Any] = {
+            "sweep": "s", "trial": f"t{number}", "status": "finished", "leaks_test_set": False, "mode": "blend",
+            "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", "num_stages": 1,
+            "blend": "dynamic", "seed": 0, "lr": 0.1, "epochs": 8, "width": 4, "window": 2, "poster_width": 20,
+            "poster_height": 16, "stages_done": None, "accuracy": None, **values,
+        }  # fmt: skip
+        done, accuracy = trial.pop("stages_done") or trial["num_stages"], trial.pop("accuracy")
+        ipc = trial["poster_width"] * trial["poster_height"] / 640
+        for stage in range(1, done + 1):
+            drawn = 1 if trial["blend"] == "latest" else stage
+            meta_steps = stage * trial["epochs"] // trial["num_stages"]
+            budget = {"poster_ipc": ipc, "cumulative_ipc": drawn * ipc, "storage_bytes": 9, "meta_steps": meta_steps}
+            reached = 10.0 * stage + trial["seed"] if accuracy is None else accuracy
+            found += [{**trial, **budget, "stage": stage, "steps": b, "accuracy_pct": reached} for b in budgets]
+    return pd.DataFrame(found)
+
+
+def words(svg: Path) -> str:
+    """The text of a picture, its lines joined."""
+    return " ".join(re.findall(r"<t(?:ext|span)[^>]*>([^<]+)<", svg.read_text()))
+
+
+def seeds(**values: Any) -> list[dict[str, Any]]:
+    return [{"seed": seed, **values} for seed in (0, 1, 2)]
+
+
+def test_means_and_stds_are_over_seeds_alone():
+    result = compare(rows([*seeds(num_stages=1), *seeds(num_stages=2)]), "num_stages").table
+    assert result[["num_stages", "accuracy_pct", "std_pct", "seeds"]].values.tolist() == [[1, 11, 1, 3], [2, 21, 1, 3]]
+
+
+def test_a_seed_run_twice_counts_once():
+    again = rows([*seeds(num_stages=1), *seeds(num_stages=2), {"seed": 0, "sweep": "again"}])
+    result = compare(again, "num_stages").table
+    assert result.loc[0, ["accuracy_pct", "std_pct", "seeds"]].tolist() == [11, 1, 3]
+    assert table(again).loc[0, ["seeds", "100 steps"]].tolist() == [3, "11.0 ± 1.0"]
+
+
+def test_other_settings_keep_rows_of_their_own():
+    trials = [trial for n in (1, 2) for lr in (0.1, 0.2) for trial in seeds(num_stages=n, lr=lr)]
+    result = compare(rows(trials), "num_stages").table
+    assert result[["lr", "num_stages", "seeds"]].values.tolist() == [[0.1, 1, 3], [0.1, 2, 3], [0.2, 1, 3], [0.2, 2, 3]]
+
+
+def test_epochs_that_vary_by_themselves_are_not_averaged_over():
+    trials = [trial for n in (1, 2) for epochs in (8, 16) for trial in seeds(num_stages=n, epochs=epochs)]
+    result = compare(rows(trials), "num_stages").table
+    assert len(result) == 4 and set(result["seeds"]) == {3} and "epochs" in result
+
+
+def test_a_field_that_changes_along_is_named_not_hidden():
+    result, notes = compare(rows([*seeds(num_stages=1, lr=0.1), *seeds(num_stages=2, lr=0.2)]), "num_stages")
+    assert len(result) == 2
+    assert "lr changes along with num_stages (1: 0.1, 2: 0.2): a difference may be due to either" in notes
+
+
+def test_posters_of_one_ipc_and_two_shapes_are_two_settings():
+    sizes = [{"poster_width": 20, "poster_height": 16}, {"poster_width": 16, "poster_height": 20}]
+    trials = [trial for n in (1, 2) for size in sizes for trial in seeds(num_stages=n, **size)]
+    result = compare(rows(trials), "num_stages").table
+    assert len(result) == 4 and set(result["seeds"]) == {3} and "poster_width" in result
+    assert len(table(rows(trials))) == 4
+    assert len(set(curve_points(rows(trials))["line"])) == 4
+
+
+def test_stages_of_one_cumulative_ipc_are_not_averaged():
+    """The latest poster alone is as many pixels at every stage."""
+    trials = [*seeds(num_stages=2, blend="latest"), *seeds(num_stages=2, blend="dynamic")]
+    result, notes = compare(rows(trials), "blend", at="cumulative_ipc")
+    latest = result[result["blend"] == "latest"]
+    assert latest[["stage", "accuracy_pct", "seeds"]].values.tolist() == [[1, 11, 3], [2, 21, 3]]
+    assert "not every blend was measured at cumulative_ipc=1.0: only dynamic" in notes
+
+
+def test_few_large_posters_meet_many_small_ones_at_equal_cumulative_ipc():
+    trials = [*seeds(num_stages=1, poster_width=40), *seeds(num_stages=2, poster_width=20)]
+    result, notes = compare(rows(trials), "num_stages", at="cumulative_ipc")
+    equal = result[result["cumulative_ipc"] == 1]
+    assert equal[["num_stages", "poster_ipc", "seeds"]].values.tolist() == [[1, 1, 3], [2, 0.5, 3]]
+    unequal = "at cumulative_ipc=1.0 the poster_ipc is not equal (1 stage 1: 1.000, 2 stage 2: 0.500)"
+    assert any(unequal in note for note in notes)
+
+
+def test_unequal_compute_is_said():
+    trials = [*seeds(blend="dynamic", epochs=8), *seeds(blend="uniform", epochs=16)]
+    _, notes = compare(rows(trials), "blend")
+    assert any("the meta_steps is not equal (dynamic: 8, uniform: 16)" in note for note in notes)
+
+
+def test_modes_and_protocols_can_be_compared_and_are_never_mixed():
+    trials = [trial for mode in ("blend", "latest") for trial in seeds(mode=mode)]
+    assert list(compare(rows(trials), "mode").table["mode"]) == ["blend", "latest"]
+    mixed = rows([*seeds(num_stages=1), *seeds(num_stages=2), *seeds(num_stages=2, protocol="nets=9")])
+    result, notes = compare(mixed, "num_stages")
+    assert result[["protocol", "num_stages", "seeds"]].values.tolist() == [["", 1, 3], ["", 2, 3], ["nets=9", 2, 3]]
+    assert "not every num_stages was measured at poster_ipc=0.5, protocol=nets=9: only 2" in notes
+    assert "evaluated otherwise than distilled: nets=9" in notes
+
+
+def test_half_the_seeds_and_trials_under_way_are_said():
+    under_way = {"blend": "uniform", "seed": 1, "num_stages": 2, "stages_done": 1}
+    frame = rows([*seeds(blend="dynamic"), {"blend": "uniform"}, under_way])
+    result, notes = compare(frame[frame["num_stages"] == 1], "blend")
+    assert result["seeds"].tolist() == [3, 1] and pd.isna(result["std_pct"][1])
+    assert "one seed in some rows: no spread can be given for them" in notes and "–" in as_text(result)
+    assert remarks(frame) == ["1 trials have no results of their last stage (yet): t4"]
+
+
+def test_trials_not_measured_at_the_training_budget_are_said():
+    frame = rows([*seeds(blend="dynamic"), *seeds(blend="latest"), *seeds(blend="uniform")], (100, 200))
+    frame = frame[(frame["blend"] != "uniform") | (frame["steps"] == 100)]
+    _, notes = compare(frame, "blend")
+    assert "3 trials have no results at this training budget: name another with --steps" in notes
+    shown = table(frame).set_index("blend")
+    assert shown.loc["uniform", "200 steps"] == "" and shown.loc["latest", "200 steps"] == "11.0 ± 1.0"
+
+
+def test_leaking_rows_are_marked():
+    frame = rows([*seeds(blend="dynamic"), *seeds(blend="released", leaks_test_set=True)])
+    assert table(frame).set_index("blend")["leaks"].to_dict() == {"dynamic": False, "released": True}
+    assert any("LEAK" in note for note in compare(frame, "blend").notes)
+
+
+@pytest.mark.parametrize("by", ["accuracy_pct", "trial", "stage", "nonsense"])
+def test_what_is_no_setting_cannot_be_compared(by):
+    with pytest.raises(BadInput, match=f"unknown field '{by}'.*accepted: num_stages"):
+        compare(rows([*seeds(num_stages=1), *seeds(num_stages=2)]), by)
+
+
+def test_nothing_measured_says_what_to_do():
+    for make in (lambda f: compare(f, "blend"), lambda f: curve_points(f)):
+        with pytest.raises(BadInput, match="no finished results yet"):
+            make(rows(seeds()).iloc[:0])
+    assert table(rows(seeds()).iloc[:0]).empty
+
+
+def test_a_table_can_be_markdown():
+    lines = as_text(table(rows([*seeds(num_stages=1), *seeds(num_stages=2)])), markdown=True).splitlines()
+    assert lines[0].startswith("| num_stages | poster_ipc |") and lines[1].startswith("| ---------: |")
+    assert lines[3].endswith("| 21.0 ± 1.0 |") and len({len(line) for line in lines}) == 1
+
+
+def test_a_pooled_curve_says_so_and_its_bars_stay_those_of_seeds(tmp_path):
+    trials = [
+        trial
+        for n in (1, 2)
+        for blend, accuracy in (("dynamic", 50.0), ("uniform", 30.0))
+        for trial in seeds(num_stages=n, blend=blend, accuracy=accuracy)
+    ]
+    by = ["num_stages"]
+    path = tmp_path / "curve.svg"
+    points = curve(rows(trials), str(path), by=by)
+    assert by == ["num_stages"] and list(points["line"]) == ["num_stages 1", "num_stages 2"]
+    assert points[["accuracy_pct", "std_pct", "seeds"]].values.tolist() == [[40, 0, 3], [40, 0, 3]]
+    assert "averaged over blend" in words(path)
+    curve(rows(trials[:-3]), str(path), by=by)
+    assert "averaged over blend (not the same values at every point)" in words(path)
+
+
+def test_a_curve_is_the_same_file_each_time_and_whole_or_absent(tmp_path, monkeypatch):
+    frame = rows([*seeds(num_stages=1), *seeds(num_stages=2)])
+    first, second = tmp_path / "a.svg", tmp_path / "b.svg"
+    curve(frame, str(first))
+    curve(frame, str(second))
+    assert first.read_bytes() == second.read_bytes()
+
+    def half(self, path, **_):
+        Path(path).write_text("half")
+        raise RuntimeError("full")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(RuntimeError):
+        curve(frame, str(first))
+    assert first.read_bytes() == second.read_bytes() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_many_lines_are_told_apart():
+    trials = [trial for lr in range(1, 15) for trial in seeds(lr=lr / 10)]
+    assert len(set(curve_points(rows(trials))["line"])) == 14
