@@ -26,7 +26,7 @@ from ppodd.seeding import generator
 
 
 def real_pixels(config, dataset, seed):
-    """One random training image a class, downscaled so that all fit the poster's pixels, and scaled up again to train on."""
+    """One random training image a class, downscaled so that all fit the poster's pixels, then scaled up to train on."""
     spec = dataset.spec
     side = int((config.poster_width * config.poster_height / spec.classes) ** 0.5)
     picks = generator("real pixels", seed)
@@ -62,7 +62,7 @@ def main():
         dataset = load(config, torch.device("cpu"))
         (protocol,) = EvaluationConfig(nets=args.nets).protocols(config)
 
-        def judge(name, posters, blend, layout, protocol=protocol, dataset=dataset):
+        def judge(name, posters, blend, layout, seed=seed, protocol=protocol, dataset=dataset):
             accuracies = evaluate(posters, blend, layout, protocol, dataset.test)
             for steps, values in accuracies.items():
                 rows.setdefault((name, steps), []).append(statistics.fmean(values))
@@ -83,8 +83,10 @@ def main():
         latest = [0.0] * (len(posters) - 1) + [1.0]
         judge(f"distilled, last of {len(posters)} posters alone", posters, latest, run.layout)
         judge(f"distilled, {config.blend} blend of {len(posters)} posters", posters, weights, run.layout)
-    print(f"\npixel budget of a poster: {poster_ipc(config, dataset.spec):.3f} IPC; {args.nets} networks, {args.seeds} seeds; "
-          f"{result.meta_steps} meta-steps in {result.seconds:.0f} s (last seed)")  # fmt: skip
+    print(
+        f"\npixel budget of a poster: {poster_ipc(config, dataset.spec):.3f} IPC; {args.nets} networks, "
+        f"{args.seeds} seeds; {result.meta_steps} meta-steps in {result.seconds:.0f} s (last seed)"
+    )
     for (name, steps), values in rows.items():
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         print(f"{name:45} {steps:5} steps  {statistics.fmean(values):5.1f}{spread}")

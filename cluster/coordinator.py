@@ -22,7 +22,7 @@ _SYNC_EVERY_S = 2.0
 
 
 class Coordinator:
-    """Serves sweeps; evaluators call `lease`, `beat` and `finish`. Restarted, it reads everything from the archive again."""
+    """Serves sweeps; evaluators call `lease`, `beat` and `finish`. Restarted, it reads all from the archive again."""
 
     def __init__(self, archive_url: str, sweep: str, evaluation: dict[str, Any], tracking_uri: str):
         self._lock = threading.Lock()
@@ -91,4 +91,5 @@ class Coordinator:
 
 _SYNC_LOCK = threading.Lock()
 
-CoordinatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=8)(Coordinator)
+_OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 8}
+CoordinatorActor: Any = ray.remote(**_OPTIONS)(Coordinator)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import socket
 from typing import Any
 
 from ppodd.errors import BadInput
 
 NAMESPACE = "ppodd"
 _OBJECT_STORE_BYTES = 200_000_000  # paths and small records travel, not data
+_REACH_S = 5.0
 
 
 def connect(address: str | None = None, cpus: int | None = None) -> bool:
@@ -26,13 +28,21 @@ def connect(address: str | None = None, cpus: int | None = None) -> bool:
         ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
         return True
     try:
+        _reach(address)
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(
             f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; start one with `ray start --head`, "
             f"set RAY_AUTH_MODE alike everywhere, or leave --ray-address out to run on this machine"
         ) from None
     return False
+
+
+def _reach(address: str) -> None:
+    """Raise `OSError` where nothing listens at `HOST:PORT`: Ray itself would go on trying for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), _REACH_S).close()
 
 
 def limit_threads(cpus: float) -> None:

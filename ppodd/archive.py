@@ -90,7 +90,7 @@ def _digest(tensors: dict[str, np.ndarray], text: str) -> str:
 
 
 def storage_bytes(poster: PosterFile, posters: int) -> dict[str, int]:
-    """Bytes of `posters` posters with their labels by number format; fixed labels follow from the layout and cost none."""
+    """Bytes of `posters` posters with their labels by number format; fixed labels follow from the layout."""
     floats = posters * (poster.poster.size + (poster.labels.size if poster.learned_labels else 0))
     return {"fp32": 4 * floats, "fp16": 2 * floats, "int8": floats}
 

@@ -78,7 +78,8 @@ def distance_table(path: str, classes: int) -> np.ndarray:
         raise BadInput(f"class_order {path!r} is no readable distance table: {error}") from None
     if table.shape != (classes, classes) or not np.isfinite(table).all() or not np.allclose(table, table.T):
         raise BadInput(
-            f"class_order {path!r} is a table of shape {table.shape}: needed is a symmetric, finite {classes} × {classes} one"
+            f"class_order {path!r} is a table of shape {table.shape}: needed is a symmetric, finite one of "
+            f"{classes} × {classes}"
         )
     return table
 

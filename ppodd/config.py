@@ -280,7 +280,8 @@ def check_geometry(config: DistillConfig, spec: Spec) -> None:
     grid = config.poster_class_num_x * config.poster_class_num_y
     _require(
         grid == spec.classes,
-        f"poster_class_num_x × poster_class_num_y = {config.poster_class_num_x} × {config.poster_class_num_y} = {grid}, "
+        f"poster_class_num_x × poster_class_num_y = {config.poster_class_num_x} × {config.poster_class_num_y} "
+        f"= {grid}, "
         f"but the data set has {spec.classes} classes: choose a layout whose product is {spec.classes}",
     )
     for axis, image, poster, areas, area, patches in (

@@ -221,13 +221,13 @@ class Distillation:
         config = self.config
         if self.initial is not None:
             learned = {"poster": torch.from_numpy(self.initial.poster)}
-            labels = torch.from_numpy(self.initial.labels)
+            if config.train_y:
+                learned["label_array"] = torch.from_numpy(self.initial.labels)
         else:
             start = generator(config.seed, "initial poster", stage)
             learned = {"poster": initial_poster(self.layout, start, self.dtype)}
-            labels = initial_label_array(self.layout, config.comp_ipc, self.dtype) if config.train_y else None
-        if config.train_y:
-            learned["label_array"] = labels
+            if config.train_y:
+                learned["label_array"] = initial_label_array(self.layout, config.comp_ipc, self.dtype)
         if config.train_lr:
             learned["log_inner_lr"] = torch.tensor(math.log(config.inner_lr), dtype=self.dtype)
         return learned
@@ -274,7 +274,7 @@ class Distillation:
             if self.initial is None
             else (self.initial.labels.shape[1:])
         )
-        windows = LabelWindows(self.layout, *array_shape, self.device) if config.train_y else None
+        windows = LabelWindows(self.layout, array_shape, self.device) if config.train_y else None
 
         def posters(learned: Learned) -> Posters:
             labels = windows.labels(learned["label_array"]) if windows else fixed

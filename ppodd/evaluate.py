@@ -75,7 +75,7 @@ def stack(posters: Sequence[PosterFile], layout: Layout, device: torch.device, d
     images = torch.stack([torch.from_numpy(p.poster) for p in posters]).to(device, dtype)
     labels = [torch.from_numpy(p.labels).to(device, dtype) for p in posters]
     if posters[0].learned_labels:
-        windows = LabelWindows(layout, *labels[0].shape[1:], device)
+        windows = LabelWindows(layout, labels[0].shape[1:], device)
         labels = [windows.labels(array) for array in labels]
     return Posters(images, torch.stack(labels))
 

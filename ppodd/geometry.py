@@ -12,13 +12,13 @@ from ppodd.datasets.specs import Spec
 
 
 def positions(full: int, size: int, count: int) -> list[int]:
-    """First pixels of `count` overlapping windows of `size` px on `full` px: `round(linspace(0, full − size, count))`."""
+    """First pixels of `count` overlapping windows of `size` on `full` px: `round(linspace(0, full − size, count))`."""
     return np.round(np.linspace(0, full - size, count)).astype(int).tolist()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The poster's geometry in pixels; patches are enumerated x-major, classes lie by `class_order` (`[rows, columns]`).
+    """The poster's geometry in pixels; patches are enumerated x-major, classes lie by `class_order` `[rows, columns]`.
 
     Attributes:
         patch_xs, patch_ys: left and top pixels of the patch grid's columns and rows.

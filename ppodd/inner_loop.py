@@ -36,7 +36,7 @@ class Posters(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One inner step's randomness: patches (`[B]`, pick `t·P + p`), their augmentation, and its learning rate's factor."""
+    """One inner step's randomness: patches (`[B]`, pick `t·P + p`), their augmentation, and its rate's factor."""
 
     picks: torch.Tensor
     augmentation: augment.Augmentation

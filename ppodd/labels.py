@@ -53,7 +53,9 @@ def initial_label_array(layout: Layout, comp_ipc: int, dtype: torch.dtype = torc
 class LabelWindows:
     """Turns a label array into patch labels: each patch crops its window, sums it and normalises to 1."""
 
-    def __init__(self, layout: Layout, height: int, width: int, device: torch.device):
+    def __init__(self, layout: Layout, shape: tuple[int, ...], device: torch.device):
+        """For label arrays of `shape` `(h', w')`."""
+        height, width = shape
         size_x = max(1, layout.spec.width * width // layout.width)
         size_y = max(1, layout.spec.height * height // layout.height)
         xs = positions(width, size_x, len(layout.patch_xs))

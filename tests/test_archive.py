@@ -88,7 +88,7 @@ def test_a_truncated_resume_checkpoint_is_named(trial, tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[:-4], whole[:-1] + b"\x01"):
         path.write_bytes(damaged)
-        with pytest.raises(CorruptArchive, match="state.safetensors is damaged"):
+        with pytest.raises(CorruptArchive, match=r"state\.safetensors is damaged"):
             trial.resume()
 
 
@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        BadInput, match="cannot write .*file: No space left on device; free space or name another folder"
+        BadInput, match=r"cannot write .*file: No space left on device; free space or name another folder"
     ):
         files.atomic_write(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]

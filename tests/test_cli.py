@@ -13,8 +13,23 @@ import pytest
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import COMMANDS, main
 
-CIFAR10 = ["--name=PPoDD-CIFAR10-LT1-90", "--distill_batch_size=96", "--patch_num_x=16", "--patch_num_y=6", "--dataset=cifar10", "--num_train_eval=8", "--update_steps=1", "--batch_size=5000", "--ddtype=curriculum", "--cctype=2", "--epoch=10000", "--test_freq=10", "--print_freq=10", "--arch=convnet", "--window=60", "--minwindow=0", "--totwindow=200", "--inner_optim=Adam", "--outer_optim=Adam", "--inner_lr=0.001", "--lr=0.001", "--syn_strategy=flip_rotate", "--real_strategy=flip_rotate", "--seed=0", "--zca", "--comp_ipc=1", "--class_area_width=32", "--class_area_height=32", "--poster_width=153", "--poster_height=60", "--poster_class_num_x=5", "--poster_class_num_y=2", "--num_stages=5"]
-CIFAR100 = ["--name=PoDD-CIFAR100-LT1-90", "--distill_batch_size=50", "--patch_num_x=20", "--patch_num_y=20", "--dataset=cifar100", "--num_train_eval=8", "--update_steps=1", "--batch_size=2000", "--ddtype=curriculum", "--cctype=2", "--epoch=10000", "--test_freq=10", "--print_freq=10", "--arch=convnet", "--window=100", "--minwindow=0", "--totwindow=300", "--inner_optim=Adam", "--outer_optim=Adam", "--inner_lr=0.001", "--lr=0.001", "--syn_strategy=flip_rotate", "--real_strategy=flip_rotate", "--seed=0", "--zca", "--comp_ipc=1", "--class_area_width=32", "--class_area_height=32", "--poster_width=303", "--poster_height=303", "--poster_class_num_x=10", "--poster_class_num_y=10", "--train_y", "--num_stages=5"]
+CIFAR10_LINE = (
+    "--name=PPoDD-CIFAR10-LT1-90 --distill_batch_size=96 --patch_num_x=16 --patch_num_y=6 --dataset=cifar10 "
+    "--num_train_eval=8 --update_steps=1 --batch_size=5000 --ddtype=curriculum --cctype=2 --epoch=10000 --test_freq=10 "
+    "--print_freq=10 --arch=convnet --window=60 --minwindow=0 --totwindow=200 --inner_optim=Adam --outer_optim=Adam "
+    "--inner_lr=0.001 --lr=0.001 --syn_strategy=flip_rotate --real_strategy=flip_rotate --seed=0 --zca --comp_ipc=1 "
+    "--class_area_width=32 --class_area_height=32 --poster_width=153 --poster_height=60 --poster_class_num_x=5 "
+    "--poster_class_num_y=2 --num_stages=5"
+)
+CIFAR100_LINE = (
+    "--name=PoDD-CIFAR100-LT1-90 --distill_batch_size=50 --patch_num_x=20 --patch_num_y=20 --dataset=cifar100 "
+    "--num_train_eval=8 --update_steps=1 --batch_size=2000 --ddtype=curriculum --cctype=2 --epoch=10000 --test_freq=10 "
+    "--print_freq=10 --arch=convnet --window=100 --minwindow=0 --totwindow=300 --inner_optim=Adam --outer_optim=Adam "
+    "--inner_lr=0.001 --lr=0.001 --syn_strategy=flip_rotate --real_strategy=flip_rotate --seed=0 --zca --comp_ipc=1 "
+    "--class_area_width=32 --class_area_height=32 --poster_width=303 --poster_height=303 --poster_class_num_x=10 "
+    "--poster_class_num_y=10 --train_y --num_stages=5"
+)
+CIFAR10, CIFAR100 = CIFAR10_LINE.split(), CIFAR100_LINE.split()
 PATH = {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
@@ -55,9 +70,11 @@ def test_the_published_command_lines_are_taken_word_for_word(line, classes):
 
 
 def test_more_flags_that_users_have():
-    config = configured(
-        ["--root=/data", "-j", "4", "--decay", "--label_lr_scale=2", "--train_lr", "--eps=1e-6", "--wd=0.01", "--clip_coef=0.8", "--comp_aug", "--comp_aug_real", "--start_epoch=2", "--steps_per_epoch=3", "--batch_update_steps=2", "--dataset=cifar10"]
+    line = (
+        "--root=/data -j 4 --decay --label_lr_scale=2 --train_lr --eps=1e-6 --wd=0.01 --clip_coef=0.8 --comp_aug "
+        "--comp_aug_real --start_epoch=2 --steps_per_epoch=3 --batch_update_steps=2 --dataset=cifar10"
     )
+    config = configured(line.split())
     assert config.decay and config.train_lr and config.comp_aug_real and config.workers == 4 and config.start_epoch == 2
     assert (
         len(config.notices()) == 2
@@ -238,12 +255,14 @@ def test_a_sweep_can_be_looked_at_before_it_runs(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_cifar10_at_full_poster_size_resumes_after_a_kill(cifar10_root, tmp_path):
-    small = (
-        ["--window=2", "--totwindow=4", "--epochs=2", "--steps_per_epoch=2", "--num_stages=2", "--stage_nets=1", "--stage_steps=2"]
+    scaled_down = (
+        "--window=2 --totwindow=4 --epochs=2 --steps_per_epoch=2 --num_stages=2 --stage_nets=1 --stage_steps=2 "
+        "--batch_size=100 --print_freq=1"
     )
-    rest = [f"--root={cifar10_root}", "--batch_size=100", "--no-evaluate", "--checkpoint_every=1", "--print_freq=1"]
+    small = scaled_down.split()
+    rest = [f"--root={cifar10_root}", "--no-evaluate", "--checkpoint_every=1"]
     line = [argument for argument in CIFAR10 if argument.split("=")[0] not in {s.split("=")[0] for s in small}]
-    line = [a for a in line if not a.startswith(("--name", "--batch_size", "--epoch", "--print_freq"))]
+    line = [a for a in line if not a.startswith(("--name", "--epoch"))]
     assert ppodd("distill", *line, *small, *rest, "--name=whole", cwd=tmp_path).returncode == 0
     code = "import sys; from ppodd.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(

@@ -64,7 +64,7 @@ def test_the_initial_label_array_is_one_hot_blocks_over_the_class_grid():
 def test_a_patchs_learned_label_is_the_normalised_sum_of_its_window():
     layout = layout_of("cifar100")
     array = torch.rand(100, 10, 10, generator=torch.Generator().manual_seed(0))
-    labels = LabelWindows(layout, 10, 10, torch.device("cpu")).labels(array)
+    labels = LabelWindows(layout, (10, 10), torch.device("cpu")).labels(array)
     # a 32 px patch on 303 px covers one of 10 cells; the last patch has the last cell
     torch.testing.assert_close(labels[-1], array[:, 9, 9] / array[:, 9, 9].sum())
     torch.testing.assert_close(labels.sum(1), torch.ones(400))

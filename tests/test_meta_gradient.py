@@ -37,8 +37,11 @@ class Smooth(nn.Module):
 def problem_of(optim, strategy="flip_rotate", composed=False, past=0, decay=False, arch="test_meta_gradient:Smooth"):
     config = build(
         DistillConfig,
-        dict(dataset="./tiny", poster_width=9, poster_height=7, poster_class_num_x=2, poster_class_num_y=2,
-             class_area_width=5, class_area_height=4, patch_num_x=3, patch_num_y=2, distill_batch_size=4),
+        {
+            "dataset": "./tiny", "poster_width": 9, "poster_height": 7, "poster_class_num_x": 2,
+            "poster_class_num_y": 2, "class_area_width": 5, "class_area_height": 4, "patch_num_x": 3,
+            "patch_num_y": 2, "distill_batch_size": 4,
+        },
     )  # fmt: skip
     layout = Layout.of(config, SPEC, np.arange(4).reshape(2, 2))
     inner = InnerLoop(Patches(layout, CPU), optim, 4, strategy, composed, decay)
@@ -48,7 +51,7 @@ def problem_of(optim, strategy="flip_rotate", composed=False, past=0, decay=Fals
         "label_array": initial_label_array(layout, 4, torch.float64) + 0.1,
         "log_inner_lr": torch.tensor(math.log(0.05), dtype=torch.float64),
     }
-    windows = LabelWindows(layout, *learned["label_array"].shape[1:], CPU)
+    windows = LabelWindows(layout, learned["label_array"].shape[1:], CPU)
     older = torch.randn(past, 1, 7, 9, generator=start, dtype=torch.float64)
     older_labels = torch.full((past, 6, 4), 0.25, dtype=torch.float64)
 

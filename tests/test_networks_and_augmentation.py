@@ -75,7 +75,7 @@ class Linear(nn.Module):
 
 def test_a_network_of_the_users_own_is_imported():
     assert count("test_networks_and_augmentation:Linear", SPECS["digits"]) == 650
-    with pytest.raises(BadInput, match="cannot import network 'no.such:Thing'"):
+    with pytest.raises(BadInput, match=r"cannot import network 'no\.such:Thing'"):
         count("no.such:Thing")
 
 

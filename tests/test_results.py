@@ -276,7 +276,7 @@ def test_a_curve_by_one_field_pools_nothing_silently(archive, uri):
     sync(archive.url, uri)
     points = curve_points(frame(uri), by=["num_stages"])
     assert list(points["line"]) == ["num_stages 1", "num_stages 2"]
-    with pytest.raises(BadInput, match="cannot draw 'x.jpg'"):
+    with pytest.raises(BadInput, match=r"cannot draw 'x\.jpg'"):
         curve(frame(uri), "x.jpg")
 
 

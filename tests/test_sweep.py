@@ -47,7 +47,7 @@ def sweep_file(tmp_path, tiny, **changes):
         **changes,
     }
     path = tmp_path / "sweep.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     return str(path)
 
 

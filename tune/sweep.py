@@ -182,7 +182,7 @@ def _tune(sweep: Sweep, archive: Archive) -> bool:
         return False
     resources = {"cpu": sweep.file.resources.cpus, "gpu": sweep.file.resources.gpus}
     folder = archive.folder / sweep.name
-    storage = {"storage_path": f"{folder.url}/.tune"} if "://" not in folder.url else {}
+    storage_path = f"{folder.url}/.tune" if "://" not in folder.url else None
     tuner = tune.Tuner(
         tune.with_resources(trial, resources),
         param_space={"trial": tune.grid_search(jobs)},
@@ -191,7 +191,7 @@ def _tune(sweep: Sweep, archive: Archive) -> bool:
             name=time.strftime("%Y%m%d-%H%M%S"),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            **storage,
+            storage_path=storage_path,
         ),
     )
     grid = tuner.fit()

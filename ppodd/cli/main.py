@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     """Exact flags only; errors are `BadInput`, not a usage dump."""
 
     def __init__(self, *args: object, **kwargs: object):
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.HelpFormatter, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message} (see {self.prog} --help)")
@@ -97,7 +97,8 @@ def _run(argv: list[str]) -> int:
 def _overview() -> str:
     commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
     return (
-        "usage: ppodd COMMAND [--help] …\n\nProgressive Poster Dataset Distillation: distil, sweep, evaluate, compare.\n\n"
+        "usage: ppodd COMMAND [--help] …\n\n"
+        "Progressive Poster Dataset Distillation: distil, sweep, evaluate, compare.\n\n"
         f"{commands}\n\nEverywhere: --debug shows the traceback of an error; --version.\n"
         "Exit codes: 0 done, 1 failed, 2 bad input."
     )

@@ -70,9 +70,8 @@ def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
     rows = frame(uri, [sweep])
     if last_stages(rows).empty:
         return
-    out.print(
-        f"\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)\n{as_text(table(rows))}\n"
-    )
+    out.print("\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)")
+    out.print(f"{as_text(table(rows))}\n")
     if "://" not in archive.url:
         path = f"{archive.url}/{sweep}/accuracy-vs-ipc.png"
         curve(rows, path)

@@ -24,6 +24,7 @@ from ppodd.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 
 _FORMAT = 1  # of the cache: raise it when the readers or the whitening change their results
 _LARGE = 4096  # pixels and channels above which fitting ZCA is worth a warning
+_ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 # The config fields that decide what is loaded.
 _FIELDS = ("dataset", "root", "image_size", "zca", "validation", "dtype")
 
@@ -126,13 +127,13 @@ def _cached_raw(config: DistillConfig, source: Source) -> tuple[Raw, str]:
     with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         with safetensors.safe_open(path, "numpy") as file:
             metadata = file.metadata()
-            arrays = [file.get_tensor(name) for name in ("train_x", "train_y", "test_x", "test_y")]
-        raw = Raw(*arrays, tuple(json.loads(metadata["classes"])))
+            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+        raw = Raw(**arrays, classes=tuple(json.loads(metadata["classes"])))
         if _content(raw) == metadata["content"]:
             return raw, metadata["content"]
     raw = _checked(source.read(), config.dataset)
     content = _content(raw)
-    tensors = {name: torch.from_numpy(getattr(raw, name)) for name in ("train_x", "train_y", "test_x", "test_y")}
+    tensors = {name: torch.from_numpy(getattr(raw, name)) for name in _ARRAYS}
     metadata = {"classes": json.dumps(raw.classes), "content": content}
     _cache(path, tensors, metadata)
     return raw, content
@@ -142,7 +143,7 @@ def _content(raw: Raw) -> str:
     digest = hashlib.sha256(json.dumps(raw.classes).encode())
     for array in raw[:4]:
         digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -183,11 +184,11 @@ def _whitened(raw: Raw, content: str, zca: bool) -> tuple[Whitening, torch.Tenso
         return Whitening(forward=cached["forward"], inverse=cached["inverse"]), cached["train"], cached["test"]
     if train[0].numel() > _LARGE:
         print(f"fitting ZCA: {zca_cost(train[0].numel(), len(train))}", file=sys.stderr)
-    whitening = Whitening(None, None, *fit_zca(train))
-    tensors = {"forward": whitening.forward, "inverse": whitening.inverse}
-    tensors |= {"train": whitening.whiten(train), "test": whitening.whiten(test)}
-    _cache(path, tensors, {})
-    return whitening, tensors["train"], tensors["test"]
+    forward, inverse = fit_zca(train)
+    whitening = Whitening(forward=forward, inverse=inverse)
+    whitened = {"train": whitening.whiten(train), "test": whitening.whiten(test)}
+    _cache(path, {"forward": forward, "inverse": inverse, **whitened}, {})
+    return whitening, whitened["train"], whitened["test"]
 
 
 def _cache(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:

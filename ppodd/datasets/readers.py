@@ -8,6 +8,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,9 +46,8 @@ class Source(NamedTuple):
 def _decode(data: bytes, where: str, size: int, mode: str | None) -> np.ndarray:
     """One picture as bytes `[h, w]` or `[h, w, 3]`."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode = mode or ("L" if image.mode in ("1", "L", "I", "I;16", "F") else "RGB")
-            image = image.convert(mode)
+        with Image.open(io.BytesIO(data)) as file:
+            image = file.convert(mode or ("L" if file.mode in ("1", "L", "I", "I;16", "F") else "RGB"))
             if size:
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(image)
@@ -119,7 +119,8 @@ def _parquet_split(paths: list[Path], size: int) -> tuple[np.ndarray, np.ndarray
         import pyarrow.parquet as pq
     except ImportError:
         raise BadInput("reading parquet needs pyarrow: pip install 'ppodd[parquet]'") from None
-    images, labels, names = [], [], ()
+    names: tuple[str, ...] = ()
+    images, labels = [], []
     for path in paths:
         try:
             table = pq.read_table(path)
@@ -177,13 +178,15 @@ def _images(folder: Path) -> Iterator[Path]:
 class _ArraysOnly(pickle.Unpickler):
     """torchvision keeps CIFAR as pickles: admit numpy arrays and byte strings, refuse everything else."""
 
-    _ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    }
+    _ADMITTED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ADMITTED:
@@ -327,11 +330,11 @@ def _known(dataset: str, place: Path, size: int) -> Source | None:
     if dataset == "tiny-imagenet-200":
         for folder in (place, place / "tiny-imagenet-200"):
             if (folder / "val" / "val_annotations.txt").is_file():
-                return Source(list(_images(folder)), lambda: tiny_imagenet(folder, size))
+                return Source(list(_images(folder)), partial(tiny_imagenet, folder, size))
     if dataset == "cub-200":
         for folder in (place, place / "CUB_200_2011"):
             if (folder / "train_test_split.txt").is_file():
-                return Source(sorted(folder.glob("*.txt")), lambda: cub_200(folder, size))
+                return Source(sorted(folder.glob("*.txt")), partial(cub_200, folder, size))
     return None
 
 
