@@ -20,11 +20,12 @@ from ppodd.blend import LEAKING, blend_weights, evaluation_weights
 from ppodd.class_order import class_order
 from ppodd.config import DistillConfig, Protocol
 from ppodd.datasets import Dataset, Split
-from ppodd.errors import BadInput, NonFinite
+from ppodd.errors import NonFinite
 from ppodd.evaluate import evaluate, stack
 from ppodd.geometry import Layout
+from ppodd.initial import InitialPoster
 from ppodd.inner_loop import InnerLoop, Posters, State
-from ppodd.labels import LabelWindows, fixed_labels, initial_label_array
+from ppodd.labels import LabelWindows, fixed_labels, initial_label_array, label_array_shape
 from ppodd.meta_gradient import Learned, Problem, meta_gradient, real_loss
 from ppodd.networks import fresh_network
 from ppodd.poster import Patches, initial_poster
@@ -126,7 +127,7 @@ def distill(
     *,
     position: Position | None = None,
     finished: Sequence[Finished] = (),
-    initial: PosterFile | None = None,
+    initial: InitialPoster | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_checkpoint: Callable[[Position], None] | None = None,
 ) -> Iterator[StageResult]:
@@ -165,11 +166,14 @@ class Distillation:
     Making one refuses, with `BadInput`, a class order, network or initial poster that cannot work.
     """
 
-    def __init__(self, config: DistillConfig, dataset: Dataset, initial: PosterFile | None):
+    def __init__(self, config: DistillConfig, dataset: Dataset, initial: InitialPoster | None):
         self.config, self.dataset = config, dataset
         self.device, self.dtype = dataset.train.x.device, dataset.train.x.dtype
         rows, columns = config.poster_class_num_y, config.poster_class_num_x
-        order = initial.class_order if initial else class_order(config.class_order, dataset, rows, columns)
+        if initial is not None:
+            initial.check(config, dataset.spec)
+        known = initial.class_order if initial else None
+        order = class_order(config.class_order, dataset, rows, columns) if known is None else known
         self.layout = Layout.of(config, dataset.spec, order)
         self.patches = Patches(self.layout, self.device)
         self.inner = InnerLoop(
@@ -182,20 +186,13 @@ class Distillation:
         )
         fresh_network(config.arch, dataset.spec, config.width, 0, torch.device("cpu"))
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
+        self.label_shape = label_array_shape(self.layout, config.comp_ipc)
         self.initial = initial
-        if initial is not None:
-            self._check_initial(initial)
+        if initial is not None and initial.label_array is not None:
+            self.label_shape = initial.label_array.shape[1:]
         images = len(dataset.train.y)
         self.epoch_steps = config.steps_per_epoch or math.ceil(images / config.batch_size)
         self.stage_steps = config.stage_epochs * self.epoch_steps
-
-    def _check_initial(self, initial: PosterFile) -> None:
-        expected = (self.layout.spec.channels, self.layout.height, self.layout.width)
-        if initial.poster.shape != expected:
-            raise BadInput(f"the poster to start from is {initial.poster.shape} (C, H, W), the config's is {expected}")
-        if initial.learned_labels != self.config.train_y:
-            kind = "learned" if initial.learned_labels else "fixed"
-            raise BadInput(f"the poster to start from has {kind} labels: change train_y={self.config.train_y}")
 
     # Positions
 
@@ -221,8 +218,8 @@ class Distillation:
         config = self.config
         if self.initial is not None:
             learned = {"poster": torch.from_numpy(self.initial.poster)}
-            if config.train_y:
-                learned["label_array"] = torch.from_numpy(self.initial.labels)
+            if self.initial.label_array is not None:
+                learned["label_array"] = torch.from_numpy(self.initial.label_array)
         else:
             start = generator(config.seed, "initial poster", stage)
             learned = {"poster": initial_poster(self.layout, start, self.dtype)}
@@ -269,12 +266,7 @@ class Distillation:
         config = self.config
         past = stack(frozen, self.layout, self.device, self.dtype) if frozen else None
         fixed = self.fixed_labels.to(self.device)
-        array_shape = (
-            initial_label_array(self.layout, config.comp_ipc).shape[1:]
-            if self.initial is None
-            else (self.initial.labels.shape[1:])
-        )
-        windows = LabelWindows(self.layout, array_shape, self.device) if config.train_y else None
+        windows = LabelWindows(self.layout, self.label_shape, self.device) if config.train_y else None
 
         def posters(learned: Learned) -> Posters:
             labels = windows.labels(learned["label_array"]) if windows else fixed

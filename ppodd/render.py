@@ -41,20 +41,15 @@ def _enlarged(png: bytes, zoom: int) -> Image.Image:
     return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
 
 
-def enlarged(png: bytes, zoom: int) -> bytes:
-    """The same picture with every pixel `zoom` px wide."""
-    return _png(_enlarged(png, zoom))
-
-
 def strip(pngs: Sequence[bytes], zoom: int = 1) -> bytes:
-    """Posters of successive stages one below another, oldest first, as one PNG."""
+    """Posters of successive stages side by side, oldest first, as one PNG."""
     images = [_enlarged(png, zoom) for png in pngs]
-    height = sum(image.height for image in images) + _GAP * (len(images) - 1)
-    canvas = np.full((height, images[0].width, 3), 255, np.uint8)
-    top = 0
+    width = sum(image.width for image in images) + _GAP * (len(images) - 1)
+    canvas = np.full((images[0].height, width, 3), 255, np.uint8)
+    left = 0
     for image in images:
-        canvas[top : top + image.height] = np.asarray(image)
-        top += image.height + _GAP
+        canvas[:, left : left + image.width] = np.asarray(image)
+        left += image.width + _GAP
     return _png(Image.fromarray(canvas))
 
 

@@ -191,7 +191,7 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
     from PIL import Image
 
     with Image.open("strip.png") as strip, Image.open("stages.gif") as animation:
-        assert strip.size == (24 * 4, 2 * 12 * 4 + 4) and animation.n_frames == 2
+        assert strip.size == (2 * 24 * 4 + 4, 12 * 4) and animation.n_frames == 2
 
 
 def test_a_killed_distillation_resumes_to_the_poster_of_an_uninterrupted_one(tiny, tmp_path):

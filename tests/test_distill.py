@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from ppodd.config import DistillConfig, build
 from ppodd.datasets import load_once
 from ppodd.distill import Progress, distill
 from ppodd.errors import BadInput, CorruptArchive, NonFinite
+from ppodd.initial import load_poster
 from ppodd.run import run
 
 CPU = torch.device("cpu")
@@ -260,3 +262,39 @@ def test_distillation_starts_from_an_archived_poster(tiny, tmp_path):
     assert abs(first.poster - again.poster).max() < 1e-6
     with pytest.raises(BadInput, match="no poster at 'nowhere'"):
         list(run(config_of(tiny, load_poster_run_name="nowhere"), TrialArchive(tmp_path / "third")))
+
+
+def saved(folder, name, tensor):
+    folder.mkdir(exist_ok=True)
+    torch.save(tensor, folder / name)
+
+
+def test_distillation_starts_from_what_podds_code_saved(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    poster, labels = torch.randn(1, 1, 12, 24), torch.rand(1, 10, 4, 9)
+    saved(tmp_path / "checkpoints", "old_poster.pt", poster)
+    saved(tmp_path / "checkpoints", "old_label.pt", labels)
+    assert load_poster("old").poster.shape == (1, 12, 24)
+    config = config_of(tiny, load_poster_run_name="old", train_y=True, lr=1e-9, num_stages=1)
+    list(run(config, trial_at(tmp_path)))
+    archived = trial_at(tmp_path).poster(1)
+    np.testing.assert_allclose(archived.poster, poster[0], atol=1e-6)
+    np.testing.assert_allclose(archived.labels, labels[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("held", "changes", "message"),
+    [
+        ({"a": 1}, {}, "holds dict: needed is one tensor"),
+        (torch.zeros(2, 1, 12, 24), {}, r"holds \(2, 1, 12, 24\): needed is one tensor"),
+        (torch.zeros(1, 10, 24), {}, r"is \(1, 10, 24\) \(C, H, W\), the config's is \(1, 12, 24\)"),
+        (torch.zeros(1, 12, 24), {"train_y": True}, "has fixed labels: change train_y=True"),
+        (Path("/tmp"), {}, "holds no tensor that can be loaded safely"),
+    ],
+)
+def test_a_poster_to_start_from_that_does_not_fit_is_refused(tiny, tmp_path, held, changes, message):
+    saved(tmp_path, "x_poster.pt", held)
+    config = config_of(tiny, load_poster_run_name=str(tmp_path / "x_poster.pt"), **changes)
+    with pytest.raises(BadInput, match=message):
+        list(run(config, trial_at(tmp_path)))
+    assert not trial_at(tmp_path).folder.exists("config.json")

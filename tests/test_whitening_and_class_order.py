@@ -115,7 +115,7 @@ def test_bad_orders_are_refused(digits, method, message):
 
 def test_a_distance_table_of_the_wrong_shape_is_refused(digits, tmp_path):
     np.save(tmp_path / "d.npy", np.zeros((3, 3)))
-    with pytest.raises(BadInput, match=r"shape \(3, 3\): needed is a symmetric, finite 10 × 10 one"):
+    with pytest.raises(BadInput, match=r"shape \(3, 3\): needed is a symmetric, finite one of 10 × 10"):
         class_order(str(tmp_path / "d.npy"), digits, 2, 5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -33,14 +34,15 @@ class Parser(argparse.ArgumentParser):
         args, extra = self.parse_known_args(argv)
         if extra:
             flags = [option for option in self._option_string_actions if option.startswith("--")]
-            raise _unknown_flag(extra[0].split("=")[0], flags)
+            raise _unknown_flag(extra[0].split("=")[0], flags, self.prog)
         return args
 
 
-def _unknown_flag(flag: str, flags: list[str]) -> BadInput:
+def _unknown_flag(flag: str, flags: list[str], prog: str) -> BadInput:
     if not flag.startswith("-"):
         return BadInput(f"unexpected argument {flag!r}: flags are written --name=value")
-    return unknown("flag", flag, flags)
+    near = difflib.get_close_matches(flag, flags, n=1)
+    return BadInput(f"unknown flag {flag!r}{f'; did you mean {near[0]!r}?' if near else ''} (see {prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
