@@ -8,7 +8,6 @@ from typing import Any
 from ppodd.cli.options import add_archive, add_config_flags, given
 from ppodd.config import DistillConfig, build, check_geometry, poster_ipc
 from ppodd.datasets.specs import SPECS
-from ppodd.errors import BadInput
 from ppodd.presets import PRESETS, preset
 
 SWEEP = "runs"  # the archive's folder for distillations that belong to no sweep
@@ -69,13 +68,3 @@ def _announce(out: Any, config: DistillConfig, url: str) -> None:
         f"{config.name}: {config.dataset}, poster {size}{ipc}, {config.num_stages} stages of {config.stage_epochs} "
         f"epochs, blend {config.blend}, seed {config.seed} → {url}"
     )
-
-
-def trial_at(path: str) -> Any:
-    """The trial folder at `path`. Raises `BadInput` where there is none."""
-    from ppodd.archive import TrialArchive
-
-    trial = TrialArchive(path)
-    if not trial.folder.exists("config.json"):
-        raise BadInput(f"{path!r} is no trial of an archive (no config.json there): name …/<sweep>/<trial>")
-    return trial

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
 from ppodd.config import EvaluationConfig, build
-from ppodd.errors import BadInput
 
 if TYPE_CHECKING:
     from ppodd.archive import TrialArchive
@@ -25,29 +24,13 @@ def run(args: argparse.Namespace) -> int:
     evaluation = build(EvaluationConfig, given(args, EvaluationConfig))
 
     from ppodd.cli.console import console
+    from ppodd.cli.targets import stages_at
 
-    targets = [_target(path) for path in args.paths]
+    targets = [stages_at(path) for path in args.paths]
     out = console()
     for trial, stages in targets:
         evaluate_trials(out, [trial], evaluation, args.device, stages)
     return 0
-
-
-def _target(path: str) -> tuple[TrialArchive, list[int]]:
-    """A trial and those of its stages that `path` names."""
-    from ppodd.cli.distill import trial_at
-
-    folder, _, name = path.rstrip("/").rpartition("/")
-    if name.startswith("stage-"):
-        trial = trial_at(folder or ".")
-        stages = [stage for stage in trial.stages() if name == f"stage-{stage:02d}"]
-        if not stages:
-            raise BadInput(f"{path!r} is no finished stage (stages there: {trial.stages()})")
-        return trial, stages
-    trial = trial_at(path)
-    if not trial.stages():
-        raise BadInput(f"{path!r} has no finished stage yet")
-    return trial, trial.stages()
 
 
 def evaluate_trials(

@@ -15,6 +15,7 @@ COMMANDS = {
     "distill": "distil a data set into posters, stage by stage",
     "evaluate": "train fresh networks on archived posters and report their accuracy",
     "render": "posters of a trial or stage as a picture; stages as a strip or GIF",
+    "export": "a stage's patches and soft labels as a ready training set",
     "sweep": "run a sweep file: many distillations on Ray, evaluated and logged to MLflow",
     "results": "tables, comparisons and accuracy-vs-IPC curves out of MLflow",
     "doctor": "what this machine offers, what is missing, how to get it",

@@ -20,11 +20,11 @@ def run(args: argparse.Namespace) -> int:
     if args.zoom < 1:
         raise BadInput(f"--zoom={args.zoom}: at least 1")
 
-    from ppodd.cli.evaluate import _target
+    from ppodd.cli.targets import stages_at
     from ppodd.files import atomic_write
     from ppodd.render import gif, strip
 
-    trial, stages = _target(args.path)
+    trial, stages = stages_at(args.path)
     pngs = [trial.png(stage) for stage in stages]
     atomic_write(args.output, (gif if suffix == "gif" else strip)(pngs, args.zoom))
     print(f"{args.output}: {len(pngs)} {'stages' if len(pngs) > 1 else 'stage'} of {trial.trial}")

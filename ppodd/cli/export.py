@@ -1,0 +1,35 @@
+"""A stage's patches, soft labels and weights as a ready training set: .safetensors, .npz or .parquet."""
+
+from __future__ import annotations
+
+import argparse
+
+from ppodd.errors import BadInput
+
+_SUFFIXES = (".safetensors", ".npz", ".parquet")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="STAGE", help="folder of an archived stage: …/stage-03")
+    parser.add_argument("-o", "--output", required=True, help=f"file to write: {', '.join(_SUFFIXES)}")
+    parser.add_argument(
+        "--mode", choices=("blend", "latest"), default="blend", help="all posters by π (default), or one"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    suffix = next((s for s in _SUFFIXES if args.output.endswith(s)), None)
+    if suffix is None:
+        raise BadInput(f"cannot write {args.output!r}: accepted are files that end in {', '.join(_SUFFIXES)}")
+
+    from ppodd.cli.targets import stages_at
+    from ppodd.export import FORMATS, training_set
+    from ppodd.files import atomic_write
+
+    trial, stages = stages_at(args.path)
+    if len(stages) > 1:
+        raise BadInput(f"{args.path!r} has {len(stages)} stages: name one, such as {args.path.rstrip('/')}/stage-01")
+    arrays = training_set(trial, stages[0], args.mode)
+    atomic_write(args.output, FORMATS[suffix](arrays))
+    print(f"{args.output}: {len(arrays['images'])} patches of {len(set(arrays['stage']))} posters")
+    return 0

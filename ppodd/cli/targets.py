@@ -1,0 +1,33 @@
+"""The trials and stages of an archive that a command's arguments name."""
+
+from __future__ import annotations
+
+from ppodd.archive import TrialArchive
+from ppodd.errors import BadInput
+
+
+def trial_at(path: str) -> TrialArchive:
+    """The trial folder at `path`. Raises `BadInput` where there is none."""
+    trial = TrialArchive(path)
+    if not trial.folder.exists("config.json"):
+        raise BadInput(f"{path!r} is no trial of an archive (no config.json there): name …/<sweep>/<trial>")
+    return trial
+
+
+def stages_at(path: str) -> tuple[TrialArchive, list[int]]:
+    """A trial, and the finished stages of it that `path` (a trial's folder or a stage's) names.
+
+    Raises:
+        BadInput: there is no such trial, or no finished stage.
+    """
+    folder, _, name = path.rstrip("/").rpartition("/")
+    if name.startswith("stage-"):
+        trial = trial_at(folder or ".")
+        stages = [stage for stage in trial.stages() if name == f"stage-{stage:02d}"]
+        if not stages:
+            raise BadInput(f"{path!r} is no finished stage (stages there: {trial.stages()})")
+        return trial, stages
+    trial = trial_at(path)
+    if not trial.stages():
+        raise BadInput(f"{path!r} has no finished stage yet")
+    return trial, trial.stages()
