@@ -29,14 +29,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ppodd.config import DistillConfig, Protocol, build
+from ppodd.config import CIRCUMSTANCES, DistillConfig, Protocol, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import Folder, sha256
 
 SCHEMA = 1
 _STAGE = re.compile(r"stage-(\d\d+)$")
-# Fields that say where and how a run is carried out, not what it computes.
-_CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "checkpoint_every", "print_freq"})
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ class TrialArchive:
         held = self.config()
         for field in type(config).model_fields:
             mine, theirs = getattr(config, field), getattr(held, field)
-            if mine != theirs and field not in _CIRCUMSTANCES:
+            if mine != theirs and field not in CIRCUMSTANCES:
                 raise BadInput(
                     f"{self.url} holds another run: {field}={theirs!r} there, {mine!r} here; "
                     f"choose another --name or --archive, or resume with the same settings"

@@ -65,9 +65,9 @@ def order_from_distances(distances: np.ndarray, rows: int, columns: int) -> np.n
 
 def class_mean_distances(dataset: Dataset) -> np.ndarray:
     """Euclidean distances `[K, K]` between the classes' mean training images."""
-    x, y = dataset.train.x.flatten(1).double().cpu(), dataset.train.y.cpu()
-    means = torch.stack([x[y == label].mean(dim=0) for label in range(dataset.spec.classes)])
-    return (means[:, None] - means[None]).norm(dim=2).numpy()
+    x, y = dataset.train
+    means = torch.stack([x[y == label].flatten(1).double().mean(dim=0) for label in range(dataset.spec.classes)])
+    return torch.cdist(means, means, compute_mode="donot_use_mm_for_euclid_dist").cpu().numpy()
 
 
 def distance_table(path: str, classes: int) -> np.ndarray:

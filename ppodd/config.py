@@ -6,6 +6,7 @@ Accuracies are percent everywhere in ppodd; sizes are pixels; times are seconds.
 from __future__ import annotations
 
 import math
+import os
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
@@ -18,6 +19,10 @@ from ppodd.errors import BadInput, unknown
 ARCHITECTURES = ("convnet", "convnet2", "convnet4", "convnetw", "convnetw2", "convnetw4")
 OPTIMISERS = ("Adam", "SGD")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "color", "cutout")
+DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
+SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
+# Fields that say where and how a run is carried out, not what it computes.
+CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "checkpoint_every", "print_freq"})
 CLASS_ORDERS = ("auto", "clip", "means", "sequential")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -326,6 +331,26 @@ def check_geometry(config: DistillConfig, spec: Spec) -> None:
 def poster_ipc(config: DistillConfig, spec: Spec) -> float:
     """Images per class of one poster: `H·W / (h·w·K)`."""
     return config.poster_width * config.poster_height / (spec.height * spec.width * spec.classes)
+
+
+def absolute_paths(config: DistillConfig) -> DistillConfig:
+    """The same config, its paths absolute: trials, evaluators and later commands have other working folders."""
+    changes: dict[str, Any] = {}
+    if config.dataset != "digits":
+        changes["root"] = _absolute(config.root or DEFAULT_ROOT)
+    if is_path(config.dataset):
+        changes["dataset"] = _absolute(os.path.join(config.root, config.dataset))
+    if config.class_order.endswith((".csv", ".npy")):
+        changes["class_order"] = _absolute(config.class_order)
+    for poster in (config.load_poster_run_name, f"{SAVED_POSTERS}/{config.load_poster_run_name}_poster.pt"):
+        if config.load_poster_run_name and os.path.exists(poster):
+            changes["load_poster_run_name"] = _absolute(poster)
+            break
+    return config.model_copy(update=changes)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 C = TypeVar("C", bound=_Config)

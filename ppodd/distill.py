@@ -144,20 +144,9 @@ def distill(
         NonFinite: a loss or gradient is no number; the poster is untouched and stage and meta-step are named.
         BadInput: the initial poster does not fit the config.
     """
-    run = Distillation(config, dataset, initial)
-    position = position or run.first_position()
-    archived = list(finished)
-    for stage in range(position.stage, config.num_stages + 1):
-        accuracies = [f.accuracy for f in archived[: stage - 1]]
-        blend = blend_weights(config.blend, accuracies, config.blend_parameters)
-        frozen = [f.poster for f in archived[: stage - 1]]
-        if stage > len(archived):
-            run.train_stage(position, frozen, blend, on_progress, on_checkpoint)
-            weights = evaluation_weights(config.blend, accuracies, config.blend_parameters)
-            result = run.result(position, frozen, blend, weights)
-            archived.append(Finished(result.poster, result.accuracy["mean"]))
-            yield result
-        position = run.next_position(position)
+    return Distillation(config, dataset, initial).stages(
+        position, finished, on_progress=on_progress, on_checkpoint=on_checkpoint
+    )
 
 
 class Distillation:
@@ -193,6 +182,30 @@ class Distillation:
         images = len(dataset.train.y)
         self.epoch_steps = config.steps_per_epoch or math.ceil(images / config.batch_size)
         self.stage_steps = config.stage_epochs * self.epoch_steps
+
+    def stages(
+        self,
+        position: Position | None = None,
+        finished: Sequence[Finished] = (),
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_checkpoint: Callable[[Position], None] | None = None,
+    ) -> Iterator[StageResult]:
+        """The loop over stages; arguments and errors as for `distill`."""
+        config = self.config
+        position = position or self.first_position()
+        archived = list(finished)
+        for stage in range(position.stage, config.num_stages + 1):
+            accuracies = [f.accuracy for f in archived[: stage - 1]]
+            blend = blend_weights(config.blend, accuracies, config.blend_parameters)
+            frozen = [f.poster for f in archived[: stage - 1]]
+            if stage > len(archived):
+                self.train_stage(position, frozen, blend, on_progress, on_checkpoint)
+                weights = evaluation_weights(config.blend, accuracies, config.blend_parameters)
+                result = self.result(position, frozen, blend, weights)
+                archived.append(Finished(result.poster, result.accuracy["mean"]))
+                yield result
+            position = self.next_position(position)
 
     # Positions
 

@@ -9,11 +9,9 @@ import numpy as np
 import torch
 
 from ppodd.archive import PosterFile, TrialArchive
-from ppodd.config import DistillConfig
+from ppodd.config import SAVED_POSTERS, DistillConfig
 from ppodd.datasets.specs import Spec
 from ppodd.errors import BadInput
-
-_SAVED = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 
 
 class InitialPoster(NamedTuple):
@@ -73,13 +71,13 @@ def load_poster(name: str) -> InitialPoster:
         return InitialPoster.of(TrialArchive(place.parent).poster(int(place.name.removeprefix("stage-"))))
     if place.suffix == ".safetensors" and place.is_file():
         return InitialPoster.of(PosterFile.from_bytes(place.read_bytes(), name))
-    for poster in (place, Path(_SAVED, f"{name}_poster.pt")):
+    for poster in (place, Path(SAVED_POSTERS, f"{name}_poster.pt")):
         if poster.suffix == ".pt" and poster.is_file():
             labels = poster.with_name(poster.name.removesuffix("_poster.pt") + "_label.pt")
             return InitialPoster(load_tensor(poster), load_tensor(labels) if labels.is_file() else None)
     raise BadInput(
         f"no poster at {name!r}: name a stage folder (…/stage-03) or poster.safetensors of an archive, a "
-        f"…_poster.pt, or a run whose files are in {_SAVED}/"
+        f"…_poster.pt, or a run whose files are in {SAVED_POSTERS}/"
     )
 
 

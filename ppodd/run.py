@@ -14,7 +14,7 @@ from ppodd.blend import LEAKING
 from ppodd.config import DistillConfig
 from ppodd.datasets import Dataset, load_once
 from ppodd.device import resolve_device
-from ppodd.distill import Distillation, Finished, Position, Progress, StageResult, distill
+from ppodd.distill import Distillation, Finished, Position, Progress, StageResult
 from ppodd.errors import CorruptArchive
 from ppodd.evaluate import pixel_budget, versions
 from ppodd.geometry import Layout
@@ -39,7 +39,7 @@ def run(
     device = resolve_device(config.device)
     dataset = load_once(config, device)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
-    Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
+    distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     trial.create(config, resume)
     stages = trial.stages()
     records = [trial.stage(stage) for stage in stages]
@@ -54,12 +54,9 @@ def run(
         if progress:
             progress(now)
 
-    stage_results = distill(
-        config,
-        dataset,
-        position=_resumed(trial, len(stages), device),
-        finished=finished,
-        initial=initial,
+    stage_results = distillation.stages(
+        _resumed(trial, len(stages), device),
+        finished,
         on_progress=on_progress,
         on_checkpoint=lambda position: trial.write_resume(*position.to_arrays()),
     )

@@ -135,7 +135,7 @@ def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(arguments, mess
     [
         (["distill", "--device=cuda:99"], "device 'cuda:99'"),
         (["distill", "--device=gpu"], "unknown device 'gpu'"),
-        (["distill", "--dataset=cifar10", "--root=nowhere"], "no cifar10 in nowhere"),
+        (["distill", "--dataset=cifar10", "--root=nowhere"], "/nowhere/cifar10 (looked for"),
         (["distill", "--class_order=clap"], "unknown class_order 'clap'; did you mean 'clip'"),
         (["evaluate", "nowhere"], "'nowhere' is no trial of an archive"),
         (["render", "nowhere", "-o", "x.png"], "'nowhere' is no trial of an archive"),

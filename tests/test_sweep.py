@@ -194,3 +194,22 @@ def test_evaluators_never_take_the_last_core_from_the_trials(cluster, tiny, tmp_
 def test_no_cluster_at_an_address_is_said(tiny, tmp_path):
     done = ppodd("sweep", sweep_file(tmp_path, tiny), "--ray-address", "127.0.0.1:1", cwd=tmp_path)
     assert done.returncode == 2 and "no Ray cluster at '127.0.0.1:1'" in done.stderr.splitlines()[-1]
+
+
+def test_data_that_is_not_there_is_said_before_anything_is_written(tiny, tmp_path):
+    values = {**tiny, "dataset": "./gone.parquet"}
+    done = ppodd("sweep", sweep_file(tmp_path, values), cwd=tmp_path)
+    assert done.returncode == 2 and "gone.parquet does not exist" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "ppodd-archive").exists()
+
+
+def test_a_network_of_the_users_own_beside_the_sweep_file_reaches_trials_and_evaluators(tiny, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\ndef net(spec, width):\n    pixels = spec.channels * spec.height * spec.width\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, spec.classes))\n"
+    )
+    values = {**tiny, "arch": "mine:net"}
+    path = sweep_file(tmp_path, values, grid={"num_stages": [1]}, evaluation={"arch": ["mine:net", "convnet"]})
+    done = ppodd("sweep", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(len(found) for found in evaluated(Archive(tmp_path / "ppodd-archive"), "tiny").values()) == [2]

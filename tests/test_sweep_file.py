@@ -111,3 +111,12 @@ def test_a_missing_file_is_named_with_what_there_is():
         load_sweep("gone.yaml")
     with pytest.raises(BadInput, match="unknown sweep 'quikstart'; did you mean 'quickstart'"):
         load_sweep("quikstart")
+
+
+def test_paths_mean_the_same_in_every_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "name: a\nconfig: {dataset: ./mine.parquet, root: data, class_order: d.csv, poster_class_num_x: 5}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    (config,) = load_sweep("a.yaml").trials.values()
+    assert (config.root, config.dataset) == (str(tmp_path / "data"), str(tmp_path / "data/mine.parquet"))
+    assert config.class_order == str(tmp_path / "d.csv")

@@ -15,8 +15,9 @@ from typing import Any
 from cluster import evaluators
 from cluster.ray_runtime import connect
 from ppodd.archive import Archive
+from ppodd.config import CIRCUMSTANCES
+from ppodd.datasets.readers import find
 from ppodd.errors import BadInput
-from results.store import open_store
 from results.sync import sync
 from tune.sweep_file import Sweep
 
@@ -49,18 +50,17 @@ class Outcome:
         return not self.unfinished and not self.evaluation_failures
 
 
-def claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
-    """Write `sweep.json`, or find it the same when resuming.
+def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
+    """Find `sweep.json` absent, or the same when resuming.
 
     Raises:
         BadInput: the archive holds another sweep of this name, or this one and `resume` is off.
     """
     record, held = sweep.record(), archive.sweep(sweep.name)
     if held is None:
-        archive.write_sweep(sweep.name, {**record, "created_at": time.time()})
         return
-    if {k: v for k, v in held.items() if k != "created_at"} != record:
-        changed = sorted(k for k in record if held.get(k) != record[k])
+    record, held = _contents(record), _contents(held)
+    if changed := sorted(key for key in record if held.get(key) != record[key]):
         raise BadInput(
             f"{archive.url} holds another sweep {sweep.name!r} (its {', '.join(changed)} differ): "
             f"give this one another name, or another --archive"
@@ -69,6 +69,21 @@ def claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
         raise BadInput(
             f"{archive.url} already holds sweep {sweep.name!r}: finish it with --resume, or give this one another name"
         )
+
+
+def _contents(record: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's record without where and how it is carried out."""
+    trials = {
+        trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
+        for trial in record["trials"]
+    }
+    return {**record, "trials": trials}
+
+
+def check_data(sweep: Sweep) -> None:
+    """Raise `BadInput` where a trial's data set is not on this machine (and fetch it once, where that is possible)."""
+    for dataset, root, size in {(c.dataset, c.root, c.image_size) for c in sweep.trials.values()}:
+        find(dataset, root, size)
 
 
 def run_sweep(
@@ -85,15 +100,20 @@ def run_sweep(
     On a Ray of this process it waits for the evaluators; on a cluster they go on by themselves.
 
     Raises:
-        BadInput: the archive holds another sweep, no cluster answers, or the resources asked for are not there.
+        BadInput: the archive holds another sweep, the data is not there, no cluster answers, or it lacks the resources
+            asked for; nothing is written then.
     """
     archive = Archive(archive_url)
-    claim(sweep, archive, resume)
-    open_store(tracking_uri)  # created here, before several processes could try to
-    sync(archive.url, tracking_uri, [sweep.name])
+    check_claim(sweep, archive, resume)
+    if ray_address is None:
+        check_data(sweep)
     started = time.time()
     in_process = connect(ray_address)
     cpus = _evaluator_cpus(sweep)
+    # nothing is written before all of this holds
+    if archive.sweep(sweep.name) is None:
+        archive.write_sweep(sweep.name, {**sweep.record(), "created_at": started})
+    sync(archive.url, tracking_uri, [sweep.name])  # makes the store, before several processes could try to
     pool = sweep.file.evaluators
     coordinator = evaluators.start(archive.url, sweep.name, sweep.evaluation, tracking_uri, pool.count, cpus, pool.gpus)
     with _Watch(lambda: progress(sweep, archive, started), show):

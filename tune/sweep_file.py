@@ -16,7 +16,7 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, absolute_paths, build
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
 
@@ -248,7 +248,7 @@ def _trials(file: SweepFile, document: _Lines) -> dict[str, DistillConfig]:
                         raise BadInput(f"trial {name}: {error}") from None
                 if name in trials:
                     raise document.error(("grid",), f"trial {name} appears twice: remove the repeated value")
-                trials[name] = config
+                trials[name] = absolute_paths(config)
     return trials
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.config import DistillConfig, build, check_geometry, poster_ipc
+from ppodd.config import DistillConfig, absolute_paths, build, check_geometry, poster_ipc
 from ppodd.datasets.specs import SPECS
 from ppodd.presets import PRESETS, preset
 
@@ -35,7 +35,7 @@ def configure(args: argparse.Namespace) -> DistillConfig:
         config = config.model_copy(
             update={"name": f"{label}-stages{config.num_stages}-{config.blend}-seed{config.seed}"}
         )
-    return config
+    return absolute_paths(config)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [arg for arg in argv if arg != "--debug"]
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a network of the user's own (--arch module:attribute) may lie here
     try:
         return _run(argv)
     except BadInput as error:

@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors
@@ -29,8 +30,7 @@ _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 _FIELDS = ("dataset", "root", "image_size", "zca", "validation", "dtype")
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """Whitened images `[N, C, h, w]` and labels `[N]` on the device."""
 
     x: torch.Tensor

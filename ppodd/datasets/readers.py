@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ppodd.config import DEFAULT_ROOT
 from ppodd.datasets.specs import SPECS
 from ppodd.errors import BadInput
 
@@ -282,7 +283,7 @@ def find(dataset: str, root: str, image_size: int) -> Source:
             raise BadInput(f"dataset {dataset!r}: {path} does not exist; name a parquet file or a class-folder tree")
         return _at(path, image_size) or _nothing(dataset, [path])
     size = image_size or (SPECS[dataset].width if dataset == "cub-200" else 0)
-    base = Path(root or "./dataset").expanduser()
+    base = Path(root or DEFAULT_ROOT).expanduser()
     places = [base, base / dataset]
     for place in places:
         source = _known(dataset, place, size) or (_at(place, size) if place.name == dataset else None)

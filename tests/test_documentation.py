@@ -1,0 +1,71 @@
+"""What the pages say works: links lead somewhere, commands are accepted, the library example is real."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ppodd.cli.main import COMMANDS, Parser
+from tune.sweep_file import load_sweep
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text, kind):
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def commands(text):
+    for block in blocks(text, "sh"):
+        for line in block.splitlines():
+            for part in line.split("&&"):
+                words = shlex.split(part, comments=True)
+                if words and words[0].endswith("ppodd"):
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("words", [w for page in PAGES for w in commands(page.read_text())], ids=" ".join)
+def test_commands_on_the_pages_are_accepted(words):
+    import importlib
+
+    assert words[0] in COMMANDS
+    parser = Parser(prog=words[0])
+    module = importlib.import_module(f"ppodd.cli.{words[0]}")
+    module.add_arguments(parser)
+    args = parser.parse(words[1:])
+    if words[0] == "distill":
+        assert module.configure(args)
+
+
+def test_the_sweep_file_of_the_readme_is_a_sweep(tmp_path):
+    (text,) = blocks(README, "yaml")
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    assert yaml.safe_load(text)["name"] == load_sweep(str(path)).name
+
+
+def test_the_library_example_runs(tiny, monkeypatch, capsys):
+    (code,) = blocks(README, "python")
+    monkeypatch.setattr("ppodd.presets.PRESETS", {"digits": tiny})
+    exec(compile(code, "README.md", "exec"), {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_example_is_a_valid_sweep(path):
+    assert load_sweep(str(path)).trials
+
+
+def test_modules_named_in_the_readme_exist():
+    for path in re.findall(r"`((?:ppodd|results|cluster|tune)/[\w/]*(?:\.py)?)`", README):
+        assert (ROOT / path).exists(), path
