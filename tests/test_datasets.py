@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,31 @@ def test_torchvisions_folders(tmp_path):
     ten = load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False}), CPU)
     hundred = load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path), "zca": False}), CPU)
     assert sizes(ten) == (40, 10, 10) and ten.classes[3] == "c3" and sizes(hundred) == (100, 100, 100)
+
+
+def test_cifar_is_downloaded_by_torchvision_where_that_is_installed(tmp_path, monkeypatch):
+    """A stand-in for torchvision: what it puts in the folder is then read like any download of its own."""
+    asked = []
+
+    def download(root, download):
+        asked.append((root, download))
+        write_cifar(Path(root, "cifar-10-batches-py"))
+
+    config = build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False})
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    datasets = types.SimpleNamespace(CIFAR10=download, CIFAR100=None)
+    monkeypatch.setattr(sys.modules["torchvision"], "datasets", datasets, raising=False)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
+    assert sizes(load(config, CPU)) == (40, 10, 10) and asked == [(str(tmp_path / "cifar10"), True)]
+    load(config, CPU)
+    assert len(asked) == 1
+
+    def offline(root, download):
+        raise OSError("no route to host")
+
+    datasets.CIFAR100 = offline
+    with pytest.raises(BadInput, match=r"torchvision could not download cifar100 to .*no route to host; fetch it by"):
+        load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path)}), CPU)
 
 
 class Evil:

@@ -25,9 +25,11 @@ def config_of(values, **changes):
     return build(DistillConfig, {**values, **changes})
 
 
-def losses_of(config):
+def losses_of(config, device="cpu"):
     losses = []
-    for _ in distill(config, load_once(config, CPU), on_progress=lambda now: losses.append(now.meta_loss)):
+    for _ in distill(
+        config, load_once(config, torch.device(device)), on_progress=lambda now: losses.append(now.meta_loss)
+    ):
         pass
     return losses
 
@@ -298,3 +300,11 @@ def test_a_poster_to_start_from_that_does_not_fit_is_refused(tiny, tmp_path, hel
     with pytest.raises(BadInput, match=message):
         list(run(config, trial_at(tmp_path)))
     assert not trial_at(tmp_path).folder.exists("config.json")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("options", [{}, {"train_y": True, "train_lr": True, "cctype": 1, "test_freq": 1}])
+def test_a_gpu_distils_to_nearly_the_same_losses(tiny, options):
+    config = config_of(tiny, dtype="float64", **options)
+    assert losses_of(config, "cuda") == pytest.approx(losses_of(config), rel=1e-6)
