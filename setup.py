@@ -15,15 +15,8 @@ EXTRAS = {
     "download": ["torchvision>=0.19"],
     "s3": ["s3fs>=2024.6"],
 }
-EXTRAS["dev"] = [
-    *EXTRAS["sweep"],
-    "pytest>=8",
-    "ruff>=0.9",
-    "mypy>=1.15",
-    "pandas-stubs",
-    "types-PyYAML",
-    "transformers>=4.45",
-]
+CHECKS = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "pandas-stubs", "types-PyYAML"]
+EXTRAS["dev"] = [*EXTRAS["sweep"], *EXTRAS["clip"], *CHECKS]
 
 setup(
     name="ppodd",
