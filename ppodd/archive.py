@@ -36,7 +36,7 @@ from ppodd.files import Folder, sha256
 SCHEMA = 1
 _STAGE = re.compile(r"stage-(\d\d+)$")
 # Fields that say where and how a run is carried out, not what it computes.
-_CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "checkpoint_every", "print_freq"})
+_CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "engine", "checkpoint_every", "print_freq"})
 
 
 @dataclass(frozen=True)
