@@ -19,10 +19,11 @@ from ppodd.errors import BadInput, unknown
 ARCHITECTURES = ("convnet", "convnet2", "convnet4", "convnetw", "convnetw2", "convnetw4")
 OPTIMISERS = ("Adam", "SGD")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "color", "cutout")
+ENGINES = ("recomputed", "unrolled")
 DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
-CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "checkpoint_every", "print_freq"})
+CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "engine", "checkpoint_every", "print_freq"})
 CLASS_ORDERS = ("auto", "clip", "means", "sequential")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -70,6 +71,11 @@ class DistillConfig(_Config):
     seed: NonNegative = Field(0, description="seed of everything random")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     dtype: Literal["float32", "float64"] = Field("float32", description="floating-point type of the run")
+    engine: Annotated[str, pydantic.AfterValidator(lambda v: _named("engine", v, ENGINES))] = Field(
+        "recomputed",
+        description="how the window is differentiated: recomputed step by step, or unrolled (the reference: the same "
+        "to rounding, memory grows with the window)",
+    )
     checkpoint_every: Positive = Field(20, description="meta-steps between two resume checkpoints")
     print_freq: Positive = Field(10, description="meta-steps between two refreshes of the progress")
     test_freq: Positive = Field(10, description="epochs between two validation losses (cctype 1 decides by them)")

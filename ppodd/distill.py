@@ -254,7 +254,7 @@ class Distillation:
     ) -> None:
         """Take the stage's remaining meta-steps, changing `position` in place."""
         config = self.config
-        problem_of = self._problems(frozen)
+        problem_of = self.problems(frozen)
         before, started = position.seconds, time.perf_counter()
         first_step = position.step
         while position.step < self.stage_steps:
@@ -274,7 +274,7 @@ class Distillation:
             if on_checkpoint and (position.step % config.checkpoint_every == 0 or position.step == self.stage_steps):
                 on_checkpoint(position)
 
-    def _problems(self, frozen: Sequence[PosterFile]) -> Callable[[int], Problem]:
+    def problems(self, frozen: Sequence[PosterFile]) -> Callable[[int], Problem]:
         """A function from a seed to the meta-gradient's problem with a fresh network of that seed."""
         config = self.config
         past = stack(frozen, self.layout, self.device, self.dtype) if frozen else None
@@ -310,7 +310,9 @@ class Distillation:
                 constant, lr = problem.posters(position.learned), problem.lr(position.learned)
             state = self.inner.train(problem.network, state, constant, draws[:plain], lr)
         real = self._real_batch(position)
-        loss, gradients = meta_gradient(problem, position.learned, state, draws[plain:], real, config.real_chunk)
+        loss, gradients = meta_gradient(
+            problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine
+        )
         self._outer_step(position, loss, gradients)
         return position.loss["last"]
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ppodd import augment
+from ppodd.convnet_derivatives import derivatives_of
 from ppodd.networks import Network
 from ppodd.poster import Patches
 from ppodd.seeding import generator
@@ -90,29 +91,18 @@ class InnerLoop:
         count = self.patches.count
         return torch.cat([t * count + torch.randperm(count, generator=which)[:n] for t, n in enumerate(counts) if n])
 
+    def batch_of(self, posters: Posters, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+        """The drawn patches, augmented, `[B, C, h, w]`, and their labels `[B, K]`; differentiable in the posters."""
+        images = draw.augmentation(self.patches.crop(posters.images, draw.picks))
+        return images, posters.labels.flatten(0, 1)[draw.picks]
+
     def loss(self, network: Network, theta: torch.Tensor, posters: Posters, draw: Draw) -> torch.Tensor:
         """Cross-entropy with the soft labels of the drawn patches."""
-        images = draw.augmentation(self.patches.crop(posters.images, draw.picks))
-        return F.cross_entropy(network(theta, images), posters.labels.flatten(0, 1)[draw.picks])
+        images, labels = self.batch_of(posters, draw)
+        return F.cross_entropy(network(theta, images), labels)
 
-    def step(
-        self,
-        network: Network,
-        state: State,
-        posters: Posters,
-        draw: Draw,
-        lr: float | torch.Tensor,
-        differentiable: bool = False,
-    ) -> State:
-        """One training step. With `differentiable`, the new state stays in the graph of posters, labels and `lr`."""
-        with torch.enable_grad():
-            theta = state.theta if differentiable else state.theta.detach().requires_grad_()
-            loss = self.loss(network, theta, posters, draw)
-            (gradient,) = torch.autograd.grad(loss, theta, create_graph=differentiable)
-        with torch.set_grad_enabled(differentiable):
-            return self._update(State(theta, *state[1:]), gradient, draw.lr_factor * lr)
-
-    def _update(self, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
+    def update(self, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
+        """The optimiser's step along the loss's `gradient [D]`; differentiable, and elementwise but for that."""
         theta, first, second, steps = state
         steps += 1
         if self.optim == "SGD":
@@ -128,7 +118,9 @@ class InnerLoop:
         self, network: Network, state: State, posters: Posters, draws: Sequence[Draw], lr: float | torch.Tensor
     ) -> State:
         """Plain training: no graph is kept, nothing waits for the device."""
+        derivatives = derivatives_of(network, self.patches.shape)
         with torch.no_grad():
             for draw in draws:
-                state = self.step(network, state, posters, draw, lr)
-        return State(state.theta.detach(), *state[1:])
+                _, gradient = derivatives.gradient(state.theta, *self.batch_of(posters, draw))
+                state = self.update(state, gradient, draw.lr_factor * lr)
+        return state

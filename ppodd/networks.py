@@ -24,6 +24,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, spec: Spec, widths: list[int], norm: str = "instance"):
         super().__init__()
+        self.norm = norm
         blocks: list[nn.Module] = []
         channels, height, width = spec.channels, spec.height, spec.width
         for block, out in enumerate(widths):
@@ -71,18 +72,23 @@ class Network:
     Buffers (batch statistics) are a network's own and updated in place while it trains.
     """
 
-    def __init__(self, module: nn.Module):
-        self.module = module
+    def __init__(self, module: nn.Module, classes: int):
+        self.module, self.classes = module, classes
         self._names, tensors = zip(*module.named_parameters(), strict=True)
         self._shapes = [t.shape for t in tensors]
         self._sizes = [t.numel() for t in tensors]
         self.theta = torch.cat([t.detach().flatten() for t in tensors])
 
-    def __call__(self, theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, K]` of images `[B, C, h, w]` under parameters `θ`."""
-        parts = theta.split(self._sizes)
-        parameters = {n: p.view(s) for n, p, s in zip(self._names, parts, self._shapes, strict=True)}
-        return functional_call(self.module, parameters, (x,))
+    def parts(self, theta: torch.Tensor) -> list[torch.Tensor]:
+        """`θ` as the module's parameters, in its order; views."""
+        return [part.view(shape) for part, shape in zip(theta.split(self._sizes), self._shapes, strict=True)]
+
+    def __call__(self, theta: torch.Tensor, x: torch.Tensor, keep_buffers: bool = False) -> torch.Tensor:
+        """Logits `[B, K]` of images `[B, C, h, w]` under `θ`; `keep_buffers` leaves the buffers as they are."""
+        tensors = dict(zip(self._names, self.parts(theta), strict=True))
+        if keep_buffers:
+            tensors |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        return functional_call(self.module, tensors, (x,))
 
 
 def fresh_network(
@@ -98,7 +104,7 @@ def fresh_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build(spec, width)
-    return Network(module.to(device=device, dtype=dtype).train())
+    return Network(module.to(device=device, dtype=dtype).train(), spec.classes)
 
 
 def _imported(path: str) -> Callable[[Spec, int], Any]:

@@ -58,13 +58,13 @@ class Patches:
 
         Differentiable in the posters; the gradient is summed in a fixed order on a CPU.
         """
-        count, channels = posters.shape[:2]
-        flat = posters.reshape(count, channels, -1).transpose(0, 1).reshape(channels, -1)  # [C, T·H·W]
+        channels = posters.shape[1]
         poster, patch = picks // self.count, picks % self.count
-        index = (self._pixels[patch] + poster[:, None] * self._poster_pixels).flatten()  # [B·h·w]
-        # gather's gradient is a scatter along one row a channel: deterministic, unlike that of indexing
-        pixels = flat.gather(1, index.expand(channels, -1))
-        return pixels.reshape(channels, picks.numel(), *self.shape[1:]).transpose(0, 1)
+        planes = poster[:, None] * channels + torch.arange(channels, device=picks.device)  # [B, C]
+        index = planes[:, :, None] * self._poster_pixels + self._pixels[patch][:, None, :]  # [B, C, h·w]
+        # gather's gradient is a scatter along one row: in order, unlike that of indexing
+        pixels = posters.reshape(1, -1).gather(1, index.view(1, -1))
+        return pixels.view(picks.numel(), *self.shape)
 
     def all(self, poster: torch.Tensor) -> torch.Tensor:
         """Every patch of one poster `[C, H, W]`: `[P, C, h, w]`."""

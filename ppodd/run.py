@@ -19,6 +19,7 @@ from ppodd.errors import CorruptArchive
 from ppodd.evaluate import pixel_budget, versions
 from ppodd.geometry import Layout
 from ppodd.initial import load_poster
+from ppodd.memory import keep_freed_memory
 from ppodd.render import render
 
 
@@ -36,6 +37,7 @@ def run(
         CorruptArchive: a file needed to resume is missing or damaged.
         NonFinite: a meta-step failed; the archive stays as it was.
     """
+    keep_freed_memory()
     device = resolve_device(config.device)
     dataset = load_once(config, device)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None

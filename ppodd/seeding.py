@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 
@@ -16,3 +19,25 @@ def derived_seed(*key: int | str) -> int:
 def generator(*key: int | str) -> torch.Generator:
     """A generator on the CPU: the same numbers are drawn whatever device the tensors then go to."""
     return torch.Generator().manual_seed(derived_seed(*key))
+
+
+class GlobalRandomness(NamedTuple):
+    """The state of torch's global generators, which only a user's own network (dropout, say) draws from."""
+
+    cpu: torch.Tensor
+    gpu: torch.Tensor | None
+    device: torch.device
+
+    @classmethod
+    def now(cls, device: torch.device) -> GlobalRandomness:
+        gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), gpu, device)
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Inside, the same numbers are drawn again; afterwards the generators are as they were."""
+        with torch.random.fork_rng(devices=[] if self.gpu is None else [self.device]):
+            torch.set_rng_state(self.cpu)
+            if self.gpu is not None:
+                torch.cuda.set_rng_state(self.gpu, self.device)
+            yield

@@ -1,6 +1,8 @@
-"""The meta-gradient against finite differences and plain autograd, in float64."""
+"""The meta-gradient against finite differences, plain autograd and the unrolled engine, in float64."""
 
+import gc
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ppodd.config import DistillConfig, build
+from ppodd import meta_gradient as module
+from ppodd.config import ARCHITECTURES, DistillConfig, build
+from ppodd.datasets import load_once
 from ppodd.datasets.specs import Spec
+from ppodd.distill import distill
+from ppodd.errors import BadInput
 from ppodd.geometry import Layout
 from ppodd.inner_loop import InnerLoop, Posters, State
 from ppodd.labels import LabelWindows, initial_label_array
@@ -34,26 +40,37 @@ class Smooth(nn.Module):
         return self.last(torch.tanh(self.first(x.flatten(1))))
 
 
-def problem_of(optim, strategy="flip_rotate", composed=False, past=0, decay=False, arch="test_meta_gradient:Smooth"):
+class Noisy(Smooth):
+    """A user's network that draws random numbers of its own."""
+
+    def forward(self, x):
+        return self.last(F.dropout(torch.tanh(self.first(x.flatten(1))), 0.3))
+
+
+def problem_of(
+    optim, strategy="flip_rotate", composed=False, past=0, decay=False, arch="test_meta_gradient:Smooth",
+    spec=SPEC, steps=5, width=5, dtype=torch.float64,
+):  # fmt: skip
+    wide, high = spec.width + 5, spec.height + 3
     config = build(
         DistillConfig,
         {
-            "dataset": "./tiny", "poster_width": 9, "poster_height": 7, "poster_class_num_x": 2,
-            "poster_class_num_y": 2, "class_area_width": 5, "class_area_height": 4, "patch_num_x": 3,
-            "patch_num_y": 2, "distill_batch_size": 4,
+            "dataset": "./tiny", "poster_width": wide, "poster_height": high, "poster_class_num_x": 2,
+            "poster_class_num_y": 2, "class_area_width": wide // 2 + 1, "class_area_height": high // 2 + 1,
+            "patch_num_x": 3, "patch_num_y": 2, "distill_batch_size": 4,
         },
     )  # fmt: skip
-    layout = Layout.of(config, SPEC, np.arange(4).reshape(2, 2))
+    layout = Layout.of(config, spec, np.arange(4).reshape(2, 2))
     inner = InnerLoop(Patches(layout, CPU), optim, 4, strategy, composed, decay)
     start = generator("test", optim)
     learned = {
-        "poster": initial_poster(layout, start, torch.float64) * 4,
-        "label_array": initial_label_array(layout, 4, torch.float64) + 0.1,
-        "log_inner_lr": torch.tensor(math.log(0.05), dtype=torch.float64),
+        "poster": initial_poster(layout, start, dtype) * 4,
+        "label_array": initial_label_array(layout, 4, dtype) + 0.1,
+        "log_inner_lr": torch.tensor(math.log(0.05), dtype=dtype),
     }
     windows = LabelWindows(layout, learned["label_array"].shape[1:], CPU)
-    older = torch.randn(past, 1, 7, 9, generator=start, dtype=torch.float64)
-    older_labels = torch.full((past, 6, 4), 0.25, dtype=torch.float64)
+    older = torch.randn(past, spec.channels, high, wide, generator=start, dtype=dtype)
+    older_labels = torch.full((past, 6, 4), 0.25, dtype=dtype)
 
     def posters(learned):
         return Posters(
@@ -61,10 +78,10 @@ def problem_of(optim, strategy="flip_rotate", composed=False, past=0, decay=Fals
             torch.cat([older_labels, windows.labels(learned["label_array"])[None]]),
         )
 
-    network = fresh_network(arch, SPEC, 5, 3, CPU, torch.float64)
+    network = fresh_network(arch, spec, width, 3, CPU, dtype)
     blend = [1.0 / (past + 1)] * (past + 1)
-    draws = list(inner.draws(blend, 5, ("draws",), 5, network.theta))
-    real = torch.randn(20, 1, 4, 4, generator=start, dtype=torch.float64), torch.arange(20) % 4
+    draws = list(inner.draws(blend, steps, ("draws",), steps, network.theta))
+    real = torch.randn(20, *spec[1:], generator=start, dtype=dtype), torch.arange(20) % 4
     return Problem(inner, network, posters, lambda learned: learned["log_inner_lr"].exp()), learned, draws, real
 
 
@@ -158,3 +175,107 @@ def test_parameters_that_never_had_a_gradient_do_not_make_it_nan():
     learned = {**learned, "poster": torch.zeros_like(learned["poster"])}  # every convolution's gradient is 0
     _, gradients = meta_gradient(problem, learned, State.start(problem.network.theta), draws, real)
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def equal_to_unrolled(problem, learned, draws, real, rtol=1e-9):
+    """Both engines' gradients, compared entry by entry relative to the gradient's largest."""
+    start = State.start(problem.network.theta)
+    loss, gradients = meta_gradient(problem, learned, start, draws, real, chunk=7)
+    expected_loss, expected = meta_gradient(problem, learned, start, draws, real, chunk=7, engine="unrolled")
+    assert float(loss) == pytest.approx(float(expected_loss), rel=rtol)
+    for name, gradient in expected.items():
+        assert gradient.abs().max() > 0, name
+        error = (gradients[name] - gradient).abs().max() / gradient.abs().max()
+        assert error < rtol, (name, float(error))
+
+
+@pytest.mark.parametrize("optim", ["Adam", "SGD"])
+@pytest.mark.parametrize("strategy", ["none", "flip", "rotate", "scale", "crop", "color", "cutout", "composed"])
+@pytest.mark.parametrize("past", [0, 2])
+def test_the_recomputed_gradient_equals_the_unrolled_one(optim, strategy, past):
+    composed = strategy == "composed"
+    strategy = "flip_rotate_color_cutout_crop" if composed else strategy
+    equal_to_unrolled(*problem_of(optim, strategy, composed, past, decay=True, steps=6))
+
+
+@pytest.mark.parametrize("steps", [1, 8, 19])
+def test_it_does_so_for_windows_of_any_length_and_after_plain_steps(steps):
+    """States between the kept ones, 8 steps apart, are had again from the gradients."""
+    problem, learned, draws, real = problem_of("Adam", steps=steps + 3)
+    with torch.no_grad():
+        posters, lr = problem.posters(learned), problem.lr(learned)
+    start = problem.inner.train(problem.network, State.start(problem.network.theta), posters, draws[:3], lr)
+    (_, gradients), (_, expected) = (
+        meta_gradient(problem, learned, start, draws[3:], real, engine=engine) for engine in ("recomputed", "unrolled")
+    )
+    for name in expected:
+        torch.testing.assert_close(gradients[name], expected[name], rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, "test_meta_gradient:Noisy"])
+def test_it_does_so_for_every_architecture(arch):
+    """Batch norm changes its buffers as it goes, dropout draws from the global generator: both once a step."""
+    spec = Spec(4, 3, 16, 16)
+    problem, learned, draws, real = problem_of("Adam", arch=arch, spec=spec, steps=3, width=2)
+    problem = replace(problem, lr=lambda learned: 0.01 * learned["log_inner_lr"].exp())
+    buffers = {name: buffer.clone() for name, buffer in problem.network.module.named_buffers()}
+    start, results = State.start(problem.network.theta), {}
+    for engine in ("recomputed", "unrolled"):
+        problem.network.module.load_state_dict(buffers, strict=False)
+        torch.manual_seed(7)
+        loss, gradients = meta_gradient(problem, learned, start, draws, real, engine=engine)
+        after = {name: buffer.clone() for name, buffer in problem.network.module.named_buffers()}
+        results[engine] = loss, gradients, after, torch.rand(3)
+    (loss, gradients, after, drawn), (expected_loss, expected, expected_after, expected_drawn) = results.values()
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-9)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-9 * float(gradient.abs().max()))
+    torch.testing.assert_close(after, expected_after)
+    assert torch.equal(drawn, expected_drawn)
+
+
+def test_fixed_labels_and_a_fixed_rate_need_no_gradient():
+    problem, learned, draws, real = problem_of("Adam")
+    fixed = problem.posters(learned).labels.detach()
+    problem = replace(problem, posters=lambda now: Posters(now["poster"][None], fixed), lr=lambda _: 0.05)
+    equal_to_unrolled(problem, {"poster": learned["poster"]}, draws, real)
+
+
+def test_in_float32_the_engines_agree_to_rounding():
+    problem, learned, draws, real = problem_of("SGD", arch="convnet", spec=Spec(4, 3, 16, 16), dtype=torch.float32)
+    equal_to_unrolled(problem, learned, draws, real, rtol=1e-4)
+
+
+def test_the_window_keeps_one_gradient_a_step_and_every_eighth_state():
+    """Memory beyond one step's: tensors of the size of θ that are alive when the window has been run forward."""
+
+    def alive(steps):
+        problem, learned, draws, real = problem_of("Adam", arch="convnet", strategy="none", steps=steps, width=7)
+        size, counts = problem.network.theta.numel(), []
+
+        def lr(learned):
+            return learned["log_inner_lr"].exp()
+
+        def count(*args):
+            gc.collect()
+            counts.append(sum(torch.is_tensor(o) and o.numel() == size for o in gc.get_objects()))
+            return honest(*args)
+
+        honest = module.real_loss
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "real_loss", count)
+            meta_gradient(replace(problem, lr=lr), learned, State.start(problem.network.theta), draws, real)
+        return counts[0]
+
+    assert alive(24) - alive(8) == 16 + 2 * 3
+
+
+def test_the_chosen_engine_is_the_one_that_runs(tiny, monkeypatch):
+    used = []
+    monkeypatch.setattr(module, "_unrolled", lambda *args: used.append("unrolled") or honest(*args))
+    honest = module._recomputed
+    config = build(DistillConfig, {**tiny, "engine": "unrolled", "epochs": 2, "steps_per_epoch": 1})
+    list(distill(config, load_once(config, CPU)))
+    assert used == ["unrolled"] * 2
+    with pytest.raises(BadInput, match="recomputed, unrolled"):
+        build(DistillConfig, {**tiny, "engine": "unroled"})

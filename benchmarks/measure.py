@@ -1,0 +1,131 @@
+"""Fair measurements: tasks in processes of their own, timed in turn, so that all of them share whatever else runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Task = Callable[[], Any]
+
+
+class Measured(NamedTuple):
+    """What a task took, run after run, and its process's peak memory above that of the idle process.
+
+    `cpu` is the processor time of all threads: with one thread, what the wall clock would show on a quiet machine.
+    """
+
+    seconds: list[float]
+    cpu: list[float]
+    peak_mib: float
+    result: Any
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def cpu_median(self) -> float:
+        return statistics.median(self.cpu)
+
+
+def in_turn(tasks: dict[str, tuple[Callable[..., Task], tuple]], rounds: int, warm: bool = True) -> dict[str, Measured]:
+    """Run each task `rounds` times, one after another, round by round.
+
+    Args:
+        tasks: for each name a function that makes the task, and its arguments; both are sent to the new process.
+        warm: run each once beforehand, untimed.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for name, (make, args) in tasks.items():
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, make, args), daemon=True)
+        process.start()
+        there.close()  # so that a process that dies is noticed here
+        workers[name] = (process, here)
+    try:
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
+        for turn in range(rounds + warm):
+            for name, (_, pipe) in workers.items():
+                pipe.send("run")
+                seconds = pipe.recv()
+                if turn >= warm:
+                    took[name].append(seconds)
+        measured = {}
+        for name, (_, pipe) in workers.items():
+            pipe.send("end")
+            wall, cpu = zip(*took[name], strict=True)
+            measured[name] = Measured(list(wall), list(cpu), *pipe.recv())
+        return measured
+    finally:
+        for process, _ in workers.values():
+            process.terminate()
+            process.join()
+
+
+def _serve(pipe: Connection, make: Callable[..., Task], args: tuple) -> None:
+    task = make(*args)
+    idle = resident_mib()
+    reset_peak()
+    result = None
+    while pipe.recv() == "run":
+        started, cpu = time.perf_counter(), time.process_time()
+        result = task()
+        pipe.send((time.perf_counter() - started, time.process_time() - cpu))
+    pipe.send((peak_mib() - idle, result))
+
+
+def resident_mib() -> float:
+    return _status("VmRSS")
+
+
+def peak_mib() -> float:
+    return _status("VmHWM")
+
+
+def reset_peak() -> None:
+    """From now on `peak_mib` is that since now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def matmul_rate(side: int = 2048) -> Task:
+    """A task that gives the best float32 matrix-multiply rate in GFLOP/s yet, with torch's threads as they are."""
+    import torch
+
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    best = 0.0
+
+    def rate() -> float:
+        nonlocal best
+        for _ in range(5):
+            started = time.perf_counter()
+            a @ b
+            best = max(best, 2e-9 * side**3 / (time.perf_counter() - started))
+        return best
+
+    return rate
+
+
+def machine() -> str:
+    """Processor, cores and versions, for the head of a table."""
+    import os
+    import platform
+
+    import torch
+
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = names[0].split(":")[1].strip() if names else platform.processor()
+    return f"{name}, {os.cpu_count()} cores; python {platform.python_version()}, torch {torch.__version__}"

@@ -1,0 +1,132 @@
+"""One meta-step's time and memory: the default engine against the unrolled one, and against the method as published.
+
+    python benchmarks/meta_step.py [--preset cifar10] [--window 20] [--real 500] [--rounds 3] [key=value …]
+
+`published` is the unrolled engine with patches cut in a Python loop and the allocator as it comes. Images are random
+and nothing is downloaded; there are no plain steps. Each line is a process of its own, timed in turn with the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+import yaml
+from measure import Task, in_turn, machine, matmul_rate
+
+from ppodd.config import DistillConfig, build
+from ppodd.datasets import Dataset, Split
+from ppodd.datasets.specs import SPECS
+from ppodd.distill import Distillation
+from ppodd.memory import keep_freed_memory
+from ppodd.poster import Patches
+from ppodd.presets import preset
+
+
+class LoopedPatches(Patches):
+    """Patches cut one by one, as the published code does."""
+
+    def __init__(self, layout, device):
+        super().__init__(layout, device)
+        self.corners = [(x, y) for x in layout.patch_xs for y in layout.patch_ys]
+
+    def crop(self, posters, picks):
+        height, width = self.shape[1:]
+        cut = []
+        for pick in picks.tolist():
+            poster, (x, y) = posters[pick // self.count], self.corners[pick % self.count]
+            cut.append(poster[:, y : y + height, x : x + width])
+        return torch.stack(cut)
+
+
+def random_dataset(config):
+    """Random images of the shape and number that a meta-step needs."""
+    spec = SPECS[config.dataset]
+    random = np.random.default_rng(0)
+    images = random.standard_normal((config.batch_size, spec.channels, spec.height, spec.width), dtype=np.float32)
+    split = Split(torch.from_numpy(images), torch.from_numpy(random.integers(0, spec.classes, config.batch_size)))
+    return Dataset("random", "", tuple(map(str, range(spec.classes))), spec, split, split, split, None)
+
+
+def meta_step(values: dict, threads: int, looped: bool, tuned: bool) -> Task:
+    """A task that takes one meta-step from the initial poster; gives its loss and the poster gradient's norm."""
+    if tuned:
+        keep_freed_memory()
+    torch.set_num_threads(threads)
+    config = build(DistillConfig, values)
+    run = Distillation(config, random_dataset(config), None)
+    if looped:
+        object.__setattr__(run.inner, "patches", LoopedPatches(run.layout, run.device))
+
+    def step() -> tuple[float, float]:
+        position = run.first_position()
+        return run.meta_step(position, run.problems([]), [1.0]), position.norm_average
+
+    return step
+
+
+def gigaflops(config: DistillConfig) -> float:
+    """Multiplications and additions of an unrolled meta-step's convolutions, direct ones, in 10⁹.
+
+    A gradient is a forward pass and the products to weights and to inputs, but for the images'. Differentiating it
+    once more takes two products for each of its three, and two for the forward pass's.
+    """
+    spec, width, padding = SPECS[config.dataset], config.width, 3 if SPECS[config.dataset].channels == 1 else 1
+    side_y, side_x, channels = spec.height + 2 * padding - 2, spec.width + 2 * padding - 2, spec.channels
+    layers = []
+    for _ in range(3):
+        layers.append(2e-9 * 9 * channels * width * side_y * side_x)
+        side_y, side_x, channels = side_y // 2, side_x // 2, width
+    gradient = 2 * layers[0] + 3 * sum(layers[1:])
+    second = 4 * layers[0] + 6 * sum(layers[1:])
+    return config.window * config.distill_batch_size * (gradient + second) + config.batch_size * gradient
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="cifar10", help="cifar10, cifar100 or digits")
+    parser.add_argument("--window", type=int, default=20)
+    parser.add_argument("--real", type=int, default=500, help="real images")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="some of: published unrolled recomputed longer")
+    parser.add_argument("settings", nargs="*", help="key=value over the preset")
+    args = parser.parse_args()
+    changes = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in args.settings)}
+    values = {
+        **preset(args.preset), "device": "cpu", "ddtype": "standard", "batch_size": args.real, "steps_per_epoch": 1,
+        "zca": False, "class_order": "sequential", "window": args.window, "totwindow": args.window, **changes,
+    }  # fmt: skip
+    config = build(DistillConfig, values)
+    longer = {**values, "window": 3 * args.window, "totwindow": 3 * args.window}
+    tasks = {
+        "published": (meta_step, ({**values, "engine": "unrolled"}, args.threads, True, False)),
+        "unrolled": (meta_step, ({**values, "engine": "unrolled"}, args.threads, False, True)),
+        "recomputed": (meta_step, (values, args.threads, False, True)),
+        "longer": (meta_step, (longer, args.threads, False, True)),
+    }
+    tasks = {name: task for name, task in tasks.items() if not args.only or name in args.only}
+    torch.set_num_threads(args.threads)
+    measured = in_turn({"matmul": (matmul_rate, ()), **tasks}, args.rounds, warm=False)
+    rate = measured.pop("matmul").result
+    print(f"{machine()}, {args.threads} threads, {rate:.0f} GFLOP/s in a matrix product")
+    print(
+        f"{args.preset}: width {config.width}, window {args.window} (longer: {3 * args.window}), "
+        f"{config.distill_batch_size} patches, {args.real} real images; median of {args.rounds}\n"
+    )
+    head = ("seconds", "speed", "cpu s", "speed", "peak MiB", "of matmul", "loss", "|gradient|")
+    print(" " * 12 + "".join(f"{title:>11}" for title in head))
+    first = next(iter(measured.values()))
+    for name, m in measured.items():
+        work = gigaflops(build(DistillConfig, longer if name == "longer" else values))
+        print(
+            f"{name:12}{m.median:11.2f}{first.median / m.median:10.2f}×{m.cpu_median:11.2f}"
+            f"{first.cpu_median / m.cpu_median:10.2f}×{m.peak_mib:11.0f}{work / m.median / rate:11.0%}"
+            f"{m.result[0]:11.5f}{m.result[1]:11.4g}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
