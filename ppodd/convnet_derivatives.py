@@ -31,9 +31,7 @@ Tensor = torch.Tensor
 
 def derivatives_of(network: Network, shape: Sequence[int]) -> Derivatives:
     """The fastest derivatives of `network` for images of `shape` `[…, h, w]`: those below, else autograd's."""
-    return (
-        ConvNetDerivatives(network, shape) if ConvNetDerivatives.fits(network, shape) else AutogradDerivatives(network)
-    )
+    return ConvNetDerivatives(network, shape) if ConvNetDerivatives.fits(network) else AutogradDerivatives(network)
 
 
 class _Weights(NamedTuple):
@@ -97,19 +95,9 @@ class ConvNetDerivatives:
                 height, width = (height + grown) // 2, (width + grown) // 2
 
     @staticmethod
-    def fits(network: Network, shape: Sequence[int]) -> bool:
-        """Whether `network` is such a ConvNet and pools images of `shape` `[…, h, w]` without a remainder."""
-        module = network.module
-        if type(module) is not ConvNet or module.norm != "instance":
-            return False
-        height, width = shape[-2:]
-        for m in module.features:
-            if isinstance(m, nn.Conv2d):
-                height, width = height + 2 * int(m.padding[0]) - 2, width + 2 * int(m.padding[0]) - 2
-                if height % 2 or width % 2:
-                    return False
-                height, width = height // 2, width // 2
-        return True
+    def fits(network: Network) -> bool:
+        """Whether `network` is such a ConvNet."""
+        return type(network.module) is ConvNet and network.module.norm == "instance"
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,7 +236,7 @@ def _norm_gradient(block: _Block, weights: _Weights, g_p: Tensor) -> tuple[Tenso
     shift_sum, scale_sum = _sum(g_p * block.pooled_mask), _sum(g_p * block.pooled_normed)
     k = block.rstd * weights.scale[:, None, None]
     g_y = torch.addcmul(k * shift_sum / -pixels, block.normed, k * scale_sum / -pixels)
-    g_y.addcmul_(block.mask, _spread(k * g_p))
+    g_y.addcmul_(block.mask, _spread(k * g_p, block.mask))
     return g_y, scale_sum.sum(0), shift_sum.sum(0)
 
 
@@ -267,13 +255,15 @@ def _norm_gradient_along(
     by_normed = -k_dot * scale_mean - k * scale_sum_dot / pixels - by_conv * tangent.slope
     constant = -k_dot * shift_mean - k * shift_sum_dot / pixels - by_conv * tangent.mean
     g_y_dot = torch.addcmul(constant, block.normed, by_normed).addcmul_(tangent.conv, by_conv)
-    g_y_dot.addcmul_(block.mask, _spread(k_dot * g_p + k * g_p_dot))
+    g_y_dot.addcmul_(block.mask, _spread(k_dot * g_p + k * g_p_dot, block.mask))
     return g_y_dot, scale_sum_dot.sum(0), shift_sum_dot.sum(0)
 
 
-def _spread(pooled: Tensor) -> Tensor:
-    """The average pool's transpose."""
-    return F.interpolate(pooled * 0.25, scale_factor=2.0, mode="nearest")
+def _spread(pooled: Tensor, like: Tensor) -> Tensor:
+    """The average pool's transpose, as wide and high as `like`: the pool drops a last odd row or column."""
+    spread = F.interpolate(pooled * 0.25, scale_factor=2.0, mode="nearest")
+    rest_y, rest_x = like.shape[2] - spread.shape[2], like.shape[3] - spread.shape[3]
+    return F.pad(spread, (0, rest_x, 0, rest_y)) if rest_x or rest_y else spread
 
 
 def _mean(maps: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def random(*shape, dtype=torch.float64, key="random"):
     return torch.randn(shape, generator=generator(key, *shape), dtype=dtype)
 
 
-@pytest.mark.parametrize("spec", [Spec(5, 3, 16, 16), Spec(4, 1, 28, 28), Spec(3, 2, 16, 24)], ids=str)
+@pytest.mark.parametrize("spec", [Spec(5, 3, 16, 16), Spec(4, 1, 28, 28), Spec(10, 1, 8, 8), Spec(3, 2, 18, 28)], ids=str)
 @pytest.mark.parametrize("winograd", [False, True])
 def test_the_convnets_derivatives_equal_autograds(spec, winograd, monkeypatch):
     monkeypatch.setattr(convolution, "_WINOGRAD_CHANNELS", 1 if winograd else 1000)
@@ -49,7 +49,7 @@ def test_autograds_products_equal_differences_of_the_gradient():
     torch.testing.assert_close(product, (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("arch, shape", [("convnet2", (16, 16)), ("convnetw2", (16, 16)), ("convnet", (18, 18))])
+@pytest.mark.parametrize("arch, shape", [("convnet2", (16, 16)), ("convnetw2", (16, 16))])
 def test_networks_that_the_written_out_ones_do_not_fit_get_autograds(arch, shape):
     network = fresh_network(arch, Spec(4, 3, *shape), 2, 1, CPU)
     assert isinstance(derivatives_of(network, shape), AutogradDerivatives)
