@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from ppodd import augment
+from ppodd import augment, curriculum
 from ppodd.archive import PosterFile, summary
 from ppodd.blend import LEAKING, blend_weights, evaluation_weights
 from ppodd.class_order import class_order
 from ppodd.config import DistillConfig, Protocol
 from ppodd.datasets import Dataset, Split
-from ppodd.errors import NonFinite
 from ppodd.evaluate import evaluate, stack
 from ppodd.geometry import Layout
 from ppodd.initial import InitialPoster
@@ -28,11 +26,10 @@ from ppodd.inner_loop import InnerLoop, Posters, State
 from ppodd.labels import LabelWindows, fixed_labels, initial_label_array, label_array_shape
 from ppodd.meta_gradient import Learned, Problem, meta_gradient, real_loss
 from ppodd.networks import fresh_network
+from ppodd.outer_step import outer_step
+from ppodd.position import Position
 from ppodd.poster import Patches, initial_poster
 from ppodd.seeding import derived_seed, generator
-
-_CLIP = 2.0  # times the average norm
-_PATIENCE = 200  # epochs without a better validation loss before cctype 1 grows
 
 
 class Finished(NamedTuple):
@@ -74,51 +71,6 @@ class Progress(NamedTuple):
     meta_loss: float
     seconds_per_meta_step: float
     seconds_left: float
-
-
-@dataclass
-class Position:
-    """Everything a resumed run needs beside the archived stages; `step` meta-steps of `stage` are done.
-
-    Attributes:
-        learned: poster `[C, H, W]`, and label array and log inner learning rate where they are learned.
-        moments: the outer Adam's two moments for each entry of `learned`.
-        adam_steps: outer steps taken since Adam's start.
-        norm_average: running average of the poster gradient's norm, 0 before the stage's first meta-step.
-        curriculum, best_loss, best_epoch: state of cctype 1.
-    """
-
-    learned: Learned
-    moments: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    stage: int = 1
-    step: int = 0
-    adam_steps: int = 0
-    norm_average: float = 0.0
-    curriculum: int = 0
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    meta_steps: int = 0
-    seconds: float = 0.0
-    loss: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "last": 0.0, "sum": 0.0})
-
-    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and a JSON-able position, for the archive."""
-        arrays = {f"learned.{name}": tensor.cpu().numpy() for name, tensor in self.learned.items()}
-        for name, moments in self.moments.items():
-            arrays |= {f"moment{i}.{name}": moment.cpu().numpy() for i, moment in enumerate(moments)}
-        rest = {k: v for k, v in vars(self).items() if k not in ("learned", "moments")}
-        return arrays, {**rest, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], rest: dict[str, Any], device: torch.device) -> Position:
-        tensors = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
-        names = [k.removeprefix("learned.") for k in tensors if k.startswith("learned.")]
-        best = math.inf if rest["best_loss"] is None else rest["best_loss"]
-        return cls(
-            {n: tensors[f"learned.{n}"] for n in names},
-            {n: (tensors[f"moment0.{n}"], tensors[f"moment1.{n}"]) for n in names},
-            **{**rest, "best_loss": best},
-        )
 
 
 def distill(
@@ -270,7 +222,8 @@ class Distillation:
                     Progress(position.stage, config.num_stages, position.step, self.stage_steps, loss, rate, left)
                 )
             if config.cctype == 1 and position.step % (self.epoch_steps * config.test_freq) == 0:
-                self._grow_curriculum(position, problem_of, blend)
+                loss = self._held_out_loss(position, problem_of, blend)
+                curriculum.grow(config, position, position.step // self.epoch_steps, loss)
             if on_checkpoint and (position.step % config.checkpoint_every == 0 or position.step == self.stage_steps):
                 on_checkpoint(position)
 
@@ -301,7 +254,7 @@ class Distillation:
         """One meta-step: plain steps, the window, the real batch, the clipped outer step. Returns the meta-loss."""
         config = self.config
         key = (config.seed, "meta-step", position.stage, position.step)
-        plain, window = self._curriculum(position)
+        plain, window = curriculum.steps(config, position, position.step // self.epoch_steps)
         problem = problem_of(derived_seed(*key))
         draws = list(self.inner.draws(blend, plain + window, key, config.totwindow, self.dataset.train.x))
         state = State.start(problem.network.theta)
@@ -313,45 +266,18 @@ class Distillation:
         loss, gradients = meta_gradient(
             problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine
         )
-        self._outer_step(position, loss, gradients)
+        outer_step(config, position, loss, gradients)
         return position.loss["last"]
 
-    def _curriculum(self, position: Position) -> tuple[int, int]:
-        """Plain steps and window of this meta-step; random ones are drawn once an epoch."""
+    def _held_out_loss(self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
+        """Loss on the held-out images after a whole training on the posters (cctype 1 decides by it)."""
         config = self.config
-        if config.ddtype == "standard":
-            return 0, config.window
-        draw = generator(config.seed, "curriculum", position.stage, position.step // self.epoch_steps)
-
-        def uniform(low: int, high: int) -> int:
-            return int(torch.randint(low, high + 1, (), generator=draw))
-
-        if config.cctype == 0:
-            return config.totwindow - config.window, config.window
-        if config.cctype == 1:
-            return position.curriculum, config.window
-        if config.cctype == 2:
-            return uniform(config.minwindow, config.totwindow - config.window), config.window
-        return 0, uniform(config.window, config.totwindow)
-
-    def _grow_curriculum(
-        self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]
-    ) -> None:
-        """cctype 1: another window of plain steps when the held-out loss has not improved for `_PATIENCE` epochs."""
-        config = self.config
-        epoch = position.step // self.epoch_steps
         key = (config.seed, "validation loss", position.stage, position.step)
         problem = problem_of(derived_seed(*key))
         posters, lr = problem.posters(position.learned), problem.lr(position.learned)
         draws = list(self.inner.draws(blend, config.totwindow, key, config.totwindow, self.dataset.train.x))
         end = self.inner.train(problem.network, State.start(problem.network.theta), posters, draws, lr)
-        held_out = self._choice_split()
-        loss = float(real_loss(problem.network, end.theta, (held_out.x, held_out.y), config.real_chunk)[0])
-        if loss < position.best_loss:
-            position.best_loss, position.best_epoch = loss, epoch
-        elif epoch >= position.best_epoch + _PATIENCE:
-            position.best_epoch = epoch
-            position.curriculum = min(position.curriculum + config.window, config.totwindow - config.window)
+        return float(real_loss(problem.network, end.theta, self._choice_split(), config.real_chunk)[0])
 
     def _real_batch(self, position: Position) -> tuple[torch.Tensor, torch.Tensor]:
         """The next real images of the epoch's own permutation, augmented."""
@@ -366,50 +292,6 @@ class Distillation:
         how = generator(config.seed, "real augmentation", position.stage, position.step)
         augmentation = augment.draw(config.real_strategy, config.comp_aug_real, len(picks), how)
         return augmentation.to(self.device, self.dtype)(train.x[picks]), train.y[picks]
-
-    def _outer_step(self, position: Position, loss: torch.Tensor, gradients: Learned) -> None:
-        """Clip the poster's gradient to twice its running norm, take Adam's step, clip labels at 0 from below."""
-        config = self.config
-        norm = gradients["poster"].norm()
-        sums = torch.stack([loss, norm, *(g.sum() for name, g in gradients.items() if name != "poster")])
-        values = sums.tolist()  # the meta-step's one wait for the device
-        if not all(map(math.isfinite, values)):
-            what = "meta-loss" if not math.isfinite(values[0]) else "meta-gradient"
-            raise NonFinite(
-                f"{what} is {values[0] if what == 'meta-loss' else values[1]} at stage {position.stage}, meta-step "
-                f"{position.step + 1}: the poster is as it was before; lower lr or inner_lr, or shorten window"
-            )
-        average = position.norm_average or values[1]
-        average = config.clip_coef * average + (1 - config.clip_coef) * values[1]
-        gradients["poster"] = gradients["poster"] * min(1.0, _CLIP * average / max(values[1], 1e-30))
-        position.norm_average = average
-        self._adam(position, gradients)
-        if "label_array" in position.learned:
-            position.learned["label_array"].clamp_(min=0)
-        position.step += 1
-        position.meta_steps += 1
-        if position.step == 1:
-            position.loss = {"first": values[0], "last": values[0], "sum": 0.0}
-        position.loss["last"] = values[0]
-        position.loss["sum"] += values[0]
-
-    def _adam(self, position: Position, gradients: Learned) -> None:
-        """The outer optimiser, torch's own, its state taken from and given back to the position."""
-        config = self.config
-        rates = {"label_array": config.lr / config.label_lr_scale}
-        groups = []
-        for name, tensor in position.learned.items():
-            tensor.grad = gradients[name]
-            groups.append({"params": [tensor], "lr": rates.get(name, config.lr)})
-        adam = torch.optim.Adam(groups, lr=config.lr, eps=config.eps, weight_decay=config.wd)
-        for name, tensor in position.learned.items():
-            first, second = position.moments[name]
-            step = torch.tensor(float(position.adam_steps))
-            adam.state[tensor] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
-        adam.step()
-        for tensor in position.learned.values():
-            tensor.grad = None
-        position.adam_steps += 1
 
     # A stage's end
 

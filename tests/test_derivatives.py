@@ -19,7 +19,9 @@ def random(*shape, dtype=torch.float64, key="random"):
     return torch.randn(shape, generator=generator(key, *shape), dtype=dtype)
 
 
-@pytest.mark.parametrize("spec", [Spec(5, 3, 16, 16), Spec(4, 1, 28, 28), Spec(10, 1, 8, 8), Spec(3, 2, 18, 28)], ids=str)
+@pytest.mark.parametrize(
+    "spec", [Spec(5, 3, 16, 16), Spec(4, 1, 28, 28), Spec(10, 1, 8, 8), Spec(3, 2, 18, 28)], ids=str
+)
 @pytest.mark.parametrize("winograd", [False, True])
 def test_the_convnets_derivatives_equal_autograds(spec, winograd, monkeypatch):
     monkeypatch.setattr(convolution, "_WINOGRAD_CHANNELS", 1 if winograd else 1000)
