@@ -30,7 +30,7 @@ from ppodd.seeding import GlobalRandomness
 
 Learned = dict[str, torch.Tensor]
 
-_KEEP = 8  # steps from one kept state to the next
+_KEEP = 16  # steps from one kept state to the next
 
 
 @dataclass(frozen=True)
@@ -122,31 +122,33 @@ def _recomputed(
     lr = inputs.lr.detach()
     derivatives = derivatives_of(problem.network, real[0].shape)
     kept: list[State] = []
-    gradients: list[torch.Tensor] = []
+    gradients = state.theta.new_empty(len(window), len(state.theta))  # in one block, so as not to riddle the heap
     randomness: list[GlobalRandomness] = []  # a user's network may have dropout
     for i, draw in enumerate(window):
         if i % _KEEP == 0:
             kept.append(state)
         randomness.append(GlobalRandomness.now(state.theta.device))
         images, labels = inner.batch_of(posters, draw)
-        gradients.append(derivatives.gradient(state.theta, images, labels)[1])
-        state = inner.update(state, gradients[-1], draw.lr_factor * lr)
+        gradients[i] = derivatives.gradient(state.theta, images, labels)[1]
+        state = inner.update(state, gradients[i], draw.lr_factor * lr)
     loss, theta_bar = real_loss(problem.network, state.theta, real, chunk, derivatives)
 
     total = _Inputs(*(torch.zeros_like(t) for t in inputs))
     bar = State(theta_bar, torch.zeros_like(theta_bar), torch.zeros_like(theta_bar), state.steps)
+    end = len(window)
     while kept:
         first = (len(kept) - 1) * _KEEP
         states = [kept.pop()]
-        for draw, gradient in zip(window[first:], gradients[first:-1], strict=False):
-            states.append(inner.update(states[-1], gradient, draw.lr_factor * lr))
-        for before in reversed(states):
-            draw = window[len(gradients) - 1]
-            bar, g_bar, lr_bar = _pull_back_update(inner, before, gradients.pop(), draw.lr_factor, lr, bar)
-            with randomness.pop().replayed():
+        for i in range(first, end - 1):
+            states.append(inner.update(states[-1], gradients[i], window[i].lr_factor * lr))
+        for i in reversed(range(first, end)):
+            before, draw = states.pop(), window[i]
+            bar, g_bar, lr_bar = _pull_back_update(inner, before, gradients[i], draw.lr_factor, lr, bar)
+            with randomness[i].replayed():
                 theta_bar = _pull_back_gradient(derivatives, inner, before.theta, posters, draw, g_bar, total)
             bar = bar._replace(theta=bar.theta + theta_bar)
             total.lr.add_(lr_bar)
+        end = first
     return loss, total
 
 
