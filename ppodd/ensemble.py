@@ -7,7 +7,7 @@ network makes a step of all of them in as many operations as a step of one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +44,8 @@ class Ensemble(nn.Module):
         Counted by the first block's activation, the largest. On a CPU what stays in the cache is faster than more at
         once; a GPU wants much to do, within its memory.
         """
-        convolution = self.features[0]
-        (padding, _), channels = convolution.padding, convolution.out_channels
+        convolution = cast(nn.Conv2d, self.features[0])
+        padding, channels = int(convolution.padding[0]), convolution.out_channels
         area = (height + 2 * padding - 2) * (width + 2 * padding - 2)
         limit = _CPU_BYTES if self.weight.device.type == "cpu" else _GPU_BYTES
         return max(1, limit // (channels * area * self.weight.element_size()))
@@ -102,7 +102,7 @@ class _RectifiedPool(torch.autograd.Function):
         return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         height, width = _even(x)
         # two rows of pixels follow each other in memory: a product with a small matrix writes both in order

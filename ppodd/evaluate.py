@@ -19,9 +19,10 @@ from ppodd.archive import SCHEMA, PosterFile, TrialArchive, drawn_posters, mode_
 from ppodd.blend import LEAKING
 from ppodd.config import Protocol
 from ppodd.datasets import Split, load_once
+from ppodd.datasets.specs import Spec
 from ppodd.device import resolve_device
-from ppodd.geometry import Layout
 from ppodd.ensemble import Ensemble
+from ppodd.geometry import Layout
 from ppodd.inner_loop import Draw, InnerLoop, Posters, State
 from ppodd.labels import LabelWindows
 from ppodd.networks import ConvNet, Network, fresh_network
@@ -42,16 +43,8 @@ def evaluate(
     Deterministic for a protocol's seed. Posters of weight 0 are not touched. ConvNets train together, whatever else a
     user brings one after another, on no more threads than torch uses in the calling thread.
     """
-    device, dtype = split.x.device, split.x.dtype
-    drawn = [(poster, weight) for poster, weight in zip(posters, blend, strict=True) if weight > 0]
-    lr = protocol.inner_lr if protocol.inner_lr is not None else drawn[-1][0].inner_lr
-    assert lr is not None, "a protocol without a learning rate needs posters with a learned one"
-    patches = Patches(layout, device)
-    batch = min(protocol.batch, patches.count)
-    inner = InnerLoop(patches, protocol.optim, batch, protocol.strategy, protocol.comp_aug, protocol.decay)
-    stacked = stack([poster for poster, _ in drawn], layout, device, dtype)
-    task = Task(inner, stacked, [weight for _, weight in drawn], lr, protocol, split)
-    networks = [task.network(net, layout) for net in range(protocol.nets)]
+    task = Task.of(posters, blend, layout, protocol, split)
+    networks = [task.network(net) for net in range(protocol.nets)]
     if all(type(network.module) is ConvNet for network in networks):
         values = together(task, networks)
     else:
@@ -61,29 +54,41 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Task:
-    """What the networks of an evaluation have in common."""
+    """What the networks of an evaluation have in common: how and on what they train, what they are judged by."""
 
     inner: InnerLoop
     posters: Posters
     weights: list[float]
     lr: float
+    spec: Spec
     protocol: Protocol
     split: Split
 
-    def key(self, net: int) -> tuple[int | str, ...]:
-        """What a network's randomness is derived from."""
-        return (self.protocol.seed, "evaluate", self.protocol.arch, net)
+    @classmethod
+    def of(
+        cls, posters: Sequence[PosterFile], blend: Sequence[float], layout: Layout, protocol: Protocol, split: Split
+    ) -> Task:
+        drawn = [(poster, weight) for poster, weight in zip(posters, blend, strict=True) if weight > 0]
+        lr = protocol.inner_lr if protocol.inner_lr is not None else drawn[-1][0].inner_lr
+        assert lr is not None, "a protocol without a learning rate needs posters with a learned one"
+        patches = Patches(layout, split.x.device)
+        batch = min(protocol.batch, patches.count)
+        inner = InnerLoop(patches, protocol.optim, batch, protocol.strategy, protocol.comp_aug, protocol.decay)
+        stacked = stack([poster for poster, _ in drawn], layout, split.x.device, split.x.dtype)
+        return cls(inner, stacked, [weight for _, weight in drawn], lr, layout.spec, protocol, split)
 
-    def network(self, net: int, layout: Layout) -> Network:
-        seed = derived_seed(*self.key(net))
-        return fresh_network(
-            self.protocol.arch, layout.spec, self.protocol.width, seed, self.split.x.device, self.split.x.dtype
-        )
+    def network(self, net: int) -> Network:
+        """Network `net`, newly initialised."""
+        protocol, x = self.protocol, self.split.x
+        return fresh_network(protocol.arch, self.spec, protocol.width, derived_seed(*self._key(net)), x.device, x.dtype)
 
     def draws(self, net: int, like: torch.Tensor) -> Iterator[Draw]:
-        """The randomness of all its steps, on the device of `like`."""
+        """The randomness of all of a network's steps, on the device and dtype of `like`."""
         steps = self.protocol.budgets[-1]
-        return self.inner.draws(self.weights, steps, self.key(net), steps, like)
+        return self.inner.draws(self.weights, steps, self._key(net), steps, like)
+
+    def _key(self, net: int) -> tuple[int | str, ...]:
+        return (self.protocol.seed, "evaluate", self.protocol.arch, net)
 
     def steps_between(self) -> list[int]:
         """Steps to train before each reading of the accuracy."""

@@ -89,11 +89,14 @@ class Trainer:
     def step(self, batch: Batch) -> None:
         """One step of every network; nothing waits for the device."""
         self.optimiser.zero_grad()
-        at_once = self.ensemble.images_at_once(*batch.images.shape[2:]) if self.ensemble.per_image() else len(batch.images)
+        at_once = len(batch.images)
+        if self.ensemble.per_image():
+            at_once = min(at_once, self.ensemble.images_at_once(*batch.images.shape[2:]))
         for images, labels in zip(batch.images.split(at_once), batch.labels.split(at_once, dim=1), strict=True):
-            logits = self.ensemble(images).flatten(0, 1)
-            # a sum over networks: each has the gradient of its own mean
-            loss = F.cross_entropy(logits, labels.flatten(0, 1), reduction="sum") / len(batch.images)
+            with torch.enable_grad():
+                logits = self.ensemble(images).flatten(0, 1)
+                # a sum over networks: each has the gradient of its own mean
+                loss = F.cross_entropy(logits, labels.flatten(0, 1), reduction="sum") / len(batch.images)
             loss.backward()
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr * batch.lr_factor
