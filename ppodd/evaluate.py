@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, cast
 
 import torch
@@ -128,19 +129,21 @@ def together(task: Task, networks: Sequence[Network]) -> list[list[float]]:
     size = max(1, min(-(-len(modules) // threads), fit))
     groups = [range(first, min(first + size, len(modules))) for first in range(0, len(modules), size)]
 
-    def train(group: range) -> list[list[float]]:
-        return one_ensemble(task, [modules[net] for net in group], group)
+    def train(group: range, stop: Event) -> list[list[float]]:
+        return one_ensemble(task, [modules[net] for net in group], group, stop)
 
     return [values for group in on_threads(train, groups, threads) for values in group]
 
 
-def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int]) -> list[list[float]]:
-    """Accuracies of the networks `nets` at each budget: `[N][budgets]`."""
+def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int], stop: Event) -> list[list[float]]:
+    """Accuracies of the networks `nets` at each budget: `[N][budgets]`; nothing once `stop` is set."""
     trainer = Trainer(Ensemble(modules), task.protocol.optim, task.lr)
     on_host = torch.empty(0, dtype=task.split.x.dtype)
     steps, read = batches(task.inner, task.posters, [task.draws(net, on_host) for net in nets]), []
     for count in task.steps_between():
         for batch in itertools.islice(steps, count):
+            if stop.is_set():
+                return []
             trainer.step(batch)
         read.append(accuracies(trainer.ensemble, task.split))
     return [list(of_net) for of_net in zip(*read, strict=True)]

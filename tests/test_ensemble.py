@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from ppodd.config import ARCHITECTURES, AUGMENTATIONS, DistillConfig, Evaluation
 from ppodd.datasets import Split
 from ppodd.datasets.specs import Spec
 from ppodd.ensemble import Ensemble, RectifiedPool
-from ppodd.evaluate import Task, evaluate, one_alone, together
+from ppodd.evaluate import Task, evaluate, one_alone, one_ensemble, together
 from ppodd.geometry import Layout
 from ppodd.inner_loop import State
 from ppodd.labels import fixed_labels
@@ -132,7 +133,7 @@ def test_more_threads_and_smaller_ensembles_give_the_same_accuracies(threads, mo
 def test_no_more_threads_run_than_the_process_may_use(threads, budget, items, running, each):
     seen, lock, active, most = set(), threading.Lock(), 0, 0
 
-    def work(item):
+    def work(item, stop):
         nonlocal active, most
         with lock:
             active += 1
@@ -148,11 +149,22 @@ def test_no_more_threads_run_than_the_process_may_use(threads, budget, items, ru
     assert most <= running and seen == {each} and torch.get_num_threads() == budget
 
 
-def test_an_error_in_a_thread_is_raised_and_the_threads_are_put_back(threads):
+def test_an_error_in_a_thread_stops_the_others_and_the_threads_are_put_back(threads):
+    def work(item, stop):
+        assert item == "endless"
+        return stop.wait(60)
+
     threads(2)
-    with pytest.raises(ZeroDivisionError):
-        on_threads(lambda item: 1 / item, [1, 0, 2], 2)
-    assert torch.get_num_threads() == 2
+    started = time.monotonic()
+    with pytest.raises(AssertionError):
+        on_threads(work, ["wrong", "endless"], 2)
+    assert torch.get_num_threads() == 2 and time.monotonic() - started < 30
+
+
+def test_an_ensemble_that_is_told_to_stop_trains_no_further():
+    job, stop = task(), threading.Event()
+    stop.set()
+    assert one_ensemble(job, [job.network(0).module], [0], stop) == []
 
 
 def test_a_users_own_network_is_trained_alone():
