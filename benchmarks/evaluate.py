@@ -36,8 +36,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "digits": Size("digits", {}, 40, 360),
-    "digits-small": Size("digits-small", {}, 80, 360),
+    "digits": Size("digits", {}, 100, 360),
+    "digits-small": Size("digits-small", {}, 100, 360),
     "cifar10": Size("cifar10", {}, 2, 32),
 }
 

@@ -31,12 +31,16 @@ class Ensemble(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images `[B, N·C, h, w]`, network by network along the channels → logits `[N, B, K]`."""
-        features = self.features(x).reshape(len(x), self.size, -1).transpose(0, 1)
-        return torch.baddbmm(self.bias, features, self.weight.mT)
+        return self._classified(self.features(x))
 
     def judge(self, x: torch.Tensor) -> torch.Tensor:
         """Logits `[N, B, K]` of every network on the same images `[B, C, h, w]`."""
-        return self(x.repeat(1, self.size, 1, 1))
+        first = cast(nn.Conv2d, self.features[0])
+        # all networks look at the same channels: the first convolution needs no groups
+        return self._classified(self.features[1:](F.conv2d(x, first.weight, first.bias, padding=first.padding)))
+
+    def _classified(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(self.bias, features.reshape(len(features), self.size, -1).transpose(0, 1), self.weight.mT)
 
     def images_at_once(self, height: int, width: int) -> int:
         """How many images of that size to pass through together: as many as pay, whatever memory there is.
