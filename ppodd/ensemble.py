@@ -69,7 +69,8 @@ def _wide(stacks: Sequence[nn.Sequential]) -> Iterator[nn.Module]:
             yield RectifiedPool()
         elif isinstance(first, nn.Conv2d):
             channels = n * first.in_channels, n * first.out_channels
-            yield _filled(layers, nn.Conv2d, *channels, first.kernel_size, padding=first.padding, groups=n)
+            kind = OneChannelConv2d if first.in_channels == 1 else nn.Conv2d
+            yield _filled(layers, kind, *channels, first.kernel_size, padding=first.padding, groups=n)
         elif isinstance(first, nn.GroupNorm):
             yield _filled(layers, nn.GroupNorm, n * first.num_groups, n * first.num_channels)
         elif isinstance(first, nn.BatchNorm2d):
@@ -85,6 +86,23 @@ def _filled(layers: Sequence[nn.Module], kind: type[nn.Module], *args: Any, **kw
     layer = kind(*args, **kwargs).to(next(layers[0].parameters()))
     layer.load_state_dict(state)
     return layer
+
+
+class OneChannelConv2d(nn.Conv2d):
+    """A convolution with groups of one channel (grey images) as one matrix product, the bias a column of it.
+
+    The library's own takes three times as long on a CPU, gradient included.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, N, h, w]` → `[B, N·O, h', w']`."""
+        padding, side = int(self.padding[0]), self.kernel_size[0]
+        height, width = (size + 2 * padding - side + 1 for size in x.shape[2:])
+        columns = F.unfold(x.reshape(-1, 1, *x.shape[2:]), side, padding=padding)  # [B·N, 9, h'·w']
+        columns = torch.cat([columns, torch.ones_like(columns[:, :1])], 1).unflatten(0, (len(x), self.groups))
+        assert self.bias is not None
+        weights = torch.cat([self.weight.flatten(1), self.bias[:, None]], 1).unflatten(0, (self.groups, -1))
+        return (weights @ columns).reshape(len(x), -1, height, width)
 
 
 class RectifiedPool(nn.Module):
