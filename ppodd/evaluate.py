@@ -5,10 +5,13 @@ The last budget and every one before it are reported; none is chosen by its accu
 
 from __future__ import annotations
 
+import itertools
 import platform
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, cast
 
 import torch
 
@@ -17,16 +20,20 @@ from ppodd.archive import SCHEMA, PosterFile, TrialArchive, drawn_posters, mode_
 from ppodd.blend import LEAKING
 from ppodd.config import Protocol
 from ppodd.datasets import Split, load_once
+from ppodd.datasets.specs import Spec
 from ppodd.device import resolve_device
+from ppodd.ensemble import Ensemble
 from ppodd.geometry import Layout
-from ppodd.inner_loop import InnerLoop, Posters, State
+from ppodd.inner_loop import Draw, InnerLoop, Posters, State
 from ppodd.labels import LabelWindows
-from ppodd.networks import Network, fresh_network
+from ppodd.networks import ConvNet, Network, fresh_network
 from ppodd.poster import Patches
 from ppodd.seeding import derived_seed
+from ppodd.threads import on_threads
+from ppodd.training import Trainer, batches
 from ppodd.work import Work
 
-_TEST_BATCH = 1024
+_TEST_BATCH = 1024  # images of a network that is judged alone
 
 
 def evaluate(
@@ -34,28 +41,69 @@ def evaluate(
 ) -> dict[int, list[float]]:
     """Accuracy (percent) on `split` of each of the protocol's networks, at each training budget.
 
-    Deterministic for a protocol's seed. Posters of weight 0 are not touched.
+    Deterministic for a protocol's seed. Posters of weight 0 are not touched. ConvNets train together, whatever else a
+    user brings one after another, on no more threads than torch uses in the calling thread.
     """
-    device, dtype = split.x.device, split.x.dtype
-    drawn = [(poster, weight) for poster, weight in zip(posters, blend, strict=True) if weight > 0]
-    stacked = stack([poster for poster, _ in drawn], layout, device, dtype)
-    weights = [weight for _, weight in drawn]
-    lr = protocol.inner_lr if protocol.inner_lr is not None else drawn[-1][0].inner_lr
-    assert lr is not None, "a protocol without a learning rate needs posters with a learned one"
-    patches = Patches(layout, device)
-    batch = min(protocol.batch, patches.count)
-    inner = InnerLoop(patches, protocol.optim, batch, protocol.strategy, protocol.comp_aug, protocol.decay)
-    accuracies: dict[int, list[float]] = {budget: [] for budget in protocol.budgets}
-    for net in range(protocol.nets):
-        key = (protocol.seed, "evaluate", protocol.arch, net)
-        network = fresh_network(protocol.arch, layout.spec, protocol.width, derived_seed(*key), device, dtype)
-        draws = inner.draws(weights, protocol.budgets[-1], key, protocol.budgets[-1], split.x)
-        state = State.start(network.theta)
-        for budget in protocol.budgets:
-            steps = [next(draws) for _ in range(budget - state.steps)]
-            state = inner.train(network, state, stacked, steps, lr)
-            accuracies[budget].append(accuracy(network, state.theta, split))
-    return accuracies
+    task = Task.of(posters, blend, layout, protocol, split)
+    networks = [task.network(net) for net in range(protocol.nets)]
+    if all(type(network.module) is ConvNet for network in networks):
+        values = together(task, networks)
+    else:
+        values = [one_alone(task, network, net) for net, network in enumerate(networks)]
+    return {budget: [of_net[i] for of_net in values] for i, budget in enumerate(protocol.budgets)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the networks of an evaluation have in common: how and on what they train, what they are judged by."""
+
+    inner: InnerLoop
+    posters: Posters
+    weights: list[float]
+    lr: float
+    spec: Spec
+    protocol: Protocol
+    split: Split
+
+    @classmethod
+    def of(
+        cls, posters: Sequence[PosterFile], blend: Sequence[float], layout: Layout, protocol: Protocol, split: Split
+    ) -> Task:
+        drawn = [(poster, weight) for poster, weight in zip(posters, blend, strict=True) if weight > 0]
+        lr = protocol.inner_lr if protocol.inner_lr is not None else drawn[-1][0].inner_lr
+        assert lr is not None, "a protocol without a learning rate needs posters with a learned one"
+        patches = Patches(layout, split.x.device)
+        batch = min(protocol.batch, patches.count)
+        inner = InnerLoop(patches, protocol.optim, batch, protocol.strategy, protocol.comp_aug, protocol.decay)
+        stacked = stack([poster for poster, _ in drawn], layout, split.x.device, split.x.dtype)
+        return cls(inner, stacked, [weight for _, weight in drawn], lr, layout.spec, protocol, split)
+
+    def network(self, net: int) -> Network:
+        """Network `net`, newly initialised."""
+        protocol, x = self.protocol, self.split.x
+        return fresh_network(protocol.arch, self.spec, protocol.width, derived_seed(*self._key(net)), x.device, x.dtype)
+
+    def draws(self, net: int, like: torch.Tensor) -> Iterator[Draw]:
+        """The randomness of all of a network's steps, on the device and dtype of `like`."""
+        steps = self.protocol.budgets[-1]
+        return self.inner.draws(self.weights, steps, self._key(net), steps, like)
+
+    def _key(self, net: int) -> tuple[int | str, ...]:
+        return (self.protocol.seed, "evaluate", self.protocol.arch, net)
+
+    def steps_between(self) -> list[int]:
+        """Steps to train before each reading of the accuracy."""
+        budgets = self.protocol.budgets
+        return [later - earlier for earlier, later in zip((0, *budgets), budgets, strict=False)]
+
+
+def one_alone(task: Task, network: Network, net: int) -> list[float]:
+    """Accuracies of one network of any kind, at each budget."""
+    draws, state, values = task.draws(net, task.split.x), State.start(network.theta), []
+    for steps in task.steps_between():
+        state = task.inner.train(network, state, task.posters, list(itertools.islice(draws, steps)), task.lr)
+        values.append(accuracy(network, state.theta, task.split))
+    return values
 
 
 def accuracy(network: Network, theta: torch.Tensor, split: Split) -> float:
@@ -68,6 +116,50 @@ def accuracy(network: Network, theta: torch.Tensor, split: Split) -> float:
         ]
     network.module.train()
     return 100.0 * int(torch.stack(hits).sum()) / len(split.y)
+
+
+def together(task: Task, networks: Sequence[Network]) -> list[list[float]]:
+    """Accuracies of every ConvNet at each budget, trained as ensembles, as many at a time as there are threads.
+
+    On a CPU each thread trains ensembles of its own: at these sizes that beats sharing the work of one operation.
+    """
+    modules = [cast(ConvNet, network.module) for network in networks]
+    threads = torch.get_num_threads() if task.split.x.device.type == "cpu" else 1
+    fit = Ensemble(modules[:1]).images_at_once(*task.split.x.shape[2:]) // task.inner.batch
+    size = max(1, min(-(-len(modules) // threads), fit))
+    groups = [range(first, min(first + size, len(modules))) for first in range(0, len(modules), size)]
+
+    def train(group: range, stop: Event) -> list[list[float]]:
+        return one_ensemble(task, [modules[net] for net in group], group, stop)
+
+    return [values for group in on_threads(train, groups, threads) for values in group]
+
+
+def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int], stop: Event) -> list[list[float]]:
+    """Accuracies of the networks `nets` at each budget: `[N][budgets]`; nothing once `stop` is set."""
+    trainer = Trainer(Ensemble(modules), task.protocol.optim, task.lr)
+    on_host = torch.empty(0, dtype=task.split.x.dtype)
+    steps, read = batches(task.inner, task.posters, [task.draws(net, on_host) for net in nets]), []
+    for count in task.steps_between():
+        for batch in itertools.islice(steps, count):
+            if stop.is_set():
+                return []
+            trainer.step(batch)
+        read.append(accuracies(trainer.ensemble, task.split))
+    return [list(of_net) for of_net in zip(*read, strict=True)]
+
+
+def accuracies(ensemble: Ensemble, split: Split) -> list[float]:
+    """Percent of `split` that each network gets right, batch statistics frozen."""
+    batch = ensemble.images_at_once(*split.x.shape[2:])
+    ensemble.eval()
+    with torch.no_grad():
+        hits = [
+            (ensemble.judge(x).argmax(2) == y).sum(1)
+            for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True)
+        ]
+    ensemble.train()
+    return [100.0 * count / len(split.y) for count in torch.stack(hits).sum(0).tolist()]
 
 
 def stack(posters: Sequence[PosterFile], layout: Layout, device: torch.device, dtype: torch.dtype) -> Posters:

@@ -1,0 +1,110 @@
+"""Evaluation's networks trained together against one after another: ratios measured in one run, turn by turn.
+
+    python benchmarks/evaluate.py [--sizes digits cifar10] [--nets 8] [--rounds 5] [--threads 2]
+
+Both ways train the same networks on the same patches for a few steps and judge them; their accuracies are compared.
+The posters and test images are random: the time does not depend on what they show.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ppodd.archive import PosterFile
+from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.datasets import Split
+from ppodd.datasets.specs import SPECS
+from ppodd.evaluate import Task, evaluate, one_alone
+from ppodd.geometry import Layout
+from ppodd.labels import fixed_labels
+from ppodd.presets import preset
+from ppodd.seeding import generator
+
+
+class Size(NamedTuple):
+    """A setting to measure: a preset, what is changed of it, steps in a turn, and test images."""
+
+    preset: str
+    changes: dict
+    steps: int
+    images: int
+
+
+SIZES = {
+    "digits": Size("digits", {}, 100, 360),
+    "digits-small": Size("digits-small", {}, 100, 360),
+    "cifar10": Size("cifar10", {}, 2, 32),
+}
+
+
+def setting(size, nets):
+    """Arguments of `evaluate`."""
+    config = build(DistillConfig, {**preset(size.preset), **size.changes})
+    spec = SPECS[config.dataset]
+    layout = Layout.of(config, spec, np.arange(spec.classes).reshape(config.poster_class_num_y, -1))
+    random = generator("benchmark")
+    poster = torch.randn(spec.channels, layout.height, layout.width, generator=random).numpy()
+    images = torch.randn(size.images, spec.channels, spec.height, spec.width, generator=random)
+    labels = torch.randint(spec.classes, (size.images,), generator=random)
+    (protocol,) = EvaluationConfig(nets=nets, budgets=(size.steps,)).protocols(config)
+    posters = [PosterFile(poster, fixed_labels(layout).numpy(), layout.class_order)]
+    return posters, [1.0], layout, protocol, Split(images, labels)
+
+
+def one_after_another(*arguments):
+    task = Task.of(*arguments)
+    values = [one_alone(task, task.network(net), net) for net in range(task.protocol.nets)]
+    return dict(zip(task.protocol.budgets, map(list, zip(*values, strict=True)), strict=True))
+
+
+def seconds(way, threads, arguments):
+    torch.set_num_threads(threads)
+    started = time.perf_counter()
+    accuracies = way(*arguments)
+    return time.perf_counter() - started, accuracies
+
+
+def compare(name, nets, rounds, threads):
+    """Together, against one after another on as many threads and, where there are more than one, on a single one."""
+    arguments = setting(SIZES[name], nets)
+    evaluate(*arguments)  # the first call of each operation is slower
+    turns = []
+    for _ in range(rounds):
+        together = seconds(evaluate, threads, arguments)
+        turns.append((together, [seconds(one_after_another, n, arguments) for n in sorted({1, threads})]))
+    time_together = statistics.median(together for (together, _), _ in turns)
+    print(f"{name}: {nets} networks, {SIZES[name].steps} steps: together on {threads} threads {time_together:.2f} s")
+    for i, n in enumerate(sorted({1, threads})):
+        alone = statistics.median(baselines[i][0] for _, baselines in turns)
+        ratios = [baselines[i][0] / together for (together, _), baselines in turns]
+        apart = max(difference(together, baselines[i][1]) for (_, together), baselines in turns)
+        print(
+            f"  one after another on {n}: {alone:.2f} s, ratio {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f} in {rounds} turns); accuracies at most {apart:.2f} points apart",
+            flush=True,
+        )
+
+
+def difference(one, other):
+    return max(abs(a - b) for budget in one for a, b in zip(one[budget], other[budget], strict=True))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--nets", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {args.threads} threads", flush=True)
+    for name in args.sizes:
+        compare(name, args.nets, args.rounds, args.threads)
+
+
+if __name__ == "__main__":
+    main()
