@@ -20,10 +20,18 @@ OVERALL = "all of these"
 
 
 class Comparison(NamedTuple):
-    """The table of a comparison, the paired differences between its rows, and what must be said beside them."""
+    """What came of a comparison.
+
+    Attributes:
+        table: means over seeds.
+        pairs: paired differences at every budget and other setting, `overall` over all of these together (empty where
+            there is but one).
+        notes: what must be said beside them.
+    """
 
     table: pd.DataFrame
     pairs: pd.DataFrame
+    overall: pd.DataFrame
     notes: list[str]
 
 
@@ -70,14 +78,14 @@ def compare(
     first = [*plan.keys, by]
     cells = cells[[*first, *(name for name in cells.columns if name not in first)]]
     cells = cells.sort_values([at, *(n for n in first if n != at)], key=_sortable, kind="stable", ignore_index=True)
-    pairs = _pairs(by_seed(rows, every), plan, against)
+    pairs, overall = _pairs(by_seed(rows, every), plan, against)
     where = f"test accuracy in percent after {int(rows['steps'].iloc[0])} training steps"
     notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *_seeds(cells)]
     notes += _tied(cells, by, [name for name in plan.tied if name not in plan.size])
     if missing := _unmeasured(frame, rows):
         notes.append(f"{missing} trials have no results at this training budget: name another with --steps")
     notes += _test_notes(pairs)
-    return Comparison(cells.drop(columns=_shown_elsewhere(cells, plan)), pairs, [*notes, *remarks(frame)])
+    return Comparison(cells.drop(columns=_shown_elsewhere(cells, plan)), pairs, overall, [*notes, *remarks(frame)])
 
 
 def _require_field(frame: pd.DataFrame, by: str) -> None:
@@ -146,7 +154,7 @@ def _shown_elsewhere(cells: pd.DataFrame, plan: _Plan) -> list[str]:
 # Pairs
 
 
-def _pairs(seeds: pd.DataFrame, plan: _Plan, against: str | None) -> pd.DataFrame:
+def _pairs(seeds: pd.DataFrame, plan: _Plan, against: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Paired differences at every budget and other setting, then over all of these together."""
     by, rows, together = plan.by, [], []
     for key, group in seeds.groupby(plan.keys, dropna=False):
@@ -158,22 +166,21 @@ def _pairs(seeds: pd.DataFrame, plan: _Plan, against: str | None) -> pd.DataFram
         rows += [{**where, "a": a, "b": b, **_tested(table, a, b)} for a, b in _which(order, against)]
         together.append(table[order])
     pairs = _corrected(pd.DataFrame(rows, columns=[*plan.keys, "a", "b", *_PAIR]))
-    if len(together) < 2:
-        return pairs
-    return pd.concat([pairs.astype({name: object for name in plan.keys}), _overall(together, plan, against)])
+    return pairs, _overall(together, plan, against)
 
 
 def _overall(tables: list[pd.DataFrame], plan: _Plan, against: str | None) -> pd.DataFrame:
-    """One row a pair: a seed's difference is its mean over the rows of the comparison that hold both values."""
+    """One row a pair: a seed's difference is its mean over the rows of the comparison, those that hold most seeds."""
     rows = []
     values = list(dict.fromkeys(value for table in tables for value in table.columns))
     for a, b in _which(values, against):
         both = [table[[a, b]].dropna() for table in tables if a in table and b in table]
-        both = [table for table in both if len(table)]
-        shared = set.intersection(*(set(table.index) for table in both)) if both else set()
-        if len(both) > 1 and shared:
-            mean = sum(table.loc[sorted(shared)] for table in both) / len(both)
-            rows.append({**dict.fromkeys(plan.keys, OVERALL), "a": a, "b": b, **_tested(mean, a, b)})
+        fullest = max(both, key=len, default=pd.DataFrame())
+        whole = [table for table in both if table.index.equals(fullest.index)]
+        if len(whole) > 1 and len(fullest):
+            mean = sum(whole[1:], whole[0]) / len(whole)
+            words = OVERALL if len(whole) == len(both) else f"{len(whole)} of these {len(both)}"
+            rows.append({**dict.fromkeys(plan.keys, words), "a": a, "b": b, **_tested(mean, a, b)})
     return _corrected(pd.DataFrame(rows, columns=[*plan.keys, "a", "b", *_PAIR]))
 
 

@@ -49,13 +49,13 @@ class Lines(NamedTuple):
         points: a row per line and x with mean, std and interval (percent) over seeds and their number.
         rows: the rows of the frame that the points were made of.
         pooled: settings that were averaged over.
-        at: the column of x.
+        looks: for each line the number of its colour and of its marker and dashes.
     """
 
     points: pd.DataFrame
     rows: pd.DataFrame
     pooled: list[str]
-    at: str
+    looks: dict[str, tuple[int, int]]
 
 
 def curve_points(
@@ -108,7 +108,7 @@ def curve(
         figure = Figure(figsize=(6.8, 3.9), layout="constrained", dpi=200)
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        _draw(axes, shown.points, x, reference)
+        _draw(axes, shown, x, reference)
         axes.set_title(_heading(shown.rows, x), fontsize=9.5, loc="left", pad=8)
         figure.supxlabel(_protocol(shown, x), fontsize=6.5, color="#555555", x=0.01, ha="left")
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)  # one picture for one store
@@ -151,9 +151,21 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
     if pooled and len({_values(group[pooled]) for _, group in rows.groupby([*fields, x], dropna=False)}) > 1:
         pooled = [f"{', '.join(pooled)} (not the same values at every point)"]
     points["line"] = [_label(dict(zip(fields, values, strict=True))) for values in points[fields].to_numpy(object)]
-    order = points["line"].drop_duplicates().tolist()
+    looks = _looks(points, fields)
+    order = list(looks)
     points = points.sort_values(["line", x], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
-    return Lines(points[["line", x, *_POINT]].reset_index(drop=True), rows, pooled, x)
+    return Lines(points[["line", x, *_POINT]].reset_index(drop=True), rows, pooled, looks)
+
+
+def _looks(points: pd.DataFrame, fields: list[str]) -> dict[str, tuple[int, int]]:
+    """Where two fields tell the lines apart, colour shows the one and marker and dashes the other."""
+    first = points.drop_duplicates("line")
+    two = [name for name in fields if first[name].nunique() > 1]
+    if len(two) == 2:
+        dashes, colours = ([list(dict.fromkeys(first[name])).index(v) for v in first[name]] for name in two)
+    else:
+        dashes = colours = list(range(len(first)))
+    return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
 
 
 def _over_stages(rows: pd.DataFrame, fields: list[str], x: str) -> pd.DataFrame:
@@ -179,18 +191,20 @@ def _label(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != "") or "all"
 
 
-def _draw(axes: Any, points: pd.DataFrame, x: str, reference: dict[str, list[tuple[float, float]]]) -> None:
+def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float, float]]]) -> None:
+    points = shown.points
     every = list(points.groupby("line", sort=False))
     reach = points[x].max() - points[x].min() or 0.2 * points[x].max()
     # at one x stand the points of all lines: their bars beside each other, not on each other
     apart = min(_ASIDE, _ASIDE_IN_ALL / len(every)) * reach if x in ("poster_ipc", "num_stages") else 0
-    looks = zip(itertools.cycle(COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_DASHES), strict=False)
-    for number, ((line, group), (colour, marker, dashes)) in enumerate(zip(every, looks, strict=False)):
+    for number, (line, group) in enumerate(every):
+        hue, look = shown.looks[line]
+        colour, marker, dashes = (of[i % len(of)] for of, i in ((COLOURS, hue), (_MARKERS, look), (_DASHES, look)))
         at, spread = group[x] + (number - (len(every) - 1) / 2) * apart, group["std_pct"].fillna(0)
         bars = {} if x in _BANDS else {"yerr": spread}
         axes.errorbar(
             at, group["accuracy_pct"], **bars, label=line, color=colour, marker=marker, linestyle=dashes, markersize=5,
-            markerfacecolor="white" if number % 2 else colour, markeredgewidth=1.1, linewidth=1.3, capsize=2.5,
+            markerfacecolor="white" if look % 2 else colour, markeredgewidth=1.1, linewidth=1.3, capsize=2.5,
             elinewidth=0.9,
         )  # fmt: skip
         if x in _BANDS:

@@ -12,7 +12,7 @@ import pandas as pd
 from ppodd.config import DistillConfig
 from ppodd.errors import BadInput, unknown
 from results import schema
-from results.runs import choose, listed
+from results.runs import Chosen, choose, listed
 from results.statistics import t_quantile
 
 _ALL = 10**9  # history entries a query may return
@@ -66,7 +66,12 @@ def frame(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string:
     Raises:
         BadInput: as `results.runs.choose`.
     """
-    client, runs, _ = choose(tracking_uri, sweeps, filter_string)
+    return frame_of(choose(tracking_uri, sweeps, filter_string))
+
+
+def frame_of(chosen: Chosen) -> pd.DataFrame:
+    """The frame of trials that were chosen already."""
+    client, runs, _ = chosen
     history = histories(client, {run.info.run_id: [key for key in run.data.metrics if _wanted(key)] for run in runs})
     rows = [row for run in runs for row in _rows(run, history.get(run.info.run_id, {}))]
     if not rows:

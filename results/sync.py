@@ -131,6 +131,20 @@ class Syncer:
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         self._set_status(parent, "finished" if finished == expected else "running", ended)
+        if finished == expected:
+            self._summarise(sweep, plan, parent, trials)
+
+    def _summarise(self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial]) -> None:
+        """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
+        evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
+        wanted = sum(t.config.num_stages * len(evaluation.protocols(t.config)) for t in trials)
+        there = sum(len(tickets) for t in trials for tickets in t.logged.values())
+        if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
+            return
+        from results.summary import publish
+
+        publish(self._client, self._uri, self.archive, sweep, parent.id)
+        self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
 
     def _plan(self, sweep: str, report: SyncReport) -> dict[str, Any]:
         """`sweep.json`; empty without one, or when it cannot be read: the trials are then synced all the same."""
@@ -151,6 +165,8 @@ class Syncer:
                 )
             location = f"{self._artifacts}/{sweep}" if self._artifacts else None
             known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
+            if not found or schema.NOTE not in found.tags:
+                self._client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
             for run in all_runs(self._client, [known]) if found else ():
                 if schema.KEY in run.data.tags:
                     self._runs[run.data.tags[schema.KEY]] = _Run(run.info.run_id, run.data.tags, run.data.params)
@@ -168,8 +184,10 @@ class Syncer:
 
     def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
         created_ms = str(round(1000 * plan["created_at"])) if "created_at" in plan else ""
-        note = plan.get("description") or f"sweep {sweep}"
+        description = plan.get("description") or f"sweep {sweep}"
+        note = f"{description}\n\n{schema.PARENT_NOTE}"
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
+        tags[schema.DESCRIPTION] = plan.get("description") or ""
         parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
             raise BadInput(
@@ -192,7 +210,10 @@ class Syncer:
             config = trial.config()
             evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
             own = schema.own_protocol(config, evaluation)
-            tags = {schema.RUN_NAME: trial.trial, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
+            setting = schema.setting(config, plan.get("varied") or [])
+            name = f"{setting}, seed {config.seed}" if setting else trial.trial
+            tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
+            tags |= {schema.SETTING: setting} if setting else {}
             run = self._run(trial.sweep, key, tags, None, report)
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
@@ -219,6 +240,8 @@ class Syncer:
         new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
+        if known.records and len(digests := schema.poster_digests(known.records)) <= _TAG_CHARS:
+            new.tags[schema.POSTERS] = digests
         if failure:
             new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
         if progress:

@@ -120,7 +120,7 @@ def test_runs_are_nested_named_and_complete(archive, uri):
     assert (report.stages, report.evaluations, report.problems) == (12, 12, [])
     found = everything(uri)
     parent_id, _, _, parent_tags, _, _ = found["sweep"]
-    assert parent_tags[schema.STATUS] == "finished" and parent_tags[schema.NOTE] == "A test."
+    assert parent_tags[schema.STATUS] == "finished" and parent_tags[schema.NOTE].startswith("A test.\n\n")
     _, status, params, tags, histories, artifacts = found["sweep/dynamic-2-1"]
     assert tags["mlflow.parentRunId"] == parent_id and tags["mlflow.runName"] == "dynamic-2-1" and status == "FINISHED"
     assert params["num_stages"] == "2" and params["blend"] == "dynamic" and params["budgets"] == "[2, 4]"

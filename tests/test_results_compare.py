@@ -210,7 +210,7 @@ def spread(blend: str, *accuracies: float, **values: Any) -> list[dict[str, Any]
 
 def test_intervals_and_paired_differences_are_those_of_the_statistics():
     frame = rows([*spread("dynamic", 52.0, 53.0, 51.0), *spread("uniform", 50.0, 51.5, 49.2)])
-    cells, pairs, notes = compare(frame, "blend")
+    cells, pairs, _, notes = compare(frame, "blend")
     assert cells.loc[0, ["low_pct", "high_pct"]].tolist() == pytest.approx(mean_interval([52.0, 53.0, 51.0])[2:4])
     expected = paired({0: 50.0, 1: 51.5, 2: 49.2}, {0: 52.0, 1: 53.0, 2: 51.0})
     (pair,) = pairs.to_dict("records")
@@ -238,25 +238,31 @@ def test_many_comparisons_are_corrected_together():
 def test_other_settings_are_tested_one_by_one_and_all_together():
     trials = [*spread("a", 5.0, 6.0, lr=0.1), *spread("b", 6.0, 7.5, lr=0.1)]
     trials += [*spread("a", 1.0, 2.0, lr=0.2), *spread("b", 4.0, 5.2, lr=0.2)]
-    pairs = compare(rows(trials), "blend").pairs
-    assert pairs["lr"].tolist() == [0.1, 0.2, OVERALL] and pairs["poster_ipc"].tolist() == [0.5, 0.5, OVERALL]
+    _, pairs, overall, _ = compare(rows(trials), "blend")
+    assert pairs["lr"].tolist() == [0.1, 0.2] and overall["lr"].tolist() == [OVERALL]
     # seed 0: (1 + 3) / 2, seed 1: (1.5 + 3.2) / 2; two seeds, not four values
     expected = paired({0: 2.0, 1: 2.35}, {0: 0.0, 1: 0.0})
-    assert pairs.iloc[2][["difference_pct", "p", "seeds"]].tolist() == pytest.approx(
-        [expected.difference, expected.p, 2]
-    )
+    found = overall.iloc[0][["difference_pct", "p", "seeds"]].tolist()
+    assert found == pytest.approx([expected.difference, expected.p, 2])
+
+
+def test_rows_that_lack_seeds_are_left_out_of_what_is_taken_together():
+    trials = [trial for lr in (0.1, 0.2) for b in ("a", "b") for trial in spread(b, 5.0, 6.0, lr=lr)]
+    trials += [*spread("a", 1.0, lr=0.3), *spread("b", 9.0, lr=0.3)]
+    overall = compare(rows(trials), "blend").overall
+    assert overall.loc[0, ["lr", "difference_pct", "seeds"]].tolist() == ["2 of these 3", 0, 2]
 
 
 def test_a_failed_trial_or_a_missing_stage_leaves_its_seed_out():
     trials = [*spread("a", 5.0, 6.0, 7.0, num_stages=2), *spread("b", 6.0, 7.5, num_stages=2)]
     trials.append({"blend": "b", "seed": 2, "accuracy": 9.0, "num_stages": 2, "stages_done": 1, "status": "failed"})
-    _, pairs, notes = compare(rows(trials), "blend")
+    _, pairs, _, notes = compare(rows(trials), "blend")
     assert pairs.loc[0, ["difference_pct", "seeds"]].tolist() == [1.25, 2]
     assert "1 trials have no results of their last stage (yet): t5" in notes
 
 
 def test_one_seed_gives_no_interval_and_no_test():
-    cells, pairs, notes = compare(rows([*spread("a", 5.0), *spread("b", 6.0)]), "blend")
+    cells, pairs, _, notes = compare(rows([*spread("a", 5.0), *spread("b", 6.0)]), "blend")
     assert cells["low_pct"].isna().all() and cells["seeds"].tolist() == [1, 1]
     assert pairs.loc[0, "difference_pct"] == 1 and pairs.loc[0, "verdict"] == "one seed: cannot tell"
     assert "one seed: no spread or interval can be given, and a difference may be chance" in notes
@@ -264,13 +270,13 @@ def test_one_seed_gives_no_interval_and_no_test():
 
 def test_stages_meet_at_equal_meta_steps():
     trials = [*seeds(num_stages=1, epochs=8), *seeds(num_stages=2, epochs=8)]
-    cells, _, notes = compare(rows(trials), "num_stages", at="meta_steps")
+    cells, *_, notes = compare(rows(trials), "num_stages", at="meta_steps")
     assert cells[["meta_steps", "num_stages", "stage"]].values.tolist() == [[4, 2, 1], [8, 1, 1], [8, 2, 2]]
     assert any("at meta_steps=8 the cumulative_ipc is not equal" in note for note in notes)
 
 
 def test_at_equal_seconds_each_trial_counts_with_what_it_had_by_then():
     trials = [*seeds(blend="dynamic", num_stages=2, seconds=5.0), *seeds(blend="uniform", num_stages=2, seconds=10.0)]
-    cells, pairs, _ = compare(rows(trials), "blend", at="seconds")
+    cells, pairs, *_ = compare(rows(trials), "blend", at="seconds")
     assert cells[["seconds", "blend", "stage"]].values.tolist() == [[10.0, "dynamic", 2], [10.0, "uniform", 1]]
     assert pairs.loc[0, ["a", "difference_pct"]].tolist() == ["uniform", -10.0]

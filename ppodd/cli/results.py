@@ -107,7 +107,9 @@ def _compare(args: argparse.Namespace, uri: str) -> None:
         is_page(args.output)
     result = compare(_rows(args, uri), args.by, args.at, args.steps, args.against)
     print(as_text(result.table))
-    print(f"\n{as_text(result.pairs)}")
+    for pairs in (result.pairs, result.overall):
+        if len(pairs):
+            print(f"\n{as_text(pairs)}")
     _written(result.table, args.output, result.notes)
 
 
