@@ -1,6 +1,7 @@
 """The answer to a sweep's question in words: the best setting, and whether it is really ahead.
 
-The setting is chosen by validation accuracy; test accuracy only reports. Settings that leak the test set are not chosen.
+The setting is chosen by validation accuracy; test accuracy only reports. Settings that leak the test set are not
+chosen.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def answers(frame: pd.DataFrame, steps: int | None = None) -> list[Answer]:
     rows = chosen_steps(whole, steps)
     fields = settings(rows)
     rows = rows.assign(poster_ipc=rows["poster_ipc"].round(4), setting=_labels(rows, fields))
-    return [_answer(group, ipc) for ipc, group in sorted(rows.groupby("poster_ipc"), reverse=True)]
+    sizes = sorted(rows["poster_ipc"].unique(), reverse=True)
+    return [_answer(rows[rows["poster_ipc"] == ipc], float(ipc)) for ipc in sizes]
 
 
 def _labels(rows: pd.DataFrame, fields: list[str]) -> list[str]:

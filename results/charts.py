@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 720, 440  # of the view box
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 56
 _HUES, _MARKERS, _DASHES = 7, 5, 4
 _ASIDE_PX = 7.0
+_IN_VIEW_STDS = 2.5  # holds the interval of three seeds; that of two is 9 stds long and is cut off at the frame
 
 
 class Point(NamedTuple):
@@ -68,8 +69,9 @@ def chart(lines: Lines, x: str, title: str, published: dict[str, list[tuple[floa
     published = published or {}
     points = lines.points
     known = [point for curve in published.values() for point in curve]
-    tops = [*points["high_pct"].dropna(), *points["accuracy_pct"], *(y for _, y in known)]
-    bottoms = [*points["low_pct"].dropna(), *points["accuracy_pct"], *(y for _, y in known)]
+    spread = _IN_VIEW_STDS * points["std_pct"].fillna(0)
+    tops = [*(points["accuracy_pct"] + spread), *(y for _, y in known)]
+    bottoms = [*(points["accuracy_pct"] - spread), *(y for _, y in known)]
     y_ticks = _nice(max(0.0, min(bottoms)), min(100.0, max(tops)))
     xs = sorted({*points[x], *(at for at, _ in known)})
     pad = 0.08 * ((xs[-1] - xs[0]) or xs[0] or 1)
@@ -80,6 +82,7 @@ def chart(lines: Lines, x: str, title: str, published: dict[str, list[tuple[floa
     series += [_published(name, curve, i, across, up) for i, (name, curve) in enumerate(published.items())]
     several = points["seeds"].max() > 1
     note = "Bars: 95% intervals over seeds (t)." if several else "One seed: no intervals."
+    note += " With two seeds they leave the picture." if points["seeds"].min() == 2 else ""
     note += f" Averaged over {', '.join(lines.pooled)}." if lines.pooled else ""
     return Chart(
         x, title, AXES[x], [Tick(across(t), f"{t:.3g}" if t < 1000 else f"{t:.0f}") for t in x_ticks],

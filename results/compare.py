@@ -15,7 +15,7 @@ BUDGETS = ("poster_ipc", "cumulative_ipc", "meta_steps", "seconds")
 _SHOWN = 3  # notes of one kind
 _EQUAL = 0.01  # budgets that differ by less than this share count as equal
 _EQUAL_SECONDS = 0.1  # wall time, which no two runs share exactly
-_PAIR = ("difference_pct", "low_pct", "high_pct", "p", "p_holm", "p_exact", "seeds", "verdict")
+_PAIR = ("difference_pct", "low_pct", "high_pct", "seeds", "verdict", "p_holm", "p", "p_exact")
 OVERALL = "all of these"
 
 
@@ -49,7 +49,7 @@ class _Plan(NamedTuple):
 def compare(
     frame: pd.DataFrame, by: str, at: str = "poster_ipc", steps: int | None = None, against: str | None = None
 ) -> Comparison:
-    """Values of `by` side by side, at one budget `at` and one training budget; mean, std, interval are over seeds alone.
+    """Values of `by` side by side, at one budget `at` and one training budget; mean, std, interval are over seeds.
 
     At equal poster IPC each trial's last stage counts. At equal cumulative IPC or equal meta-steps every stage does, so
     that few posters of many stages meet many posters of few. At equal seconds each trial counts with the last stage it
@@ -124,7 +124,7 @@ def _plan(rows: pd.DataFrame, by: str, at: str) -> tuple[_Plan, pd.DataFrame]:
 
 
 def _within_seconds(rows: pd.DataFrame, by: str, keys: list[str]) -> pd.DataFrame:
-    """Each trial's last stage that was finished within the mean time of the quickest value of `by`; a column says it."""
+    """Each trial's last stage that was finished in the mean time of the quickest value of `by`; a column says it."""
     found = []
     for _, group in rows.groupby(keys, dropna=False) if keys else [((), rows)]:
         whole = last_stages(group)

@@ -122,7 +122,9 @@ def _reference(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
     if not found:
         raise BadInput(f"nothing was published over x={x}: name --x poster_ipc or --x num_stages")
     if there := sorted(set(shown.rows["dataset"]) - {DATASET}):
-        raise BadInput(f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published")
+        raise BadInput(
+            f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published"
+        )
     return {f"published {method}": points for method, points in found.items()}
 
 
@@ -198,7 +200,7 @@ def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float
     # at one x stand the points of all lines: their bars beside each other, not on each other
     apart = min(_ASIDE, _ASIDE_IN_ALL / len(every)) * reach if x in ("poster_ipc", "num_stages") else 0
     for number, (line, group) in enumerate(every):
-        hue, look = shown.looks[line]
+        hue, look = shown.looks[str(line)]
         colour, marker, dashes = (of[i % len(of)] for of, i in ((COLOURS, hue), (_MARKERS, look), (_DASHES, look)))
         at, spread = group[x] + (number - (len(every) - 1) / 2) * apart, group["std_pct"].fillna(0)
         bars = {} if x in _BANDS else {"yerr": spread}

@@ -190,7 +190,11 @@ def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     a_seed = by_seed(table, keys)
     budgets = [name for name in _AVERAGED if name not in keys]
     groups = a_seed.groupby(keys, dropna=False)
-    spread = {"accuracy_pct": ("accuracy_pct", "mean"), "std_pct": ("accuracy_pct", "std"), "seeds": ("seed", "nunique")}
+    spread = {
+        "accuracy_pct": ("accuracy_pct", "mean"),
+        "std_pct": ("accuracy_pct", "std"),
+        "seeds": ("seed", "nunique"),
+    }
     cells = groups.agg(**spread, **{name: (name, "mean") for name in budgets}).reset_index()
     reach = {n: t_quantile(n) / n**0.5 for n in set(cells["seeds"]) - {1}}
     half = cells["std_pct"] * cells["seeds"].map(reach)

@@ -55,6 +55,7 @@ class Effect(NamedTuple):
 
     by: str
     at: str
+    real: str
     sentences: list[str]
     cells: Grid
     pairs: Grid
@@ -158,7 +159,7 @@ def gather(
         every = [trial for trial in every if (trial.sweep, trial.name) in kept]
     rows = main_protocol(frame)
     names = list(dict.fromkeys(trial.sweep for trial in every))
-    notes = [chosen.parents[n].data.tags.get(schema.DESCRIPTION, "") for n in names if n in chosen.parents]
+    notes = [schema.own_words(chosen.parents[n].data.tags.get(schema.NOTE, "")) for n in names if n in chosen.parents]
     varying = _varying(every)
     found = answers(frame, steps)
     return Report(
@@ -276,7 +277,15 @@ def _effect(rows: pd.DataFrame, by: str, at: str, steps: int | None) -> Effect |
     summed = found.overall if len(found.overall) else found.pairs
     said = [_pair_sentence(pair, by, at) for pair in summed.to_dict("records")] if len(summed) <= _SAID else []
     shown = found.pairs.rename(columns={"a": by, "b": "minus"})
-    return Effect(by, _BUDGET_NAMES[at], said, grid(found.table), grid(shown), found.notes)
+    told = int(summed["verdict"].isin(("higher", "lower")).sum())
+    real = (
+        f"{told} of {len(summed)} differences shown to be real"
+        if len(summed) > 1
+        else "a real difference"
+        if told
+        else "no difference shown"
+    )
+    return Effect(by, _BUDGET_NAMES[at], real, said, grid(found.table), grid(shown), found.notes)
 
 
 def _pair_sentence(pair: dict[Any, Any], by: str, at: str) -> str:
@@ -407,5 +416,3 @@ def _archive(every: list[Trial]) -> Grid:
         for stage, digest in trial.digests.items()
     ]
     return grid(pd.DataFrame(rows)) if rows else Grid([], [])
-
-

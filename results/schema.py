@@ -31,7 +31,6 @@ PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON, and where it d
 LOGGED = "ppodd.logged"  # what the run holds: {"<stage>@<finished_at in ms>": [tickets, shortened]}
 CREATED = "ppodd.created_at"  # of the sweep: tells apart two sweeps of one name
 POSTERS = "ppodd.posters"  # digests of the stages' poster files, shortened: {"1": "ab12…"}
-DESCRIPTION = "ppodd.description"  # of a sweep: its file's own words
 SUMMARY = "ppodd.summary"  # of a sweep: how many evaluations its artifacts show
 SETTING = "setting"  # of a trial: what it varies but for the seed; group runs by it
 SPLIT = "ppodd.stage_accuracy_split"
@@ -39,12 +38,14 @@ TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
+KIND = "mlflow.experimentKind"  # which of MLflow's workspaces shows the experiment
+TRAINING = "custom_model_development"
 
 # What MLflow's pages say beside the numbers
 EXPERIMENT_NOTE = (
-    "A sweep of [P-PoDD](https://arxiv.org/abs/2403.12040) posters by ppodd: one parent run, a nested run for each "
-    "trial. Group the runs by the tag `setting` to average over seeds; compare `test_accuracy/…` at one training budget "
-    "(`steps_<n>`). `ppodd results report` makes a page of it with intervals and tests."
+    "A sweep of distilled posters (PoDD, P-PoDD) by ppodd: one parent run, a nested run for each trial. Group the runs "
+    "by the tag `setting` to average over seeds; compare `test_accuracy/…` at one training budget (`steps_<n>`). "
+    "`ppodd results report` makes a page of it with intervals and tests."
 )
 PARENT_NOTE = (
     "**How to read it.** The trials are the nested runs, their config the params. Metrics are stepped by stage, and "
@@ -53,6 +54,17 @@ PARENT_NOTE = (
     "`poster_ipc` or `cumulative_ipc`, and over at least three seeds. Artifacts of this run, once the sweep is "
     "evaluated: `answer.md`, `table.md`, `curves/`, and in `posters/` the last poster of each trial."
 )
+
+
+def parent_note(description: str) -> str:
+    """The parent run's description: the sweep's own words, then how to read it."""
+    return f"{description}\n\n{PARENT_NOTE}"
+
+
+def own_words(note: str) -> str:
+    """The inverse of `parent_note`."""
+    return note.removesuffix(PARENT_NOTE).strip()
+
 
 # Metrics
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"

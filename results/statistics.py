@@ -1,17 +1,17 @@
 """What can be said of few values: means with 95% intervals, paired differences with a test, many comparisons at once.
 
 The values are accuracies of seeds, each a mean over networks and thousands of test images, so Student's t fits them as
-well as anything does. The paired t-test is the one reported: it takes out what a seed does to both settings, and it can
-tell a difference from three seeds. The exact sign-flip test needs no normal distribution, but its least p of n seeds is
-2 / 2ⁿ: 0.25 for three, below 0.05 only from six on. It stands beside the t-test as a check, and in its place where every
-difference is the same number (rounded accuracies do that): no variance, hence no t.
+well as anything does. The paired t-test is the one reported: it takes out what a seed does to both settings, and it
+can tell a difference from three seeds. The exact sign-flip test needs no normal distribution, but its least p of n
+seeds is 2 / 2ⁿ: 0.25 for three, below 0.05 only from six on. It stands beside the t-test as a check, and in its place
+where every difference is the same number (rounded accuracies do that): no variance, hence no t.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def t_quantile(n: int) -> float:
     return float(t.ppf(0.5 + CONFIDENCE / 2, n - 1))
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
+def paired(a: Mapping[Any, float], b: Mapping[Any, float]) -> Paired:
     """Compare two settings over the seeds that both have; a seed that is missing or NaN in one is left out."""
     seeds = [s for s in a if s in b and not math.isnan(a[s]) and not math.isnan(b[s])]
     differences = np.array([a[s] - b[s] for s in seeds], float)

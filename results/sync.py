@@ -167,6 +167,7 @@ class Syncer:
             known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
             if not found or schema.NOTE not in found.tags:
                 self._client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
+                self._client.set_experiment_tag(known, schema.KIND, schema.TRAINING)
             for run in all_runs(self._client, [known]) if found else ():
                 if schema.KEY in run.data.tags:
                     self._runs[run.data.tags[schema.KEY]] = _Run(run.info.run_id, run.data.tags, run.data.params)
@@ -184,10 +185,8 @@ class Syncer:
 
     def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
         created_ms = str(round(1000 * plan["created_at"])) if "created_at" in plan else ""
-        description = plan.get("description") or f"sweep {sweep}"
-        note = f"{description}\n\n{schema.PARENT_NOTE}"
+        note = schema.parent_note(plan.get("description") or f"sweep {sweep}")
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
-        tags[schema.DESCRIPTION] = plan.get("description") or ""
         parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
             raise BadInput(

@@ -303,5 +303,5 @@ def test_a_foreign_experiment_is_passed_over_and_named_when_asked_for(archive, u
     client = open_store(uri)
     client.create_run(client.create_experiment("foreign"), tags={"mlflow.runName": "somebody's"})
     assert set(frame(uri)["sweep"]) == {"sweep"}
-    with pytest.raises(BadInput, match="experiment 'foreign' in .* holds no runs of ppodd"):
+    with pytest.raises(BadInput, match=r"experiment 'foreign' in .* holds no runs of ppodd"):
         frame(uri, ["foreign"])

@@ -24,8 +24,9 @@ def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.
         trial: dict[str, Any] = {
             "sweep": "s", "trial": f"t{number}", "status": "finished", "leaks_test_set": False, "mode": "blend",
             "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", "num_stages": 1,
-            "blend": "dynamic", "blend_boost": 1.5, "seed": 0, "num_train_eval": 3, "lr": 0.1, "epochs": 8, "width": 4, "window": 2, "poster_width": 20,
-            "poster_height": 16, "stages_done": None, "accuracy": None, "seconds": 5.0, **values,
+            "blend": "dynamic", "blend_boost": 1.5, "seed": 0, "num_train_eval": 3, "lr": 0.1, "epochs": 8,
+            "width": 4, "window": 2, "poster_width": 20, "poster_height": 16, "stages_done": None,
+            "accuracy": None, "seconds": 5.0, **values,
         }  # fmt: skip
         done, accuracy = trial.pop("stages_done") or trial["num_stages"], trial.pop("accuracy")
         seconds = trial.pop("seconds")
@@ -225,7 +226,7 @@ def test_all_pairs_or_against_one():
     frame = rows([*spread("a", 5.0, 6.0), *spread("b", 6.0, 7.0), *spread("c", 9.0, 9.5)])
     assert compare(frame, "blend").pairs[["a", "b"]].values.tolist() == [["b", "a"], ["c", "a"], ["c", "b"]]
     assert compare(frame, "blend", against="b").pairs[["a", "b"]].values.tolist() == [["a", "b"], ["c", "b"]]
-    with pytest.raises(BadInput, match="unknown value of blend 'd' .accepted: a, b, c"):
+    with pytest.raises(BadInput, match=r"unknown value of blend 'd' .accepted: a, b, c"):
         compare(frame, "blend", against="d")
 
 

@@ -123,7 +123,7 @@ def test_every_table_finds_its_trials(name, trials):
 def test_tables_that_cannot_be_laid_beside():
     with pytest.raises(BadInput, match=r"unknown table 'ipcs'; did you mean 'ipc'"):
         published("ipcs")
-    with pytest.raises(BadInput, match="lr varies .0.1, 0.2., but the table 'blend' is of one value"):
+    with pytest.raises(BadInput, match=r"lr varies .0.1, 0.2., but the table 'blend' is of one value"):
         beside(rows([*seeds(lr=0.1), *seeds(lr=0.2)]), published("blend"))
     with pytest.raises(BadInput, match="no trial here stands for a row of the table 'blend'"):
         beside(rows(seeds(blend="accuracy")), published("blend"))

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare = actions.add_parser("compare", help="values of one setting side by side at equal budgets, with a test")
     compare.add_argument("--by", default="num_stages", help="what to compare: num_stages, blend, any config field")
     compare.add_argument(
-        "--at", default="poster_ipc", help="budget held equal: poster_ipc (default), cumulative_ipc, meta_steps, seconds"
+        "--at",
+        default="poster_ipc",
+        help="budget held equal: poster_ipc (default), cumulative_ipc, meta_steps, seconds",
     )
     compare.add_argument("--against", metavar="VALUE", help="test every value against this one (default: all pairs)")
     curve = actions.add_parser("curve", help="accuracy vs a budget, stages or compute, as a picture")
