@@ -179,16 +179,17 @@ def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, 
 
 
 def setting(config: DistillConfig, varied: Sequence[str]) -> str:
-    """What a trial varies but for its seed, short: `4 stages, dynamic, 38×15, lr 0.01`."""
+    """What a trial varies but for its seed, as short as a narrow column wants it: `4st dynamic 38×15 lr=0.01`."""
+    size = f"{config.poster_width}×{config.poster_height}"
     words = {
-        "num_stages": f"{config.num_stages} stages",
+        "num_stages": f"{config.num_stages}st",
         "blend": config.blend,
-        "poster_width": f"{config.poster_width}×{config.poster_height}",
-        "poster_height": "" if "poster_width" in varied else f"{config.poster_width}×{config.poster_height}",
+        "poster_width": size,
+        "poster_height": "" if "poster_width" in varied else size,
         "seed": "",
     }
-    named = (words.get(name, f"{name} {_short(getattr(config, name))}") for name in varied)
-    return ", ".join(word for word in named if word)
+    named = (words.get(name, f"{name}={_short(getattr(config, name))}") for name in varied)
+    return " ".join(word for word in named if word)
 
 
 def _short(value: Any) -> str:

@@ -210,10 +210,10 @@ class Syncer:
             evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
             own = schema.own_protocol(config, evaluation)
             setting = schema.setting(config, plan.get("varied") or [])
-            name = f"{setting}, seed {config.seed}" if setting else trial.trial
+            name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
-            run = self._run(trial.sweep, key, tags, None, report)
+            run = self._run(trial.sweep, key, tags, _started_ms(trial), report)
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
                 if params.get(name, value) != value:
@@ -357,6 +357,15 @@ def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> lis
     from mlflow.entities import Metric
 
     return [Metric(name, float(value), _finished_ms(record), record["stage"]) for name, value in values]
+
+
+def _started_ms(trial: TrialArchive) -> int | None:
+    """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
+    try:
+        record = trial.stage(trial.stages()[0])
+        return round(1000 * (record["finished_at"] - record["budgets"]["seconds"]))
+    except (CorruptArchive, IndexError, *_DAMAGED):
+        return None
 
 
 def _finished_ms(record: dict[str, Any]) -> int:

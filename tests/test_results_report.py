@@ -189,7 +189,7 @@ def test_the_parent_run_shows_curves_table_answer_and_posters_once_all_is_evalua
     parent, trial = runs["s"], runs["s/t002"]
     paths = {f.path for folder in ("", "curves", "posters") for f in client.list_artifacts(parent.info.run_id, folder)}
     assert paths >= {"table.md", "answer.md", "curves/accuracy-vs-num-stages.png", "posters/t003.png"}
-    assert trial.data.tags["mlflow.runName"] == "2 stages, seed 0" and trial.data.tags[schema.SETTING] == "2 stages"
+    assert trial.data.tags["mlflow.runName"] == "2st s0" and trial.data.tags[schema.SETTING] == "2st"
     assert "Group the runs" in experiment.tags[schema.NOTE] and "How to read it" in parent.data.tags[schema.NOTE]
     table = client.download_artifacts(parent.info.run_id, "table.md", str(tmp_path))
     assert "| num_stages |" in Path(table).read_text()
