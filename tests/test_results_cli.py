@@ -1,5 +1,7 @@
 """The command line over a real store: what it prints, writes and refuses."""
 
+import shutil
+
 import pandas as pd
 import pytest
 from archives import write_sweep
@@ -13,8 +15,6 @@ from results.sync import sync
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, empty_store):
     """Two sweeps: 2 blends × 3 seeds on one poster, and one seed on another."""
-    import shutil
-
     from conftest import TINY
 
     folder = tmp_path_factory.mktemp("cli") / "archive"
@@ -45,6 +45,17 @@ def test_tables_go_to_files_of_every_kind(cli, tmp_path):
         assert f"t.{suffix}" in cli("table", "-o", f"t.{suffix}")
         assert text in (tmp_path / f"t.{suffix}").read_text()
     assert "28 rows" in cli("table", "-o", "t.parquet") and len(pd.read_parquet(tmp_path / "t.parquet")) == 28
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "table.md", "table.tex"])
+def test_a_store_made_anew_gives_byte_equal_tables(cli, folder, tmp_path, empty_store, name):
+    cli("table", "-o", name)
+    before = (tmp_path / name).read_bytes()
+    anew = tmp_path / "anew.db"
+    shutil.copy(empty_store, anew)
+    sync(folder, f"sqlite:///{anew}")
+    cli("table", "-o", name, "--tracking-uri", f"sqlite:///{anew}")
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_several_sweeps_and_filters_choose_rows(cli):

@@ -91,7 +91,7 @@ def _table(args: argparse.Namespace, uri: str) -> None:
 
     page = is_page(args.output) if args.output else True
     rows = _rows(args, uri)
-    shown = table(rows) if page else rows
+    shown = table(rows) if page else rows.drop(columns="run_id")  # of this store alone: one made anew has others
     notes = [_SAID, *remarks(rows)]
     if args.output:
         export(shown, args.output, notes)
