@@ -75,7 +75,6 @@ class Card(NamedTuple):
     status: str
     first: bool
     pictures: list[Picture]
-    width_px: int
 
 
 class Blend(NamedTuple):
@@ -335,8 +334,7 @@ def _cards(
         setting = _setting(trial, fields)
         first = setting not in seen
         seen.add(setting)
-        width = max(120, min(300, 5 * int(trial.config.get("poster_width", 40))))
-        cards.append(Card(f"{setting}, seed {trial.config.get('seed')}", trial.status, first, shown, width))
+        cards.append(Card(f"{setting}, seed {trial.config.get('seed')}", trial.status, first, shown))
     return [card for card in cards if card.pictures]
 
 
@@ -394,8 +392,15 @@ def _provenance(every: list[Trial], uri: str) -> list[tuple[str, str]]:
         ("data digest", values([trial.data for trial in every])),
         ("seeds", values(sorted({str(trial.config.get("seed")) for trial in every}, key=lambda s: (len(s), s)))),
         ("distilled with", versions),
-        ("read from", uri.split("@")[-1]),  # without a password
+        ("read from", _place(uri)),
     ]
+
+
+def _place(uri: str) -> str:
+    """A store's address for others to read: without a password, and without the folders of one machine."""
+    if uri.startswith("sqlite:"):
+        return f"SQLite, …/{'/'.join(uri.split('/')[-2:])}"
+    return uri.split("@")[-1]
 
 
 def _config(every: list[Trial]) -> list[tuple[str, str]]:

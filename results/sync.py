@@ -132,18 +132,28 @@ class Syncer:
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         self._set_status(parent, "finished" if finished == expected else "running", ended)
         if finished == expected:
-            self._summarise(sweep, plan, parent, trials)
+            self._summarise(sweep, plan, parent, trials, report)
 
-    def _summarise(self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial]) -> None:
+    def _summarise(
+        self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial], report: SyncReport
+    ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
         evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
         wanted = sum(t.config.num_stages * len(evaluation.protocols(t.config)) for t in trials)
         there = sum(len(tickets) for t in trials for tickets in t.logged.values())
         if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
             return
+        from mlflow.exceptions import MlflowException
+
         from results.summary import publish
 
-        publish(self._client, self._uri, self.archive, sweep, parent.id)
+        try:
+            publish(self._client, self._uri, self.archive, sweep, parent.id)
+        except MlflowException:
+            raise
+        except Exception as error:  # a picture that cannot be drawn stops no sync
+            report.problems.append(f"no summary of sweep {sweep!r} in {self._uri}: {type(error).__name__}: {error}")
+            return
         self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
 
     def _plan(self, sweep: str, report: SyncReport) -> dict[str, Any]:

@@ -282,3 +282,15 @@ def test_runs_are_named_by_what_they_vary(tiny):
     config = build(DistillConfig, tiny)
     varied = ["num_stages", "blend", "poster_width", "poster_height", "lr", "seed"]
     assert schema.setting(config, varied) == "2st dynamic 24×12 lr=0.05"
+
+
+def test_a_summary_that_cannot_be_drawn_is_reported_and_stops_nothing(archive, uri, tiny, monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("a curve of nothing")
+
+    write_sweep(archive, "s", [tiny], EVALUATION)
+    with monkeypatch.context() as patch:
+        patch.setattr("results.summary.publish", broken)
+        report = sync(archive.url, uri)
+    assert report.evaluations == 2 and "no summary of sweep 's'" in report.problems[0]
+    assert sync(archive.url, uri).problems == [] and run(uri, "s").data.tags[schema.SUMMARY] == "2"
