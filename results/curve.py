@@ -1,28 +1,37 @@
-"""Accuracy against the pixel budget, as a picture."""
+"""Accuracy against a budget, the stages or the compute, as points and as a picture."""
 
 from __future__ import annotations
 
 import itertools
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ppodd.errors import BadInput, unknown
 from ppodd.files import atomic_path
-from results.compare import BUDGETS
-from results.frame import chosen_steps, kinds, last_stages, over_seeds, settings, varied
+from results.frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, settings, varied
+from results.published import DATASET, series
 
 FORMATS = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours: told apart by colour-blind readers; markers, dashes and hollow faces serve black and white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX*"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (5, 2, 1, 2)), (0, (1, 1.5)))
-_AXES = {
+AXES = {
     "poster_ipc": "images per class (IPC) of one poster",
     "cumulative_ipc": "images per class (IPC) of all posters drawn on",
+    "num_stages": "number of stages",
+    "stage": "stage",
+    "steps": "training steps of the evaluated network",
+    "meta_steps": "meta-steps of the distillation",
+    "seconds": "seconds of the distillation",
 }
+_EVERY_STAGE = ("stage", "meta_steps", "seconds")  # a trial is a line here; elsewhere its last stage is a point
+_BANDS = (*_EVERY_STAGE, "steps")
+# Fields that make another protocol of an evaluation, as the kinds do: never averaged in one curve.
+_PROTOCOL = (*KINDS, "dataset", "width", "num_train_eval")
 _STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888",
     "xtick.color": "#444444", "ytick.color": "#444444", "svg.fonttype": "none", "svg.hashsalt": "ppodd",
@@ -30,32 +39,67 @@ _STYLE = {
 }  # fmt: skip
 _NOTE_CHARS = 125  # of a line of the footnote
 _ASIDE, _ASIDE_IN_ALL = 0.012, 0.06  # of the axis: how far lines' points of one poster IPC stand apart
+_POINT = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", "nets"]
+
+
+class Lines(NamedTuple):
+    """What a curve shows, before it is drawn.
+
+    Attributes:
+        points: a row per line and x with mean, std and interval (percent) over seeds and their number.
+        rows: the rows of the frame that the points were made of.
+        pooled: settings that were averaged over.
+        looks: for each line the number of its colour and of its marker and dashes.
+    """
+
+    points: pd.DataFrame
+    rows: pd.DataFrame
+    pooled: list[str]
+    looks: dict[str, tuple[int, int]]
 
 
 def curve_points(
-    frame: pd.DataFrame, at: str = "poster_ipc", by: list[str] | None = None, steps: int | None = None
+    frame: pd.DataFrame, x: str = "poster_ipc", by: list[str] | None = None, steps: int | None = None
 ) -> pd.DataFrame:
-    """What a curve shows: a row per line and budget with mean, std (percent) over seeds and their number.
+    """What a curve shows: a row per line and x with mean, std, 95% interval (percent) over seeds and their number.
 
-    Every setting is a line, and the point of a trial is its last stage. With `by`, a line is a value of these fields:
-    the other settings are pooled, a seed counting as the mean of its trials.
-    """
-    points, _ = _points(frame, at, by, steps)
-    return points
-
-
-def curve(
-    frame: pd.DataFrame, output: str, at: str = "poster_ipc", by: list[str] | None = None, steps: int | None = None
-) -> pd.DataFrame:
-    """Draw accuracy against IPC with error bars over seeds to a `.png`, `.svg` or `.pdf`; returns the points drawn.
+    Every setting is a line. Against an IPC, `num_stages` or training `steps` the point of a trial is its last stage;
+    against `stage`, `meta_steps` or `seconds` every stage is one. With `by`, a line is a value of these fields: the
+    other settings are pooled, a seed counting as the mean of its trials.
 
     Raises:
-        BadInput: the file's ending, a field, or a training budget that is not there.
+        BadInput: an unknown x or field, no results, or a line that would mix two protocols.
     """
+    return lines(frame, x, by, steps).points
+
+
+def require_format(output: str) -> str:
+    """The ending of a picture's path. Raises `BadInput` for one that cannot be drawn."""
     suffix = Path(output).suffix.lower()
     if suffix not in FORMATS:
         raise BadInput(f"cannot draw {output!r}: accepted are files that end in {', '.join(FORMATS)}")
-    points, pooled = _points(frame, at, by, steps)
+    return suffix
+
+
+def curve(
+    frame: pd.DataFrame,
+    output: str,
+    x: str = "poster_ipc",
+    by: list[str] | None = None,
+    steps: int | None = None,
+    published: bool = False,
+) -> pd.DataFrame:
+    """Draw accuracy against `x` to a `.png`, `.svg` or `.pdf`; returns the points drawn.
+
+    Bars are the std over seeds, and bands where a line is a course (over stages, steps or compute). `published` adds
+    the published curves of that axis, dashed and grey.
+
+    Raises:
+        BadInput: the file's ending; as `curve_points`; or published numbers of another data set or axis.
+    """
+    suffix = require_format(output)
+    shown = lines(frame, x, by, steps)
+    reference = _reference(shown, x) if published else {}
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.style import context
@@ -64,36 +108,81 @@ def curve(
         figure = Figure(figsize=(6.8, 3.9), layout="constrained", dpi=200)
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        _draw(axes, points, at)
-        rows = chosen_steps(last_stages(frame), steps)
-        axes.set_title(_heading(rows), fontsize=9.5, loc="left", pad=8)
-        figure.supxlabel(_protocol(rows, points, pooled), fontsize=6.5, color="#555555", x=0.01, ha="left")
+        _draw(axes, shown, x, reference)
+        axes.set_title(_heading(shown.rows, x), fontsize=9.5, loc="left", pad=8)
+        figure.supxlabel(_protocol(shown, x), fontsize=6.5, color="#555555", x=0.01, ha="left")
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)  # one picture for one store
         with atomic_path(output) as temporary:
             figure.savefig(temporary, format=suffix[1:], metadata=metadata)
-    return points
+    return shown.points
 
 
-def _points(frame: pd.DataFrame, at: str, by: list[str] | None, steps: int | None) -> tuple[pd.DataFrame, list[str]]:
-    """The points, and the settings that were pooled into them."""
-    if at not in BUDGETS:
-        raise unknown("budget", at, BUDGETS)
-    rows = chosen_steps(last_stages(frame), steps)
-    everything = settings(rows)
+def _reference(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
+    found = series(x)
+    if not found:
+        raise BadInput(f"nothing was published over x={x}: name --x poster_ipc or --x num_stages")
+    if there := sorted(set(shown.rows["dataset"]) - {DATASET}):
+        raise BadInput(
+            f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published"
+        )
+    return {f"published {method}": points for method, points in found.items()}
+
+
+def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) -> Lines:
+    """The points of a curve, with the rows they come from. Raises `BadInput` as `curve_points`."""
+    if x not in AXES:
+        raise unknown("x", x, AXES)
+    measured = frame if x in _EVERY_STAGE else last_stages(frame)
+    rows = chosen_steps(measured, steps)
+    if x == "steps":
+        rows = measured
+    everything = [name for name in settings(rows) if name != x]
     for name in by or ():
         if name not in rows.columns:
             raise unknown("field", name, [*varied(frame), *kinds(rows)])
-    lines = list(dict.fromkeys([*(everything if by is None else by), *kinds(rows)]))
-    pooled = [name for name in everything if name not in lines]
-    rows = rows.assign(**{at: rows[at].round(4)})
-    cells = over_seeds(rows, [*lines, at])
-    if pooled and len({_values(group[pooled]) for _, group in rows.groupby([*lines, at], dropna=False)}) > 1:
+    fields = list(dict.fromkeys([*everything, *kinds(rows)] if by is None else by))
+    _require_one_protocol(rows, fields)
+    pooled = [name for name in everything if name not in fields]
+    if x in _EVERY_STAGE and "num_stages" in pooled and x != "stage":
+        raise BadInput(f"at one {x} trials of different num_stages are at different stages: add --by num_stages")
+    if x not in ("poster_ipc", "cumulative_ipc") and rows["poster_ipc"].round(4).nunique() > 1:
+        fields = [*fields, "poster_ipc"] if "poster_ipc" not in fields and by is None else fields
+    fields = [name for name in fields if not (name in ("poster_width", "poster_height") and "poster_ipc" in fields)]
+    rows = rows.assign(poster_ipc=rows["poster_ipc"].round(4), cumulative_ipc=rows["cumulative_ipc"].round(4))
+    points = _over_stages(rows, fields, x) if x == "seconds" else over_seeds(rows, [*fields, x])
+    if pooled and len({_values(group[pooled]) for _, group in rows.groupby([*fields, x], dropna=False)}) > 1:
         pooled = [f"{', '.join(pooled)} (not the same values at every point)"]
-    cells["line"] = [_label(dict(zip(lines, values, strict=True))) for values in cells[lines].to_numpy(object)]
-    columns = ["line", at, "accuracy_pct", "std_pct", "seeds", "nets"]
-    order = cells["line"].drop_duplicates().tolist()
-    cells = cells.sort_values(["line", at], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
-    return cells[columns].reset_index(drop=True), pooled
+    points["line"] = [_label(dict(zip(fields, values, strict=True))) for values in points[fields].to_numpy(object)]
+    looks = _looks(points, fields)
+    order = list(looks)
+    points = points.sort_values(["line", x], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
+    return Lines(points[["line", x, *_POINT]].reset_index(drop=True), rows, pooled, looks)
+
+
+def _looks(points: pd.DataFrame, fields: list[str]) -> dict[str, tuple[int, int]]:
+    """Where two fields tell the lines apart, colour shows the one and marker and dashes the other."""
+    first = points.drop_duplicates("line")
+    two = [name for name in fields if first[name].nunique() > 1]
+    if len(two) == 2:
+        dashes, colours = ([list(dict.fromkeys(first[name])).index(v) for v in first[name]] for name in two)
+    else:
+        dashes = colours = list(range(len(first)))
+    return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
+
+
+def _over_stages(rows: pd.DataFrame, fields: list[str], x: str) -> pd.DataFrame:
+    """Wall time is never the same twice: the points are those of the stages, at their mean seconds."""
+    return over_seeds(rows, [*dict.fromkeys([*fields, "num_stages", "stage"])]).rename(columns={"distill_seconds": x})
+
+
+def _require_one_protocol(rows: pd.DataFrame, fields: list[str]) -> None:
+    for name in _PROTOCOL:
+        if name not in fields and rows[name].nunique() > 1:
+            there = ", ".join(repr(v) if v == "" else str(v) for v in sorted(rows[name].unique()))
+            raise BadInput(
+                f"two protocols in one curve: {name} is {there}; choose one with --where {name}=…, "
+                f"or separate the lines with --by {name}"
+            )
 
 
 def _values(table: pd.DataFrame) -> frozenset[tuple[str, ...]]:
@@ -104,59 +193,72 @@ def _label(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != "") or "all"
 
 
-def _draw(axes: Any, points: pd.DataFrame, at: str) -> None:
-    lines = list(points.groupby("line", sort=False))
-    reach = points[at].max() - points[at].min() or 0.2 * points[at].max()
-    # at one poster IPC stand the points of all lines: their bars beside each other, not on each other
-    apart = min(_ASIDE, _ASIDE_IN_ALL / len(lines)) * reach if at == "poster_ipc" else 0
-    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), itertools.cycle(_DASHES), strict=False)
-    for number, ((line, group), (colour, marker, dashes)) in enumerate(zip(lines, looks, strict=False)):
+def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float, float]]]) -> None:
+    points = shown.points
+    every = list(points.groupby("line", sort=False))
+    reach = points[x].max() - points[x].min() or 0.2 * points[x].max()
+    # at one x stand the points of all lines: their bars beside each other, not on each other
+    apart = min(_ASIDE, _ASIDE_IN_ALL / len(every)) * reach if x in ("poster_ipc", "num_stages") else 0
+    for number, (line, group) in enumerate(every):
+        hue, look = shown.looks[str(line)]
+        colour, marker, dashes = (of[i % len(of)] for of, i in ((COLOURS, hue), (_MARKERS, look), (_DASHES, look)))
+        at, spread = group[x] + (number - (len(every) - 1) / 2) * apart, group["std_pct"].fillna(0)
+        bars = {} if x in _BANDS else {"yerr": spread}
         axes.errorbar(
-            group[at] + (number - (len(lines) - 1) / 2) * apart, group["accuracy_pct"], yerr=group["std_pct"].fillna(0),
-            label=line, color=colour, marker=marker, linestyle=dashes, markersize=5,
-            markerfacecolor="white" if number % 2 else colour, markeredgewidth=1.1, linewidth=1.3, capsize=2.5,
+            at, group["accuracy_pct"], **bars, label=line, color=colour, marker=marker, linestyle=dashes, markersize=5,
+            markerfacecolor="white" if look % 2 else colour, markeredgewidth=1.1, linewidth=1.3, capsize=2.5,
             elinewidth=0.9,
         )  # fmt: skip
-    ticks = sorted(points[at].unique())
+        if x in _BANDS:
+            low, high = group["accuracy_pct"] - spread, group["accuracy_pct"] + spread
+            axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    for number, (label, known) in enumerate(reference.items()):
+        dashes = ((0, (6, 3)), (0, (3, 2)))[number % 2]
+        axes.plot(*zip(*known, strict=True), label=label, color="#777777", linestyle=dashes, linewidth=1.1, zorder=1)
+    ticks = sorted({*points[x], *(at for known in reference.values() for at, _ in known)})
+    reach = max(ticks) - min(ticks) or reach
     if all(second - first > 0.07 * reach for first, second in itertools.pairwise(ticks)):
-        axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:.3g}" if tick < 1000 else f"{tick:.0f}" for tick in ticks])
     axes.set_xlim(min(ticks) - 0.12 * reach, max(ticks) + 0.12 * reach)
-    axes.set_xlabel(_AXES[at])
+    axes.set_xlabel(AXES[x])
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
-    if lines[0][0] != "all":
-        small = len(lines) > 12
+    if every[0][0] != "all" or reference:
+        small = len(every) > 12
         axes.figure.legend(frameon=False, fontsize=6 if small else 7.5, loc="outside right upper", handlelength=3)
 
 
-def _heading(rows: pd.DataFrame) -> str:
-    return f"{', '.join(sorted(set(rows['dataset'].map(str))))}: accuracy after {rows['steps'].iloc[0]} training steps"
+def _heading(rows: pd.DataFrame, x: str) -> str:
+    after = "" if x == "steps" else f" after {rows['steps'].iloc[0]} training steps"
+    return f"{', '.join(sorted(set(rows['dataset'].map(str))))}: accuracy{after}"
 
 
-def _protocol(rows: pd.DataFrame, points: pd.DataFrame, pooled: list[str]) -> str:
+def _protocol(shown: Lines, x: str) -> str:
     """What a reader must know to compare the curve with another: the protocol, the scale, what the bars are."""
+    points, rows = shown.points, shown.rows
     several = points["seeds"].max() > 1
+    spread = "bands" if x in _BANDS else "bars"
     facts = [
-        f"{rows['steps'].iloc[0]} training steps, {_one_or_range(points['nets'])} networks of width "
-        f"{_one_or_range(rows['width'])} ({_one_or_range(rows['eval_arch'])})",
-        f"trained on: {_one_or_range(rows['mode'])}",
+        f"{one_or_range(rows['steps'])} training steps, {one_or_range(points['nets'])} networks of width "
+        f"{one_or_range(rows['width'])} ({one_or_range(rows['eval_arch'])})",
+        f"trained on: {one_or_range(rows['mode'])}",
         *(f"evaluated with {departs}" for departs in sorted(set(rows["protocol"]) - {""})),
-        f"{_one_or_range(points['seeds'])} seeds",
-        "bars: std over seeds" if several else "one seed: no bars",
-        *(["no bar: one seed"] if several and points["seeds"].min() == 1 else []),
-        *(["points of one IPC stand side by side"] if points["line"].nunique() > 1 and "poster_ipc" in points else []),
-        f"{_one_or_range(rows['meta_steps'])} meta-steps",
-        f"window {_one_or_range(rows['window'])}",
-        "last stage of each trial",
-        *([f"averaged over {', '.join(pooled)}"] if pooled else []),
+        f"{one_or_range(points['seeds'])} seeds",
+        f"{spread}: std over seeds" if several else f"one seed: no {spread}",
+        *([f"no {spread[:-1]}: one seed"] if several and points["seeds"].min() == 1 else []),
+        *(["points of one IPC stand side by side"] if points["line"].nunique() > 1 and x == "poster_ipc" else []),
+        f"{one_or_range(rows['meta_steps'])} meta-steps",
+        f"window {one_or_range(rows['window'])}",
+        "every stage" if x in _EVERY_STAGE else "last stage of each trial",
+        *([f"averaged over {', '.join(shown.pooled)}"] if shown.pooled else []),
         *(["'released' LEAKS the test set"] if rows["leaks_test_set"].any() else []),
     ]
     return textwrap.fill("; ".join(facts), _NOTE_CHARS)
 
 
-def _one_or_range(values: pd.Series) -> str:
-    if values.dtype == object:
+def one_or_range(values: pd.Series) -> str:
+    if values.dtype == object or pd.api.types.is_string_dtype(values):
         return ", ".join(sorted(set(values.map(str))))
     low, high = values.min(), values.max()
     return f"{low}" if low == high else f"{low}–{high}"

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from ppodd.config import DistillConfig
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, unknown
 from results import schema
-from results.store import all_runs, open_store
+from results.runs import Chosen, choose, listed
+from results.statistics import t_quantile
 
 _ALL = 10**9  # history entries a query may return
 _DTYPES = {int: "int64", float: "float64", bool: "bool"}
@@ -44,6 +45,7 @@ MEASURED = {
     "meta_loss": "float64",
     "stage_accuracy_pct": "float64",
 }
+_AVERAGED = ("nets", "poster_ipc", "cumulative_ipc", "meta_steps", "distill_seconds")  # beside the accuracy
 _PER_STAGE = {
     "poster_ipc": schema.POSTER_IPC,
     "cumulative_ipc": schema.CUMULATIVE_IPC,
@@ -55,30 +57,22 @@ _PER_STAGE = {
 }
 
 
-def frame(tracking_uri: str, sweeps: Sequence[str] | None = None) -> pd.DataFrame:
-    """Every test accuracy in the store, with its budgets and the whole config of its trial.
+def frame(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string: str = "") -> pd.DataFrame:
+    """Every test accuracy of these sweeps (default: all), with its budgets and the whole config of its trial.
 
     Columns are those of `MEASURED` and one for each config field. `protocol` says where an evaluation departs from the
     settings of the distillation, such as `nets=3`; it is empty where it does not. Without results the frame is empty.
 
     Raises:
-        BadInput: the store cannot be opened, a sweep is not in it, or its runs are of another schema.
+        BadInput: as `results.runs.choose`.
     """
-    client = open_store(tracking_uri)
-    experiments = {e.name: e.experiment_id for e in client.search_experiments()}
-    for sweep in sweeps or ():
-        if sweep not in experiments:
-            there = ", ".join(sorted(experiments.keys() - {"Default"})) or "none"
-            raise BadInput(f"no sweep {sweep!r} in {tracking_uri} (there: {there})")
-    chosen = [i for name, i in experiments.items() if sweeps is None or name in sweeps]
-    runs = [run for run in all_runs(client, chosen) if schema.PARENT in run.data.tags and schema.KEY in run.data.tags]
-    for run in runs:
-        if (found := run.data.tags.get(schema.SCHEMA_TAG)) != schema.SCHEMA:
-            raise BadInput(
-                f"run {run.data.tags[schema.KEY]!r} in {tracking_uri} has schema {found}, this ppodd reads "
-                f"{schema.SCHEMA}: sync the archive into a new store"
-            )
-    history = _histories(client, {run.info.run_id: [key for key in run.data.metrics if _wanted(key)] for run in runs})
+    return frame_of(choose(tracking_uri, sweeps, filter_string))
+
+
+def frame_of(chosen: Chosen) -> pd.DataFrame:
+    """The frame of trials that were chosen already."""
+    client, runs, _ = chosen
+    history = histories(client, {run.info.run_id: [key for key in run.data.metrics if _wanted(key)] for run in runs})
     rows = [row for run in runs for row in _rows(run, history.get(run.info.run_id, {}))]
     if not rows:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in {**MEASURED, **_config_dtypes()}.items()})
@@ -99,7 +93,7 @@ def _wanted(key: str) -> bool:
 History = dict[str, dict[str, dict[int, float]]]  # run → metric → stage → value
 
 
-def _histories(client: Any, wanted: dict[str, list[str]]) -> History:
+def histories(client: Any, wanted: dict[str, list[str]]) -> History:
     """Metric histories of all runs: one query a metric where the store can, else one a run and metric, in parallel."""
     found: History = {}
     store = getattr(client._tracking_client, "store", None)
@@ -180,20 +174,57 @@ def _determined(table: pd.DataFrame, by: str, names: list[str]) -> bool:
     return not len(table) or bool((table.groupby(table[by].round(4))[names].nunique() <= 1).all(axis=None))
 
 
+def by_seed(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """A row for each group of `keys` and seed: the mean accuracy and budgets of that seed's trials."""
+    means = {name: (name, "mean") for name in ("accuracy_pct", *_AVERAGED) if name not in keys}
+    return table.groupby([*keys, "seed"], dropna=False).agg(**means).reset_index()
+
+
 def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """A row for each group of `keys`: mean and std over seeds of the accuracy in percent, `seeds`, `nets`, both IPCs.
+    """A row for each group of `keys`: mean, std and 95% interval over seeds of the accuracy in percent, and budgets.
 
     Several rows of one seed count once, as their mean: what is not in `keys` is pooled, seeds alone make the spread.
-    One seed gives no std (NaN).
+    One seed gives no std and no interval (NaN); `seeds` says how many there were.
     """
-    numbers = ["accuracy_pct", "nets", "poster_ipc", "cumulative_ipc", "meta_steps"]
     keys = list(keys)
-    means = {name: (name, "mean") for name in numbers if name not in keys}
-    a_seed = table.groupby([*keys, "seed"], dropna=False).agg(**means).reset_index()
-    spread = {"std_pct": ("accuracy_pct", "std"), "seeds": ("seed", "nunique")}
-    cells = a_seed.groupby(keys, dropna=False).agg(**means, **spread).reset_index()
-    columns = ["accuracy_pct", "std_pct", "seeds", *numbers[1:]]
-    return cells[[*keys, *(name for name in columns if name not in keys)]].astype({"nets": "int64"})
+    a_seed = by_seed(table, keys)
+    budgets = [name for name in _AVERAGED if name not in keys]
+    groups = a_seed.groupby(keys, dropna=False)
+    spread = {
+        "accuracy_pct": ("accuracy_pct", "mean"),
+        "std_pct": ("accuracy_pct", "std"),
+        "seeds": ("seed", "nunique"),
+    }
+    cells = groups.agg(**spread, **{name: (name, "mean") for name in budgets}).reset_index()
+    reach = {n: t_quantile(n) / n**0.5 for n in set(cells["seeds"]) - {1}}
+    half = cells["std_pct"] * cells["seeds"].map(reach)
+    cells = cells.assign(low_pct=cells["accuracy_pct"] - half, high_pct=cells["accuracy_pct"] + half)
+    columns = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", *budgets]
+    return cells[[*keys, *columns]].astype({"nets": "int64"} if "nets" in cells else {})
+
+
+def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """The rows that meet every `column=value`, such as `mode=blend`; values of one column given twice are alternatives.
+
+    Raises:
+        BadInput: no such column, or no such value in it.
+    """
+    wanted: dict[str, list[str]] = {}
+    for condition in conditions:
+        name, equals, value = condition.partition("=")
+        if not equals:
+            raise BadInput(f"--where {condition!r}: write FIELD=VALUE, such as mode=latest or num_stages=4")
+        if name not in table.columns:
+            raise unknown("field", name, [*varied(table), *kinds(table), "stage", "steps", "sweep"])
+        wanted.setdefault(name, []).append(value)
+    for name, values in wanted.items():
+        texts = table[name].map(str)
+        for value in values:
+            if value not in set(texts):
+                there = sorted(table[name].unique(), key=lambda v: (str(type(v)), v))
+                raise BadInput(f"--where {name}={value} matches nothing (there: {listed(there)})")
+        table = table[texts.isin(values)]
+    return table
 
 
 def last_stages(table: pd.DataFrame) -> pd.DataFrame:

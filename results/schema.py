@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ppodd.config import DistillConfig, EvaluationConfig, build
@@ -30,16 +30,47 @@ OWN_PROTOCOL = "ppodd.protocol"  # hash of the protocol whose metrics carry no s
 PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON, and where it departs from the distillation's settings
 LOGGED = "ppodd.logged"  # what the run holds: {"<stage>@<finished_at in ms>": [tickets, shortened]}
 CREATED = "ppodd.created_at"  # of the sweep: tells apart two sweeps of one name
+POSTERS = "ppodd.posters"  # digests of the stages' poster files, shortened: {"1": "ab12…"}
+SUMMARY = "ppodd.summary"  # of a sweep: how many evaluations its artifacts show
+SETTING = "setting"  # of a trial: what it varies but for the seed; group runs by it
 SPLIT = "ppodd.stage_accuracy_split"
 TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
+KIND = "mlflow.experimentKind"  # which of MLflow's workspaces shows the experiment
+TRAINING = "custom_model_development"
+
+# What MLflow's pages say beside the numbers
+EXPERIMENT_NOTE = (
+    "A sweep of distilled posters (PoDD, P-PoDD) by ppodd: one parent run, a nested run for each trial. Group the runs "
+    "by the tag `setting` to average over seeds; compare `test_accuracy/…` at one training budget (`steps_<n>`). "
+    "`ppodd results report` makes a page of it with intervals and tests."
+)
+PARENT_NOTE = (
+    "**How to read it.** The trials are the nested runs, their config the params. Metrics are stepped by stage, and "
+    "the tables show the last one: `test_accuracy/<mode>/<network>/steps_<n>` is the mean over fresh networks trained "
+    "n steps on the posters (percent), `stage_accuracy` that on the validation split. A claim is fair at equal "
+    "`poster_ipc` or `cumulative_ipc`, and over at least three seeds. Artifacts of this run, once the sweep is "
+    "evaluated: `answer.md`, `table.md`, `curves/`, and in `posters/` the last poster of each trial."
+)
+
+
+def parent_note(description: str) -> str:
+    """The parent run's description: the sweep's own words, then how to read it."""
+    return f"{description}\n\n{PARENT_NOTE}"
+
+
+def own_words(note: str) -> str:
+    """The inverse of `parent_note`."""
+    return note.removesuffix(PARENT_NOTE).strip()
+
 
 # Metrics
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
 STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
 DISTILL_SECONDS = "seconds/distill"
+BLEND = "blend/stage_"  # + number of the poster: its weight
 _SHOWN_IN_NAME = ("arch", "mode", "budgets")  # of a protocol
 _ACCURACY = re.compile(
     r"test_accuracy/(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$"
@@ -115,7 +146,7 @@ def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     if accuracy["std"] is not None:
         yield f"{STAGE_ACCURACY}/std", accuracy["std"]
     for stage, weight in enumerate(record["blend"], 1):
-        yield f"blend/stage_{stage:02d}", weight
+        yield f"{BLEND}{stage:02d}", weight
 
 
 def stage_tags(record: dict[str, Any]) -> dict[str, str]:
@@ -126,6 +157,12 @@ def stage_tags(record: dict[str, Any]) -> dict[str, str]:
         DATA: record["data"]["digest"],
         VERSIONS: json.dumps(record["versions"], sort_keys=True),
     }
+
+
+def poster_digests(records: dict[int, dict[str, Any]]) -> str:
+    """The tag `POSTERS` of a trial's stage records."""
+    digests = {stage: record["digests"]["poster.safetensors"][:16] for stage, record in sorted(records.items())}
+    return json.dumps(digests)
 
 
 def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, float]]:
@@ -139,6 +176,24 @@ def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, 
             yield names.std, accuracy["std"]
         yield names.nets, len(accuracy["values"])
     yield f"seconds/evaluate/{protocol['mode']}/{re.sub(r'[^A-Za-z0-9_.-]', '.', protocol['arch'])}", record["seconds"]
+
+
+def setting(config: DistillConfig, varied: Sequence[str]) -> str:
+    """What a trial varies but for its seed, as short as a narrow column wants it: `4st dynamic 38×15 lr=0.01`."""
+    size = f"{config.poster_width}×{config.poster_height}"
+    words = {
+        "num_stages": f"{config.num_stages}st",
+        "blend": config.blend,
+        "poster_width": size,
+        "poster_height": "" if "poster_width" in varied else size,
+        "seed": "",
+    }
+    named = (words.get(name, f"{name}={_short(getattr(config, name))}") for name in varied)
+    return " ".join(word for word in named if word)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def params(config: DistillConfig) -> dict[str, str]:

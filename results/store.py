@@ -48,6 +48,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
 
@@ -73,12 +74,12 @@ def require_file(tracking_uri: str) -> None:
         raise BadInput(f"the MLflow store {tracking_uri} was removed while in use: start again, and it is made anew")
 
 
-def all_runs(client: MlflowClient, experiments: list[str]) -> list[Run]:
-    """Every run of the experiments that is not deleted, with tags, params and latest metrics."""
+def all_runs(client: MlflowClient, experiments: list[str], filter_string: str = "") -> list[Run]:
+    """Every run of the experiments that is not deleted and passes MLflow's filter: tags, params, latest metrics."""
     runs: list[Run] = []
     token = None
     while experiments:
-        page = client.search_runs(experiments, max_results=1000, page_token=token)
+        page = client.search_runs(experiments, filter_string, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:

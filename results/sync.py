@@ -131,6 +131,30 @@ class Syncer:
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         self._set_status(parent, "finished" if finished == expected else "running", ended)
+        if finished == expected:
+            self._summarise(sweep, plan, parent, trials, report)
+
+    def _summarise(
+        self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial], report: SyncReport
+    ) -> None:
+        """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
+        evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
+        wanted = sum(t.config.num_stages * len(evaluation.protocols(t.config)) for t in trials)
+        there = sum(len(tickets) for t in trials for tickets in t.logged.values())
+        if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
+            return
+        from mlflow.exceptions import MlflowException
+
+        from results.summary import publish
+
+        try:
+            publish(self._client, self._uri, self.archive, sweep, parent.id)
+        except MlflowException:
+            raise
+        except Exception as error:  # a picture that cannot be drawn stops no sync
+            report.problems.append(f"no summary of sweep {sweep!r} in {self._uri}: {type(error).__name__}: {error}")
+            return
+        self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
 
     def _plan(self, sweep: str, report: SyncReport) -> dict[str, Any]:
         """`sweep.json`; empty without one, or when it cannot be read: the trials are then synced all the same."""
@@ -151,6 +175,9 @@ class Syncer:
                 )
             location = f"{self._artifacts}/{sweep}" if self._artifacts else None
             known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
+            if not found or schema.NOTE not in found.tags:
+                self._client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
+                self._client.set_experiment_tag(known, schema.KIND, schema.TRAINING)
             for run in all_runs(self._client, [known]) if found else ():
                 if schema.KEY in run.data.tags:
                     self._runs[run.data.tags[schema.KEY]] = _Run(run.info.run_id, run.data.tags, run.data.params)
@@ -168,7 +195,7 @@ class Syncer:
 
     def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
         created_ms = str(round(1000 * plan["created_at"])) if "created_at" in plan else ""
-        note = plan.get("description") or f"sweep {sweep}"
+        note = schema.parent_note(plan.get("description") or f"sweep {sweep}")
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
         parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
@@ -192,8 +219,11 @@ class Syncer:
             config = trial.config()
             evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
             own = schema.own_protocol(config, evaluation)
-            tags = {schema.RUN_NAME: trial.trial, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
-            run = self._run(trial.sweep, key, tags, None, report)
+            setting = schema.setting(config, plan.get("varied") or [])
+            name = f"{setting} s{config.seed}" if setting else trial.trial
+            tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
+            tags |= {schema.SETTING: setting} if setting else {}
+            run = self._run(trial.sweep, key, tags, _started_ms(trial), report)
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
                 if params.get(name, value) != value:
@@ -219,6 +249,8 @@ class Syncer:
         new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
+        if known.records and len(digests := schema.poster_digests(known.records)) <= _TAG_CHARS:
+            new.tags[schema.POSTERS] = digests
         if failure:
             new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
         if progress:
@@ -335,6 +367,15 @@ def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> lis
     from mlflow.entities import Metric
 
     return [Metric(name, float(value), _finished_ms(record), record["stage"]) for name, value in values]
+
+
+def _started_ms(trial: TrialArchive) -> int | None:
+    """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
+    try:
+        record = trial.stage(trial.stages()[0])
+        return round(1000 * (record["finished_at"] - record["budgets"]["seconds"]))
+    except (CorruptArchive, IndexError, *_DAMAGED):
+        return None
 
 
 def _finished_ms(record: dict[str, Any]) -> int:

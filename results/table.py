@@ -44,7 +44,10 @@ def mean_std(mean: float, std: float) -> str:
 
 def as_text(table: pd.DataFrame, markdown: bool = False) -> str:
     """The table as aligned text, or as a Markdown table."""
-    cells = [[str(name) for name in table.columns], *zip(*(_cells(table[name]) for name in table.columns), strict=True)]
+    cells = [
+        [str(name) for name in table.columns],
+        *zip(*(as_cells(table[name]) for name in table.columns), strict=True),
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
     if markdown:
@@ -54,7 +57,7 @@ def as_text(table: pd.DataFrame, markdown: bool = False) -> str:
     return "\n".join("  ".join(line) for line in [lines[0], rule, *lines[1:]])
 
 
-def _cells(column: pd.Series) -> list[str]:
+def as_cells(column: pd.Series) -> list[str]:
     """Percentages to a tenth, other fractions to three digits, what is missing as a dash."""
     if not pd.api.types.is_float_dtype(column):
         return [str(value) for value in column]

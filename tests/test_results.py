@@ -16,6 +16,7 @@ from results.store import default_tracking_uri, open_store
 from results.sync import Syncer, sync
 from results.table import as_text, table
 
+POINT = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", "nets"]
 IPC = 24 * 12 / 640
 POSTER = PosterFile(np.zeros((1, 12, 24), np.float32), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5))
 
@@ -119,7 +120,7 @@ def test_runs_are_nested_named_and_complete(archive, uri):
     assert (report.stages, report.evaluations, report.problems) == (12, 12, [])
     found = everything(uri)
     parent_id, _, _, parent_tags, _, _ = found["sweep"]
-    assert parent_tags[schema.STATUS] == "finished" and parent_tags[schema.NOTE] == "A test."
+    assert parent_tags[schema.STATUS] == "finished" and parent_tags[schema.NOTE].startswith("A test.\n\n")
     _, status, params, tags, histories, artifacts = found["sweep/dynamic-2-1"]
     assert tags["mlflow.parentRunId"] == parent_id and tags["mlflow.runName"] == "dynamic-2-1" and status == "FINISHED"
     assert params["num_stages"] == "2" and params["blend"] == "dynamic" and params["budgets"] == "[2, 4]"
@@ -220,7 +221,7 @@ def test_the_table_has_a_row_a_setting_and_mean_and_std_over_seeds(archive, uri)
 
 def test_compare_puts_values_side_by_side_and_warns_of_unequal_budgets(archive, uri):
     sync(archive.url, uri)
-    result, notes = compare(frame(uri), "num_stages")
+    result, *_, notes = compare(frame(uri), "num_stages")
     dynamic = result[result.blend == "dynamic"].set_index("num_stages")
     assert dynamic.loc[1, "accuracy_pct"] == 15.5 and dynamic.loc[2, "accuracy_pct"] == 25.5
     assert dynamic.loc[2, "std_pct"] == pytest.approx(0.7071, abs=1e-4) and set(dynamic["seeds"]) == {2}
@@ -229,7 +230,7 @@ def test_compare_puts_values_side_by_side_and_warns_of_unequal_budgets(archive, 
 
 def test_compare_at_equal_cumulative_ipc_uses_every_stage(archive, uri):
     sync(archive.url, uri)
-    result, notes = compare(frame(uri), "num_stages", at="cumulative_ipc", steps=2)
+    result, *_, notes = compare(frame(uri), "num_stages", at="cumulative_ipc", steps=2)
     first = result[(result.cumulative_ipc == round(IPC, 4)) & (result.blend == "dynamic")]
     assert list(first["num_stages"]) == [1, 2] and list(first["accuracy_pct"]) == [13.5, 13.5]
     assert any("not every num_stages was measured at cumulative_ipc=0.9" in note for note in notes)
@@ -238,7 +239,7 @@ def test_compare_at_equal_cumulative_ipc_uses_every_stage(archive, uri):
 def test_one_seed_gives_no_spread_and_says_so(archive, uri):
     sync(archive.url, uri)
     rows = frame(uri)
-    result, notes = compare(rows[rows.seed == 0], "blend")
+    result, *_, notes = compare(rows[rows.seed == 0], "blend")
     assert result["std_pct"].isna().all() and any("one seed" in note for note in notes)
     assert "±" not in as_text(table(rows[rows.seed == 0]))
 
@@ -262,8 +263,8 @@ def test_comparisons_that_cannot_be_made(archive, uri, options, message):
 def test_a_curve_is_drawn_with_its_protocol(archive, uri, tmp_path, suffix):
     sync(archive.url, uri)
     path = tmp_path / f"curve.{suffix}"
-    points = curve(frame(uri), str(path), at="cumulative_ipc")
-    assert list(points.columns) == ["line", "cumulative_ipc", "accuracy_pct", "std_pct", "seeds", "nets"]
+    points = curve(frame(uri), str(path), x="cumulative_ipc")
+    assert list(points.columns) == ["line", "cumulative_ipc", *POINT]
     assert len(points) == 4 and path.stat().st_size > 1000
     if suffix == "svg":
         text = path.read_text()
@@ -285,3 +286,22 @@ def test_a_store_that_cannot_be_opened_is_named(bad):
     with pytest.raises((BadInput, OSError)) as caught:
         open_store(bad)
     assert isinstance(caught.value, BadInput) and bad in str(caught.value)
+
+
+def test_an_mlflow_filter_chooses_trials_and_says_what_exists(archive, uri):
+    sync(archive.url, uri)
+    chosen = frame(uri, filter_string="params.blend = 'latest' and params.seed = '1'")
+    assert set(chosen["trial"]) == {"latest-1-1", "latest-2-1"}
+    with pytest.raises(BadInput, match=r"matches none of 8 trials \(there: params.blend: dynamic, latest; params.num_"):
+        frame(uri, filter_string="params.blend = 'uniform'")
+    with pytest.raises(BadInput, match=r"--filter 'blend ~ 3': .*write it as MLflow does"):
+        frame(uri, filter_string="blend ~ 3")
+
+
+def test_a_foreign_experiment_is_passed_over_and_named_when_asked_for(archive, uri):
+    sync(archive.url, uri)
+    client = open_store(uri)
+    client.create_run(client.create_experiment("foreign"), tags={"mlflow.runName": "somebody's"})
+    assert set(frame(uri)["sweep"]) == {"sweep"}
+    with pytest.raises(BadInput, match=r"experiment 'foreign' in .* holds no runs of ppodd"):
+        frame(uri, ["foreign"])

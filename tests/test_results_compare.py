@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from ppodd.errors import BadInput
-from results.compare import compare
+from results.compare import OVERALL, compare
 from results.curve import curve, curve_points
 from results.frame import remarks
+from results.statistics import holm, mean_interval, paired
 from results.table import as_text, table
 
 
@@ -23,15 +24,18 @@ def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.
         trial: dict[str, Any] = {
             "sweep": "s", "trial": f"t{number}", "status": "finished", "leaks_test_set": False, "mode": "blend",
             "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", "num_stages": 1,
-            "blend": "dynamic", "seed": 0, "lr": 0.1, "epochs": 8, "width": 4, "window": 2, "poster_width": 20,
-            "poster_height": 16, "stages_done": None, "accuracy": None, **values,
+            "blend": "dynamic", "blend_boost": 1.5, "seed": 0, "num_train_eval": 3, "lr": 0.1, "epochs": 8,
+            "width": 4, "window": 2, "poster_width": 20, "poster_height": 16, "stages_done": None,
+            "accuracy": None, "seconds": 5.0, **values,
         }  # fmt: skip
         done, accuracy = trial.pop("stages_done") or trial["num_stages"], trial.pop("accuracy")
+        seconds = trial.pop("seconds")
         ipc = trial["poster_width"] * trial["poster_height"] / 640
         for stage in range(1, done + 1):
             drawn = 1 if trial["blend"] == "latest" else stage
             meta_steps = stage * trial["epochs"] // trial["num_stages"]
             budget = {"poster_ipc": ipc, "cumulative_ipc": drawn * ipc, "storage_bytes": 9, "meta_steps": meta_steps}
+            budget |= {"distill_seconds": seconds * stage, "stage_accuracy_pct": 40.0 + stage, "meta_loss": 2.0}
             reached = 10.0 * stage + trial["seed"] if accuracy is None else accuracy
             found += [{**trial, **budget, "stage": stage, "steps": b, "accuracy_pct": reached} for b in budgets]
     return pd.DataFrame(found)
@@ -71,7 +75,7 @@ def test_epochs_that_vary_by_themselves_are_not_averaged_over():
 
 
 def test_a_field_that_changes_along_is_named_not_hidden():
-    result, notes = compare(rows([*seeds(num_stages=1, lr=0.1), *seeds(num_stages=2, lr=0.2)]), "num_stages")
+    result, *_, notes = compare(rows([*seeds(num_stages=1, lr=0.1), *seeds(num_stages=2, lr=0.2)]), "num_stages")
     assert len(result) == 2
     assert "lr changes along with num_stages (1: 0.1, 2: 0.2): a difference may be due to either" in notes
 
@@ -88,7 +92,7 @@ def test_posters_of_one_ipc_and_two_shapes_are_two_settings():
 def test_stages_of_one_cumulative_ipc_are_not_averaged():
     """The latest poster alone is as many pixels at every stage."""
     trials = [*seeds(num_stages=2, blend="latest"), *seeds(num_stages=2, blend="dynamic")]
-    result, notes = compare(rows(trials), "blend", at="cumulative_ipc")
+    result, *_, notes = compare(rows(trials), "blend", at="cumulative_ipc")
     latest = result[result["blend"] == "latest"]
     assert latest[["stage", "accuracy_pct", "seeds"]].values.tolist() == [[1, 11, 3], [2, 21, 3]]
     assert "not every blend was measured at cumulative_ipc=1.0: only dynamic" in notes
@@ -96,7 +100,7 @@ def test_stages_of_one_cumulative_ipc_are_not_averaged():
 
 def test_few_large_posters_meet_many_small_ones_at_equal_cumulative_ipc():
     trials = [*seeds(num_stages=1, poster_width=40), *seeds(num_stages=2, poster_width=20)]
-    result, notes = compare(rows(trials), "num_stages", at="cumulative_ipc")
+    result, *_, notes = compare(rows(trials), "num_stages", at="cumulative_ipc")
     equal = result[result["cumulative_ipc"] == 1]
     assert equal[["num_stages", "poster_ipc", "seeds"]].values.tolist() == [[1, 1, 3], [2, 0.5, 3]]
     unequal = "at cumulative_ipc=1.0 the poster_ipc is not equal (1 stage 1: 1.000, 2 stage 2: 0.500)"
@@ -105,7 +109,7 @@ def test_few_large_posters_meet_many_small_ones_at_equal_cumulative_ipc():
 
 def test_unequal_compute_is_said():
     trials = [*seeds(blend="dynamic", epochs=8), *seeds(blend="uniform", epochs=16)]
-    _, notes = compare(rows(trials), "blend")
+    *_, notes = compare(rows(trials), "blend")
     assert any("the meta_steps is not equal (dynamic: 8, uniform: 16)" in note for note in notes)
 
 
@@ -113,7 +117,7 @@ def test_modes_and_protocols_can_be_compared_and_are_never_mixed():
     trials = [trial for mode in ("blend", "latest") for trial in seeds(mode=mode)]
     assert list(compare(rows(trials), "mode").table["mode"]) == ["blend", "latest"]
     mixed = rows([*seeds(num_stages=1), *seeds(num_stages=2), *seeds(num_stages=2, protocol="nets=9")])
-    result, notes = compare(mixed, "num_stages")
+    result, *_, notes = compare(mixed, "num_stages")
     assert result[["protocol", "num_stages", "seeds"]].values.tolist() == [["", 1, 3], ["", 2, 3], ["nets=9", 2, 3]]
     assert "not every num_stages was measured at poster_ipc=0.5, protocol=nets=9: only 2" in notes
     assert "evaluated otherwise than distilled: nets=9" in notes
@@ -122,16 +126,16 @@ def test_modes_and_protocols_can_be_compared_and_are_never_mixed():
 def test_half_the_seeds_and_trials_under_way_are_said():
     under_way = {"blend": "uniform", "seed": 1, "num_stages": 2, "stages_done": 1}
     frame = rows([*seeds(blend="dynamic"), {"blend": "uniform"}, under_way])
-    result, notes = compare(frame[frame["num_stages"] == 1], "blend")
+    result, *_, notes = compare(frame[frame["num_stages"] == 1], "blend")
     assert result["seeds"].tolist() == [3, 1] and pd.isna(result["std_pct"][1])
-    assert "one seed in some rows: no spread can be given for them" in notes and "–" in as_text(result)
+    assert "one seed in some rows: no spread or interval can be given for them" in notes and "–" in as_text(result)
     assert remarks(frame) == ["1 trials have no results of their last stage (yet): t4"]
 
 
 def test_trials_not_measured_at_the_training_budget_are_said():
     frame = rows([*seeds(blend="dynamic"), *seeds(blend="latest"), *seeds(blend="uniform")], (100, 200))
     frame = frame[(frame["blend"] != "uniform") | (frame["steps"] == 100)]
-    _, notes = compare(frame, "blend")
+    *_, notes = compare(frame, "blend")
     assert "3 trials have no results at this training budget: name another with --steps" in notes
     shown = table(frame).set_index("blend")
     assert shown.loc["uniform", "200 steps"] == "" and shown.loc["latest", "200 steps"] == "11.0 ± 1.0"
@@ -199,3 +203,81 @@ def test_a_curve_is_the_same_file_each_time_and_whole_or_absent(tmp_path, monkey
 def test_many_lines_are_told_apart():
     trials = [trial for lr in range(1, 15) for trial in seeds(lr=lr / 10)]
     assert len(set(curve_points(rows(trials))["line"])) == 14
+
+
+def spread(blend: str, *accuracies: float, **values: Any) -> list[dict[str, Any]]:
+    return [{"blend": blend, "seed": s, "accuracy": a, **values} for s, a in enumerate(accuracies)]
+
+
+def test_intervals_and_paired_differences_are_those_of_the_statistics():
+    frame = rows([*spread("dynamic", 52.0, 53.0, 51.0), *spread("uniform", 50.0, 51.5, 49.2)])
+    cells, pairs, _, notes = compare(frame, "blend")
+    assert cells.loc[0, ["low_pct", "high_pct"]].tolist() == pytest.approx(mean_interval([52.0, 53.0, 51.0])[2:4])
+    expected = paired({0: 50.0, 1: 51.5, 2: 49.2}, {0: 52.0, 1: 53.0, 2: 51.0})
+    (pair,) = pairs.to_dict("records")
+    assert (pair["a"], pair["b"], pair["seeds"], pair["verdict"]) == ("uniform", "dynamic", 3, "lower")
+    assert (pair["difference_pct"], pair["p"], pair["p_exact"]) == pytest.approx(
+        (expected.difference, expected.p, expected.p_exact)
+    )
+    assert pair["p_holm"] == pair["p"] and any("(Holm)" in note for note in notes)
+
+
+def test_all_pairs_or_against_one():
+    frame = rows([*spread("a", 5.0, 6.0), *spread("b", 6.0, 7.0), *spread("c", 9.0, 9.5)])
+    assert compare(frame, "blend").pairs[["a", "b"]].values.tolist() == [["b", "a"], ["c", "a"], ["c", "b"]]
+    assert compare(frame, "blend", against="b").pairs[["a", "b"]].values.tolist() == [["a", "b"], ["c", "b"]]
+    with pytest.raises(BadInput, match=r"unknown value of blend 'd' .accepted: a, b, c"):
+        compare(frame, "blend", against="d")
+
+
+def test_many_comparisons_are_corrected_together():
+    trials = [*spread("a", 5.0, 6.0, 5.4), *spread("b", 6.0, 7.3, 6.1), *spread("c", 9.0, 9.5, 9.9)]
+    pairs = compare(rows(trials), "blend").pairs
+    assert pairs["p_holm"].tolist() == pytest.approx(holm(list(pairs["p"]))) and (pairs["p_holm"] > pairs["p"]).any()
+
+
+def test_other_settings_are_tested_one_by_one_and_all_together():
+    trials = [*spread("a", 5.0, 6.0, lr=0.1), *spread("b", 6.0, 7.5, lr=0.1)]
+    trials += [*spread("a", 1.0, 2.0, lr=0.2), *spread("b", 4.0, 5.2, lr=0.2)]
+    _, pairs, overall, _ = compare(rows(trials), "blend")
+    assert pairs["lr"].tolist() == [0.1, 0.2] and overall["lr"].tolist() == [OVERALL]
+    # seed 0: (1 + 3) / 2, seed 1: (1.5 + 3.2) / 2; two seeds, not four values
+    expected = paired({0: 2.0, 1: 2.35}, {0: 0.0, 1: 0.0})
+    found = overall.iloc[0][["difference_pct", "p", "seeds"]].tolist()
+    assert found == pytest.approx([expected.difference, expected.p, 2])
+
+
+def test_rows_that_lack_seeds_are_left_out_of_what_is_taken_together():
+    trials = [trial for lr in (0.1, 0.2) for b in ("a", "b") for trial in spread(b, 5.0, 6.0, lr=lr)]
+    trials += [*spread("a", 1.0, lr=0.3), *spread("b", 9.0, lr=0.3)]
+    overall = compare(rows(trials), "blend").overall
+    assert overall.loc[0, ["lr", "difference_pct", "seeds"]].tolist() == ["2 of these 3", 0, 2]
+
+
+def test_a_failed_trial_or_a_missing_stage_leaves_its_seed_out():
+    trials = [*spread("a", 5.0, 6.0, 7.0, num_stages=2), *spread("b", 6.0, 7.5, num_stages=2)]
+    trials.append({"blend": "b", "seed": 2, "accuracy": 9.0, "num_stages": 2, "stages_done": 1, "status": "failed"})
+    _, pairs, _, notes = compare(rows(trials), "blend")
+    assert pairs.loc[0, ["difference_pct", "seeds"]].tolist() == [1.25, 2]
+    assert "1 trials have no results of their last stage (yet): t5" in notes
+
+
+def test_one_seed_gives_no_interval_and_no_test():
+    cells, pairs, _, notes = compare(rows([*spread("a", 5.0), *spread("b", 6.0)]), "blend")
+    assert cells["low_pct"].isna().all() and cells["seeds"].tolist() == [1, 1]
+    assert pairs.loc[0, "difference_pct"] == 1 and pairs.loc[0, "verdict"] == "one seed: cannot tell"
+    assert "one seed: no spread or interval can be given, and a difference may be chance" in notes
+
+
+def test_stages_meet_at_equal_meta_steps():
+    trials = [*seeds(num_stages=1, epochs=8), *seeds(num_stages=2, epochs=8)]
+    cells, *_, notes = compare(rows(trials), "num_stages", at="meta_steps")
+    assert cells[["meta_steps", "num_stages", "stage"]].values.tolist() == [[4, 2, 1], [8, 1, 1], [8, 2, 2]]
+    assert any("at meta_steps=8 the cumulative_ipc is not equal" in note for note in notes)
+
+
+def test_at_equal_seconds_each_trial_counts_with_what_it_had_by_then():
+    trials = [*seeds(blend="dynamic", num_stages=2, seconds=5.0), *seeds(blend="uniform", num_stages=2, seconds=10.0)]
+    cells, pairs, *_ = compare(rows(trials), "blend", at="seconds")
+    assert cells[["seconds", "blend", "stage"]].values.tolist() == [[10.0, "dynamic", 2], [10.0, "uniform", 1]]
+    assert pairs.loc[0, ["a", "difference_pct"]].tolist() == ["uniform", -10.0]

@@ -269,3 +269,28 @@ def test_no_store_is_made_for_an_archive_that_is_not_there(tmp_path):
     with pytest.raises(BadInput, match=r"no archive at .*gone"):
         sync(tmp_path / "gone", f"sqlite:///{tmp_path}/gone/mlflow.db")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_run_made_after_the_fact_begins_when_its_trial_did(archive, uri, tiny):
+    write_sweep(archive, "s", [tiny], EVALUATION)
+    sync(archive.url, uri)
+    info = run(uri, "s/t000").info
+    assert info.start_time == 1000 * (FINISHED_AT + 1 - 5) and info.end_time == 1000 * (FINISHED_AT + 2)
+
+
+def test_runs_are_named_by_what_they_vary(tiny):
+    config = build(DistillConfig, tiny)
+    varied = ["num_stages", "blend", "poster_width", "poster_height", "lr", "seed"]
+    assert schema.setting(config, varied) == "2st dynamic 24×12 lr=0.05"
+
+
+def test_a_summary_that_cannot_be_drawn_is_reported_and_stops_nothing(archive, uri, tiny, monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("a curve of nothing")
+
+    write_sweep(archive, "s", [tiny], EVALUATION)
+    with monkeypatch.context() as patch:
+        patch.setattr("results.summary.publish", broken)
+        report = sync(archive.url, uri)
+    assert report.evaluations == 2 and "no summary of sweep 's'" in report.problems[0]
+    assert sync(archive.url, uri).problems == [] and run(uri, "s").data.tags[schema.SUMMARY] == "2"

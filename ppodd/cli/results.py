@@ -1,26 +1,54 @@
-"""Tables, comparisons and curves out of MLflow; `sync` rebuilds or completes MLflow from the archive."""
+"""Tables, comparisons, curves and a report out of MLflow; `sync` rebuilds or completes MLflow from the archive."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SAID = "test accuracy in percent of the last stage, by training steps (mean ± std over seeds)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="table|compare|curve|sync")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="table|compare|curve|report|paper|sync")
     table = actions.add_parser("table", help="every setting's last stage at every training budget")
-    compare = actions.add_parser("compare", help="values of one setting side by side at equal budgets")
+    compare = actions.add_parser("compare", help="values of one setting side by side at equal budgets, with a test")
     compare.add_argument("--by", default="num_stages", help="what to compare: num_stages, blend, any config field")
-    curve = actions.add_parser("curve", help="accuracy vs IPC with error bars over seeds, as a picture")
-    curve.add_argument("-o", "--output", default="accuracy-vs-ipc.png", help=".png, .svg or .pdf")
+    compare.add_argument(
+        "--at",
+        default="poster_ipc",
+        help="budget held equal: poster_ipc (default), cumulative_ipc, meta_steps, seconds",
+    )
+    compare.add_argument("--against", metavar="VALUE", help="test every value against this one (default: all pairs)")
+    curve = actions.add_parser("curve", help="accuracy vs a budget, stages or compute, as a picture")
+    curve.add_argument(
+        "--x",
+        default="poster_ipc",
+        help="poster_ipc (default), cumulative_ipc, num_stages, stage, steps, meta_steps, seconds",
+    )
     curve.add_argument("--by", action="append", help="a line for each value of this field (repeatable; default: all)")
+    curve.add_argument("--published", action="store_true", help="the published numbers as dashed lines (cifar10)")
+    report = actions.add_parser("report", help="one HTML file: the answer, curves, tables, posters, provenance")
+    paper = actions.add_parser("paper", help="a published table with the measured numbers beside it")
+    paper.add_argument("table", metavar="TABLE", help="ipc, boost, blend or stages")
     sync = actions.add_parser("sync", help="bring MLflow up to date with the archive; twice changes nothing")
-    for action in (compare, curve):
-        action.add_argument("--at", default="poster_ipc", help="pixel budget: poster_ipc (default) or cumulative_ipc")
+    for action, default, text in (
+        (table, None, "write a file: .csv, .parquet (every stage, seed and budget), .tex, .md (the table)"),
+        (compare, None, "write the table to a file: .csv, .parquet, .tex, .md"),
+        (paper, None, "write the table to a file: .csv, .parquet, .tex, .md"),
+        (curve, "curve.png", ".png, .svg or .pdf"),
+        (report, "report.html", ".html"),
+    ):
+        action.add_argument("-o", "--output", metavar="FILE", default=default, help=text)
+        action.add_argument("--filter", default="", help="MLflow filter of trials, such as \"params.blend = 'latest'\"")
+        action.add_argument("--where", action="append", default=[], metavar="FIELD=VALUE", help="these rows only")
+    for action in (compare, curve, report, paper):
         action.add_argument("--steps", type=int, help="training budget (default: the largest)")
-    table.add_argument("--csv", metavar="FILE", help="write the tidy rows instead: every stage, seed and budget")
-    for action in (table, compare, curve, sync):
+    for action in (table, compare, curve, report, paper, sync):
         add_archive(action)
         action.add_argument("--sweep", action="append", help="this sweep only (repeatable; default: all)")
         action.add_argument("--tracking-uri", help="MLflow store (default: that of the archive)")
@@ -29,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ppodd.cli.sweep import require
 
-    require("mlflow", "pandas", "matplotlib")
+    require("mlflow", "pandas", "matplotlib", "jinja2")
 
     from ppodd.archive import Archive
     from ppodd.errors import BadInput
@@ -41,31 +69,87 @@ def run(args: argparse.Namespace) -> int:
         return _sync(archive.url, uri, args.sweep)
     if uri.startswith("sqlite:///") and not archive.folder.exists("mlflow.db") and not args.tracking_uri:
         raise BadInput(f"no results in {archive.url}: name the sweep's --archive, or run `ppodd results sync`")
+    action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
+    action(args, uri)
+    return 0
 
-    from results.compare import compare
-    from results.curve import curve
-    from results.frame import frame
-    from results.table import as_text, table
 
-    rows = frame(uri, args.sweep)
+def _rows(args: argparse.Namespace, uri: str) -> pd.DataFrame:
+    from ppodd.errors import BadInput
+    from results.frame import frame, where
+
+    rows = frame(uri, args.sweep, args.filter)
     if rows.empty:
         raise BadInput(f"{uri} holds no evaluations yet: wait for the evaluators, or run `ppodd results sync`")
-    if args.action == "table" and args.csv:
-        from ppodd.files import atomic_write
+    return where(rows, args.where)
 
-        atomic_write(args.csv, rows.to_csv(index=False).encode())
-        print(f"{args.csv}: {len(rows)} rows")
-    elif args.action == "table":
-        print("test accuracy in percent of the last stage, by training steps (mean ± std over seeds)")
-        print(as_text(table(rows)))
-    elif args.action == "compare":
-        comparison = compare(rows, args.by, args.at, args.steps)
-        print(as_text(comparison.table))
-        print("\n".join(comparison.notes))
+
+def _table(args: argparse.Namespace, uri: str) -> None:
+    from results.export import export, is_page
+    from results.frame import remarks
+    from results.table import as_text, table
+
+    page = is_page(args.output) if args.output else True
+    rows = _rows(args, uri)
+    shown = table(rows) if page else rows.drop(columns="run_id")  # of this store alone: one made anew has others
+    notes = [_SAID, *remarks(rows)]
+    if args.output:
+        export(shown, args.output, notes)
+        print(f"{args.output}: {len(shown)} rows")
     else:
-        curve(rows, args.output, args.at, args.by, args.steps)
-        print(args.output)
-    return 0
+        print("\n".join([notes[0], as_text(shown), *notes[1:]]))
+
+
+def _compare(args: argparse.Namespace, uri: str) -> None:
+    from results.compare import compare
+    from results.export import is_page
+    from results.table import as_text
+
+    if args.output:
+        is_page(args.output)
+    result = compare(_rows(args, uri), args.by, args.at, args.steps, args.against)
+    print(as_text(result.table))
+    for pairs in (result.pairs, result.overall):
+        if len(pairs):
+            print(f"\n{as_text(pairs)}")
+    _written(result.table, args.output, result.notes)
+
+
+def _curve(args: argparse.Namespace, uri: str) -> None:
+    from results.curve import curve, require_format
+
+    require_format(args.output)
+    curve(_rows(args, uri), args.output, args.x, args.by, args.steps, args.published)
+    print(args.output)
+
+
+def _report(args: argparse.Namespace, uri: str) -> None:
+    from results.report import report, require_html
+
+    require_html(args.output)
+    report(uri, args.output, args.sweep, args.filter, args.where, args.steps)
+    print(args.output)
+
+
+def _paper(args: argparse.Namespace, uri: str) -> None:
+    from results.paper import beside
+    from results.published import published
+    from results.table import as_text
+
+    wanted = published(args.table)
+    result = beside(_rows(args, uri), wanted, args.steps)
+    print(f"{wanted.title} ({wanted.source})\n{as_text(result.table)}")
+    _written(result.table, args.output, result.notes)
+
+
+def _written(table: Any, output: str | None, notes: list[str]) -> None:
+    """The notes, and the table to a file if one is named."""
+    from results.export import export
+
+    print("\n".join(notes))
+    if output:
+        export(table, output, notes)
+        print(output)
 
 
 def _sync(archive: str, uri: str, sweeps: list[str] | None) -> int:

@@ -81,6 +81,7 @@ def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
         if uri.startswith("http")
         else f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
     )
+    out.print(f"report: ppodd results report --sweep {sweep} --archive {archive.url} -o {sweep}.html")
     out.print(f"compare: ppodd results compare --by num_stages --archive {archive.url}{more}")
 
 

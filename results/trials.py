@@ -1,0 +1,92 @@
+"""Every trial of a store, finished or not: its status, blends, posters and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from results import schema
+from results.frame import histories
+from results.runs import Chosen
+
+_STAGE = re.compile(r"stage-(\d+)\.png$")
+
+
+class Trial(NamedTuple):
+    """What is known of a trial beside its accuracies.
+
+    Attributes:
+        status: `finished`, `running` or `failed`.
+        failure, progress: why it stopped; the stage it is in, as the trial last said.
+        blends: π of each finished stage, oldest poster first.
+        digests: of each stage's poster file in the archive (the first 16 digits of its SHA-256).
+        data: digest of the data set; versions: of the software.
+    """
+
+    sweep: str
+    name: str
+    run_id: str
+    status: str
+    stages_done: int
+    num_stages: int
+    failure: str
+    progress: dict[str, Any]
+    config: dict[str, Any]
+    blends: dict[int, list[float]]
+    digests: dict[int, str]
+    data: str
+    versions: dict[str, str]
+
+
+def trials(chosen: Chosen) -> list[Trial]:
+    """The chosen trials by sweep and name."""
+    wanted = {run.info.run_id: [k for k in run.data.metrics if k.startswith(schema.BLEND)] for run in chosen.trials}
+    weights = histories(chosen.client, wanted)
+    found = [_trial(run, weights.get(run.info.run_id, {})) for run in chosen.trials]
+    return sorted(found, key=lambda trial: (trial.sweep, trial.name))
+
+
+def _trial(run: Any, weights: dict[str, dict[int, float]]) -> Trial:
+    tags = run.data.tags
+    sweep, name = tags[schema.KEY].split("/", 1)
+    config = schema.config_values(run.data.params)
+    blends: dict[int, list[float]] = {}
+    for metric in sorted(weights):
+        for stage, weight in weights[metric].items():
+            blends.setdefault(stage, []).append(weight)
+    digests = json.loads(tags.get(schema.POSTERS, "{}"))
+    return Trial(
+        sweep=sweep,
+        name=name,
+        run_id=run.info.run_id,
+        status=tags.get(schema.STATUS, "running"),
+        stages_done=int(tags.get(schema.STAGES, "0/0").split("/")[0]),
+        num_stages=int(config.get("num_stages", 0)),
+        failure=tags.get(schema.FAILURE, ""),
+        progress=json.loads(tags.get(schema.PROGRESS, "{}")),
+        config=config,
+        blends=dict(sorted(blends.items())),
+        digests={int(stage): digest for stage, digest in digests.items()},
+        data=tags.get(schema.DATA, ""),
+        versions=json.loads(tags.get(schema.VERSIONS, "{}")),
+    )
+
+
+def posters(chosen: Chosen, wanted: list[Trial]) -> dict[str, dict[int, bytes]]:
+    """The rendered posters (PNG) of these trials, by run and stage, out of the store's artifacts."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
+
+        def fetch(trial: Trial) -> dict[int, bytes]:
+            place = Path(folder, trial.run_id)
+            place.mkdir()
+            if not chosen.client.list_artifacts(trial.run_id, "posters"):
+                return {}
+            local = Path(chosen.client.download_artifacts(trial.run_id, "posters", str(place)))
+            files = {int(match[1]): path for path in local.iterdir() if (match := _STAGE.search(path.name))}
+            return {stage: files[stage].read_bytes() for stage in sorted(files)}
+
+        return dict(zip((trial.run_id for trial in wanted), pool.map(fetch, wanted), strict=True))

@@ -1,0 +1,129 @@
+"""Curves over every axis, the published lines, and published tables beside measured ones."""
+
+import pytest
+from test_results_compare import rows, seeds, words
+
+from ppodd.errors import BadInput
+from results.curve import curve, curve_points
+from results.paper import beside
+from results.published import TABLES, published, series
+
+BLENDS = [trial for blend in ("dynamic", "latest") for n in (1, 2) for trial in seeds(blend=blend, num_stages=n)]
+
+
+def test_over_num_stages_a_point_is_a_last_stage():
+    points = curve_points(rows(BLENDS), "num_stages")
+    assert points[["line", "num_stages", "accuracy_pct", "seeds"]].values.tolist() == [
+        ["blend dynamic", 1, 11, 3], ["blend dynamic", 2, 21, 3],
+        ["blend latest", 1, 11, 3], ["blend latest", 2, 21, 3],
+    ]  # fmt: skip
+
+
+def test_over_stages_and_compute_every_stage_is_a_point():
+    trials = seeds(num_stages=2, epochs=8)
+    for x, at in (("stage", [1, 2]), ("meta_steps", [4, 8]), ("seconds", [5, 10])):
+        points = curve_points(rows(trials), x)
+        assert points[x].tolist() == at and points["accuracy_pct"].tolist() == [11, 21]
+
+
+def test_over_training_budgets_every_budget_is_a_point():
+    points = curve_points(rows(seeds(num_stages=2), (100, 200)), "steps")
+    assert points["steps"].tolist() == [100, 200] and points["std_pct"].tolist() == [1, 1]
+
+
+def test_sizes_are_lines_of_their_own_where_the_axis_is_no_ipc():
+    trials = [*seeds(num_stages=1), *seeds(num_stages=2), *seeds(num_stages=2, poster_width=40)]
+    assert set(curve_points(rows(trials), "num_stages")["line"]) == {"poster_ipc 0.5", "poster_ipc 1.0"}
+
+
+@pytest.mark.parametrize("x", ["meta_steps", "steps", "num_stages"])
+def test_courses_have_bands_and_points_have_bars(tmp_path, x):
+    path = tmp_path / "c.svg"
+    curve(rows([*seeds(num_stages=1), *seeds(num_stages=2)], (100, 200)), str(path), x)
+    assert ("bars: std over seeds" if x == "num_stages" else "bands: std over seeds") in words(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": "nets=9"}, r"two protocols in one curve: protocol is '', nets=9; choose one with --where protoc"),
+        ({"mode": "latest"}, "two protocols in one curve: mode is blend, latest"),
+        ({"width": 8}, "two protocols in one curve: width is 4, 8"),
+        ({"dataset": "cifar10"}, "dataset is cifar10, digits"),
+    ],
+)
+def test_two_protocols_are_refused_in_one_curve_and_may_be_two_lines(change, message):
+    mixed = rows([*seeds(num_stages=2), *seeds(num_stages=2, **change)])
+    with pytest.raises(BadInput, match=message):
+        curve_points(mixed, by=["num_stages"])
+    (field,) = change
+    assert curve_points(mixed, by=["num_stages", field])["line"].nunique() == 2
+    assert curve_points(mixed)["line"].nunique() == 2
+
+
+def test_trials_at_different_stages_are_not_averaged_at_one_compute():
+    with pytest.raises(BadInput, match="add --by num_stages"):
+        curve_points(rows(BLENDS), "meta_steps", ["blend"])
+
+
+def test_an_unknown_axis_is_named():
+    with pytest.raises(BadInput, match=r"unknown x 'step'; did you mean 'steps'"):
+        curve_points(rows(BLENDS), "step")
+
+
+def test_published_lines_are_dashed_labelled_and_of_their_data_set_only(tmp_path):
+    path = tmp_path / "c.svg"
+    curve(rows([*seeds(dataset="cifar10"), *seeds(dataset="cifar10", poster_width=30)]), str(path), published=True)
+    assert "published P-PoDD" in words(path) and "published PoDD" in words(path)
+    with pytest.raises(BadInput, match="published numbers are of cifar10, these results of digits"):
+        curve(rows(seeds()), str(path), published=True)
+    with pytest.raises(BadInput, match="nothing was published over x=steps"):
+        curve(rows(seeds()), str(path), "steps", published=True)
+
+
+def test_the_published_numbers_are_those_of_the_tables():
+    assert series("poster_ipc")["PoDD"] == [(0.6, 47.2), (0.7, 47.7), (0.8, 49.6), (0.9, 51.5)]
+    assert series("num_stages")["P-PoDD"][2] == (5, 53.8) and series("steps") == {}
+    assert {row.accuracy_pct for row in TABLES["boost"].rows} == {53.8, 51.2}
+
+
+def near(ipc):
+    """A poster of the height 16 whose IPC is as near as whole pixels come."""
+    return {"poster_width": round(40 * ipc), "poster_height": 16}
+
+
+def test_a_published_table_has_the_measured_numbers_beside_it():
+    trials = [*seeds(blend="latest", num_stages=5, accuracy=50.0, **near(0.9))]
+    trials += [*seeds(blend="released", num_stages=5, accuracy=52.0, leaks_test_set=True, **near(0.6))]
+    table, notes = beside(rows(trials), published("ipc"))
+    assert len(table) == 8 and table["published_pct"].tolist()[:2] == [51.5, 53.8]
+    measured = table[table["seeds"] > 0]
+    assert measured[["method", "poster_ipc", "blend", "accuracy_pct", "seeds", "leaks"]].values.tolist() == [
+        ["PoDD", 0.9, "latest", 50, 3, False],
+        ["P-PoDD", 0.6, "released", 52, 3, True],
+    ]
+    assert "measured on digits, published on cifar10: compare the direction, not the numbers" in notes
+    assert "6 published rows have nothing measured beside them yet" in notes
+    assert any("set their weights by test accuracies" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "trials"),
+    [
+        ("boost", [*seeds(blend_boost=1.0), *seeds(blend_boost=1.5)]),
+        ("blend", [*seeds(blend="dynamic"), *seeds(blend="uniform")]),
+        ("stages", [trial for n in range(3, 8) for trial in seeds(num_stages=n)]),
+    ],
+)
+def test_every_table_finds_its_trials(name, trials):
+    table, notes = beside(rows(trials), published(name))
+    assert (table["seeds"] == 3).all() and not any("nothing measured" in note for note in notes)
+
+
+def test_tables_that_cannot_be_laid_beside():
+    with pytest.raises(BadInput, match=r"unknown table 'ipcs'; did you mean 'ipc'"):
+        published("ipcs")
+    with pytest.raises(BadInput, match=r"lr varies .0.1, 0.2., but the table 'blend' is of one value"):
+        beside(rows([*seeds(lr=0.1), *seeds(lr=0.2)]), published("blend"))
+    with pytest.raises(BadInput, match="no trial here stands for a row of the table 'blend'"):
+        beside(rows(seeds(blend="accuracy")), published("blend"))

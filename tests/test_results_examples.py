@@ -1,0 +1,44 @@
+"""Every example sweep loads, and covers the published table it is named after."""
+
+from pathlib import Path
+
+import pytest
+
+from ppodd.config import poster_ipc
+from ppodd.datasets.specs import SPECS
+from results.published import TABLES
+from tune.sweep_file import load_sweep
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_loads_under_its_own_name(path):
+    sweep = load_sweep(str(path))
+    assert sweep.name == path.stem and len({config.seed for config in sweep.trials.values()}) == 3
+
+
+@pytest.mark.parametrize("scale", ["", "-small"])
+@pytest.mark.parametrize("name", TABLES)
+def test_an_example_covers_every_row_of_its_table(name, scale):
+    (path,) = [path for path in EXAMPLES if path.stem == f"paper-{name}{scale}"]
+    configs = list(load_sweep(str(path)).trials.values())
+    for row in TABLES[name].rows:
+        wanted = {key: value if isinstance(value, tuple) else (value,) for key, value in row.at.items()}
+        ipc = wanted.pop("poster_ipc", None)
+        for blend in wanted.pop("blend"):
+            found = [
+                config
+                for config in configs
+                if config.blend == blend
+                and all(getattr(config, key) in values for key, values in wanted.items())
+                and (ipc is None or abs(poster_ipc(config, SPECS[config.dataset]) - ipc[0]) < 0.015)
+            ]
+            assert {config.seed for config in found} == {0, 1, 2}, (row, blend)
+
+
+def test_the_full_scale_is_the_published_one():
+    for name in TABLES:
+        for config in load_sweep(str(EXAMPLES[0].parent / f"paper-{name}.yaml")).trials.values():
+            assert config.dataset == "cifar10" and config.zca and config.num_train_eval == 8
+            assert config.epochs * config.steps_per_epoch == 1500 and config.budgets[-1] == 2000
