@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ppodd.config import DistillConfig
+from ppodd.config import CIRCUMSTANCES, DistillConfig
 from ppodd.errors import BadInput, unknown
 from results import schema
 from results.runs import Chosen, choose, listed
@@ -18,7 +18,7 @@ from results.statistics import t_quantile
 _ALL = 10**9  # history entries a query may return
 _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 # Fields that tell settings apart beside those that vary on purpose; not settings themselves.
-NOT_SETTINGS = ("seed", "name", "device", "root", "workers", "checkpoint_every", "print_freq")
+NOT_SETTINGS = frozenset({"seed", *CIRCUMSTANCES})
 
 SIZE = ("poster_width", "poster_height")
 KINDS = ("mode", "eval_arch", "protocol")
