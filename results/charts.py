@@ -29,6 +29,7 @@ class Series(NamedTuple):
     hue: int
     marker: int
     dash: int
+    hollow: bool
     points: list[Point]
     published: bool = False
 
@@ -97,7 +98,7 @@ def _series(lines: Lines, line: str, number: int, x: str, across: _Scale, up: _S
     aside = (number - (count - 1) / 2) * min(_ASIDE_PX, 60 / count) if x in ("poster_ipc", "num_stages") else 0.0
     rows = lines.points[lines.points["line"] == line].to_dict("records")
     points = [_point(row, line, x, across, up, aside) for row in rows]
-    return Series(line, hue % _HUES, look % _MARKERS, look % _DASHES, points)
+    return Series(line, hue % _HUES, hue % _MARKERS, look % _DASHES, bool(look % 2), points)
 
 
 def _point(row: dict[Any, Any], line: str, x: str, across: _Scale, up: _Scale, aside: float) -> Point:
@@ -110,7 +111,7 @@ def _point(row: dict[Any, Any], line: str, x: str, across: _Scale, up: _Scale, a
 
 def _published(name: str, curve: list[tuple[float, float]], number: int, across: _Scale, up: _Scale) -> Series:
     points = [Point(across(x), up(y), up(y), up(y), f"{name}\n{x:g}: {y:.1f}%\none seed") for x, y in curve]
-    return Series(name, 0, number, 1 + number, points, published=True)
+    return Series(name, 0, number, 1 + number, True, points, published=True)
 
 
 def _nice(low: float, high: float) -> list[float]:

@@ -49,7 +49,7 @@ class Lines(NamedTuple):
         points: a row per line and x with mean, std and interval (percent) over seeds and their number.
         rows: the rows of the frame that the points were made of.
         pooled: settings that were averaged over.
-        looks: for each line the number of its colour and of its marker and dashes.
+        looks: for each line the number of its colour and marker, and that of its dashes and faces.
     """
 
     points: pd.DataFrame
@@ -160,7 +160,7 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
 
 
 def _looks(points: pd.DataFrame, fields: list[str]) -> dict[str, tuple[int, int]]:
-    """Where two fields tell the lines apart, colour shows the one and marker and dashes the other."""
+    """Where two fields tell the lines apart, colour and marker show the one, dashes and hollow faces the other."""
     first = points.drop_duplicates("line")
     two = [name for name in fields if first[name].nunique() > 1]
     if len(two) == 2:
@@ -201,7 +201,7 @@ def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float
     apart = min(_ASIDE, _ASIDE_IN_ALL / len(every)) * reach if x in ("poster_ipc", "num_stages") else 0
     for number, (line, group) in enumerate(every):
         hue, look = shown.looks[str(line)]
-        colour, marker, dashes = (of[i % len(of)] for of, i in ((COLOURS, hue), (_MARKERS, look), (_DASHES, look)))
+        colour, marker, dashes = (of[i % len(of)] for of, i in ((COLOURS, hue), (_MARKERS, hue), (_DASHES, look)))
         at, spread = group[x] + (number - (len(every) - 1) / 2) * apart, group["std_pct"].fillna(0)
         bars = {} if x in _BANDS else {"yerr": spread}
         axes.errorbar(

@@ -4,7 +4,7 @@ import pytest
 from test_results_compare import rows, seeds, words
 
 from ppodd.errors import BadInput
-from results.curve import curve, curve_points
+from results.curve import curve, curve_points, lines
 from results.paper import beside
 from results.published import TABLES, published, series
 
@@ -64,6 +64,15 @@ def test_two_protocols_are_refused_in_one_curve_and_may_be_two_lines(change, mes
 def test_trials_at_different_stages_are_not_averaged_at_one_compute():
     with pytest.raises(BadInput, match="add --by num_stages"):
         curve_points(rows(BLENDS), "meta_steps", ["blend"])
+
+
+def test_lines_of_two_fields_are_told_apart_without_colour():
+    """Colour and marker show the one field, dashes and faces the other: each pair is its own in black and white too."""
+    looks = lines(rows(BLENDS), "poster_ipc", None, None).looks
+    assert looks == {
+        "num_stages 1, blend dynamic": (0, 0), "num_stages 1, blend latest": (1, 0),
+        "num_stages 2, blend dynamic": (0, 1), "num_stages 2, blend latest": (1, 1),
+    }  # fmt: skip
 
 
 def test_an_unknown_axis_is_named():
