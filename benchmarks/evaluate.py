@@ -1,9 +1,11 @@
 """Evaluation's networks trained together against one after another: ratios measured in one run, turn by turn.
 
-    python benchmarks/evaluate.py [--sizes digits cifar10] [--nets 8] [--rounds 5] [--threads 2]
+    python benchmarks/evaluate.py [--sizes digits cifar10] [--nets 8] [--rounds 5] [--threads 2] [--alone-threads 1 2]
 
 Both ways train the same networks on the same patches for a few steps and judge them; their accuracies are compared.
-The posters and test images are random: the time does not depend on what they show.
+The posters and test images are random: the time does not depend on what they show. Where other programs run too,
+torch's own threads wait for each other and time on the clock says little: measure one after another on one thread
+(--alone-threads 1), and read the ratio of processor seconds, which is that of a single core.
 """
 
 import argparse
@@ -62,30 +64,41 @@ def one_after_another(*arguments):
     return dict(zip(task.protocol.budgets, map(list, zip(*values, strict=True)), strict=True))
 
 
-def seconds(way, threads, arguments):
+class Turn(NamedTuple):
+    """One evaluation: seconds on the clock, processor seconds, and its accuracies."""
+
+    clock: float
+    processor: float
+    accuracies: dict
+
+
+def turn(way, threads, arguments):
     torch.set_num_threads(threads)
-    started = time.perf_counter()
+    clock, processor = time.perf_counter(), time.process_time()
     accuracies = way(*arguments)
-    return time.perf_counter() - started, accuracies
+    return Turn(time.perf_counter() - clock, time.process_time() - processor, accuracies)
 
 
-def compare(name, nets, rounds, threads):
-    """Together, against one after another on as many threads and, where there are more than one, on a single one."""
+def compare(name, nets, rounds, threads, alone_threads):
+    """Together on `threads`, against one after another on each number of `alone_threads`."""
     arguments = setting(SIZES[name], nets)
     evaluate(*arguments)  # the first call of each operation is slower
-    turns = []
+    together, alone = [], {n: [] for n in alone_threads}
     for _ in range(rounds):
-        together = seconds(evaluate, threads, arguments)
-        turns.append((together, [seconds(one_after_another, n, arguments) for n in sorted({1, threads})]))
-    time_together = statistics.median(together for (together, _), _ in turns)
-    print(f"{name}: {nets} networks, {SIZES[name].steps} steps: together on {threads} threads {time_together:.2f} s")
-    for i, n in enumerate(sorted({1, threads})):
-        alone = statistics.median(baselines[i][0] for _, baselines in turns)
-        ratios = [baselines[i][0] / together for (together, _), baselines in turns]
-        apart = max(difference(together, baselines[i][1]) for (_, together), baselines in turns)
+        together.append(turn(evaluate, threads, arguments))
+        for n, turns in alone.items():
+            turns.append(turn(one_after_another, n, arguments))
+    clock = statistics.median(one.clock for one in together)
+    print(f"{name}: {nets} networks, {SIZES[name].steps} steps: together on {threads} threads {clock:.2f} s")
+    for n, turns in alone.items():
+        pairs = list(zip(turns, together, strict=True))
+        ratios = [one.clock / other.clock for one, other in pairs]
+        processor = statistics.median(one.processor / other.processor for one, other in pairs)
+        apart = max(difference(one.accuracies, other.accuracies) for one, other in pairs)
         print(
-            f"  one after another on {n}: {alone:.2f} s, ratio {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f} in {rounds} turns); accuracies at most {apart:.2f} points apart",
+            f"  one after another on {n}: {statistics.median(one.clock for one in turns):.2f} s, "
+            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f} in {rounds} turns), "
+            f"of processor seconds {processor:.2f}; accuracies at most {apart:.2f} points apart",
             flush=True,
         )
 
@@ -100,10 +113,12 @@ def main():
     parser.add_argument("--nets", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--alone-threads", type=int, nargs="+", help="of one after another (default: one, and all)")
     args = parser.parse_args()
+    alone_threads = args.alone_threads or sorted({1, args.threads})
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {args.threads} threads", flush=True)
     for name in args.sizes:
-        compare(name, args.nets, args.rounds, args.threads)
+        compare(name, args.nets, args.rounds, args.threads, alone_threads)
 
 
 if __name__ == "__main__":
