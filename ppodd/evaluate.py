@@ -26,6 +26,7 @@ from ppodd.ensemble import Ensemble
 from ppodd.geometry import Layout
 from ppodd.inner_loop import Draw, InnerLoop, Posters, State
 from ppodd.labels import LabelWindows
+from ppodd.memory import keep_freed_memory
 from ppodd.networks import ConvNet, Network, fresh_network
 from ppodd.poster import Patches
 from ppodd.seeding import derived_seed
@@ -199,6 +200,7 @@ def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
     trial = TrialArchive(work.trial_url)
     if trial.has_evaluation(work.stage, work.ticket):
         return trial.evaluation(work.stage, work.ticket)
+    keep_freed_memory()
     started = time.time()
     config, record = trial.config(), trial.stage(work.stage)
     dataset = load_once(config, resolve_device(device))
