@@ -14,11 +14,13 @@ from threading import Event
 from typing import Any, cast
 
 import torch
+from torch.nn.utils import vector_to_parameters
 
 from ppodd import __version__
 from ppodd.archive import SCHEMA, PosterFile, TrialArchive, drawn_posters, mode_blend, storage_bytes, summary
 from ppodd.blend import LEAKING
 from ppodd.config import Protocol
+from ppodd.convnet_derivatives import ConvNetDerivatives
 from ppodd.datasets import Split, load_once
 from ppodd.datasets.specs import Spec
 from ppodd.device import resolve_device
@@ -98,13 +100,23 @@ class Task:
         return [later - earlier for earlier, later in zip((0, *budgets), budgets, strict=False)]
 
 
-def one_alone(task: Task, network: Network, net: int) -> list[float]:
-    """Accuracies of one network of any kind, at each budget."""
+def one_alone(task: Task, network: Network, net: int, stop: Event | None = None) -> list[float]:
+    """Accuracies of one network of any kind, at each budget; nothing once `stop` is set."""
     draws, state, values = task.draws(net, task.split.x), State.start(network.theta), []
-    for steps in task.steps_between():
-        state = task.inner.train(network, state, task.posters, list(itertools.islice(draws, steps)), task.lr)
-        values.append(accuracy(network, state.theta, task.split))
+    for count in task.steps_between():
+        for draw in itertools.islice(draws, count):
+            if stop is not None and stop.is_set():
+                return []
+            state = task.inner.train(network, state, task.posters, [draw], task.lr)
+        values.append(_judged(network, state.theta, task.split))
     return values
+
+
+def _judged(network: Network, theta: torch.Tensor, split: Split) -> float:
+    if type(network.module) is not ConvNet:
+        return accuracy(network, theta, split)
+    vector_to_parameters(theta, network.module.parameters())
+    return accuracies(Ensemble([network.module]), split)[0]
 
 
 def accuracy(network: Network, theta: torch.Tensor, split: Split) -> float:
@@ -122,7 +134,8 @@ def accuracy(network: Network, theta: torch.Tensor, split: Split) -> float:
 def together(task: Task, networks: Sequence[Network]) -> list[list[float]]:
     """Accuracies of every ConvNet at each budget, trained as ensembles, as many at a time as there are threads.
 
-    On a CPU each thread trains ensembles of its own: at these sizes that beats sharing the work of one operation.
+    On a CPU each thread trains ensembles of its own: at these sizes that beats sharing the work of one operation. Where
+    an ensemble would hold one network, the derivatives written out for it are faster than the ensemble's.
     """
     modules = [cast(ConvNet, network.module) for network in networks]
     threads = torch.get_num_threads() if task.split.x.device.type == "cpu" else 1
@@ -130,7 +143,11 @@ def together(task: Task, networks: Sequence[Network]) -> list[list[float]]:
     size = max(1, min(-(-len(modules) // threads), fit))
     groups = [range(first, min(first + size, len(modules))) for first in range(0, len(modules), size)]
 
+    alone = fit <= 1 and ConvNetDerivatives.fits(networks[0])
+
     def train(group: range, stop: Event) -> list[list[float]]:
+        if alone:
+            return [one_alone(task, networks[group[0]], group[0], stop)]
         return one_ensemble(task, [modules[net] for net in group], group, stop)
 
     return [values for group in on_threads(train, groups, threads) for values in group]

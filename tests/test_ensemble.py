@@ -211,3 +211,11 @@ def test_evaluate_chooses_by_the_network(monkeypatch):
         evaluate([poster], [1.0], layout, job.protocol.model_copy(update={"nets": nets}), job.split) for nets in (1, 3)
     ]
     assert all(values[0][budget] == values[1][budget][:1] for budget in values[0])
+
+
+def test_networks_too_large_to_train_together_train_side_by_side_to_the_same_accuracies(monkeypatch):
+    job = task(posters=2)
+    expected = [one_alone(job, job.network(net), net) for net in range(3)]
+    monkeypatch.setattr("ppodd.ensemble._CPU_BYTES", 1)
+    monkeypatch.setattr("ppodd.evaluate.one_ensemble", lambda *args: 1 / 0)
+    assert together(job, [job.network(net) for net in range(3)]) == expected
