@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +12,7 @@ import ray
 from cluster.queue import Queue, Served
 from ppodd import __version__
 from ppodd.config import EvaluationConfig
-from ppodd.errors import PpoddError
+from ppodd.errors import one_line
 from ppodd.work import Work
 from results.sync import Syncer
 
@@ -22,10 +21,14 @@ _SYNC_EVERY_S = 2.0
 
 
 class Coordinator:
-    """Serves sweeps; evaluators call `lease`, `beat` and `finish`. Restarted, it reads all from the archive again."""
+    """Serves sweeps; evaluators call `lease`, `beat` and `finish`.
+
+    Restarted, it reads from the archive what is open of the sweep it was made for; other sweeps are served again when
+    their driver asks.
+    """
 
     def __init__(self, archive_url: str, sweep: str, evaluation: dict[str, Any], tracking_uri: str):
-        self._lock = threading.Lock()
+        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._queue = Queue()
         self._syncers: dict[tuple[str, str], Syncer] = {}
         self._sweeps: list[tuple[str, str, str]] = []
@@ -66,30 +69,24 @@ class Coordinator:
             return {**asdict(self._queue.status()), "sync_error": self._sync_error}
 
     def sync(self) -> None:
-        """Bring MLflow up to date now."""
-        for archive_url, sweep, tracking_uri in list(self._sweeps):
-            key = (archive_url, tracking_uri)
-            with self._sync_lock():
-                if key not in self._syncers:
-                    self._syncers[key] = Syncer(archive_url, tracking_uri)
-                self._syncers[key].sync([sweep])
-
-    def _sync_lock(self) -> threading.Lock:
-        return _SYNC_LOCK
+        """Bring MLflow up to date now; `status` says what could not be."""
+        errors = []
+        with self._sync_lock:
+            for archive_url, sweep, tracking_uri in list(self._sweeps):
+                key = (archive_url, tracking_uri)
+                try:
+                    if key not in self._syncers:
+                        self._syncers[key] = Syncer(archive_url, tracking_uri)
+                    self._syncers[key].sync([sweep])
+                except Exception as error:  # the view may fail; the science goes on, and the next sync catches up
+                    errors.append(f"{sweep}: {one_line(error)}")
+        self._sync_error = "; ".join(errors)
 
     def _sync_forever(self) -> None:
         while True:
-            try:
-                self.sync()
-                self._sync_error = ""
-            except PpoddError as error:
-                self._sync_error = str(error)
-            except Exception:  # the view may fail; the science goes on, and the next sync catches up
-                self._sync_error = traceback.format_exc(limit=1).splitlines()[-1]
+            self.sync()
             time.sleep(_SYNC_EVERY_S)
 
-
-_SYNC_LOCK = threading.Lock()
 
 _OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 8}
 CoordinatorActor: Any = ray.remote(**_OPTIONS)(Coordinator)

@@ -9,7 +9,7 @@ import ray
 
 from cluster.coordinator import NAME as COORDINATOR
 from cluster.ray_runtime import NAMESPACE, limit_threads
-from ppodd import __version__
+from ppodd.errors import one_line
 from ppodd.work import Work
 
 _IDLE_S, _BEAT_S = 0.5, 10.0
@@ -20,16 +20,8 @@ class Evaluator:
 
     def __init__(self, name: str, cpus: float, device: str):
         self._name, self._device, self._cpus = name, device, cpus
-        self._doing = ""
         for task in (self._work_forever, self._beat_forever):
             threading.Thread(target=task, daemon=True).start()
-
-    def version(self) -> str:
-        return __version__
-
-    def doing(self) -> str:
-        """The stage it is evaluating; empty when idle."""
-        return self._doing
 
     def _work_forever(self) -> None:
         limit_threads(self._cpus)
@@ -40,9 +32,7 @@ class Evaluator:
             if work is None:
                 time.sleep(_IDLE_S)
                 continue
-            self._doing = f"{work.trial_url} stage {work.stage}"
             error = self._evaluate(Work(*work))
-            self._doing = ""
             _answer(coordinator.finish.remote(work.ticket, error))
 
     def _evaluate(self, work: Work) -> str:
@@ -52,7 +42,7 @@ class Evaluator:
         try:
             evaluate_archived(work, self._device)
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return one_line(error)
         return ""
 
     def _beat_forever(self) -> None:
@@ -63,10 +53,10 @@ class Evaluator:
 
 
 def _answer(reference: ray.ObjectRef) -> Work | None:
-    """What the coordinator answers; nothing while it is being restarted."""
+    """What the coordinator answers; nothing while it is being restarted, or where it fails."""
     try:
         return ray.get(reference)
-    except ray.exceptions.RayActorError:
+    except ray.exceptions.RayError:
         time.sleep(_IDLE_S)
         return None
 

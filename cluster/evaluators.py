@@ -41,7 +41,7 @@ def start(
     if running != __version__:
         raise PpoddError(
             f"the cluster's evaluators are ppodd {running}, this is ppodd {__version__}: "
-            f"stop them when they are done, or use that version"
+            f"use that version, or stop that cluster when they are done"
         )
     ray.get(coordinator.serve.remote(*arguments))
     for number in range(count):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ppodd.archive import Archive, TrialArchive
 from ppodd.config import EvaluationConfig
-from ppodd.errors import PpoddError
+from ppodd.errors import one_line
 from ppodd.work import Work, pending
 
 MAX_ATTEMPTS = 3
@@ -36,7 +36,7 @@ class Served(NamedTuple):
 
 @dataclass
 class Status:
-    """Counts of evaluations: `done` includes those of earlier runs; `failed` maps tickets to reasons."""
+    """Counts of evaluations: `done` since the queue began; `failed` maps tickets (or trials) to reasons."""
 
     pending: int = 0
     running: int = 0
@@ -63,6 +63,9 @@ class Queue:
         if known != sweep:
             self._served[sweep.archive_url, sweep.sweep] = sweep
             self._finished.clear()
+        # asked for again, what failed is tried again
+        self._failed.clear()
+        self._attempts.clear()
 
     def lease(self, evaluator: str) -> Work | None:
         """The next piece of work for an evaluator, sweeps in turn; `None` when there is none now."""
@@ -113,8 +116,9 @@ class Queue:
             trial = archive.trial(sweep.sweep, name)
             try:
                 works += self._open_of(trial, sweep.evaluation)
-            except PpoddError as error:  # one unreadable trial does not stop the rest
-                self._failed[trial.url] = str(error)
+                self._failed.pop(trial.url, None)
+            except Exception as error:  # one unreadable trial does not stop the rest
+                self._failed[trial.url] = one_line(error)
         return works
 
     def _open_of(self, trial: TrialArchive, evaluation: EvaluationConfig) -> list[Work]:

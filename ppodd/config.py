@@ -23,7 +23,9 @@ ENGINES = ("recomputed", "unrolled")
 DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
-CIRCUMSTANCES = frozenset({"name", "device", "root", "workers", "engine", "checkpoint_every", "print_freq"})
+CIRCUMSTANCES = frozenset(
+    {"name", "device", "root", "workers", "engine", "real_chunk", "checkpoint_every", "print_freq"}
+)
 CLASS_ORDERS = ("auto", "clip", "means", "sequential")
 
 Positive = Annotated[int, Field(ge=1)]

@@ -29,7 +29,7 @@ from ppodd.networks import fresh_network
 from ppodd.outer_step import outer_step
 from ppodd.position import Position
 from ppodd.poster import Patches, initial_poster
-from ppodd.seeding import derived_seed, generator
+from ppodd.seeding import derived_seed, generator, seeded
 
 
 class Finished(NamedTuple):
@@ -171,6 +171,7 @@ class Distillation:
         else:
             start = Position(done.learned, done.moments, done.stage + 1, adam_steps=done.adam_steps)
             start.curriculum, start.best_loss = done.curriculum, done.best_loss
+            start.best_epoch = done.best_epoch - self.config.stage_epochs  # epochs count from the stage's first
         start.meta_steps, start.seconds = done.meta_steps, done.seconds
         return start
 
@@ -210,7 +211,8 @@ class Distillation:
         before, started = position.seconds, time.perf_counter()
         first_step = position.step
         while position.step < self.stage_steps:
-            loss = self.meta_step(position, problem_of, blend)
+            with seeded(self.device, config.seed, "dropout", position.stage, position.step):
+                loss = self.meta_step(position, problem_of, blend)
             position.seconds = before + time.perf_counter() - started
             done = position.step - first_step
             if on_progress and (position.step % config.print_freq == 0 or position.step == self.stage_steps):
@@ -257,12 +259,12 @@ class Distillation:
         plain, window = curriculum.steps(config, position, position.step // self.epoch_steps)
         problem = problem_of(derived_seed(*key))
         draws = list(self.inner.draws(blend, plain + window, key, config.totwindow, self.dataset.train.x))
+        real = self._real_batch(position)  # copied before the device has work to do
         state = State.start(problem.network.theta)
         if plain:
             with torch.no_grad():
                 constant, lr = problem.posters(position.learned), problem.lr(position.learned)
             state = self.inner.train(problem.network, state, constant, draws[:plain], lr)
-        real = self._real_batch(position)
         loss, gradients = meta_gradient(
             problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine
         )
@@ -324,7 +326,9 @@ class Distillation:
             strategy=config.syn_strategy,
             comp_aug=config.comp_aug,
         )
-        values = evaluate([*frozen, poster], blend, self.layout, protocol, self._choice_split())[config.stage_steps]
+        # the published code chose π by accuracies on the mixture that it evaluated
+        drawn = evaluation_blend if config.blend in LEAKING else blend
+        values = evaluate([*frozen, poster], drawn, self.layout, protocol, self._choice_split())[config.stage_steps]
         split = "test" if config.blend in LEAKING else "validation"
         return StageResult(
             stage=position.stage,

@@ -24,8 +24,7 @@ class Ensemble(nn.Module):
     def __init__(self, modules: Sequence[ConvNet]):
         super().__init__()
         self.size = len(modules)
-        with torch.random.fork_rng(devices=[]):  # new layers draw initial values, which the networks' own replace
-            self.features = nn.Sequential(*_wide([module.features for module in modules]))
+        self.features = nn.Sequential(*_wide([module.features for module in modules]))
         self.weight = nn.Parameter(torch.stack([module.classifier.weight.detach() for module in modules]))  # [N, K, F]
         self.bias = nn.Parameter(torch.stack([module.classifier.bias.detach() for module in modules])[:, None])
 
@@ -83,7 +82,9 @@ def _filled(layers: Sequence[nn.Module], kind: type[nn.Module], *args: Any, **kw
     """A layer of `kind` that holds the parameters and buffers of `layers` one after another."""
     states = [layer.state_dict() for layer in layers]
     state = {name: torch.cat([s[name] for s in states]) if t.dim() else t for name, t in states[0].items()}
-    layer = kind(*args, **kwargs).to(next(layers[0].parameters()))
+    like = next(layers[0].parameters())
+    # made on no device, a layer draws no initial values: the networks' own replace them
+    layer = kind(*args, **kwargs, device="meta").to(like.dtype).to_empty(device=like.device)
     layer.load_state_dict(state)
     return layer
 

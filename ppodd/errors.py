@@ -22,6 +22,12 @@ class CorruptArchive(PpoddError):
     """A file of the archive is missing, truncated or differs from its recorded digest."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; the name of its kind where it says nothing of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PpoddError) else f"{type(error).__name__}: {text}"
+
+
 def unknown(what: str, value: object, accepted: Iterable[str]) -> BadInput:
     """The error for `value`, which is none of the `accepted` names, with a near-miss suggestion."""
     names = sorted(accepted)

@@ -21,17 +21,18 @@ from ppodd.archive import SCHEMA, PosterFile, TrialArchive, drawn_posters, mode_
 from ppodd.blend import LEAKING
 from ppodd.config import Protocol
 from ppodd.convnet_derivatives import ConvNetDerivatives
-from ppodd.datasets import Split, load_once
+from ppodd.datasets import Dataset, Split, load_once
 from ppodd.datasets.specs import Spec
 from ppodd.device import resolve_device
 from ppodd.ensemble import Ensemble
+from ppodd.errors import BadInput
 from ppodd.geometry import Layout
 from ppodd.inner_loop import Draw, InnerLoop, Posters, State
 from ppodd.labels import LabelWindows
 from ppodd.memory import keep_freed_memory
 from ppodd.networks import ConvNet, Network, fresh_network
 from ppodd.poster import Patches
-from ppodd.seeding import derived_seed
+from ppodd.seeding import derived_seed, seeded
 from ppodd.threads import on_threads
 from ppodd.training import Trainer, batches
 from ppodd.work import Work
@@ -52,7 +53,10 @@ def evaluate(
     if all(type(network.module) is ConvNet for network in networks):
         values = together(task, networks)
     else:
-        values = [one_alone(task, network, net) for net, network in enumerate(networks)]
+        values = []
+        for net, network in enumerate(networks):
+            with seeded(task.split.x.device, protocol.seed, "dropout", net):
+                values.append(one_alone(task, network, net))
     return {budget: [of_net[i] for of_net in values] for i, budget in enumerate(protocol.budgets)}
 
 
@@ -208,10 +212,20 @@ def pixel_budget(posters: Sequence[PosterFile], blend: Sequence[float], layout: 
     }
 
 
+def check_data(record: dict[str, Any], dataset: Dataset, trial: TrialArchive) -> None:
+    """Raise `BadInput` where `dataset` is not the one that a stage's record names: results must not be mixed."""
+    if dataset.digest != record["data"]["digest"]:
+        raise BadInput(
+            f"{trial.url} was distilled from other data than {dataset.name} as it is here (digest "
+            f"{record['data']['digest'][:12]}… there, {dataset.digest[:12]}… here): point --root to the data it used"
+        )
+
+
 def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
     """Carry out an evaluation, write it to the archive and return its record; if it is there already, just return it.
 
     Raises:
+        BadInput: the data here is not that of the distillation.
         CorruptArchive: a poster is missing or damaged.
     """
     trial = TrialArchive(work.trial_url)
@@ -221,6 +235,7 @@ def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
     started = time.time()
     config, record = trial.config(), trial.stage(work.stage)
     dataset = load_once(config, resolve_device(device))
+    check_data(record, dataset, trial)
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
     layout = Layout.of(config, dataset.spec, posters[-1].class_order)
     blend = mode_blend(record, work.protocol.mode)

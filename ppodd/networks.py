@@ -102,7 +102,7 @@ def fresh_network(
     build = _ARCHITECTURES.get(arch) or _imported(arch)
     # torch's initialisers know only the global generator: lend it, and put it back
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         module = build(spec, width)
     return Network(module.to(device=device, dtype=dtype).train(), spec.classes)
 

@@ -16,7 +16,7 @@ from ppodd.datasets import Dataset, load_once
 from ppodd.device import resolve_device
 from ppodd.distill import Distillation, Finished, Position, Progress, StageResult
 from ppodd.errors import CorruptArchive
-from ppodd.evaluate import pixel_budget, versions
+from ppodd.evaluate import check_data, pixel_budget, versions
 from ppodd.geometry import Layout
 from ppodd.initial import load_poster
 from ppodd.memory import keep_freed_memory
@@ -33,7 +33,8 @@ def run(
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
 
     Raises:
-        BadInput: the data or device is not there, or the folder holds another run, or this one and `resume` is off.
+        BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
+            another run, or this one and `resume` is off.
         CorruptArchive: a file needed to resume is missing or damaged.
         NonFinite: a meta-step failed; the archive stays as it was.
     """
@@ -45,6 +46,8 @@ def run(
     trial.create(config, resume)
     stages = trial.stages()
     records = [trial.stage(stage) for stage in stages]
+    for record in records:
+        check_data(record, dataset, trial)
     yield from records
     if len(records) >= config.num_stages:
         return
@@ -57,7 +60,7 @@ def run(
             progress(now)
 
     stage_results = distillation.stages(
-        _resumed(trial, len(stages), device),
+        _resumed(trial, stages, device),
         finished,
         on_progress=on_progress,
         on_checkpoint=lambda position: trial.write_resume(*position.to_arrays()),
@@ -101,14 +104,20 @@ def stage_record(config: DistillConfig, dataset: Dataset, result: StageResult) -
     }
 
 
-def _resumed(trial: TrialArchive, stages: int, device: torch.device) -> Position | None:
+def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Position | None:
     """The archived position; `None` to start from the beginning."""
     saved = trial.resume()
     if saved is None:
         if stages:
             raise CorruptArchive(
-                f"{Path(trial.url) / 'resume'} is missing, but {stages} stages are archived: "
+                f"{Path(trial.url) / 'resume'} is missing, but {len(stages)} stages are archived: "
                 f"the run cannot go on as it would have; choose another --name"
             )
         return None
-    return Position.from_arrays(*saved, device)
+    position = Position.from_arrays(*saved, device)
+    if stages != list(range(1, len(stages) + 1)) or position.stage not in (len(stages), len(stages) + 1):
+        raise CorruptArchive(
+            f"{trial.url} holds stages {stages} and a checkpoint of stage {position.stage}: a stage is missing, the "
+            f"run cannot go on as it would have; choose another --name"
+        )
+    return position

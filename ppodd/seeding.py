@@ -21,6 +21,18 @@ def generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(*key))
 
 
+@contextmanager
+def seeded(device: torch.device, *key: int | str) -> Iterator[None]:
+    """Inside, torch's global generators are seeded from a key: for what a user's network draws; then as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed = derived_seed(*key)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 class GlobalRandomness(NamedTuple):
     """The state of torch's global generators, which only a user's own network (dropout, say) draws from."""
 

@@ -281,3 +281,13 @@ def test_real_cifar10_is_read_whole(cifar10_root):
     assert sizes(dataset) == (45_000, 5_000, 10_000) and dataset.classes[8] == "ship"
     assert torch.allclose(dataset.whitening.mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=1e-4)
     assert torch.allclose(dataset.whitening.std, torch.tensor([0.2470, 0.2435, 0.2616]), atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [[], [0, 1, 0, 1], [0, 0, 0, 0, 0, None, 1]], ids=["no rows", "too few", "no label"])
+def test_parquet_that_makes_no_data_set_is_refused(tmp_path, rows):
+    cells = [{"bytes": png(), "path": ""} for _ in rows]
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"img": pa.array(cells, image), "label": pa.array(rows, pa.int64())})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=r"is incomplete or damaged|has no test images"):
+        load(config_of(tmp_path / "x.parquet"), CPU)

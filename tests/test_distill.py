@@ -311,3 +311,36 @@ def test_a_poster_to_start_from_that_does_not_fit_is_refused(tiny, tmp_path, hel
 def test_a_gpu_distils_to_nearly_the_same_losses(tiny, options):
     config = config_of(tiny, dtype="float64", **options)
     assert losses_of(config, "cuda") == pytest.approx(losses_of(config), rel=1e-6)
+
+
+def test_a_missing_stage_in_between_stops_a_resume(tiny, tmp_path):
+    config = config_of(tiny, num_stages=3, epochs=3)
+    stages = run(config, trial_at(tmp_path))
+    next(stages), next(stages)
+    stages.close()
+    trial_at(tmp_path).folder.remove("stage-01/stage.json")
+    with pytest.raises(CorruptArchive, match=r"holds stages \[2\] and a checkpoint of stage 2: a stage is missing"):
+        list(run(config, trial_at(tmp_path), resume=True))
+
+
+class Dropout(torch.nn.Sequential):
+    def __init__(self, spec, width):
+        pixels = spec.channels * spec.height * spec.width
+        super().__init__(torch.nn.Flatten(), torch.nn.Dropout(0.3), torch.nn.Linear(pixels, spec.classes))
+
+
+def test_a_users_network_with_dropout_resumes_to_the_same_posters(tiny, tmp_path):
+    config = config_of(tiny, arch="test_distill:Dropout", checkpoint_every=1)
+    whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
+    list(run(config, whole))
+
+    def kill(now: Progress):
+        if (now.stage, now.meta_step) == (2, 3):
+            raise Killed
+
+    with pytest.raises(Killed):
+        list(run(config, killed, progress=kill))
+    torch.rand(7)
+    list(run(config, killed, resume=True))
+    assert poster_bytes(killed) == poster_bytes(whole)
+    assert killed.stage(2)["stage_accuracy"] == whole.stage(2)["stage_accuracy"]

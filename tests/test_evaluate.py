@@ -1,11 +1,14 @@
 """Evaluation: deterministic, every budget reported, budgets and protocol on the record."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from ppodd.archive import PosterFile, TrialArchive
 from ppodd.config import DistillConfig, EvaluationConfig, build
-from ppodd.datasets import load_once
+from ppodd.datasets import load, load_once
+from ppodd.errors import BadInput
 from ppodd.evaluate import evaluate, evaluate_archived
 from ppodd.geometry import Layout
 from ppodd.labels import fixed_labels
@@ -101,4 +104,18 @@ def test_an_evaluation_that_is_there_is_not_done_again(trial, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_same_draws_and_close_accuracies(trial):
     (work,) = pending(trial, EvaluationConfig(eval_seed=7))[:1]
-    assert evaluate_archived(work, "cuda")["device"] == "cuda:0"
+    gpu = evaluate_archived(work, "cuda")
+    TrialArchive(work.trial_url).folder.remove(f"stage-{work.stage:02d}/evaluations/{work.ticket}.json")
+    cpu = evaluate_archived(work, "cpu")
+    assert gpu["device"] == "cuda:0" and gpu["protocol"] == cpu["protocol"]
+    for budget, accuracy in cpu["accuracy"].items():
+        assert gpu["accuracy"][budget]["values"] == pytest.approx(accuracy["values"], abs=2)
+
+
+def test_other_data_than_the_distillations_is_refused(trial, monkeypatch):
+    work = pending(trial, EvaluationConfig(eval_seed=8))[0]
+    honest = load(trial.config(), torch.device("cpu"))
+    monkeypatch.setattr("ppodd.evaluate.load_once", lambda *args: dataclasses.replace(honest, digest="other"))
+    with pytest.raises(BadInput, match="was distilled from other data than digits as it is here"):
+        evaluate_archived(work, "cpu")
+    assert not trial.has_evaluation(work.stage, work.ticket)

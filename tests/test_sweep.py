@@ -141,8 +141,9 @@ def test_evaluators_are_detached_and_survive_being_killed(cluster, tiny, tmp_pat
     assert evaluators.running() == ["evaluator-0"]
     handle = ray.get_actor("evaluator-0", NAMESPACE)
     ray.kill(handle, no_restart=False)
-    slower = sweep.evaluation.model_copy(update={"eval_seed": 1})
-    evaluators.start(archive.url, sweep.name, slower, uri, count=1, cpus=0)
+    # more work for it, without starting one anew: Ray has to have restarted the dead one
+    other = sweep.evaluation.model_copy(update={"eval_seed": 1})
+    ray.get(coordinator.serve.remote(archive.url, sweep.name, other.model_dump(mode="json"), uri))
     status = evaluators.wait(coordinator)
     assert not status["failed"]
     assert all(len(found) == 2 for found in evaluated(archive, sweep.name).values())
@@ -156,7 +157,6 @@ def test_a_restarted_coordinator_goes_on_from_the_archive(cluster, tiny, tmp_pat
 
     def status():
         with contextlib.suppress(ray.exceptions.RayActorError):
-            evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0)
             found = ray.get(coordinator.status.remote())
             return found if not found["pending"] and not found["running"] else None
 

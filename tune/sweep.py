@@ -18,6 +18,7 @@ from ppodd.archive import Archive
 from ppodd.config import CIRCUMSTANCES
 from ppodd.datasets.readers import find
 from ppodd.errors import BadInput
+from results.store import open_store
 from results.sync import sync
 from tune.sweep_file import Sweep
 
@@ -101,7 +102,7 @@ def run_sweep(
 
     Raises:
         BadInput: the archive holds another sweep, the data is not there, no cluster answers, or it lacks the resources
-            asked for; nothing is written then.
+            asked for; the archive is not touched then.
     """
     archive = Archive(archive_url)
     check_claim(sweep, archive, resume)
@@ -110,10 +111,10 @@ def run_sweep(
     started = time.time()
     in_process = connect(ray_address)
     cpus = _evaluator_cpus(sweep)
-    # nothing is written before all of this holds
+    open_store(tracking_uri)  # made here, before several processes could try to
+    # the archive is not touched before all of this holds
     if archive.sweep(sweep.name) is None:
         archive.write_sweep(sweep.name, {**sweep.record(), "created_at": started})
-    sync(archive.url, tracking_uri, [sweep.name])  # makes the store, before several processes could try to
     pool = sweep.file.evaluators
     coordinator = evaluators.start(archive.url, sweep.name, sweep.evaluation, tracking_uri, pool.count, cpus, pool.gpus)
     with _Watch(lambda: progress(sweep, archive, started), show):

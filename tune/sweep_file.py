@@ -241,15 +241,24 @@ def _trials(file: SweepFile, document: _Lines) -> dict[str, DistillConfig]:
             chosen = {**{k: v for part in point for k, v in part.items()}, **drawn}
             for seed in file.seeds:
                 name = _name({**chosen, "seed": seed})
-                with _at(document, ("grid",) if file.grid else ("config",)):
-                    try:
-                        config = build(DistillConfig, {**base, **chosen, "seed": seed, "name": name})
-                    except BadInput as error:
-                        raise BadInput(f"trial {name}: {error}") from None
+                try:
+                    config = build(DistillConfig, {**base, **chosen, "seed": seed, "name": name})
+                except BadInput as error:
+                    raise document.error(_blamed(str(error), file), f"trial {name}: {error}") from None
                 if name in trials:
                     raise document.error(("grid",), f"trial {name} appears twice: remove the repeated value")
                 trials[name] = absolute_paths(config)
     return trials
+
+
+def _blamed(message: str, file: SweepFile) -> tuple[str, ...]:
+    """The key of the file that sets the field which an error begins with, or else the whole grid or config."""
+    field = re.match(r"\w+", message)
+    for section in ("grid", "sample", "config"):
+        for joint in getattr(file, section):
+            if field and field[0] in _keys(joint):
+                return (section, joint)
+    return ("grid",) if file.grid else ("config",)
 
 
 def _axis(joint: str, values: list[Any], document: _Lines) -> list[dict[str, Any]]:

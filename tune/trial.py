@@ -13,6 +13,7 @@ from ray import tune
 from cluster.ray_runtime import limit_threads
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
+from ppodd.errors import one_line
 from ppodd.run import run
 
 
@@ -32,7 +33,7 @@ def trial(spec: dict[str, Any]) -> None:
         for record in run(config, archive, resume=True):
             _report(archive, record)
     except Exception as error:
-        archive.write_failure({"error": f"{type(error).__name__}: {error}", "failed_at": time.time()})
+        archive.write_failure({"error": one_line(error), "failed_at": time.time()})
         raise
 
 

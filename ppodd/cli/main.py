@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ppodd.errors import BadInput, PpoddError, unknown
+from ppodd.errors import BadInput, PpoddError, one_line, unknown
 
 COMMANDS = {
     "distill": "distil a data set into posters, stage by stage",
@@ -59,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         if debug:
             raise
-        print(f"ppodd: {error}", file=sys.stderr)
+        print(f"ppodd: {one_line(error)}", file=sys.stderr)
         return 2
     except PpoddError as error:
         if debug:
             raise
-        print(f"ppodd: {error}", file=sys.stderr)
+        print(f"ppodd: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("ppodd: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"ppodd: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        print(f"ppodd: {one_line(error)} (--debug shows where)", file=sys.stderr)
         return 1
 
 

@@ -19,7 +19,7 @@ import torch
 from ppodd.config import DistillConfig, check_geometry
 from ppodd.datasets.readers import Raw, Source, find
 from ppodd.datasets.specs import Spec
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, one_line
 from ppodd.files import atomic_path
 from ppodd.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 
@@ -98,14 +98,14 @@ def load_once(config: DistillConfig, device: torch.device) -> Dataset:
 
 
 def _held_out(labels: np.ndarray, share: float) -> torch.Tensor:
-    """Which training images are held out: of each class the same share, at least one, evenly spread."""
+    """Which training images are held out: of each class the same share, at least one but not all, evenly spread."""
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        count = max(1, round(share * len(rows)))
+        count = min(max(1, round(share * len(rows))), len(rows) - 1)
         chosen[rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]] = True
-    if chosen.all():
-        raise BadInput(f"validation={share} leaves no training images: lower it")
+    if not chosen.any():
+        raise BadInput("no class has 2 training images, so none can be held out to measure stage accuracies: add some")
     return torch.from_numpy(chosen)
 
 
@@ -131,12 +131,21 @@ def _cached_raw(config: DistillConfig, source: Source) -> tuple[Raw, str]:
         raw = Raw(**arrays, classes=tuple(json.loads(metadata["classes"])))
         if _content(raw) == metadata["content"]:
             return raw, metadata["content"]
-    raw = _checked(source.read(), config.dataset)
+    raw = _checked(_read(source, config.dataset), config.dataset)
     content = _content(raw)
     tensors = {name: torch.from_numpy(getattr(raw, name)) for name in _ARRAYS}
     metadata = {"classes": json.dumps(raw.classes), "content": content}
     _cache(path, tensors, metadata)
     return raw, content
+
+
+def _read(source: Source, name: str) -> Raw:
+    """What the source holds; `BadInput` where its files are not of the form they seem to be."""
+    try:
+        return source.read()
+    except (LookupError, ValueError, TypeError, OSError, StopIteration) as error:
+        where = source.files[0].parent
+        raise BadInput(f"{name} in {where} is incomplete or damaged ({one_line(error)}): fetch it again") from error
 
 
 def _content(raw: Raw) -> str:
@@ -163,6 +172,8 @@ def _checked(raw: Raw, name: str) -> Raw:
                 f"{name}: label {labels[wrong[0]]} of {split} image {wrong[0]} is out of range "
                 f"(0 to {classes - 1}): mend the labels or the class names"
             )
+    if not len(raw.test_y):
+        raise BadInput(f"{name} has no test images: give it a test split, or at least 5 images of a class")
     absent = np.setdiff1d(np.arange(classes), raw.train_y)
     if len(absent):
         raise BadInput(f"{name}: class {raw.classes[absent[0]]!r} has no training image: add some or remove the class")
