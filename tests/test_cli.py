@@ -99,7 +99,7 @@ BAD = [
     (["distill", "--poster_class_num_x=4"], "4 × 2 = 8, but the data set has 10 classes"),
     (["distill", "--poster_height=7"], "poster_height=7 is smaller than the image height 8"),
     (["distill", "--patch_num_y=9"], "patch_num_y=9 patches of 8 px cannot be placed"),
-    (["distill", "--distill_batch_size=99"], "distill_batch_size=99 exceeds the 32 patches"),
+    (["distill", "--distill_batch_size=99"], "distill_batch_size=99 exceeds the 10 patches"),
     (["distill", "--window=50"], "window=50 exceeds totwindow=40"),
     (["distill", "--minwindow=31"], "minwindow=31 exceeds totwindow − window = 30"),
     (["distill", "--num_stages=0"], "num_stages='0': input should be greater than or equal to 1"),
