@@ -9,7 +9,7 @@ import pandas as pd
 
 from ppodd.errors import BadInput, unknown
 from results.frame import KINDS, MEASURED, SIZE, by_seed, chosen_steps, kinds, last_stages, over_seeds, remarks, varied
-from results.statistics import ALPHA, Paired, holm, paired
+from results.statistics import ALPHA, ENOUGH_SEEDS, Paired, holm, paired
 
 BUDGETS = ("poster_ipc", "cumulative_ipc", "meta_steps", "seconds")
 _SHOWN = 3  # notes of one kind
@@ -210,6 +210,8 @@ def verdict(p_holm: float, difference: float, seeds: int) -> str:
         return "no shared seed"
     if seeds == 1:
         return "one seed: cannot tell"
+    if seeds < ENOUGH_SEEDS:
+        return f"{seeds} seeds: too few to tell"
     if p_holm < ALPHA:
         return "higher" if difference > 0 else "lower"
     return "not shown"

@@ -17,6 +17,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
+ENOUGH_SEEDS = 3  # with two, a t-test has one degree of freedom: no verdict is given
 _EXACT_UP_TO = 16  # seeds whose 2ⁿ sign patterns are all looked at
 _TIE = 1e-9  # percent points: differences below it are none
 
