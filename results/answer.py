@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from results.frame import KINDS, by_seed, chosen_steps, last_stages, settings
-from results.statistics import ALPHA, Mean, Paired, holm, mean_interval, paired
+from results.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
 
 
 class Answer(NamedTuple):
@@ -117,8 +117,9 @@ def _sentences(answer: Answer, leaks: bool) -> list[str]:
 
 
 def _ahead(answer: Answer) -> str:
-    if answer.lead is None or answer.lead.n < 2:
-        return "It is the best by validation accuracy; with one shared seed no difference can be told from chance."
+    if answer.lead is None or answer.lead.n < ENOUGH_SEEDS:
+        seeds = f"{answer.lead.n} shared seeds" if answer.lead and answer.lead.n > 1 else "one shared seed"
+        return f"It is the best by validation accuracy; with {seeds} no difference can be told from chance."
     many = f"{answer.others} other settings" if answer.others > 1 else "1 other setting"
     if answer.ahead == answer.others:
         return f"The difference is real: it is ahead of the {many} beyond chance (paired t-test over seeds, Holm)."
@@ -134,7 +135,8 @@ def _runner_up(answer: Answer) -> list[str]:
     lead = answer.lead
     if lead is None or lead.n < 2:
         return []
-    verdict = "a real difference" if answer.p_holm < ALPHA else "not shown to be a real difference"
+    real = answer.p_holm < ALPHA and lead.n >= ENOUGH_SEEDS
+    verdict = "a real difference" if real else "not shown to be a real difference"
     return [
         f"To the runner-up, {answer.runner_up}, it is {lead.difference:+.1f} points (95% interval {lead.low:.1f} to "
         f"{lead.high:.1f}; p = {lead.p:.3g}, {answer.p_holm:.3g} corrected for {answer.others} comparisons; "

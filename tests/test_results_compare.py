@@ -281,3 +281,9 @@ def test_at_equal_seconds_each_trial_counts_with_what_it_had_by_then():
     cells, pairs, *_ = compare(rows(trials), "blend", at="seconds")
     assert cells[["seconds", "blend", "stage"]].values.tolist() == [[10.0, "dynamic", 2], [10.0, "uniform", 1]]
     assert pairs.loc[0, ["a", "difference_pct"]].tolist() == ["uniform", -10.0]
+
+
+def test_two_seeds_give_no_verdict_however_small_p_is():
+    from results.compare import verdict
+
+    assert verdict(0.001, -3.0, 2) == "2 seeds: too few to tell" and verdict(0.001, -3.0, 3) == "lower"
