@@ -92,4 +92,4 @@ def test_the_initial_poster_depends_on_the_seed_alone():
 def test_a_spec_may_be_grey_and_oblong():
     config = build(DistillConfig, {**preset("digits"), "dataset": "./mine", "poster_width": 30, "poster_height": 20})
     layout = Layout.of(config, Spec(10, 1, 6, 9), np.arange(10).reshape(2, 5))
-    assert Patches(layout, torch.device("cpu")).all(torch.zeros(1, 20, 30)).shape == (32, 1, 6, 9)
+    assert Patches(layout, torch.device("cpu")).all(torch.zeros(1, 20, 30)).shape == (10, 1, 6, 9)

@@ -157,6 +157,8 @@ def test_a_restarted_coordinator_goes_on_from_the_archive(cluster, tiny, tmp_pat
 
     def status():
         with contextlib.suppress(ray.exceptions.RayActorError):
+            # the coordinator may have been made for another sweep: the driver asks again for this one
+            evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0)
             found = ray.get(coordinator.status.remote())
             return found if not found["pending"] and not found["running"] else None
 
