@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import cluster  # noqa: F401 – sets the environment of Ray before any test imports it
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 torch.set_num_threads(1)  # the machine's cores are shared; results must not depend on them
 
