@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class PpoddError(Exception):
@@ -31,6 +31,10 @@ def one_line(error: BaseException) -> str:
 def unknown(what: str, value: object, accepted: Iterable[str]) -> BadInput:
     """The error for `value`, which is none of the `accepted` names, with a near-miss suggestion."""
     names = sorted(accepted)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return BadInput(f"unknown {what} {value!r}{hint} (accepted: {', '.join(names)})")
+    return BadInput(f"unknown {what} {value!r}{near_miss(value, names)} (accepted: {', '.join(names)})")
+
+
+def near_miss(value: object, names: Sequence[str]) -> str:
+    """`; did you mean …?` where one of the `names` is near, else nothing."""
+    near = difflib.get_close_matches(str(value), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

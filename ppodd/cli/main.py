@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ppodd.errors import BadInput, PpoddError, one_line, unknown
+from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 
 COMMANDS = {
     "distill": "distil a data set into posters, stage by stage",
@@ -43,8 +42,7 @@ class Parser(argparse.ArgumentParser):
 def _unknown_flag(flag: str, flags: list[str], prog: str) -> BadInput:
     if not flag.startswith("-"):
         return BadInput(f"unexpected argument {flag!r}: flags are written --name=value")
-    near = difflib.get_close_matches(flag, flags, n=1)
-    return BadInput(f"unknown flag {flag!r}{f'; did you mean {near[0]!r}?' if near else ''} (see {prog} --help)")
+    return BadInput(f"unknown flag {flag!r}{near_miss(flag, flags)} (see {prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,16 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # a network of the user's own (--arch module:attribute) may lie here
     try:
         return _run(argv)
-    except BadInput as error:
-        if debug:
-            raise
-        print(f"ppodd: {one_line(error)}", file=sys.stderr)
-        return 2
     except PpoddError as error:
         if debug:
             raise
         print(f"ppodd: {one_line(error)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, BadInput) else 1
     except KeyboardInterrupt:
         print("ppodd: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
         return 1
