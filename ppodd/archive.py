@@ -21,7 +21,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import Folder, sha256
 
 SCHEMA = 1
-_STAGE = re.compile(r"stage-(\d\d+)$")
+_STAGE = re.compile(r"stage-(\d\d+)/stage\.json$")
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,19 @@ class Archive:
         return [name for name in self.folder.names() if self.trials(name)]
 
     def trials(self, sweep: str) -> list[str]:
-        below = self.folder / sweep
-        return [name for name in below.names() if below.exists(f"{name}/config.json")]
+        return list(self.listing(sweep))
+
+    def listing(self, sweep: str) -> dict[str, set[str]]:
+        """The names of all files below each trial of a sweep, such as `stage-01/stage.json`, by trial in order.
+
+        One look at everything: a request for a thousand files on S3. `stages_in` and `tickets_in` read it. Files that
+        are written meanwhile may be missing, never half there.
+        """
+        found: dict[str, set[str]] = {}
+        for path in (self.folder / sweep).find():
+            trial, _, name = path.partition("/")
+            found.setdefault(trial, set()).add(name)
+        return {trial: names for trial, names in found.items() if "config.json" in names}
 
     def trial(self, sweep: str, trial: str) -> TrialArchive:
         return TrialArchive(f"{self.url}/{sweep}/{trial}")
@@ -173,8 +184,7 @@ class TrialArchive:
 
     def stages(self) -> list[int]:
         """Numbers of the finished stages, from 1, in order."""
-        numbers = [int(m[1]) for name in self.folder.names() if (m := _STAGE.match(name))]
-        return sorted(n for n in numbers if self.folder.exists(f"{stage_name(n)}/stage.json"))
+        return stages_in(self.folder.find())
 
     def complete(self) -> bool:
         """Whether every stage of the config is in the archive."""
@@ -274,6 +284,18 @@ class TrialArchive:
 
 def stage_name(stage: int) -> str:
     return f"stage-{stage:02d}"
+
+
+def stages_in(names: Iterable[str]) -> list[int]:
+    """Numbers of the finished stages among the names of a trial's files (`Archive.listing`), in order."""
+    return sorted(int(match[1]) for name in names if (match := _STAGE.match(name)))
+
+
+def tickets_in(names: Iterable[str], stage: int) -> list[str]:
+    """Tickets of a stage's evaluations among the names of a trial's files (`Archive.listing`), in order."""
+    start = f"{stage_name(stage)}/evaluations/"
+    found = (name.removeprefix(start) for name in names if name.startswith(start) and name.endswith(".json"))
+    return sorted(name.removesuffix(".json") for name in found)
 
 
 def mode_blend(record: dict[str, Any], mode: str) -> list[float]:

@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,40 @@ def cifar10_root():
     if not (root / "cifar10-train.parquet").exists():
         pytest.skip(f"no real CIFAR-10 in {root} (set PPODD_TEST_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 API on loopback: its host and port."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+@pytest.fixture
+def gate(s3_server, monkeypatch):
+    """The gate to that S3 API; the environment names it, and credentials, as a user's would."""
+    import s3fs
+    from s3 import CREDENTIALS, Gate
+
+    gate = Gate(s3_server)
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": gate.url}.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield gate
+    s3fs.S3FileSystem.clear_instance_cache()
+    gate.close()
+
+
+@pytest.fixture
+def bucket(gate):
+    """The URL of an empty bucket there."""
+    import s3fs
+
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    s3fs.S3FileSystem().mkdir(name)
+    gate.asked.clear()
+    return f"s3://{name}"
