@@ -2,91 +2,310 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import ray
+from ray.experimental import internal_kv
 
-from cluster.queue import Queue, Served
+from cluster.backlog import Backlog, Look, describe
+from cluster.evaluator import BEAT_S, EvaluatorActor
+from cluster.measurements import Answer, Measurement, Measurements
+from cluster.pool import Pool
+from cluster.queue import GivenUp, Piece, Queue
+from cluster.ray_runtime import NAMESPACE, named_evaluators
 from ppodd import __version__
-from ppodd.config import EvaluationConfig
+from ppodd.archive import TrialArchive
 from ppodd.errors import one_line
 from ppodd.work import Work
 from results.sync import Syncer
 
-NAME = "coordinator"
-_SYNC_EVERY_S = 2.0
+_LOOK_S, _SCALE_S, _SYNC_S, _SYNC_AT_MOST_S = 1.0, 1.0, 2.0, 60.0
+_SHARE = 0.05  # of the time, at most, goes into looks at an archive, and as much into syncing
+_MEMORY = b"ppodd/served"  # survives the coordinator, not the cluster: the archive says the rest
+
+
+class Served(NamedTuple):
+    """A sweep to evaluate, and the MLflow store that shows it."""
+
+    archive_url: str
+    sweep: str
+    tracking_uri: str
+
+
+@dataclass
+class _State:
+    """What is known of a served sweep."""
+
+    backlog: Backlog
+    look: Look = field(default_factory=Look)
+    syncer: Syncer | None = None
+    sync_error: str = ""
 
 
 class Coordinator:
-    """Serves sweeps; evaluators call `lease`, `beat` and `finish`.
+    """Serves sweeps; evaluators call `hello`, `lease`, `beat` and `finish`, waiting trials `measure`.
 
-    Restarted, it reads from the archive what is open of the sweep it was made for; other sweeps are served again when
-    their driver asks.
+    Restarted, it remembers what it served; which work is open it reads from the archives.
     """
 
-    def __init__(self, archive_url: str, sweep: str, evaluation: dict[str, Any], tracking_uri: str):
-        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
-        self._queue = Queue()
-        self._syncers: dict[tuple[str, str], Syncer] = {}
-        self._sweeps: list[tuple[str, str, str]] = []
-        self._sync_error = ""
-        self.serve(archive_url, sweep, evaluation, tracking_uri)
-        threading.Thread(target=self._sync_forever, daemon=True).start()
+    def __init__(self) -> None:
+        self._lock, self._look_lock, self._sync_lock = threading.RLock(), threading.Lock(), threading.Lock()
+        self._queue, self._measurements = Queue(), Measurements()
+        self._pool = Pool(count=0, idle_s=0)
+        self._served: dict[Served, _State] = {}
+        self._where: dict[str, dict[str, Any]] = {}  # of evaluators: node, pid, device
+        self._known: dict[str, float] = {}  # of evaluators: since when
+        self._number = 0
+        restarted = self._remember()
+        # evaluators that are at work say so before anybody is given the same
+        self._lease_from = time.monotonic() + (1.2 * BEAT_S if restarted else 0)
+        for task, pause in ((self._look, _LOOK_S), (self._scale, _SCALE_S), (self._sync, _SYNC_S)):
+            threading.Thread(target=_forever, args=(task, pause), daemon=True).start()
 
     def version(self) -> str:
         return __version__
 
-    def serve(self, archive_url: str, sweep: str, evaluation: dict[str, Any], tracking_uri: str) -> None:
-        """Evaluate and log this sweep from now on."""
-        with self._lock:
-            self._queue.serve(Served(archive_url, sweep, EvaluationConfig.model_validate(evaluation)))
-            if (archive_url, sweep, tracking_uri) not in self._sweeps:
-                self._sweeps.append((archive_url, sweep, tracking_uri))
+    # What is served
 
-    def hello(self, evaluator: str) -> None:
+    def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool) -> None:
+        """Evaluate and log this sweep from now on, with at least this pool; asked again, its archive is read anew."""
+        served = Served(archive_url, sweep, tracking_uri)
+        with self._look_lock, self._lock:
+            self._take(served)
+            self._served[served].backlog.ask_again()
+            self._queue.withdraw(served)
+            self._pool = self._pool.joined(pool)
+            self._write_memory()
+
+    def scale(self, count: int) -> None:
+        """Have at most `count` evaluators; those too many stop when they have nothing to do."""
+        with self._lock:
+            self._pool = replace(self._pool, count=count)
+            self._write_memory()
+
+    def start_evaluators(self) -> None:
+        """Start all that the pool may have, before there is work: so they take their place before trials do."""
+        with self._lock:
+            self._start(self._pool.count - len(self._known))
+
+    def _take(self, served: Served) -> None:
+        if served not in self._served:
+            self._served[served] = _State(Backlog(served.archive_url, served.sweep))
+
+    def _write_memory(self) -> None:
+        memory = json.dumps({"served": list(self._served), "pool": asdict(self._pool)})
+        internal_kv._internal_kv_put(_MEMORY, memory.encode(), overwrite=True, namespace=NAMESPACE.encode())
+
+    def _remember(self) -> bool:
+        """Serve what a coordinator before this one did; whether there was one."""
+        held = internal_kv._internal_kv_get(_MEMORY, namespace=NAMESPACE.encode())
+        if held:
+            memory = json.loads(held)
+            self._pool = Pool(**memory["pool"])
+            for served in memory["served"]:
+                self._take(Served(*served))
+        self._known = dict.fromkeys(named_evaluators(), time.monotonic())
+        return bool(held)
+
+    def forget_all(self) -> None:
+        """What is served is not to be remembered: the coordinator is about to be stopped."""
+        internal_kv._internal_kv_del(_MEMORY, namespace=NAMESPACE.encode())
+
+    # Evaluators
+
+    def hello(self, evaluator: str, where: dict[str, Any]) -> None:
         """A new evaluator of this name starts: whatever one before it had is open again."""
         with self._lock:
+            self._where[evaluator] = where
+            self._known.setdefault(evaluator, time.monotonic())
             self._queue.drop(evaluator)
 
-    def lease(self, evaluator: str) -> Work | None:
+    def lease(self, evaluator: str) -> Piece | None:
         with self._lock:
+            if evaluator not in self._known or time.monotonic() < self._lease_from:
+                return None
             return self._queue.lease(evaluator)
 
-    def beat(self, evaluator: str) -> None:
+    def beat(self, evaluator: str, at: Piece | None) -> None:
         with self._lock:
-            self._queue.beat(evaluator)
+            self._queue.beat(evaluator, at if time.monotonic() < self._lease_from else None)
 
-    def finish(self, ticket: str, error: str = "") -> None:
+    def finish(self, ticket: str, evaluator: str, error: str = "", values: list[float] | None = None) -> None:
         with self._lock:
-            self._queue.finish(ticket, error)
+            self._queue.finish(ticket, evaluator, error)
+            if values is not None:
+                self._measurements.finish(ticket, values)
 
-    def status(self) -> dict[str, Any]:
-        """Counts of evaluations, why some failed, and what keeps MLflow from being up to date."""
+    # Waiting trials
+
+    def measure(self, name: str, trial_url: str, stage: int, nets: int) -> Answer:
+        """How the measurement of this name stands; the first time, it is asked for."""
         with self._lock:
-            return {**asdict(self._queue.status()), "sync_error": self._sync_error}
+            self._queue.urge(self._measurements.ask(name, trial_url, stage, nets, self._pool.count))
+            leased = {lease.work.ticket for lease in self._queue.leases()}
+            answer = self._measurements.answer(name)
+            return answer._replace(at_it=any(ticket in leased for ticket in self._measurements.open(name)))
+
+    def forget(self, name: str) -> None:
+        """Nobody waits for this measurement any more."""
+        with self._lock:
+            for ticket in self._measurements.open(name):
+                self._queue.take_back(ticket)
+            self._measurements.forget(name)
+
+    # Looking, scaling, syncing
+
+    def _look(self) -> float:
+        """Look at every served archive; returns how long to rest."""
+        started = time.monotonic()
+        with self._look_lock:
+            self._record_given_up()
+            for served, state in list(self._served.items()):
+                as_of = self._queue.now()
+                try:
+                    look = state.backlog.look()
+                except Exception as error:  # an archive that cannot be read now stops no other
+                    look = Look(unreadable={served.archive_url: one_line(error)})
+                with self._lock:
+                    state.look = look
+                    self._queue.offer(served, look.open, as_of)
+        return (time.monotonic() - started) / _SHARE
+
+    def _record_given_up(self) -> None:
+        with self._lock:
+            given_up, self._queue.given_up = self._queue.given_up, []
+            for failure in given_up:
+                if isinstance(failure.work, Measurement):
+                    self._measurements.finish(failure.work.ticket, None)
+        for failure in given_up:
+            if isinstance(failure.work, Work):
+                _record(failure.work, failure)
+
+    def _scale(self) -> float:
+        """Start and stop evaluators as the pool's plan says."""
+        existing = named_evaluators()
+        with self._lock:
+            now = time.monotonic()
+            for name in set(self._known) - set(existing):
+                if now - self._known[name] > 10:  # Ray may not list what was started a moment ago
+                    self._known.pop(name)
+                    self._queue.gone(name)
+            start, stop = self._pool.plan({name: self._idle_s(name) for name in self._known}, self._queue.pending())
+            for name in stop:
+                self._known.pop(name)
+                self._queue.gone(name)
+                ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
+            self._start(start)
+        return 0.0
+
+    def _idle_s(self, evaluator: str) -> float:
+        if self._queue.leases(evaluator):
+            return 0.0
+        tally = self._queue.evaluators.get(evaluator)
+        return max(0.001, time.monotonic() - max(self._known[evaluator], tally.busy_until if tally else 0.0))
+
+    def _start(self, count: int) -> None:
+        taken = [int(name.rpartition("-")[2]) for name in self._known]
+        self._number = max([self._number, *(number + 1 for number in taken)])
+        for number in range(self._number, self._number + max(0, count)):
+            name = f"evaluator-{number}"
+            options = {"name": name, "num_cpus": self._pool.cpus, "num_gpus": self._pool.gpus}
+            actor = EvaluatorActor.options(namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **options)
+            actor.remote(name, self._pool.cpus, "cuda" if self._pool.gpus else "cpu")
+            self._known[name] = time.monotonic()
+        self._number += max(0, count)
 
     def sync(self) -> None:
         """Bring MLflow up to date now; `status` says what could not be."""
-        errors = []
+        self._sync()
+
+    def _sync(self) -> float:
+        started = time.monotonic()
         with self._sync_lock:
-            for archive_url, sweep, tracking_uri in list(self._sweeps):
-                key = (archive_url, tracking_uri)
+            for served, state in list(self._served.items()):
                 try:
-                    if key not in self._syncers:
-                        self._syncers[key] = Syncer(archive_url, tracking_uri)
-                    self._syncers[key].sync([sweep])
-                except Exception as error:  # the view may fail; the science goes on, and the next sync catches up
-                    errors.append(f"{sweep}: {one_line(error)}")
-        self._sync_error = "; ".join(errors)
+                    state.syncer = state.syncer or Syncer(served.archive_url, served.tracking_uri)
+                    state.syncer.sync([served.sweep])
+                    state.sync_error = ""
+                except Exception as error:  # the view may fail; the science goes on, and a later sync catches up
+                    state.sync_error = one_line(error)
+        return min(_SYNC_AT_MOST_S, (time.monotonic() - started) / _SHARE)
 
-    def _sync_forever(self) -> None:
-        while True:
-            self.sync()
-            time.sleep(_SYNC_EVERY_S)
+    # Status
+
+    def status(self, fresh: bool = False) -> dict[str, Any]:
+        """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: after a look at the archives."""
+        if fresh:
+            self._look()
+        with self._lock:
+            sweeps = [self._sweep_status(served, state) for served, state in self._served.items()]
+            evaluators = [self._evaluator_status(name) for name in sorted(self._known)]
+            running = len(self._queue.leases())
+            counts = {"pending": self._queue.pending(), "running": running, "per_minute": self._queue.per_minute()}
+            pool = asdict(self._pool)
+        trials = [now for state in list(self._served.values()) for now in state.backlog.progress()]
+        failed = {ticket: why for sweep in sweeps for ticket, why in sweep["failed"].items()}
+        sync_error = "; ".join(f"{sweep['sweep']}: {sweep['sync_error']}" for sweep in sweeps if sweep["sync_error"])
+        return {
+            "version": __version__,
+            **counts,
+            "done": sum(sweep["done"] for sweep in sweeps),
+            "failed": failed,
+            "sync_error": sync_error,
+            "pool": pool,
+            "sweeps": sweeps,
+            "evaluators": evaluators,
+            "trials": trials,
+        }
+
+    def _sweep_status(self, served: Served, state: _State) -> dict[str, Any]:
+        return {
+            **served._asdict(),
+            "pending": self._queue.pending(served),
+            "running": self._queue.running(served),
+            "done": state.look.done,
+            "failed": {**state.look.given_up, **state.look.unreadable},
+            "sync_error": state.sync_error,
+        }
+
+    def _evaluator_status(self, name: str) -> dict[str, Any]:
+        tally, where = self._queue.evaluators.get(name), self._where.get(name, {})
+        at = [(describe(lease.work), self._queue.now() - lease.since) for lease in self._queue.leases(name)]
+        what, seconds = at[0] if at else ("idle" if where else "waits for its place", self._idle_s(name))
+        counts = {"done": tally.done if tally else 0, "failed": tally.failed if tally else 0}
+        return {"name": name, **where, "at": what, "seconds": seconds, **counts}
 
 
-_OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 8}
+def _record(work: Work, failure: GivenUp) -> None:
+    """Write down in the archive that an evaluation is given up; where even that fails, it is tried again."""
+    record = {
+        "ticket": work.ticket,
+        "stage": work.stage,
+        "protocol": work.protocol.model_dump(mode="json"),
+        "error": failure.error,
+        "attempts": failure.attempts,
+        "failed_at": time.time(),
+    }
+    try:
+        TrialArchive(work.trial_url).write_evaluation_failure(work.stage, record)
+    except Exception:
+        return
+
+
+def _forever(task: Callable[[], float], pause: float) -> None:
+    """Do it again and again, after `pause` seconds or as many as it asks for, whatever happens."""
+    while True:
+        try:
+            rest = task()
+        except Exception:  # of Ray while a node goes away, of a disk: the next time may do
+            rest = pause
+        time.sleep(max(pause, rest))
+
+
+_OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 16}
 CoordinatorActor: Any = ray.remote(**_OPTIONS)(Coordinator)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from typing import Any
 
 import ray
 
-from cluster.coordinator import NAME as COORDINATOR
-from cluster.ray_runtime import NAMESPACE, limit_threads
+from cluster.measurements import Measurement
+from cluster.ray_runtime import COORDINATOR, NAMESPACE, limit_threads, yield_cores
 from ppodd.errors import one_line
-from ppodd.work import Work
 
-_IDLE_S, _BEAT_S = 0.5, 10.0
+_IDLE_S, BEAT_S = 0.5, 5.0
 
 
 class Evaluator:
@@ -20,43 +21,50 @@ class Evaluator:
 
     def __init__(self, name: str, cpus: float, device: str):
         self._name, self._device, self._cpus = name, device, cpus
+        self._at: Any = None
         for task in (self._work_forever, self._beat_forever):
             threading.Thread(target=task, daemon=True).start()
 
     def _work_forever(self) -> None:
         limit_threads(self._cpus)
-        coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
-        ray.get(coordinator.hello.remote(self._name))
+        if self._cpus == 0:
+            yield_cores()
+        node = ray.util.get_node_ip_address()
+        _answer("hello", self._name, {"node": node, "pid": os.getpid(), "device": self._device})
         while True:
-            work = _answer(coordinator.lease.remote(self._name))
-            if work is None:
+            self._at = _answer("lease", self._name)
+            if self._at is None:
                 time.sleep(_IDLE_S)
                 continue
-            error = self._evaluate(Work(*work))
-            _answer(coordinator.finish.remote(work.ticket, error))
+            values, error = self._carry_out(self._at)
+            ticket, self._at = self._at.ticket, None
+            _answer("finish", ticket, self._name, error, values)
 
-    def _evaluate(self, work: Work) -> str:
-        """Carry the work out; why it failed, if it did."""
-        from ppodd.evaluate import evaluate_archived  # brings torch, which whoever only starts evaluators does not need
+    def _carry_out(self, work: Any) -> tuple[list[float] | None, str]:
+        """Do the work: the values of a measurement, and why it failed, if it did."""
+        # brings torch, which whoever only starts evaluators does not need
+        from ppodd.evaluate_archived import evaluate_archived, measure_candidate
 
         try:
+            if isinstance(work, Measurement):
+                return measure_candidate(work.trial_url, work.stage, work.first, work.last, self._device), ""
             evaluate_archived(work, self._device)
         except Exception as error:
-            return one_line(error)
-        return ""
+            return None, one_line(error)
+        return None, ""
 
     def _beat_forever(self) -> None:
-        coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
         while True:
-            _answer(coordinator.beat.remote(self._name))
-            time.sleep(_BEAT_S)
+            _answer("beat", self._name, self._at)
+            time.sleep(BEAT_S)
 
 
-def _answer(reference: ray.ObjectRef) -> Work | None:
+def _answer(method: str, *arguments: Any) -> Any:
     """What the coordinator answers; nothing while it is being restarted, or where it fails."""
     try:
-        return ray.get(reference)
-    except ray.exceptions.RayError:
+        coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
+        return ray.get(getattr(coordinator, method).remote(*arguments))
+    except (ray.exceptions.RayError, ValueError):
         time.sleep(_IDLE_S)
         return None
 

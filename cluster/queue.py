@@ -1,130 +1,190 @@
-"""Which evaluations are to be done, and who is at them. The archive is the queue; this is only a view of it.
+"""Who is at which piece of work: leases, retries, turns. It knows neither Ray nor files; its time is a clock's.
 
-*Stage present, evaluation absent* is work to do. A lease says who does it; it is lost with its evaluator.
+Work comes from the archive (`offer`) or from a trial that waits (`urge`, served first). A lease says who does it; it is
+lost with its evaluator, and the work is then open again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from ppodd.archive import Archive, TrialArchive
-from ppodd.config import EvaluationConfig
-from ppodd.errors import one_line
-from ppodd.work import Work, pending
+from typing import NamedTuple, Protocol
 
 MAX_ATTEMPTS = 3
+_RATE_S = 600.0  # the rate is that of the last ten minutes
+
+
+class Piece(Protocol):
+    """A piece of work; its ticket is its name."""
+
+    @property
+    def ticket(self) -> str: ...
 
 
 class Lease(NamedTuple):
-    """A piece of work, who has it, and when it goes back unless the evaluator is heard of."""
+    """A piece of work, who has it since when, and when it goes back unless the evaluator is heard of."""
 
-    work: Work
+    work: Piece
     evaluator: str
+    since: float
     expires: float
 
 
-class Served(NamedTuple):
-    """A sweep to evaluate."""
+class GivenUp(NamedTuple):
+    """Work that failed as often as it may."""
 
-    archive_url: str
-    sweep: str
-    evaluation: EvaluationConfig
+    work: Piece
+    error: str
+    attempts: int
 
 
 @dataclass
-class Status:
-    """Counts of evaluations: `done` since the queue began; `failed` maps tickets (or trials) to reasons."""
+class Tally:
+    """What an evaluator has done since the queue began."""
 
-    pending: int = 0
-    running: int = 0
     done: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: int = 0
+    seen: float = 0.0
+    busy_until: float = field(default=0.0)  # when it last had work
 
 
 class Queue:
-    """Leases on the archive's open evaluations, served in turn over sweeps."""
+    """Leases on pieces of work: urgent ones first, then the sources in turn."""
 
     def __init__(self, lease_s: float = 60.0, clock: Callable[[], float] = time.monotonic):
         self._lease_s, self._clock = lease_s, clock
-        self._served: dict[tuple[str, str], Served] = {}
+        self._open: dict[Hashable, dict[str, Piece]] = {}
+        self._urgent: dict[str, Piece] = {}
         self._leases: dict[str, Lease] = {}
         self._attempts: dict[str, int] = {}
-        self._failed: dict[str, str] = {}
-        self._finished: set[tuple[str, int]] = set()  # stages with nothing left to do
-        self._done = 0
+        self._closed: dict[str, float] = {}  # when tickets were done or given up: earlier looks do not know
+        self._finished: deque[float] = deque()
         self._turn = 0
+        self.evaluators: dict[str, Tally] = {}
+        self.given_up: list[GivenUp] = []  # for the owner to record and empty
 
-    def serve(self, sweep: Served) -> None:
-        """Evaluate this sweep too (again: with this evaluation)."""
-        known = self._served.get((sweep.archive_url, sweep.sweep))
-        if known != sweep:
-            self._served[sweep.archive_url, sweep.sweep] = sweep
-            self._finished.clear()
-        # asked for again, what failed is tried again
-        self._failed.clear()
-        self._attempts.clear()
+    def now(self) -> float:
+        return self._clock()
 
-    def lease(self, evaluator: str) -> Work | None:
-        """The next piece of work for an evaluator, sweeps in turn; `None` when there is none now."""
+    def offer(self, source: Hashable, works: Sequence[Piece], as_of: float) -> None:
+        """The open works of a source, as a look that began at `as_of` found them."""
+        fresh = {w.ticket: w for w in works if self._closed.get(w.ticket, float("-inf")) < as_of}
+        self._open[source] = fresh
+
+    def withdraw(self, source: Hashable) -> None:
+        """Forget a source; and that works of it failed."""
+        for ticket in self._open.pop(source, {}):
+            self._attempts.pop(ticket, None)
+
+    def urge(self, works: Sequence[Piece]) -> None:
+        """Work that somebody waits for."""
+        self._urgent |= {work.ticket: work for work in works}
+
+    def take_back(self, ticket: str) -> bool:
+        """Withdraw urgent work that nobody is at; whether that was so."""
+        return ticket not in self._leases and self._urgent.pop(ticket, None) is not None
+
+    def lease(self, evaluator: str) -> Piece | None:
+        """The next piece of work for an evaluator; `None` when there is none now."""
         self._expire()
-        sweeps = list(self._served.values())
-        for offset in range(len(sweeps)):
-            sweep = sweeps[(self._turn + offset) % len(sweeps)]
-            for work in self._open(sweep):
-                self._turn += offset + 1
-                self._leases[work.ticket] = Lease(work, evaluator, self._clock() + self._lease_s)
+        tally = self._tally(evaluator)
+        tally.seen = self.now()
+        work = self._next()
+        if work:
+            tally.busy_until = self.now()
+            self._leases[work.ticket] = Lease(work, evaluator, self.now(), self.now() + self._lease_s)
+        return work
+
+    def _next(self) -> Piece | None:
+        for ticket, work in self._urgent.items():
+            if ticket not in self._leases:
                 return work
+        sources = list(self._open)
+        for offset in range(len(sources)):
+            for ticket, work in self._open[sources[(self._turn + offset) % len(sources)]].items():
+                if ticket not in self._leases:
+                    self._turn += offset + 1
+                    return work
         return None
 
-    def beat(self, evaluator: str) -> None:
-        """The evaluator is alive: its leases are extended."""
+    def beat(self, evaluator: str, at: Piece | None = None) -> None:
+        """The evaluator is alive, at this work: its lease is extended, or taken up where this queue is a new one."""
+        if at and at.ticket not in self._leases and at.ticket not in self._closed:
+            self._leases[at.ticket] = Lease(at, evaluator, self.now(), 0)
+        self._tally(evaluator).seen = self.now()
         for ticket, lease in self._leases.items():
             if lease.evaluator == evaluator:
-                self._leases[ticket] = lease._replace(expires=self._clock() + self._lease_s)
+                self._leases[ticket] = lease._replace(expires=self.now() + self._lease_s)
 
-    def drop(self, evaluator: str) -> None:
-        """The evaluator is new or gone: what it had is open again."""
-        self._leases = {t: lease for t, lease in self._leases.items() if lease.evaluator != evaluator}
+    def drop(self, evaluator: str, why: str = "its evaluator died at it") -> None:
+        """The evaluator is new or gone: what it had is open again, and counts as tried."""
+        for ticket, lease in list(self._leases.items()):
+            if lease.evaluator == evaluator:
+                self.finish(ticket, evaluator, why)
 
-    def finish(self, ticket: str, error: str = "") -> None:
-        """The work is done, or failed: then it is tried again, `MAX_ATTEMPTS` times in all."""
-        self._leases.pop(ticket, None)
-        if not error:
-            self._done += 1
-            return
-        self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
-        if self._attempts[ticket] >= MAX_ATTEMPTS:
-            self._failed[ticket] = error
+    def finish(self, ticket: str, evaluator: str, error: str = "") -> None:
+        """The work is done, or failed: then it is open again, until it failed `MAX_ATTEMPTS` times."""
+        lease = self._leases.get(ticket)
+        if lease is None or lease.evaluator != evaluator:
+            return  # it went back meanwhile, and is another's
+        del self._leases[ticket]
+        tally = self._tally(evaluator)
+        tally.busy_until = self.now()
+        if error:
+            tally.failed += 1
+            self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
+            if self._attempts[ticket] < MAX_ATTEMPTS:
+                return
+            self.given_up.append(GivenUp(lease.work, error, self._attempts[ticket]))
+        else:
+            tally.done += 1
+            self._finished.append(self.now())
+        self._close(ticket)
 
-    def status(self) -> Status:
-        """Counts over all served sweeps."""
+    def _close(self, ticket: str) -> None:
+        self._attempts.pop(ticket, None)
+        self._closed[ticket] = self.now()
+        self._urgent.pop(ticket, None)
+        for works in self._open.values():
+            works.pop(ticket, None)
+
+    def leases(self, evaluator: str | None = None) -> list[Lease]:
+        """Who is at what (or what an evaluator is at)."""
         self._expire()
-        open_works = [work for sweep in self._served.values() for work in self._open(sweep)]
-        return Status(len(open_works), len(self._leases), self._done, dict(self._failed))
+        return [lease for lease in self._leases.values() if evaluator in (None, lease.evaluator)]
+
+    def pending(self, source: Hashable | None = None) -> int:
+        """How much work nobody is at yet: of a source, or all of it, the urgent included."""
+        self._expire()
+        if source is not None:
+            return sum(ticket not in self._leases for ticket in self._open.get(source, {}))
+        tickets = {t for works in (*self._open.values(), self._urgent) for t in works}
+        return len(tickets - self._leases.keys())
+
+    def running(self, source: Hashable) -> int:
+        """How many works of a source somebody is at."""
+        return sum(ticket in self._leases for ticket in self._open.get(source, {}))
+
+    def per_minute(self) -> float:
+        """Works finished per minute, over the last ten."""
+        while self._finished and self._finished[0] < self.now() - _RATE_S:
+            self._finished.popleft()
+        if not self._finished:
+            return 0.0
+        return 60 * len(self._finished) / max(1.0, self.now() - self._finished[0])
+
+    def gone(self, evaluator: str) -> None:
+        """The evaluator will not come back."""
+        self.drop(evaluator)
+        self.evaluators.pop(evaluator, None)
+
+    def _tally(self, evaluator: str) -> Tally:
+        return self.evaluators.setdefault(evaluator, Tally(seen=self.now(), busy_until=self.now()))
 
     def _expire(self) -> None:
-        now = self._clock()
-        self._leases = {t: lease for t, lease in self._leases.items() if lease.expires > now}
-
-    def _open(self, sweep: Served) -> list[Work]:
-        works = []
-        archive = Archive(sweep.archive_url)
-        for name in archive.trials(sweep.sweep):
-            trial = archive.trial(sweep.sweep, name)
-            try:
-                works += self._open_of(trial, sweep.evaluation)
-                self._failed.pop(trial.url, None)
-            except Exception as error:  # one unreadable trial does not stop the rest
-                self._failed[trial.url] = one_line(error)
-        return works
-
-    def _open_of(self, trial: TrialArchive, evaluation: EvaluationConfig) -> list[Work]:
-        stages = trial.stages()
-        if all((trial.url, stage) in self._finished for stage in stages):
-            return []
-        works = pending(trial, evaluation)
-        self._finished |= {(trial.url, stage) for stage in set(stages) - {work.stage for work in works}}
-        return [work for work in works if work.ticket not in self._leases and work.ticket not in self._failed]
+        now = self.now()
+        for ticket, lease in list(self._leases.items()):
+            if lease.expires <= now:
+                self.finish(ticket, lease.evaluator, f"its evaluator was not heard of for {self._lease_s:g} s")

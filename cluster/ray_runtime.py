@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import socket
 from typing import Any
 
 from ppodd.errors import BadInput
 
 NAMESPACE = "ppodd"
+COORDINATOR = "coordinator"
 _OBJECT_STORE_BYTES = 200_000_000  # paths and small records travel, not data
 _REACH_S = 5.0
 
@@ -45,8 +48,23 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), _REACH_S).close()
 
 
+def named_evaluators() -> list[str]:
+    """Names of the evaluators that exist, idle or not."""
+    import ray
+
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+    return sorted(name for name in names if name.startswith("evaluator-"))
+
+
 def limit_threads(cpus: float) -> None:
     """Let torch use as many threads as cores are reserved, at least one."""
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
+
+
+def yield_cores() -> None:
+    """Have this thread, and those it starts, take what others leave of the cores."""
+    with contextlib.suppress(OSError):
+        os.nice(19)

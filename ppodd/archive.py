@@ -1,11 +1,14 @@
 """The archive: every stage of every trial as plain files, the single source of truth.
 
     <archive>/<sweep>/sweep.json                                the resolved sweep: its trials and evaluation
+    <archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
     <archive>/<sweep>/<trial>/config.json
                               stage-01/stage.json               written last: a stage exists when it does
                                        poster.safetensors       poster, labels or label array, class order
                                        poster.png
+                                       candidate.json           until then: how its accuracy is to be measured
                                        evaluations/<ticket>.json
+                                       failures/<ticket>.json   why an evaluation was given up, if it was
                               progress.json                     meta-step, loss and rate of the stage in training
                               failure.json                      why the trial stopped, if it did
                               resume/state.safetensors          the resume checkpoint, replaced atomically
@@ -29,12 +32,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ppodd.config import CIRCUMSTANCES, DistillConfig, Protocol, build
+from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, Protocol, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import Folder, sha256
 
 SCHEMA = 1
 _STAGE = re.compile(r"stage-(\d\d+)/stage\.json$")
+_FAILURE = re.compile(r"stage-\d\d+/failures/.+\.json$")
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,34 @@ class Archive:
     def write_sweep(self, sweep: str, record: dict[str, Any]) -> None:
         (self.folder / sweep).write_json("sweep.json", record)
 
+    def evaluations(self, sweep: str, record: dict[str, Any] | None = None) -> list[EvaluationConfig]:
+        """How a sweep's stages are evaluated: as its file says (the default without one), and as was added since.
+
+        `record` is what `sweep.json` holds, for who has read it.
+
+        Raises:
+            BadInput, CorruptArchive: a record cannot be read.
+        """
+        record = self.sweep(sweep) if record is None else record
+        stated = (record or {}).get("evaluation") or {}
+        added = self.folder / f"{sweep}/protocols"
+        values = [stated] if isinstance(stated, dict) else stated
+        return [build(EvaluationConfig, v) for v in (*values, *(added.read_json(name) for name in added.names()))]
+
+    def add_evaluation(self, sweep: str, evaluation: EvaluationConfig) -> None:
+        """Have a sweep's stages evaluated in this way too; asked for twice, it is one."""
+        if evaluation not in self.evaluations(sweep):
+            values = evaluation.model_dump(mode="json")
+            name = sha256(json.dumps(values, sort_keys=True).encode())[:12]
+            (self.folder / sweep).write_json(f"protocols/{name}.json", values)
+
+    def clear_evaluation_failures(self, sweep: str) -> None:
+        """Have every evaluation that was given up tried again."""
+        for trial, files in self.listing(sweep).items():
+            for name in files:
+                if _FAILURE.match(name):
+                    self.trial(sweep, trial).folder.remove(name)
+
 
 class TrialArchive:
     """One trial's folder: its config, stages, evaluations, progress and resume checkpoint."""
@@ -197,7 +229,19 @@ class TrialArchive:
         self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
         self.folder.write(f"{stage_name(stage)}/poster.png", png)
         self.folder.write_json(f"{stage_name(stage)}/stage.json", record)
+        self.folder.remove(f"{stage_name(stage)}/candidate.json")
         return record
+
+    def write_candidate(self, stage: int, record: dict[str, Any], poster: PosterFile) -> None:
+        """Lay down a stage that waits for its accuracy: `record` says by which `protocol`, `blend` and `split`."""
+        data = poster.to_bytes()
+        self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
+        self.folder.write_json(f"{stage_name(stage)}/candidate.json", {**record, "digest": sha256(data)})
+
+    def candidate(self, stage: int) -> tuple[dict[str, Any], PosterFile]:
+        """What `write_candidate` laid down. Raises `CorruptArchive` where it is gone, or the poster is another."""
+        record = self.folder.read_json(f"{stage_name(stage)}/candidate.json")
+        return record, self._poster(stage, record["digest"], "candidate.json")
 
     def stage(self, stage: int) -> dict[str, Any]:
         """`stage.json` as written by `write_stage`. Raises `CorruptArchive`."""
@@ -212,10 +256,13 @@ class TrialArchive:
 
     def poster(self, stage: int) -> PosterFile:
         """A stage's poster, its digest checked. Raises `CorruptArchive` naming the file."""
+        return self._poster(stage, self.stage(stage)["digests"]["poster.safetensors"], "stage.json")
+
+    def _poster(self, stage: int, digest: str, record: str) -> PosterFile:
         name = f"{stage_name(stage)}/poster.safetensors"
         data = self.folder.read(name)
-        if sha256(data) != self.stage(stage)["digests"]["poster.safetensors"]:
-            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in stage.json")
+        if sha256(data) != digest:
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in {record}")
         return PosterFile.from_bytes(data, self.folder.at(name))
 
     def png(self, stage: int) -> bytes:
@@ -243,6 +290,15 @@ class TrialArchive:
 
     def write_evaluation(self, stage: int, record: dict[str, Any]) -> None:
         self.folder.write_json(f"{stage_name(stage)}/evaluations/{record['ticket']}.json", record)
+
+    def write_evaluation_failure(self, stage: int, record: dict[str, Any]) -> None:
+        """Record an evaluation that is given up; `record` names its `ticket` and `error`."""
+        self.folder.write_json(f"{stage_name(stage)}/failures/{record['ticket']}.json", record)
+
+    def evaluation_failures(self, stage: int) -> list[dict[str, Any]]:
+        """The evaluations of a stage that were given up, by ticket."""
+        below = self.folder / f"{stage_name(stage)}/failures"
+        return [below.read_json(name) for name in below.names() if name.endswith(".json")]
 
     # Progress and resume
 

@@ -18,7 +18,7 @@ from ppodd.archive import PosterFile, summary
 from ppodd.blend import LEAKING, blend_weights, evaluation_weights
 from ppodd.class_order import class_order
 from ppodd.config import DistillConfig, Protocol
-from ppodd.datasets import Dataset, Split
+from ppodd.datasets import Dataset
 from ppodd.evaluate import evaluate, stack
 from ppodd.geometry import Layout
 from ppodd.initial import InitialPoster
@@ -59,6 +59,10 @@ class StageResult:
     meta_loss: dict[str, float]
     meta_steps: int
     seconds: float
+
+
+Accuracies = list[float]  # percent, one a network
+Measure = Callable[[Sequence[PosterFile], Sequence[float], Protocol, str], Accuracies]  # as `Distillation.measure`
 
 
 class Progress(NamedTuple):
@@ -140,11 +144,12 @@ class Distillation:
         position: Position | None = None,
         finished: Sequence[Finished] = (),
         *,
+        measure: Measure | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_checkpoint: Callable[[Position], None] | None = None,
     ) -> Iterator[StageResult]:
-        """The loop over stages; arguments and errors as for `distill`."""
-        config = self.config
+        """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`."""
+        config, measure = self.config, measure or self.measure
         position = position or self.first_position()
         archived = list(finished)
         for stage in range(position.stage, config.num_stages + 1):
@@ -154,7 +159,7 @@ class Distillation:
             if stage > len(archived):
                 self.train_stage(position, frozen, blend, on_progress, on_checkpoint)
                 weights = evaluation_weights(config.blend, accuracies, config.blend_parameters)
-                result = self.result(position, frozen, blend, weights)
+                result = self.result(position, frozen, blend, weights, measure)
                 archived.append(Finished(result.poster, result.accuracy["mean"]))
                 yield result
             position = self.next_position(position)
@@ -279,7 +284,8 @@ class Distillation:
         posters, lr = problem.posters(position.learned), problem.lr(position.learned)
         draws = list(self.inner.draws(blend, config.totwindow, key, config.totwindow, self.dataset.train.x))
         end = self.inner.train(problem.network, State.start(problem.network.theta), posters, draws, lr)
-        return float(real_loss(problem.network, end.theta, self._choice_split(), config.real_chunk)[0])
+        images = getattr(self.dataset, self._choice_split())
+        return float(real_loss(problem.network, end.theta, images, config.real_chunk)[0])
 
     def _real_batch(self, position: Position) -> tuple[torch.Tensor, torch.Tensor]:
         """The next real images of the epoch's own permutation, augmented."""
@@ -297,9 +303,15 @@ class Distillation:
 
     # A stage's end
 
-    def _choice_split(self) -> Split:
+    def _choice_split(self) -> str:
         """The images that choices are made by: held out of the training set; the test set only for `released`."""
-        return self.dataset.test if self.config.blend in LEAKING else self.dataset.validation
+        return "test" if self.config.blend in LEAKING else "validation"
+
+    def measure(
+        self, posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str
+    ) -> Accuracies:
+        """Accuracy (percent) of each of the protocol's networks after its last budget."""
+        return evaluate(posters, blend, self.layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
 
     def poster_file(self, position: Position) -> PosterFile:
         learned = {name: tensor.cpu().numpy().copy() for name, tensor in position.learned.items()}
@@ -308,7 +320,12 @@ class Distillation:
         return PosterFile(learned["poster"], labels, self.layout.class_order, rate)
 
     def result(
-        self, position: Position, frozen: Sequence[PosterFile], blend: list[float], evaluation_blend: list[float]
+        self,
+        position: Position,
+        frozen: Sequence[PosterFile],
+        blend: list[float],
+        evaluation_blend: list[float],
+        measure: Measure,
     ) -> StageResult:
         config = self.config
         poster = self.poster_file(position)
@@ -328,8 +345,8 @@ class Distillation:
         )
         # the published code chose π by accuracies on the mixture that it evaluated
         drawn = evaluation_blend if config.blend in LEAKING else blend
-        values = evaluate([*frozen, poster], drawn, self.layout, protocol, self._choice_split())[config.stage_steps]
-        split = "test" if config.blend in LEAKING else "validation"
+        split = self._choice_split()
+        values = measure([*frozen, poster], drawn, protocol, split)
         return StageResult(
             stage=position.stage,
             poster=poster,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import platform
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -17,44 +16,45 @@ import torch
 from torch.nn.utils import vector_to_parameters
 
 from ppodd import __version__
-from ppodd.archive import SCHEMA, PosterFile, TrialArchive, drawn_posters, mode_blend, storage_bytes, summary
-from ppodd.blend import LEAKING
+from ppodd.archive import PosterFile, drawn_posters, storage_bytes
 from ppodd.config import Protocol
 from ppodd.convnet_derivatives import ConvNetDerivatives
-from ppodd.datasets import Dataset, Split, load_once
+from ppodd.datasets import Split
 from ppodd.datasets.specs import Spec
-from ppodd.device import resolve_device
 from ppodd.ensemble import Ensemble
-from ppodd.errors import BadInput
 from ppodd.geometry import Layout
 from ppodd.inner_loop import Draw, InnerLoop, Posters, State
 from ppodd.labels import LabelWindows
-from ppodd.memory import keep_freed_memory
 from ppodd.networks import ConvNet, Network, fresh_network
 from ppodd.poster import Patches
 from ppodd.seeding import derived_seed, seeded
 from ppodd.threads import on_threads
 from ppodd.training import Trainer, batches
-from ppodd.work import Work
 
 _TEST_BATCH = 1024  # images of a network that is judged alone
 
 
 def evaluate(
-    posters: Sequence[PosterFile], blend: Sequence[float], layout: Layout, protocol: Protocol, split: Split
+    posters: Sequence[PosterFile],
+    blend: Sequence[float],
+    layout: Layout,
+    protocol: Protocol,
+    split: Split,
+    nets: range | None = None,
 ) -> dict[int, list[float]]:
-    """Accuracy (percent) on `split` of each of the protocol's networks, at each training budget.
+    """Accuracy (percent) on `split` of each of the protocol's networks (or of `nets` of them), at each training budget.
 
     Deterministic for a protocol's seed. Posters of weight 0 are not touched. ConvNets train together, whatever else a
     user brings one after another, on no more threads than torch uses in the calling thread.
     """
     task = Task.of(posters, blend, layout, protocol, split)
-    networks = [task.network(net) for net in range(protocol.nets)]
+    nets = range(protocol.nets) if nets is None else nets
+    networks = [task.network(net) for net in nets]
     if all(type(network.module) is ConvNet for network in networks):
-        values = together(task, networks)
+        values = together(task, networks, nets.start)
     else:
         values = []
-        for net, network in enumerate(networks):
+        for net, network in zip(nets, networks, strict=True):
             with seeded(task.split.x.device, protocol.seed, "dropout", net):
                 values.append(one_alone(task, network, net))
     return {budget: [of_net[i] for of_net in values] for i, budget in enumerate(protocol.budgets)}
@@ -135,8 +135,10 @@ def accuracy(network: Network, theta: torch.Tensor, split: Split) -> float:
     return 100.0 * int(torch.stack(hits).sum()) / len(split.y)
 
 
-def together(task: Task, networks: Sequence[Network]) -> list[list[float]]:
+def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[list[float]]:
     """Accuracies of every ConvNet at each budget, trained as ensembles, as many at a time as there are threads.
+
+    The networks are the task's `first` and those after it.
 
     On a CPU each thread trains ensembles of its own: at these sizes that beats sharing the work of one operation. Where
     an ensemble would hold one network, the derivatives written out for it are faster than the ensemble's.
@@ -151,8 +153,8 @@ def together(task: Task, networks: Sequence[Network]) -> list[list[float]]:
 
     def train(group: range, stop: Event) -> list[list[float]]:
         if alone:
-            return [one_alone(task, networks[group[0]], group[0], stop)]
-        return one_ensemble(task, [modules[net] for net in group], group, stop)
+            return [one_alone(task, networks[group[0]], first + group[0], stop)]
+        return one_ensemble(task, [modules[net] for net in group], [first + net for net in group], stop)
 
     return [values for group in on_threads(train, groups, threads) for values in group]
 
@@ -210,51 +212,3 @@ def pixel_budget(posters: Sequence[PosterFile], blend: Sequence[float], layout: 
         "label_floats": posters[-1].labels.size if posters[-1].learned_labels else 0,
         "storage_bytes": storage_bytes(posters[-1], drawn),
     }
-
-
-def check_data(record: dict[str, Any], dataset: Dataset, trial: TrialArchive) -> None:
-    """Raise `BadInput` where `dataset` is not the one that a stage's record names: results must not be mixed."""
-    if dataset.digest != record["data"]["digest"]:
-        raise BadInput(
-            f"{trial.url} was distilled from other data than {dataset.name} as it is here (digest "
-            f"{record['data']['digest'][:12]}… there, {dataset.digest[:12]}… here): point --root to the data it used"
-        )
-
-
-def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
-    """Carry out an evaluation, write it to the archive and return its record; if it is there already, just return it.
-
-    Raises:
-        BadInput: the data here is not that of the distillation.
-        CorruptArchive: a poster is missing or damaged.
-    """
-    trial = TrialArchive(work.trial_url)
-    if trial.has_evaluation(work.stage, work.ticket):
-        return trial.evaluation(work.stage, work.ticket)
-    keep_freed_memory()
-    started = time.time()
-    config, record = trial.config(), trial.stage(work.stage)
-    dataset = load_once(config, resolve_device(device))
-    check_data(record, dataset, trial)
-    posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
-    layout = Layout.of(config, dataset.spec, posters[-1].class_order)
-    blend = mode_blend(record, work.protocol.mode)
-    accuracies = evaluate(posters, blend, layout, work.protocol, dataset.test)
-    evaluation = {
-        "schema": SCHEMA,
-        "ticket": work.ticket,
-        "stage": work.stage,
-        "protocol": work.protocol.model_dump(mode="json"),
-        "blend": blend,
-        "posters": [trial.stage(stage)["digests"]["poster.safetensors"] for stage in range(1, work.stage + 1)],
-        "accuracy": {str(budget): summary(values) for budget, values in accuracies.items()},
-        "split": "test",
-        "leaks_test_set": config.blend in LEAKING,
-        "budgets": pixel_budget(posters, blend, layout),
-        "seconds": time.time() - started,
-        "device": str(dataset.test.x.device),
-        "versions": versions(),
-        "finished_at": time.time(),
-    }
-    trial.write_evaluation(work.stage, evaluation)
-    return evaluation

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ppodd.archive import TrialArchive
+from ppodd.archive import PosterFile, TrialArchive
 from ppodd.blend import LEAKING
-from ppodd.config import DistillConfig
+from ppodd.config import DistillConfig, Protocol
 from ppodd.datasets import Dataset, load_once
 from ppodd.device import resolve_device
-from ppodd.distill import Distillation, Finished, Position, Progress, StageResult
+from ppodd.distill import Accuracies, Distillation, Finished, Position, Progress, StageResult
 from ppodd.errors import CorruptArchive
-from ppodd.evaluate import check_data, pixel_budget, versions
+from ppodd.evaluate import pixel_budget, versions
+from ppodd.evaluate_archived import check_data
 from ppodd.geometry import Layout
 from ppodd.initial import load_poster
 from ppodd.memory import keep_freed_memory
@@ -29,8 +30,12 @@ def run(
     *,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    measure: Callable[[str, int, int], list[float] | None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
+
+    `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
+    accuracy of each of the networks, or `None` to have them measured here.
 
     Raises:
         BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
@@ -59,9 +64,16 @@ def run(
         if progress:
             progress(now)
 
+    def elsewhere(posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str) -> Accuracies:
+        assert measure
+        record = {"protocol": protocol.model_dump(mode="json"), "blend": list(blend), "split": split}
+        trial.write_candidate(len(posters), record, posters[-1])
+        return measure(trial.url, len(posters), protocol.nets) or distillation.measure(posters, blend, protocol, split)
+
     stage_results = distillation.stages(
         _resumed(trial, stages, device),
         finished,
+        measure=elsewhere if measure else None,
         on_progress=on_progress,
         on_checkpoint=lambda position: trial.write_resume(*position.to_arrays()),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppodd.archive import TrialArchive
-from ppodd.config import EvaluationConfig, Protocol
+from ppodd.config import DistillConfig, EvaluationConfig, Protocol
 
 
 class Work(NamedTuple):
@@ -17,9 +18,13 @@ class Work(NamedTuple):
     ticket: str
 
 
-def pending(trial: TrialArchive, evaluation: EvaluationConfig) -> list[Work]:
-    """Evaluations that are absent of stages that are present, oldest stage first."""
-    stages = trial.stages()
-    protocols = evaluation.protocols(trial.config()) if stages else []
-    works = [Work(trial.url, stage, p, trial.ticket(stage, p)) for stage in stages for p in protocols]
-    return [work for work in works if not trial.has_evaluation(work.stage, work.ticket)]
+def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[Protocol]:
+    """Every protocol that these ask for to judge posters of `config`, each once."""
+    asked = [protocol for evaluation in evaluations for protocol in evaluation.protocols(config)]
+    return [protocol for number, protocol in enumerate(asked) if protocol not in asked[:number]]
+
+
+def works(trial: TrialArchive, stage: int, evaluations: Sequence[EvaluationConfig]) -> list[Work]:
+    """Every evaluation that these ask for of an archived stage, done or not."""
+    asked = protocols(evaluations, trial.config())
+    return [Work(trial.url, stage, protocol, trial.ticket(stage, protocol)) for protocol in asked]

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppodd.archive import Archive, TrialArchive, stage_name
-from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig
 from ppodd.errors import BadInput, CorruptArchive, PpoddError
+from ppodd.work import protocols
 from results import schema
 from results.store import absolute, all_runs, artifact_folder, open_store, require_file
 
@@ -138,8 +139,8 @@ class Syncer:
         self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial], report: SyncReport
     ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
-        evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
-        wanted = sum(t.config.num_stages * len(evaluation.protocols(t.config)) for t in trials)
+        evaluations = self.archive.evaluations(sweep, plan)
+        wanted = sum(t.config.num_stages * len(protocols(evaluations, t.config)) for t in trials)
         there = sum(len(tickets) for t in trials for tickets in t.logged.values())
         if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
             return
@@ -217,8 +218,7 @@ class Syncer:
         key = f"{trial.sweep}/{trial.trial}"
         if key not in self._trials:
             config = trial.config()
-            evaluation = build(EvaluationConfig, plan.get("evaluation") or {})
-            own = schema.own_protocol(config, evaluation)
+            own = schema.own_protocol(config, self.archive.evaluations(trial.sweep, plan)[0])
             setting = schema.setting(config, plan.get("varied") or [])
             name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}

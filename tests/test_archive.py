@@ -1,7 +1,6 @@
 """The archive: atomic, digests checked, damage named, nothing unpickled."""
 
 import errno
-import json
 import os
 
 import numpy as np
@@ -11,7 +10,7 @@ from ppodd import files
 from ppodd.archive import Archive, PosterFile, TrialArchive, ticket
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, CorruptArchive
-from ppodd.work import pending
+from ppodd.work import works
 
 POSTER = PosterFile(
     np.arange(288, dtype=np.float32).reshape(1, 12, 24), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5)
@@ -161,10 +160,36 @@ def test_a_ticket_names_posters_weights_data_and_protocol(tiny):
     assert ticket(protocol, ["a", "b"], [0.0, 1.0], "data") == ticket(protocol, ["x", "b"], [0.0, 1.0], "data")
 
 
-def test_work_is_what_has_no_evaluation(trial):
-    evaluation = EvaluationConfig(arch=("convnet", "convnet2"), mode=("blend", "latest"))
-    works = pending(trial, evaluation)
-    assert len(works) == 4 and {w.stage for w in works} == {1}
-    trial.write_evaluation(1, {"ticket": works[0].ticket})
-    assert [w.ticket for w in pending(trial, evaluation)] == [w.ticket for w in works[1:]]
-    assert json.loads(trial.folder.read(f"stage-01/evaluations/{works[0].ticket}.json"))["ticket"] == works[0].ticket
+def test_works_are_every_architecture_and_mode_of_every_evaluation_each_once(trial):
+    evaluations = [
+        EvaluationConfig(arch=("convnet", "convnet2"), mode=("blend", "latest")),
+        EvaluationConfig(mode=("latest",)),  # asked for already
+        EvaluationConfig(eval_seed=1),
+    ]
+    found = works(trial, 1, evaluations)
+    assert [(w.protocol.arch, w.protocol.mode, w.protocol.seed) for w in found] == [
+        ("convnet", "blend", 0), ("convnet", "latest", 0), ("convnet2", "blend", 0), ("convnet2", "latest", 0),
+        ("convnet", "blend", 1),
+    ]  # fmt: skip
+    assert len({w.ticket for w in found}) == 5
+
+
+def test_an_evaluation_added_later_is_kept_and_asked_for_once(tmp_path):
+    archive = Archive(tmp_path)
+    archive.write_sweep("s", {"evaluation": [{"nets": 2}, {"nets": 3}]})
+    later = EvaluationConfig(mode=("latest",))
+    for _ in range(2):
+        archive.add_evaluation("s", later)
+    archive.add_evaluation("s", EvaluationConfig(nets=3))
+    assert [e.nets for e in archive.evaluations("s")] == [2, 3, None] and archive.evaluations("s")[2] == later
+    # of one protocol, as older sweeps have it, and of runs that belong to no sweep file
+    archive.write_sweep("old", {"evaluation": {"nets": 4}})
+    assert [e.nets for e in archive.evaluations("old")] == [4]
+    assert archive.evaluations("runs") == [EvaluationConfig()]
+
+
+def test_a_given_up_evaluation_is_on_record_until_it_is_asked_for_again(trial, tmp_path):
+    trial.write_evaluation_failure(1, {"ticket": "t", "error": "boom"})
+    assert trial.evaluation_failures(1) == [{"ticket": "t", "error": "boom"}]
+    Archive(tmp_path).clear_evaluation_failures("sweep")
+    assert trial.evaluation_failures(1) == []

@@ -9,12 +9,13 @@ from ppodd.archive import PosterFile, TrialArchive
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets import load, load_once
 from ppodd.errors import BadInput
-from ppodd.evaluate import evaluate, evaluate_archived
+from ppodd.evaluate import evaluate
+from ppodd.evaluate_archived import evaluate_archived
 from ppodd.geometry import Layout
 from ppodd.labels import fixed_labels
 from ppodd.presets import preset
 from ppodd.run import run
-from ppodd.work import pending
+from ppodd.work import works
 
 CPU = torch.device("cpu")
 
@@ -80,8 +81,8 @@ def test_networks_learn_from_a_poster_of_one_real_image_a_class():
 
 def test_the_record_states_protocol_and_both_budgets(trial):
     evaluation = EvaluationConfig(mode=("blend", "latest"))
-    records = [evaluate_archived(work, "cpu") for work in pending(trial, evaluation)]
-    assert len(records) == 4 and pending(trial, evaluation) == []
+    records = [evaluate_archived(work, "cpu") for stage in (1, 2) for work in works(trial, stage, [evaluation])]
+    assert len(records) == 4
     by = {(r["stage"], r["protocol"]["mode"]): r for r in records}
     ipc = 24 * 12 / 640
     assert by[2, "blend"]["budgets"]["poster_ipc"] == pytest.approx(ipc)
@@ -94,16 +95,16 @@ def test_the_record_states_protocol_and_both_budgets(trial):
 
 
 def test_an_evaluation_that_is_there_is_not_done_again(trial, monkeypatch):
-    (work,) = pending(trial, EvaluationConfig(eval_seed=5))[:1]
+    (work,) = works(trial, 1, [EvaluationConfig(eval_seed=5)])
     first = evaluate_archived(work, "cpu")
-    monkeypatch.setattr("ppodd.evaluate.evaluate", lambda *args: 1 / 0)
+    monkeypatch.setattr("ppodd.evaluate_archived.evaluate", lambda *args: 1 / 0)
     assert evaluate_archived(work, "cpu") == first
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_same_draws_and_close_accuracies(trial):
-    (work,) = pending(trial, EvaluationConfig(eval_seed=7))[:1]
+    (work,) = works(trial, 1, [EvaluationConfig(eval_seed=7)])
     gpu = evaluate_archived(work, "cuda")
     TrialArchive(work.trial_url).folder.remove(f"stage-{work.stage:02d}/evaluations/{work.ticket}.json")
     cpu = evaluate_archived(work, "cpu")
@@ -113,9 +114,9 @@ def test_a_gpu_gives_the_same_draws_and_close_accuracies(trial):
 
 
 def test_other_data_than_the_distillations_is_refused(trial, monkeypatch):
-    work = pending(trial, EvaluationConfig(eval_seed=8))[0]
+    (work,) = works(trial, 1, [EvaluationConfig(eval_seed=8)])
     honest = load(trial.config(), torch.device("cpu"))
-    monkeypatch.setattr("ppodd.evaluate.load_once", lambda *args: dataclasses.replace(honest, digest="other"))
+    monkeypatch.setattr("ppodd.evaluate_archived.load_once", lambda *args: dataclasses.replace(honest, digest="other"))
     with pytest.raises(BadInput, match="was distilled from other data than digits as it is here"):
         evaluate_archived(work, "cpu")
     assert not trial.has_evaluation(work.stage, work.ticket)

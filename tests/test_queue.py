@@ -1,14 +1,14 @@
-"""The coordinator's view of open evaluations: leases, retries, fairness; no Ray, a clock of our own."""
+"""Who is at which work: leases, retries, turns, urgency; no Ray, no files, a clock of our own."""
 
-import numpy as np
+from typing import NamedTuple
+
 import pytest
 
-from cluster.queue import MAX_ATTEMPTS, Queue, Served
-from ppodd.archive import Archive, PosterFile
-from ppodd.config import DistillConfig, EvaluationConfig, build
+from cluster.queue import MAX_ATTEMPTS, Queue
 
-POSTER = PosterFile(np.zeros((1, 12, 24), np.float32), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5))
-RECORD = {"evaluation_blend": [1.0], "data": {"digest": "d"}}
+
+class Work(NamedTuple):
+    ticket: str
 
 
 class Clock:
@@ -19,99 +19,108 @@ class Clock:
 
 
 @pytest.fixture
-def archive(tiny, tmp_path):
-    archive = Archive(tmp_path)
-    for sweep in ("a", "b"):
-        for seed in range(2):
-            trial = archive.trial(sweep, f"seed={seed}")
-            trial.create(build(DistillConfig, {**tiny, "seed": seed}), False)
-            poster = PosterFile(POSTER.poster + seed, POSTER.labels, POSTER.class_order)
-            trial.write_stage(1, {**RECORD, "sweep": sweep, "data": {"digest": sweep}}, poster, b"")
-    return archive
-
-
-@pytest.fixture
 def clock():
     return Clock()
 
 
 @pytest.fixture
-def queue(archive, clock):
+def queue(clock):
     queue = Queue(lease_s=60, clock=clock)
-    for sweep in ("a", "b"):
-        queue.serve(Served(archive.url, sweep, EvaluationConfig()))
+    for source in "ab":
+        queue.offer(source, [Work(f"{source}{number}") for number in range(2)], as_of=1.0)
     return queue
 
 
-def finish(archive, queue, work):
-    sweep, trial = work.trial_url.split("/")[-2:]
-    archive.trial(sweep, trial).write_evaluation(work.stage, {"ticket": work.ticket})
-    queue.finish(work.ticket)
+def tickets(queue, evaluator, count):
+    return [queue.lease(evaluator).ticket for _ in range(count)]
 
 
-def test_each_piece_of_work_is_leased_once_and_sweeps_take_turns(archive, queue):
-    works = [queue.lease("e") for _ in range(4)]
-    assert len({work.ticket for work in works}) == 4 and queue.lease("e") is None
-    assert {work.trial_url.split("/")[-2] for work in works[:2]} == {"a", "b"}
-    assert (queue.status().pending, queue.status().running) == (0, 4)
-    for work in works:
-        finish(archive, queue, work)
-    assert (queue.status().pending, queue.status().running, queue.status().done) == (0, 0, 4)
+def test_each_piece_of_work_is_leased_once_and_sources_take_turns(queue):
+    assert tickets(queue, "e", 4) == ["a0", "b0", "a1", "b1"]
+    assert queue.lease("e") is None and queue.pending() == 0 and len(queue.leases()) == 4
+    for ticket in ("a0", "b0", "a1", "b1"):
+        queue.finish(ticket, "e")
+    assert not queue.leases() and queue.evaluators["e"].done == 4
 
 
-def test_a_silent_evaluator_loses_its_lease_and_a_heard_one_keeps_it(queue, clock):
-    first, second = queue.lease("silent"), queue.lease("heard")
+def test_work_that_somebody_waits_for_comes_first(queue):
+    queue.urge([Work("u0"), Work("u1")])
+    assert tickets(queue, "e", 3) == ["u0", "u1", "a0"]
+    queue.finish("u0", "e", "boom")
+    assert tickets(queue, "f", 1) == ["u0"]
+
+
+def test_urgent_work_is_taken_back_only_from_nobody(queue):
+    queue.urge([Work("u0"), Work("u1")])
+    assert tickets(queue, "e", 1) == ["u0"]
+    assert not queue.take_back("u0") and queue.take_back("u1") and not queue.take_back("u1")
+    assert queue.lease("f").ticket == "a0"
+
+
+def test_a_dead_evaluators_work_is_open_again(queue):
+    assert tickets(queue, "dead", 1) == ["a0"]
+    queue.drop("dead")
+    assert sorted(tickets(queue, "e", 4)) == ["a0", "a1", "b0", "b1"]
+
+
+def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
+    queue.lease("silent"), queue.lease("alive")
     clock.now = 50
-    queue.beat("heard")
+    queue.beat("alive")
     clock.now = 70
-    again = [queue.lease("other") for _ in range(3)]
-    assert first in again and second not in again
+    assert [lease.evaluator for lease in queue.leases()] == ["alive"]
+    # what the silent one says of it afterwards is no news
+    assert sorted(tickets(queue, "e", 3)) == ["a0", "a1", "b1"]
+    queue.finish("a0", "silent")
+    assert "a0" in [lease.work.ticket for lease in queue.leases("e")]
 
 
-def test_a_restarted_evaluators_work_is_open_at_once(queue):
-    work = queue.lease("e")
-    queue.drop("e")
-    assert work in [queue.lease("f") for _ in range(4)]
+def test_work_that_keeps_failing_is_given_up_and_stops_nothing(queue):
+    for attempt in range(MAX_ATTEMPTS):
+        assert not queue.given_up, attempt
+        queue.urge([Work("bad")])
+        assert tickets(queue, "e", 1) == ["bad"]
+        queue.finish("bad", "e", f"boom {attempt}")
+    (given_up,) = queue.given_up
+    assert given_up.work.ticket == "bad" and given_up.error == "boom 2" and given_up.attempts == 3
+    assert tickets(queue, "e", 1) == ["a0"] and queue.evaluators["e"].failed == 3
 
 
-def test_a_failing_evaluation_is_tried_a_few_times_and_blocks_nobody(archive, queue):
-    bad = queue.lease("e")
-    queue.finish(bad.ticket, "ValueError: no")
-    seen = []
-    while work := queue.lease("e"):
-        seen.append(work.ticket)
-        if work.ticket == bad.ticket:
-            queue.finish(work.ticket, "ValueError: no")
-        else:
-            finish(archive, queue, work)
-    assert seen.count(bad.ticket) == MAX_ATTEMPTS - 1 and len(set(seen)) == 4
-    status = queue.status()
-    assert status.failed == {bad.ticket: "ValueError: no"} and (status.pending, status.running, status.done) == (
-        0,
-        0,
-        3,
-    )
+def test_work_that_kills_its_evaluator_again_and_again_is_given_up(queue):
+    queue.urge([Work("killer")])
+    for _ in range(MAX_ATTEMPTS):
+        queue.lease("e")
+        queue.drop("e")
+    assert [(g.work.ticket, g.error) for g in queue.given_up] == [("killer", "its evaluator died at it")]
 
 
-def test_a_new_queue_reads_what_is_open_from_the_archive(archive, queue):
-    finish(archive, queue, queue.lease("e"))
-    anew = Queue()
-    anew.serve(Served(archive.url, "a", EvaluationConfig()))
-    anew.serve(Served(archive.url, "b", EvaluationConfig()))
-    assert anew.status().pending == 3
+def test_a_look_that_began_before_work_was_done_does_not_bring_it_back(queue, clock):
+    queue.lease("e")
+    clock.now = 10
+    queue.finish("a0", "e")
+    queue.offer("a", [Work("a0"), Work("a1")], as_of=5.0)
+    assert queue.pending("a") == 1
+    queue.offer("a", [Work("a0"), Work("a1")], as_of=11.0)  # it has gone from the archive since
+    assert queue.pending("a") == 2
 
 
-def test_a_new_stage_and_a_new_protocol_are_new_work(archive, queue):
-    while work := queue.lease("e"):
-        finish(archive, queue, work)
-    archive.trial("a", "seed=0").write_stage(2, {**RECORD, "evaluation_blend": [0.5, 0.5]}, POSTER, b"")
-    assert queue.lease("e").stage == 2
-    queue.serve(Served(archive.url, "b", EvaluationConfig(nets=3)))
-    assert queue.status().pending == 2
+def test_a_new_queue_takes_up_what_evaluators_are_at(queue):
+    queue.beat("e", Work("b0"))
+    assert [(lease.work.ticket, lease.evaluator) for lease in queue.leases()] == [("b0", "e")]
+    assert sorted(tickets(queue, "f", 3)) == ["a0", "a1", "b1"]
+    queue.finish("b0", "e")
+    assert queue.running("b") == 1 and queue.pending("b") == 0
 
 
-def test_an_unreadable_trial_does_not_stop_the_rest(archive, queue):
-    archive.trial("a", "seed=0").folder.write("stage-01/stage.json", b"{")
-    works = [queue.lease("e") for _ in range(3)]
-    assert all(works) and queue.lease("e") is None
-    assert "stage.json is damaged" in next(iter(queue.status().failed.values()))
+def test_counts_by_source_and_the_rate(queue, clock):
+    for _ in range(3):
+        queue.lease("e")
+    assert (queue.pending("a"), queue.running("a"), queue.pending("b"), queue.running("b")) == (0, 2, 1, 1)
+    assert queue.per_minute() == 0
+    for number, ticket in enumerate(("a0", "b0", "a1")):
+        clock.now = 10.0 * number
+        queue.finish(ticket, "e")
+    clock.now = 30.0
+    assert queue.per_minute() == pytest.approx(6)
+    clock.now = 615.0  # two of them are more than ten minutes ago
+    assert queue.per_minute() == pytest.approx(60 / 595)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import ray
 import yaml
 
 from cluster import evaluators
-from cluster.ray_runtime import NAMESPACE, connect
-from ppodd.archive import Archive
-from ppodd.errors import BadInput
+from cluster.measure import measure
+from cluster.pool import Pool
+from cluster.ray_runtime import NAMESPACE, connect, named_evaluators
+from ppodd.archive import Archive, TrialArchive
+from ppodd.config import EvaluationConfig
+from ppodd.errors import PpoddError
 from results.frame import frame
 from results.store import default_tracking_uri
 from tune.sweep_file import load_sweep
@@ -60,7 +64,7 @@ def ppodd(*arguments, cwd):
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env={**os.environ, **PATH})
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"
@@ -133,64 +137,123 @@ def run_tiny(tiny, tmp_path, name):
     return sweep, archive
 
 
-def test_evaluators_are_detached_and_survive_being_killed(cluster, tiny, tmp_path, empty_store):
+POOL = Pool(count=1, cpus=0)
+
+
+def serve(archive, sweep, uri, pool=POOL):
+    return evaluators.start(archive.url, sweep.name, uri, pool)
+
+
+@pytest.fixture
+def uri(empty_store, tmp_path):
+    """A store of the test's own."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+
+
+def test_evaluators_are_detached_survive_being_killed_and_take_up_protocols_that_are_added(
+    cluster, tiny, tmp_path, uri
+):
     sweep, archive = run_tiny(tiny, tmp_path, "survivor")
-    uri = f"sqlite:///{empty_store}"
-    coordinator = evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0)
+    coordinator = serve(archive, sweep, uri)
     evaluators.wait(coordinator)
-    assert evaluators.running() == ["evaluator-0"]
-    handle = ray.get_actor("evaluator-0", NAMESPACE)
-    ray.kill(handle, no_restart=False)
+    (name,) = named_evaluators()
+    ray.kill(ray.get_actor(name, NAMESPACE), no_restart=False)
     # more work for it, without starting one anew: Ray has to have restarted the dead one
-    other = sweep.evaluation.model_copy(update={"eval_seed": 1})
-    ray.get(coordinator.serve.remote(archive.url, sweep.name, other.model_dump(mode="json"), uri))
-    status = evaluators.wait(coordinator)
-    assert not status["failed"]
-    assert all(len(found) == 2 for found in evaluated(archive, sweep.name).values())
+    before = evaluated(archive, sweep.name)
+    archive.add_evaluation(sweep.name, sweep.evaluations[0].model_copy(update={"eval_seed": 1}))
+    status = evaluators.wait(serve(archive, sweep, uri))
+    assert not status["failed"] and named_evaluators() == [name]
+    after = evaluated(archive, sweep.name)
+    for stage, (first,) in before.items():
+        assert len(after[stage]) == 2 and first in after[stage]  # nothing twice
+    rows = frame(uri, [sweep.name])
+    assert len(rows) == 2 * 2 * 2 and rows["protocol"].nunique() == 2
 
 
-def test_a_restarted_coordinator_goes_on_from_the_archive(cluster, tiny, tmp_path, empty_store):
-    sweep, archive = run_tiny(tiny, tmp_path, "restarted")
-    uri = f"sqlite:///{empty_store}"
-    coordinator = evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0)
+def test_a_restarted_coordinator_serves_every_sweep_it_served(cluster, tiny, tmp_path, uri):
+    first, archive = run_tiny(tiny, tmp_path, "first")
+    coordinator = serve(archive, first, uri)
+    evaluators.wait(coordinator)
+    second, _ = run_tiny(tiny, tmp_path, "second")
+    serve(archive, second, uri)
     ray.kill(coordinator, no_restart=False)
 
-    def status():
+    def drained():
         with contextlib.suppress(ray.exceptions.RayActorError):
-            # the coordinator may have been made for another sweep: the driver asks again for this one
-            evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0)
-            found = ray.get(coordinator.status.remote())
+            found = ray.get(coordinator.status.remote(fresh=True))
             return found if not found["pending"] and not found["running"] else None
 
-    assert not wait_for(status)["failed"]
-    assert all(len(found) == 1 for found in evaluated(archive, sweep.name).values())
+    status = wait_for(drained)
+    assert {"first", "second"} <= {sweep["sweep"] for sweep in status["sweeps"]} and not status["failed"]
+    for sweep in (first, second):
+        assert all(len(found) == 1 for found in evaluated(archive, sweep.name).values())
 
 
-def test_another_ppodd_version_on_the_cluster_is_refused(cluster, tiny, tmp_path, empty_store, monkeypatch):
+def test_an_evaluation_that_always_fails_is_recorded_and_blocks_nothing(cluster, tiny, tmp_path, uri):
+    sweep, archive = run_tiny(tiny, tmp_path, "failing")
+    archive.add_evaluation(sweep.name, EvaluationConfig(arch=("no_such_module:net",)))
+    status = evaluators.wait(serve(archive, sweep, uri))
+    assert len(status["failed"]) == 2 and all("no_such_module" in why for why in status["failed"].values())
+    for (name, stage), found in evaluated(archive, sweep.name).items():
+        (failure,) = archive.trial(sweep.name, name).evaluation_failures(stage)
+        assert len(found) == 1 and failure["attempts"] == 3 and "no_such_module" in failure["error"]
+    # asked for again, it is tried again
+    archive.clear_evaluation_failures(sweep.name)
+    assert len(evaluators.wait(serve(archive, sweep, uri))["failed"]) == 2
+
+
+def test_the_pool_grows_with_the_backlog_and_gives_its_share_back_when_idle(cluster, tiny, tmp_path, uri):
+    evaluators.stop()
+    sweep, archive = run_tiny(tiny, tmp_path, "growing")
+    coordinator = evaluators.start(archive.url, sweep.name, uri, Pool(2, cpus=0.5, idle_s=0.5), begin=False)
+    assert len(wait_for(named_evaluators)) <= 2
+    evaluators.wait(coordinator)
+    wait_for(lambda: not named_evaluators())
+    wait_for(lambda: ray.available_resources().get("CPU") == 2)
+    # and it grows again with the next piece of work
+    archive.add_evaluation(sweep.name, sweep.evaluations[0].model_copy(update={"eval_seed": 1}))
+    status = evaluators.wait(serve(archive, sweep, uri, Pool(1, cpus=0, idle_s=60)))
+    assert status["done"] == 4 and not status["failed"]
+
+
+def test_stage_accuracies_from_the_pool_are_those_that_a_trial_measures_itself(cluster, tiny, tmp_path, uri):
+    from ppodd.run import run
+
+    sweep = load_sweep(sweep_file(tmp_path, {**tiny, "stage_nets": 3}, name="pooled", grid={"num_stages": [2]}))
+    (config,) = sweep.trials.values()
+    alone, pooled = (TrialArchive(tmp_path / where / "pooled" / config.name) for where in ("alone", "pooled"))
+    own = list(run(config, alone))
+    archive = Archive(tmp_path / "pooled")
+    archive.write_sweep("pooled", sweep.record())
+    serve(archive, sweep, uri, Pool(2, cpus=0))
+    asked = []
+
+    def from_the_pool(*arguments):
+        asked.append(measure(*arguments))
+        return asked[-1]
+
+    records = list(run(config, pooled, measure=from_the_pool))
+    for here, there, answer in zip(own, records, asked, strict=True):
+        assert there["stage_accuracy"]["values"] == answer == pytest.approx(here["stage_accuracy"]["values"])
+        assert here["digests"] == there["digests"]
+    assert not any("candidate" in name for name in pooled.folder.find())
+
+
+def test_a_trial_measures_itself_where_the_pool_finds_no_place(cluster, tiny, tmp_path, uri):
+    evaluators.stop()
+    sweep, archive = run_tiny(tiny, tmp_path, "placeless")
+    evaluators.start(archive.url, sweep.name, uri, Pool(0))
+    assert measure(archive.trial("placeless", next(iter(sweep.trials))).url, 1, 2, patience_s=0.5) is None
+    evaluators.stop()
+    assert measure("nowhere", 1, 2, patience_s=0.5) is None  # no coordinator at all
+
+
+def test_another_ppodd_version_on_the_cluster_is_refused(cluster, tiny, tmp_path, uri, monkeypatch):
     sweep, archive = run_tiny(tiny, tmp_path, "versions")
-    uri = f"sqlite:///{empty_store}"
-    evaluators.wait(evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0))
+    serve(archive, sweep, uri)
     monkeypatch.setattr(evaluators, "__version__", "9.9")
-    with pytest.raises(Exception, match=r"the cluster's evaluators are ppodd .*, this is ppodd 9.9"):
-        evaluators.start(archive.url, sweep.name, sweep.evaluation, uri, count=1, cpus=0)
-
-
-@pytest.mark.parametrize(
-    ("resources", "message"),
-    [({"cpus": 64}, "a trial asks for 64 CPU, the whole cluster has 2"), ({"gpus": 1}, "a trial asks for 1 GPU")],
-)
-def test_resources_that_are_never_there_are_refused(cluster, tiny, tmp_path, resources, message):
-    from tune.sweep import _evaluator_cpus
-
-    with pytest.raises(BadInput, match=message):
-        _evaluator_cpus(load_sweep(sweep_file(tmp_path, tiny, resources=resources)))
-
-
-def test_evaluators_never_take_the_last_core_from_the_trials(cluster, tiny, tmp_path):
-    from tune.sweep import _evaluator_cpus
-
-    assert _evaluator_cpus(load_sweep(sweep_file(tmp_path, tiny, evaluators={"count": 1, "cpus": 1}))) == 1
-    assert _evaluator_cpus(load_sweep(sweep_file(tmp_path, tiny, evaluators={"count": 2, "cpus": 1}))) == 0
+    with pytest.raises(PpoddError, match=r"the cluster's evaluators are ppodd .*, this is ppodd 9.9"):
+        serve(archive, sweep, uri)
 
 
 def test_no_cluster_at_an_address_is_said(tiny, tmp_path):

@@ -55,7 +55,7 @@ def test_overrides(tmp_path):
     path = write(tmp_path, GOOD)
     sweep = load_sweep(path, ["num_stages=2", "num_samples=1", "seeds=[7]", "evaluation.nets=5", "lr=0.5"])
     assert len(sweep.trials) == 2 and {c.num_stages for c in sweep.trials.values()} == {2}
-    assert {c.lr for c in sweep.trials.values()} == {0.5} and sweep.evaluation.nets == 5
+    assert {c.lr for c in sweep.trials.values()} == {0.5} and sweep.evaluations[0].nets == 5
 
 
 @pytest.mark.parametrize(

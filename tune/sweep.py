@@ -18,8 +18,10 @@ from ppodd.archive import Archive
 from ppodd.config import CIRCUMSTANCES
 from ppodd.datasets.readers import find
 from ppodd.errors import BadInput
+from ppodd.work import protocols
 from results.store import open_store
 from results.sync import sync
+from tune.placement import nodes, placement
 from tune.sweep_file import Sweep
 
 _SHOW_EVERY_S = 1.0
@@ -78,7 +80,7 @@ def _contents(record: dict[str, Any]) -> dict[str, Any]:
         trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
         for trial in record["trials"]
     }
-    return {**record, "trials": trials}
+    return {**record, "trials": trials, "evaluation": None}  # evaluations are added to those it has
 
 
 def check_data(sweep: Sweep) -> None:
@@ -95,6 +97,7 @@ def run_sweep(
     resume: bool = False,
     ray_address: str | None = None,
     show: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run every unfinished trial and evaluate every stage.
 
@@ -110,15 +113,19 @@ def run_sweep(
         check_data(sweep)
     started = time.time()
     in_process = connect(ray_address)
-    cpus = _evaluator_cpus(sweep)
+    place = placement(sweep.file, nodes())
+    if place.notice and say:
+        say(place.notice)
     open_store(tracking_uri)  # made here, before several processes could try to
     # the archive is not touched before all of this holds
     if archive.sweep(sweep.name) is None:
         archive.write_sweep(sweep.name, {**sweep.record(), "created_at": started})
-    pool = sweep.file.evaluators
-    coordinator = evaluators.start(archive.url, sweep.name, sweep.evaluation, tracking_uri, pool.count, cpus, pool.gpus)
+    for evaluation in sweep.evaluations:
+        archive.add_evaluation(sweep.name, evaluation)
+    archive.clear_evaluation_failures(sweep.name)
+    coordinator = evaluators.start(archive.url, sweep.name, tracking_uri, place.pool, place.beside)
     with _Watch(lambda: progress(sweep, archive, started), show):
-        interrupted = _tune(sweep, archive)
+        interrupted = _tune(sweep, archive, place.at_once)
         status: dict[str, Any] = {}
         if in_process and not interrupted:
             status = evaluators.wait(coordinator)
@@ -155,35 +162,14 @@ def progress(sweep: Sweep, archive: Archive, started: float) -> Progress:
         done += len(stages)
         complete += len(stages) >= config.num_stages
         evaluated += sum(len((trial.folder / f"stage-{s:02d}/evaluations").names()) for s in stages)
-        per_stage = len(sweep.evaluation.protocols(config))
+        per_stage = len(protocols(sweep.evaluations, config))
     stages_in_all = sum(config.num_stages for config in sweep.trials.values())
     return Progress(
         len(sweep.trials), complete, stages_in_all, done, stages_in_all * per_stage, evaluated, time.time() - started
     )
 
 
-def _evaluator_cpus(sweep: Sweep) -> float:
-    """What an evaluator reserves: its share, or nothing where trials could not run beside it."""
-    import ray
-
-    there = ray.cluster_resources()
-    for what, wanted in (("CPU", sweep.file.resources.cpus), ("GPU", sweep.file.resources.gpus)):
-        if wanted > there.get(what, 0):
-            raise BadInput(
-                f"resources: a trial asks for {wanted:g} {what}, the whole cluster has {there.get(what, 0):g}: "
-                f"lower resources.{what.lower()}s"
-            )
-    pool = sweep.file.evaluators
-    if pool.gpus * pool.count + sweep.file.resources.gpus > there.get("GPU", 0):
-        raise BadInput(
-            f"evaluators: {pool.count} × {pool.gpus:g} GPU and a trial's {sweep.file.resources.gpus:g} exceed the "
-            f"cluster's {there.get('GPU', 0):g}: use fractions, or evaluators on the CPU (gpus: 0)"
-        )
-    fits = pool.cpus * pool.count + sweep.file.resources.cpus <= there.get("CPU", 0)
-    return pool.cpus if fits else 0
-
-
-def _tune(sweep: Sweep, archive: Archive) -> bool:
+def _tune(sweep: Sweep, archive: Archive, at_once: int | None) -> bool:
     """Run the unfinished trials; whether the user interrupted them."""
     import ray
     from ray import tune
@@ -196,18 +182,21 @@ def _tune(sweep: Sweep, archive: Archive) -> bool:
             "config": sweep.trials[name].model_dump(mode="json"),
             "cpus": sweep.file.resources.cpus,
             "gpus": sweep.file.resources.gpus,
+            "stage_accuracy": sweep.file.stage_accuracy,
         }
         for name in unfinished(sweep, archive)
     ]
     if not jobs:
         return False
+    limits = [limit for limit in (at_once, sweep.file.max_concurrent) if limit]
+    at_most = min(limits) if limits else None
     resources = {"cpu": sweep.file.resources.cpus, "gpu": sweep.file.resources.gpus}
     folder = archive.folder / sweep.name
     storage_path = f"{folder.url}/.tune" if "://" not in folder.url else None
     tuner = tune.Tuner(
         tune.with_resources(trial, resources),
         param_space={"trial": tune.grid_search(jobs)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=sweep.file.max_concurrent, reuse_actors=True),
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_most, reuse_actors=True),
         run_config=tune.RunConfig(
             name=time.strftime("%Y%m%d-%H%M%S"),
             verbose=0,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -19,6 +19,7 @@ from pydantic import Field
 from ppodd.config import DistillConfig, EvaluationConfig, absolute_paths, build
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
+from ppodd.work import protocols
 
 SWEEPS = Path(__file__).parent / "sweeps"
 _LONGEST_NAME = 120
@@ -30,16 +31,29 @@ class _Section(pydantic.BaseModel):
 
 
 class Resources(_Section):
-    """What a trial or an evaluator reserves; may be fractions of a CPU or GPU."""
+    """What a trial or an evaluator reserves; may be fractions of a CPU, of one GPU, or several whole GPUs."""
 
     cpus: Annotated[float, Field(ge=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
 
+    @pydantic.field_validator("gpus")
+    @classmethod
+    def _whole_or_a_fraction(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError("use a fraction below 1, or a whole number of GPUs")
+        return gpus
+
 
 class Evaluators(Resources):
-    """The pool of evaluators: how many, and what each reserves (0 CPUs: it shares the trials' cores)."""
+    """The pool: at most how many evaluators, what each reserves (0 CPUs: it takes what trials leave of the cores), and
+    after how long without work one gives that back."""
 
     count: Annotated[int, Field(ge=1)] = 1
+    idle_s: Annotated[float, Field(gt=0)] = 120
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
 
 
 class SweepFile(_Section):
@@ -54,9 +68,10 @@ class SweepFile(_Section):
     num_samples: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     resources: Resources = Resources()
-    evaluation: dict[str, Any] = {}
+    evaluation: Annotated[list[dict[str, Any]], pydantic.BeforeValidator(_listed), Field(min_length=1)] = [{}]
     evaluators: Evaluators = Evaluators()
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    stage_accuracy: Literal["trial", "evaluators"] = "trial"
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ class Sweep:
     """A sweep ready to run: its trials' configs by name, and how they are evaluated."""
 
     file: SweepFile
-    evaluation: EvaluationConfig
+    evaluations: tuple[EvaluationConfig, ...]
     trials: dict[str, DistillConfig]
     varied: list[str]
 
@@ -81,7 +96,7 @@ class Sweep:
             "preset": self.file.preset,
             "varied": self.varied,
             "trials": [{"name": n, "config": c.model_dump(mode="json")} for n, c in self.trials.items()],
-            "evaluation": self.evaluation.model_dump(mode="json"),
+            "evaluation": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
         }
 
 
@@ -107,6 +122,10 @@ class _Lines:
         self._visit(node, ())
 
     def _visit(self, node: Any, path: Path_) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                self.lines[(*path, str(number))] = item.start_mark.line + 1
+                self._visit(item, (*path, str(number)))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 here = (*path, str(key.value))
@@ -157,8 +176,10 @@ def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise document.error(first["loc"], f"{key}={first['input']!r}: {first['msg']}") from None
-    for section, fields in (("config", DistillConfig), ("evaluation", EvaluationConfig)):
-        _check_keys(getattr(file, section), fields.model_fields, "config field", document, (section,))
+    _check_keys(file.config, DistillConfig.model_fields, "config field", document, ("config",))
+    for number, evaluation in enumerate(file.evaluation):
+        place = ("evaluation", str(number)) if isinstance(values.get("evaluation"), list) else ("evaluation",)
+        _check_keys(evaluation, EvaluationConfig.model_fields, "config field", document, place)
     for section in ("grid", "sample"):
         for joint in getattr(file, section):
             for key in _keys(joint):
@@ -166,13 +187,13 @@ def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
                     message = str(unknown("config field", key, DistillConfig.model_fields))
                     raise document.error((section, joint), message)
     with _at(document, ("evaluation",)):
-        evaluation = build(EvaluationConfig, file.evaluation)
+        evaluations = tuple(build(EvaluationConfig, evaluation) for evaluation in file.evaluation)
     trials = _trials(file, document)
     for trial in trials.values():
         with _at(document, ("evaluation",)):
-            evaluation.protocols(trial)
+            protocols(evaluations, trial)
     varied = [key for section in (file.grid, file.sample) for joint in section for key in _keys(joint)]
-    return Sweep(file, evaluation, trials, varied + (["seed"] if len(file.seeds) > 1 else []))
+    return Sweep(file, evaluations, trials, varied + (["seed"] if len(file.seeds) > 1 else []))
 
 
 class _at:
@@ -206,6 +227,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise BadInput(f"--set {override!r}: {text!r} is no YAML value") from None
     head, dot, tail = key.partition(".")
     if head in SweepFile.model_fields:
+        if dot and isinstance(values.get(head), list):
+            raise BadInput(f"--set {override!r}: {head} is a list in the file: change it there")
         if dot:
             values[head] = {**(values.get(head) or {}), tail: value}
         else:

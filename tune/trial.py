@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from cluster.measure import measure
 from cluster.ray_runtime import limit_threads
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
@@ -18,7 +19,8 @@ from ppodd.run import run
 
 
 def trial(spec: dict[str, Any]) -> None:
-    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields) and the reserved `cpus` and `gpus`.
+    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, and by whom the
+    `stage_accuracy` is measured.
 
     It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there.
     """
@@ -30,7 +32,8 @@ def trial(spec: dict[str, Any]) -> None:
     archive = TrialArchive(job["url"])
     archive.clear_failure()
     try:
-        for record in run(config, archive, resume=True):
+        elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
+        for record in run(config, archive, resume=True, measure=elsewhere):
             _report(archive, record)
     except Exception as error:
         archive.write_failure({"error": one_line(error), "failed_at": time.time()})

@@ -38,14 +38,14 @@ def evaluate_trials(
 ) -> None:
     """Evaluate what is not evaluated yet, and print every result of `evaluation`."""
     from ppodd.cli.console import duration, percent
-    from ppodd.evaluate import evaluate_archived
-    from ppodd.work import Work
+    from ppodd.evaluate_archived import evaluate_archived
+    from ppodd.work import works
 
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
-        for protocol in evaluation.protocols(trial.config()):
-            for stage in chosen:
-                record = evaluate_archived(Work(trial.url, stage, protocol, trial.ticket(stage, protocol)), device)
+        for stage in chosen:
+            for work in works(trial, stage, [evaluation]):
+                record, protocol = evaluate_archived(work, device), work.protocol
                 budgets = record["budgets"]
                 leak = ", LEAKS THE TEST SET" if record["leaks_test_set"] else ""
                 accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())

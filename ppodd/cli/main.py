@@ -17,6 +17,7 @@ COMMANDS = {
     "render": "posters of a trial or stage as a picture; stages as a strip or GIF",
     "export": "a stage's patches and soft labels as a ready training set",
     "sweep": "run a sweep file: many distillations on Ray, evaluated and logged to MLflow",
+    "evaluators": "start, watch, scale and stop the evaluators of an archive or cluster",
     "results": "tables, comparisons and accuracy-vs-IPC curves out of MLflow",
     "doctor": "what this machine offers, what is missing, how to get it",
 }

@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     uri = args.tracking_uri or default_tracking_uri(archive.url)
     out = console()
     with _Shown(out) as show:
-        outcome = run_sweep(sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show)
+        outcome = run_sweep(
+            sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show, say=out.print
+        )
     out.print(f"took {duration(show.seconds)}")
     for name, error in {**outcome.failures, **outcome.evaluation_failures}.items():
         out.print(f"failed: {name}: {error}")

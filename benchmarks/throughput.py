@@ -1,0 +1,116 @@
+"""How many stages a second go through coordinator, archive and MLflow, when trials and evaluations cost nothing.
+
+    python benchmarks/throughput.py [--trials 500] [--stages 5] [--evaluators 2]
+
+Trials write real stages of a tiny poster into a real archive, one after another; evaluators are the real ones but that
+they write an evaluation down at once instead of training networks. Nothing else is left out: leases, looks, MLflow.
+At the end every stage must have its evaluation, in the archive and in MLflow, once.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import ray
+
+from cluster import evaluators
+from cluster.evaluator import Evaluator
+from cluster.pool import Pool
+from cluster.ray_runtime import NAMESPACE, connect
+from ppodd import __version__
+from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
+from ppodd.config import DistillConfig, build
+from ppodd.presets import preset
+from results.frame import frame
+from results.store import default_tracking_uri, open_store
+
+POSTER = PosterFile(np.zeros((1, 12, 24), np.float32), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5))
+
+
+def write_trial(url, values, stages):
+    trial = TrialArchive(url)
+    trial.create(build(DistillConfig, values), resume=False)
+    for stage in range(1, stages + 1):
+        budgets = {"poster_ipc": 0.45, "cumulative_ipc": 0.45 * stage, "storage_bytes": storage_bytes(POSTER, stage)}
+        record = {
+            "num_stages": stages,
+            "blend": [1 / stage] * stage,
+            "evaluation_blend": [1 / stage] * stage,
+            "stage_accuracy": {**summary([50.0, 51.0]), "split": "validation"},
+            "leaks_test_set": False,
+            "meta_loss": {"first": 2.0, "last": 1.0, "mean": 1.5},
+            "budgets": {**budgets, "meta_steps": stage, "seconds": 0.0},
+            "data": {"name": "digits", "digest": "none"},
+            "versions": {"ppodd": __version__},
+            "finished_at": time.time(),
+        }
+        trial.write_stage(stage, record, POSTER, b"no picture")
+
+
+class InstantEvaluator(Evaluator):
+    """An evaluator that knows the result."""
+
+    def _carry_out(self, work):
+        record = {
+            "ticket": work.ticket,
+            "stage": work.stage,
+            "protocol": work.protocol.model_dump(mode="json"),
+            "accuracy": {str(budget): summary([50.0, 52.0]) for budget in work.protocol.budgets},
+            "seconds": 0.0,
+            "finished_at": time.time(),
+        }
+        TrialArchive(work.trial_url).write_evaluation(work.stage, record)
+        return None, ""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--stages", type=int, default=5)
+    parser.add_argument("--evaluators", type=int, default=2)
+    args = parser.parse_args()
+    wanted = args.trials * args.stages
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Archive(f"{folder}/archive")
+        configs = {
+            f"seed={seed}": {**preset("digits-small"), "num_stages": args.stages, "seed": seed, "name": f"seed={seed}"}
+            for seed in range(args.trials)
+        }
+        trials = [{"name": name, "config": values} for name, values in configs.items()]
+        archive.write_sweep("many", {"trials": trials, "evaluation": [{}], "created_at": 0, "varied": ["seed"]})
+        uri = default_tracking_uri(archive.url)
+        open_store(uri)
+        connect(None, cpus=os.cpu_count())
+        actor = ray.remote(max_restarts=-1, num_cpus=0)(InstantEvaluator)
+        for number in range(args.evaluators):
+            name = f"evaluator-{number}"
+            actor.options(name=name, namespace=NAMESPACE, lifetime="detached").remote(name, 1, "cpu")
+        coordinator = evaluators.start(archive.url, "many", uri, Pool(args.evaluators, 0, 0, 3600), begin=False)
+        write = ray.remote(num_cpus=1)(write_trial)
+        started = time.perf_counter()
+        ray.get([write.remote(archive.trial("many", name).url, v, args.stages) for name, v in configs.items()])
+        written = time.perf_counter() - started
+        while (status := ray.get(coordinator.status.remote(fresh=True)))["done"] < wanted:
+            assert not status["failed"], status["failed"]
+            time.sleep(0.2)
+        evaluated = time.perf_counter() - started
+        ray.get(coordinator.sync.remote())
+        logged = time.perf_counter() - started
+        rows = frame(uri, ["many"])
+        shown = rows.groupby(["trial", "stage"]).ngroups
+        on_disk = sum(len(archive.trial("many", n).evaluations(s)) for n in configs for s in range(1, args.stages + 1))
+        evaluators.stop()
+        ray.shutdown()
+    assert on_disk == shown == wanted, (on_disk, shown, wanted)
+    print(f"{args.trials} trials × {args.stages} stages on {os.cpu_count()} cores, {args.evaluators} evaluators")
+    for what, seconds in (("archived", written), ("and evaluated", evaluated), ("and in MLflow", logged)):
+        print(f"{what:15} after {seconds:6.1f} s: {wanted / seconds:6.1f} stages a second")
+    print(f"lost: {wanted - on_disk} in the archive, {wanted - shown} in MLflow")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Stage accuracies that trials wait for: a candidate's networks, shared out among the evaluators."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Measurement(NamedTuple):
+    """A piece of work: the networks `first` to `last` (excluded) on the candidate of a stage."""
+
+    trial_url: str
+    stage: int
+    first: int
+    last: int
+    ticket: str
+
+
+class Answer(NamedTuple):
+    """How a measurement stands: accuracies (percent, one a network) once all are there; or failed, or worked at."""
+
+    values: list[float] | None = None
+    failed: bool = False
+    at_it: bool = False
+
+
+@dataclass
+class _Asked:
+    pieces: dict[str, Measurement]
+    values: dict[str, list[float]] = field(default_factory=dict)
+    failed: bool = False
+
+
+class Measurements:
+    """What trials asked for, by the names that they gave it."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, _Asked] = {}
+
+    def ask(self, name: str, trial_url: str, stage: int, nets: int, parts: int) -> list[Measurement]:
+        """Ask for the accuracies of `nets` networks in about equal parts; returns the parts, the first time."""
+        if name in self._asked:
+            return []
+        parts = max(1, min(parts, nets))
+        edges = [round(part * nets / parts) for part in range(parts + 1)]
+        pieces = [
+            Measurement(trial_url, stage, first, last, f"{name}[{first}:{last}]")
+            for first, last in itertools.pairwise(edges)
+        ]
+        self._asked[name] = _Asked({piece.ticket: piece for piece in pieces})
+        return pieces
+
+    def finish(self, ticket: str, values: list[float] | None) -> None:
+        """A piece is done, or given up (`None`)."""
+        for asked in self._asked.values():
+            if ticket in asked.pieces:
+                asked.failed |= values is None
+                asked.values[ticket] = values or []
+
+    def answer(self, name: str) -> Answer:
+        """How it stands; once it is answered, it is forgotten."""
+        asked = self._asked[name]
+        if asked.failed:
+            del self._asked[name]
+            return Answer(failed=True)
+        if len(asked.values) < len(asked.pieces):
+            return Answer()
+        del self._asked[name]
+        return Answer([value for ticket in asked.pieces for value in asked.values[ticket]])
+
+    def open(self, name: str) -> list[str]:
+        """Tickets of the pieces that are not done."""
+        asked = self._asked.get(name)
+        return [ticket for ticket in asked.pieces if ticket not in asked.values] if asked else []
+
+    def forget(self, name: str) -> None:
+        self._asked.pop(name, None)

@@ -1,0 +1,36 @@
+"""How many evaluators there are: as many as there is work for, up to a maximum; idle ones give their share back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Pool:
+    """At most `count` evaluators; each reserves `cpus` and `gpus`, and stops after `idle_s` seconds without work.
+
+    With 0 CPUs an evaluator takes what trials leave: it runs at the lowest priority of the operating system.
+    """
+
+    count: int = 1
+    cpus: float = 1
+    gpus: float = 0
+    idle_s: float = 120
+
+    def joined(self, other: Pool) -> Pool:
+        """What serves both: the new one's reservations, the larger of everything else."""
+        return replace(other, count=max(self.count, other.count), idle_s=max(self.idle_s, other.idle_s))
+
+    def plan(self, idle_s: Mapping[str, float], pending: int) -> tuple[int, list[str]]:
+        """How many evaluators to start, and which to stop.
+
+        Args:
+            idle_s: how long each existing evaluator has been without work (0: at work).
+            pending: pieces of work that nobody is at.
+        """
+        idle = sorted((name for name, seconds in idle_s.items() if seconds > 0), key=lambda name: -idle_s[name])
+        surplus = idle[: max(0, len(idle_s) - self.count)]
+        stop = [name for name in idle if name in surplus or (not pending and idle_s[name] > self.idle_s)]
+        wanted = min(self.count, len(idle_s) - len(idle) + pending)
+        return max(0, wanted - len(idle_s)), stop

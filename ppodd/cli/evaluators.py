@@ -1,0 +1,259 @@
+"""The evaluators of an archive or cluster: start them, watch them, change how many there are, end them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ppodd.cli.options import add_archive
+from ppodd.errors import BadInput
+
+if TYPE_CHECKING:
+    from ppodd.config import EvaluationConfig
+
+_SHOWN_FAILURES = 20
+_WATCH_S = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="start|status|scale|stop")
+    start = actions.add_parser("start", help="evaluate what an archive holds, and what comes to it")
+    status = actions.add_parser("status", help="what is pending, running, done and failed, and who is at what")
+    scale = actions.add_parser("scale", help="have at most N evaluators")
+    stop = actions.add_parser("stop", help="end all evaluators; what they were at stays open")
+    add_archive(start)
+    start.add_argument("--sweep", action="append", help="this sweep only (repeatable; default: all of the archive)")
+    start.add_argument(
+        "--protocol",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="evaluate in this way too: 'mode: latest, nets: 4', or a file of such YAML (repeatable)",
+    )
+    start.add_argument(
+        "--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)"
+    )
+    start.add_argument("--count", type=int, default=1, help="at most this many evaluators (default: 1)")
+    start.add_argument("--cpus", type=float, default=1, help="cores that each reserves (0: it takes what others leave)")
+    start.add_argument("--gpus", type=float, default=0, help="GPUs that each reserves, such as 0.25")
+    start.add_argument("--idle-s", type=float, default=120, help="seconds without work after which one stops")
+    start.add_argument(
+        "--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine, until all is done"
+    )
+    scale.add_argument("count", type=int, metavar="N")
+    status.add_argument("--watch", action="store_true", help="go on showing it")
+    for action in (status, scale, stop):
+        action.add_argument(
+            "--ray-address", default="auto", help="the cluster (default: auto, the one on this machine)"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    from ppodd.cli.sweep import require
+
+    if args.action == "start":
+        _check_numbers(args)
+        evaluations = [protocol(text) for text in args.protocol]
+    if args.action == "scale" and args.count < 0:
+        raise BadInput(f"scale {args.count}: name 0 or more evaluators")
+    require("ray", "mlflow", "pandas")
+    if args.action == "start":
+        return _start(args, evaluations)
+
+    import ray
+
+    from cluster import evaluators
+    from cluster.ray_runtime import connect
+    from ppodd.cli.console import console
+
+    connect(args.ray_address)
+    out = console()
+    coordinator = evaluators.find()
+    if args.action == "scale":
+        ray.get(coordinator.scale.remote(args.count))
+        out.print(f"at most {args.count} evaluators from now on; those too many stop when they have nothing to do")
+    elif args.action == "stop":
+        evaluators.stop()
+        out.print(
+            "evaluators stopped; what is open is evaluated by the next ones (ppodd evaluators start, ppodd sweep)"
+        )
+    else:
+        _status(out, coordinator, args.watch)
+    return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for flag, value, least in (("count", args.count, 1), ("cpus", args.cpus, 0), ("gpus", args.gpus, 0)):
+        if value < least:
+            raise BadInput(f"--{flag}={value}: at least {least}")
+
+
+def protocol(text: str) -> EvaluationConfig:
+    """The evaluation that `--protocol` describes: YAML fields, or a file of them."""
+    from pathlib import Path
+
+    import yaml
+
+    from ppodd.config import EvaluationConfig, build
+
+    try:
+        values = yaml.safe_load(Path(text).read_text() if Path(text).is_file() else f"{{{text}}}")
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict) or None in values.values():
+        raise BadInput(
+            f"--protocol {text!r}: write fields as in a sweep file's `evaluation`, such as 'mode: latest, nets: 4'"
+        )
+    lists = {"arch", "mode", "budgets"}
+    return build(EvaluationConfig, {k: [v] if k in lists and not isinstance(v, list) else v for k, v in values.items()})
+
+
+def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int:
+    from cluster import evaluators
+    from cluster.pool import Pool
+    from cluster.ray_runtime import connect
+    from ppodd.archive import Archive
+    from ppodd.cli.console import console
+    from results.store import default_tracking_uri, open_store
+
+    archive, out = Archive(args.archive), console()
+    there = archive.sweeps()
+    sweeps = args.sweep or there
+    for sweep in sweeps:
+        if sweep not in there:
+            raise BadInput(f"no sweep {sweep!r} in {archive.url} (there: {', '.join(there) or 'none'})")
+    if not sweeps:
+        raise BadInput(f"no sweep or run in {archive.url}: name the archive that one wrote to (--archive)")
+    uri = args.tracking_uri or default_tracking_uri(archive.url)
+    in_process = connect(args.ray_address)
+    _require_place(args)
+    open_store(uri)
+    for sweep in sweeps:
+        for evaluation in evaluations:
+            archive.add_evaluation(sweep, evaluation)
+        archive.clear_evaluation_failures(sweep)
+    pool = Pool(args.count, args.cpus, args.gpus, args.idle_s)
+    for sweep in sweeps:
+        coordinator = evaluators.start(archive.url, sweep, uri, pool, begin=False)
+    if not in_process:
+        out.print(
+            f"evaluating {', '.join(sweeps)} with at most {args.count} evaluators: `ppodd evaluators status` shows it"
+        )
+        return 0
+    return _until_done(out, coordinator)
+
+
+def _require_place(args: argparse.Namespace) -> None:
+    from tune.placement import nodes, require_place
+    from tune.sweep_file import Resources
+
+    require_place("--cpus, --gpus: an evaluator", Resources(cpus=args.cpus, gpus=args.gpus), nodes())
+
+
+def _until_done(out: Any, coordinator: Any) -> int:
+    """Show the evaluators of this process's own Ray until nothing is open; then end them."""
+    import ray
+
+    from cluster import evaluators
+
+    with _Live(out) as live:
+        status = evaluators.wait(coordinator, live.show)
+    evaluators.stop()
+    ray.shutdown()
+    out.print(f"{status['done']} evaluations are in the archive, {len(status['failed'])} failed")
+    for reason in status["failed"].values():
+        out.print(f"failed: {reason}")
+    return 1 if status["failed"] else 0
+
+
+def _status(out: Any, coordinator: Any, watch: bool) -> None:
+    import time
+
+    import ray
+
+    status = ray.get(coordinator.status.remote(fresh=True))
+    if not watch:
+        out.print(tables(status), width=None if out.is_terminal else 160, soft_wrap=False)
+        return
+    with _Live(out) as live:
+        while True:
+            live.show(status)
+            time.sleep(_WATCH_S)
+            status = ray.get(coordinator.status.remote())
+
+
+class _Live:
+    """The tables, kept up to date on a terminal; elsewhere a line whenever the counts change."""
+
+    def __init__(self, out: Any):
+        from rich.live import Live
+
+        self._out, self._line = out, ""
+        self._live = Live(console=out, transient=True) if out.is_terminal else None
+
+    def __enter__(self) -> _Live:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, status: dict[str, Any]) -> None:
+        if self._live:
+            self._live.update(tables(status))
+        elif (line := counts(status)) != self._line:
+            self._line = line
+            self._out.print(line)
+
+
+def counts(status: dict[str, Any]) -> str:
+    """The counts in a line."""
+    failed = len(status["failed"])
+    return f"{status['pending']} pending, {status['running']} running, {status['done']} done, {failed} failed"
+
+
+def tables(status: dict[str, Any]) -> Any:
+    """Sweeps, evaluators and running trials as tables, and what failed."""
+    from rich.console import Group
+
+    from ppodd.cli.console import duration
+
+    pool = status["pool"]
+    head = (
+        f"ppodd {status['version']}: {counts(status)}, {status['per_minute']:.1f} a minute; at most {pool['count']} "
+        f"evaluators of {pool['cpus']:g} CPU, {pool['gpus']:g} GPU"
+    )
+    sweeps = _table("sweep", "archive", "pending", "running", "done", "failed")
+    for sweep in status["sweeps"]:
+        numbers = (sweep["pending"], sweep["running"], sweep["done"], len(sweep["failed"]))
+        sweeps.add_row(sweep["sweep"], sweep["archive_url"], *map(str, numbers))
+    evaluators = _table("evaluator", "node", "device", "at", "for", "done", "failed")
+    for one in status["evaluators"]:
+        what = (one["name"], one.get("node", ""), one.get("device", ""), one["at"], duration(one["seconds"]))
+        evaluators.add_row(*what, str(one["done"]), str(one["failed"]))
+    trials = _table("running trial", "stage", "meta-step", "meta-loss", "s/meta-step", "left")
+    for now in status["trials"]:
+        at = (
+            f"{now['stage']}/{now['num_stages']}",
+            f"{now['meta_step']}/{now['meta_steps']}",
+            f"{now['meta_loss']:.3f}",
+        )
+        trials.add_row(
+            f"{now['sweep']}/{now['trial']}", *at, f"{now['seconds_per_meta_step']:.2f}", duration(now["seconds_left"])
+        )
+    reasons = [f"failed: {reason}" for reason in status["failed"].values()]
+    more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []
+    lag = [f"MLflow lags: {status['sync_error']}"] if status["sync_error"] else []
+    shown = [table for table in (sweeps, evaluators, trials) if table.row_count]
+    return Group(head, *shown, *reasons[:_SHOWN_FAILURES], *more, *lag)
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold" if number < 2 else "ellipsis")
+    return table

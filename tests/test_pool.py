@@ -1,0 +1,48 @@
+"""How many evaluators there should be, and the shares of a measurement; plain functions."""
+
+import pytest
+
+from cluster.measurements import Answer, Measurements
+from cluster.pool import Pool
+
+POOL = Pool(count=3, idle_s=60)
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "pending", "start", "stop"),
+    [
+        ({}, 0, 0, []),  # nothing to do: none
+        ({}, 1, 1, []),
+        ({}, 9, 3, []),  # at most `count`
+        ({"a": 0}, 1, 1, []),  # one at work, one more is wanted
+        ({"a": 5}, 1, 0, []),  # the idle one will take it
+        ({"a": 0, "b": 61, "c": 5}, 0, 0, ["b"]),  # idle for too long
+        ({"a": 61}, 1, 0, []),  # not while there is work
+        ({"a": 0, "b": 1, "c": 3, "d": 2}, 9, 0, ["c"]),  # too many: the longest idle goes
+        ({"a": 0, "b": 0, "c": 0, "d": 0}, 9, 0, []),  # too many, all at work: none is killed
+    ],
+)
+def test_the_pool_follows_the_backlog(idle_s, pending, start, stop):
+    assert POOL.plan(idle_s, pending) == (start, stop)
+
+
+def test_a_pool_that_serves_two_sweeps_has_the_larger_maximum_and_the_latest_share():
+    assert Pool(4, 1, 0.5, 10).joined(Pool(2, 2, 0.25, 60)) == Pool(4, 2, 0.25, 60)
+
+
+def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networks():
+    asked = Measurements()
+    pieces = asked.ask("m", "t", 2, nets=8, parts=3)
+    assert [(p.first, p.last) for p in pieces] == [(0, 3), (3, 5), (5, 8)]
+    assert asked.ask("m", "t", 2, nets=8, parts=3) == []  # asking again asks for nothing new
+    assert asked.answer("m") == Answer()
+    for piece in reversed(pieces):
+        asked.finish(piece.ticket, [float(net) for net in range(piece.first, piece.last)])
+    assert asked.answer("m") == Answer([float(net) for net in range(8)])
+
+
+def test_a_measurement_of_which_a_piece_failed_has_failed():
+    asked = Measurements()
+    first, _ = asked.ask("m", "t", 1, nets=2, parts=5)
+    asked.finish(first.ticket, None)
+    assert asked.answer("m") == Answer(failed=True)
