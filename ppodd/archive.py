@@ -118,7 +118,11 @@ class Archive:
         self.url = self.folder.url
 
     def sweeps(self) -> list[str]:
-        return [name for name in self.folder.names() if self.trials(name)]
+        return [name for name in self.folder.names() if self.holds(name)]
+
+    def holds(self, sweep: str) -> bool:
+        """Whether there is a sweep of this name: a sweep file's, or runs that belong to none."""
+        return (self.folder / sweep).exists("sweep.json") or bool(self.listing(sweep))
 
     def trials(self, sweep: str) -> list[str]:
         return list(self.listing(sweep))
@@ -140,8 +144,7 @@ class Archive:
 
     def sweep(self, sweep: str) -> dict[str, Any] | None:
         """The resolved sweep file (`tune` writes it), or `None` for runs that belong to no sweep file."""
-        below = self.folder / sweep
-        return below.read_json("sweep.json") if below.exists("sweep.json") else None
+        return (self.folder / sweep).get_json("sweep.json")
 
     def write_sweep(self, sweep: str, record: dict[str, Any]) -> None:
         (self.folder / sweep).write_json("sweep.json", record)
@@ -306,14 +309,14 @@ class TrialArchive:
         self.folder.write_json("progress.json", {**progress, "updated_at": time.time()})
 
     def progress(self) -> dict[str, Any] | None:
-        return self.folder.read_json("progress.json") if self.folder.exists("progress.json") else None
+        return self.folder.get_json("progress.json")
 
     def write_failure(self, failure: dict[str, Any]) -> None:
         """Record why the trial stopped; taken back when it is started again."""
         self.folder.write_json("failure.json", failure)
 
     def failure(self) -> dict[str, Any] | None:
-        return self.folder.read_json("failure.json") if self.folder.exists("failure.json") else None
+        return self.folder.get_json("failure.json")
 
     def clear_failure(self) -> None:
         self.folder.remove("failure.json")
@@ -328,9 +331,9 @@ class TrialArchive:
     def resume(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The resume checkpoint, or `None` before the first. Raises `CorruptArchive`."""
         name = "resume/state.safetensors"
-        if not self.folder.exists(name):
+        data = self.folder.get(name)
+        if data is None:
             return None
-        data = self.folder.read(name)
         tensors = _tensors(data, self.folder.at(name))
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
         if metadata.get("digest") != _digest(tensors, metadata.get("position", "")):

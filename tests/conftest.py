@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import http.client
 import os
 import uuid
 from pathlib import Path
@@ -66,12 +67,15 @@ def s3_server():
 
 @pytest.fixture
 def gate(s3_server, monkeypatch):
-    """The gate to that S3 API; the environment names it, and credentials, as a user's would."""
+    """The gate to that S3 API; the environment names it, and credentials, as a user's would.
+
+    botocore retries nothing by itself, so that what is seen is ours.
+    """
     import s3fs
     from s3 import CREDENTIALS, Gate
 
     gate = Gate(s3_server)
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": gate.url}.items():
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": gate.url, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     yield gate
@@ -80,11 +84,11 @@ def gate(s3_server, monkeypatch):
 
 
 @pytest.fixture
-def bucket(gate):
+def bucket(s3_server, gate):
     """The URL of an empty bucket there."""
-    import s3fs
-
     name = f"bucket-{uuid.uuid4().hex[:8]}"
-    s3fs.S3FileSystem().mkdir(name)
-    gate.asked.clear()
+    server = http.client.HTTPConnection(*s3_server)
+    server.request("PUT", f"/{name}")
+    assert server.getresponse().status == 200
+    server.close()
     return f"s3://{name}"
