@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pandas as pd
 
 from ppodd.config import CIRCUMSTANCES, DistillConfig
 from ppodd.errors import BadInput, unknown
 from results import schema
+from results.bulk import Run
 from results.runs import Chosen, choose, listed
 from results.statistics import t_quantile
 
-_ALL = 10**9  # history entries a query may return
 _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 # Fields that tell settings apart beside those that vary on purpose; not settings themselves.
 NOT_SETTINGS = frozenset({"seed", *CIRCUMSTANCES})
@@ -71,14 +69,21 @@ def frame(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string:
 
 def frame_of(chosen: Chosen) -> pd.DataFrame:
     """The frame of trials that were chosen already."""
-    client, runs, _ = chosen
-    history = histories(client, {run.info.run_id: [key for key in run.data.metrics if _wanted(key)] for run in runs})
-    rows = [row for run in runs for row in _rows(run, history.get(run.info.run_id, {}))]
-    if not rows:
+    values = chosen.metrics
+    rows = _accuracies(values).merge(_of_runs(chosen.trials), on="run_id")
+    for column, key in _PER_STAGE.items():
+        # a stage that is being written has no results: an inner join leaves out what is without its budgets
+        rows = rows.merge(_metric(values, key, column), on=["run_id", "stage"])
+    rows = rows.merge(_protocols(chosen.trials), on=["run_id", "suffix"], how="left")
+    rows["protocol"] = rows["protocol"].fillna(rows["suffix"])
+    latest = rows["mode"] == "latest"  # draws on one poster, whatever the stage's blend
+    rows.loc[latest, "storage_bytes"] *= rows["poster_ipc"] / rows["cumulative_ipc"]
+    rows.loc[latest, "cumulative_ipc"] = rows["poster_ipc"]
+    config = [name for name in rows.columns if name in DistillConfig.model_fields and name not in MEASURED]
+    if rows.empty:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in {**MEASURED, **_config_dtypes()}.items()})
-    table = pd.DataFrame(rows).astype(MEASURED)
     order = ["sweep", "trial", "stage", "mode", "eval_arch", "protocol", "steps"]
-    return table.sort_values(order, kind="stable", ignore_index=True)
+    return rows[[*MEASURED, *config]].astype(MEASURED).sort_values(order, kind="stable", ignore_index=True)
 
 
 def _config_dtypes() -> dict[str, str]:
@@ -86,71 +91,49 @@ def _config_dtypes() -> dict[str, str]:
     return {k: _DTYPES.get(f.annotation, "object") for k, f in fields if k not in MEASURED}  # type: ignore[arg-type]
 
 
-def _wanted(key: str) -> bool:
-    return key in _PER_STAGE.values() or key.startswith("test_accuracy/")
+def _metric(values: pd.DataFrame, key: str, column: str) -> pd.DataFrame:
+    """One metric: `run_id`, `stage` and its value as `column`."""
+    return values[values["key"] == key][["run_id", "stage", "value"]].rename(columns={"value": column})
 
 
-History = dict[str, dict[str, dict[int, float]]]  # run → metric → stage → value
+def _accuracies(values: pd.DataFrame) -> pd.DataFrame:
+    """A row for each test accuracy, with its std (NaN where there is none) and its number of networks."""
+    keys = {key: accuracy for key in values["key"].unique() if (accuracy := schema.Accuracy.parse(key))}
+    named = [
+        {"key": key, "mode": a.mode, "eval_arch": a.arch, "suffix": a.protocol, "steps": a.steps, "std": a.std,
+         "of": a.nets}
+        for key, a in keys.items()
+    ]  # fmt: skip
+    columns = ["key", "mode", "eval_arch", "suffix", "steps", "std", "of"]
+    means = values.merge(pd.DataFrame(named, columns=columns), on="key").rename(columns={"value": "accuracy_pct"})
+    stds = values.rename(columns={"key": "std", "value": "std_pct"})
+    nets = values.rename(columns={"key": "of", "value": "nets"})
+    means = means.merge(stds, on=["run_id", "stage", "std"], how="left")
+    return means.merge(nets, on=["run_id", "stage", "of"])
 
 
-def histories(client: Any, wanted: dict[str, list[str]]) -> History:
-    """Metric histories of all runs: one query a metric where the store can, else one a run and metric, in parallel."""
-    found: History = {}
-    store = getattr(client._tracking_client, "store", None)
-    if store is not None and hasattr(store, "get_metric_history_bulk"):
-        run_ids = list(wanted)
-        for key in sorted({key for keys in wanted.values() for key in keys}):
-            for start in range(0, len(run_ids), 500):
-                for metric in store.get_metric_history_bulk(run_ids[start : start + 500], key, _ALL):
-                    found.setdefault(metric.run_id, {}).setdefault(key, {})[metric.step] = metric.value
-        return found
-    with ThreadPoolExecutor(8) as pool:
-        pairs = [(run_id, key) for run_id, keys in wanted.items() for key in keys]
-        for (run_id, key), metrics in zip(pairs, pool.map(lambda p: client.get_metric_history(*p), pairs), strict=True):
-            in_time = sorted(metrics, key=lambda metric: metric.timestamp)  # the latest value of a stage counts
-            found.setdefault(run_id, {})[key] = {metric.step: metric.value for metric in in_time}
-    return found
-
-
-def _rows(run: Any, history: dict[str, dict[int, float]]) -> list[dict[str, Any]]:
-    tags = run.data.tags
-    sweep, trial = tags[schema.KEY].split("/", 1)
-    fixed = {
-        "sweep": sweep,
-        "trial": trial,
-        "run_id": run.info.run_id,
-        "status": tags.get(schema.STATUS, "running"),
-        "leaks_test_set": json.loads(tags.get(schema.LEAKS, "false")),
-        **{k: v for k, v in schema.config_values(run.data.params).items() if k not in MEASURED},
-    }
-    protocols = schema.departures(tags)
+def _of_runs(runs: list[Run]) -> pd.DataFrame:
+    """What a run says of all its rows: its place, its status, its config."""
     rows = []
-    for metric, by_stage in history.items():
-        accuracy = schema.Accuracy.parse(metric)
-        if accuracy is None:
-            continue
-        for stage, value in by_stage.items():
-            if any(stage not in history.get(key, {}) for key in (*_PER_STAGE.values(), accuracy.nets)):
-                continue  # being written: without its budgets an accuracy is no result
-            per_stage = {column: history[key][stage] for column, key in _PER_STAGE.items()}
-            if accuracy.mode == "latest":  # draws on one poster, whatever the stage's blend
-                per_stage["storage_bytes"] *= per_stage["poster_ipc"] / per_stage["cumulative_ipc"]
-                per_stage["cumulative_ipc"] = per_stage["poster_ipc"]
-            rows.append(
-                {
-                    **fixed,
-                    "stage": stage,
-                    "mode": accuracy.mode,
-                    "eval_arch": accuracy.arch,
-                    "protocol": protocols.get(accuracy.protocol, accuracy.protocol),
-                    "steps": accuracy.steps,
-                    "accuracy_pct": value,
-                    "std_pct": history.get(accuracy.std, {}).get(stage, float("nan")),
-                    "nets": history[accuracy.nets][stage],
-                    **per_stage,
-                }
-            )
-    return rows
+    for run in runs:
+        sweep, trial = run.tags[schema.KEY].split("/", 1)
+        rows.append(
+            {
+                **schema.config_values(run.params),
+                "sweep": sweep,
+                "trial": trial,
+                "run_id": run.id,
+                "status": run.tags.get(schema.STATUS, "running"),
+                "leaks_test_set": json.loads(run.tags.get(schema.LEAKS, "false")),
+            }
+        )
+    return pd.DataFrame(rows, columns=None if rows else ["run_id"])
+
+
+def _protocols(runs: list[Run]) -> pd.DataFrame:
+    """What the protocols of each run depart in, by the suffix of their metrics."""
+    rows = [(run.id, suffix, text) for run in runs for suffix, text in schema.departures(run.tags).items()]
+    return pd.DataFrame(rows, columns=["run_id", "suffix", "protocol"])
 
 
 def varied(table: pd.DataFrame) -> list[str]:

@@ -158,7 +158,7 @@ def gather(
         every = [trial for trial in every if (trial.sweep, trial.name) in kept]
     rows = main_protocol(frame)
     names = list(dict.fromkeys(trial.sweep for trial in every))
-    notes = [schema.own_words(chosen.parents[n].data.tags.get(schema.NOTE, "")) for n in names if n in chosen.parents]
+    notes = [schema.own_words(chosen.parents[n].tags.get(schema.NOTE, "")) for n in names if n in chosen.parents]
     varying = _varying(every)
     found = answers(frame, steps)
     return Report(

@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
+
 from ppodd.errors import BadInput
 from results import schema
+from results.bulk import Run, read
 from results.store import all_runs, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 _VALUES, _FIELDS = 8, 6  # shown in a message
 
 
 class Chosen(NamedTuple):
-    """The store and the runs of the trials that were asked for; the parent runs of their sweeps, by name."""
+    """The store and the runs of the trials that were asked for.
+
+    Attributes:
+        parents: the parent runs of the sweeps, by name.
+        metrics: every value of the runs: `run_id`, `key`, `stage`, `value`.
+    """
 
     client: MlflowClient
     trials: list[Run]
     parents: dict[str, Run]
+    metrics: pd.DataFrame
 
 
 def choose(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string: str = "") -> Chosen:
@@ -40,20 +48,20 @@ def choose(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string
             there = ", ".join(sorted(experiments.keys() - {"Default"})) or "none"
             raise BadInput(f"no sweep {sweep!r} in {tracking_uri} (there: {there})")
     names = {i: name for name, i in experiments.items() if sweeps is None or name in sweeps}
-    runs = [run for run in all_runs(client, list(names)) if schema.KEY in run.data.tags]
-    for sweep in set(sweeps or ()) - {names[run.info.experiment_id] for run in runs}:
+    runs, metrics = read(client, list(names))
+    for sweep in set(sweeps or ()) - {names[run.experiment] for run in runs}:
         raise BadInput(f"experiment {sweep!r} in {tracking_uri} holds no runs of ppodd: name one that a sweep wrote")
-    trials = [run for run in runs if schema.PARENT in run.data.tags]
+    trials = [run for run in runs if schema.PARENT in run.tags]
     if filter_string:
         trials = _filtered(client, list(names), trials, filter_string)
     for run in trials:
-        if (found := run.data.tags.get(schema.SCHEMA_TAG)) != schema.SCHEMA:
+        if (found := run.tags.get(schema.SCHEMA_TAG)) != schema.SCHEMA:
             raise BadInput(
-                f"run {run.data.tags[schema.KEY]!r} in {tracking_uri} has schema {found}, this ppodd reads "
+                f"run {run.tags[schema.KEY]!r} in {tracking_uri} has schema {found}, this ppodd reads "
                 f"{schema.SCHEMA}: sync the archive into a new store"
             )
-    parents = {run.data.tags[schema.KEY]: run for run in runs if schema.PARENT not in run.data.tags}
-    return Chosen(client, trials, parents)
+    parents = {run.tags[schema.KEY]: run for run in runs if schema.PARENT not in run.tags}
+    return Chosen(client, trials, parents, metrics)
 
 
 def _filtered(client: MlflowClient, experiments: list[str], trials: list[Run], filter_string: str) -> list[Run]:
@@ -66,7 +74,7 @@ def _filtered(client: MlflowClient, experiments: list[str], trials: list[Run], f
             f"--filter {filter_string!r}: {str(error).splitlines()[0]}; write it as MLflow does, "
             f"such as \"params.blend = 'dynamic' and metrics.poster_ipc < 0.7\""
         ) from None
-    chosen = [run for run in trials if run.info.run_id in passed]
+    chosen = [run for run in trials if run.id in passed]
     if trials and not chosen:
         raise BadInput(f"--filter {filter_string!r} matches none of {len(trials)} trials (there: {_there(trials)})")
     return chosen
@@ -76,7 +84,7 @@ def _there(trials: list[Run]) -> str:
     """The params that vary over the trials, with their values: what a filter could name."""
     values: dict[str, list[str]] = {}
     for run in trials:
-        for name, value in run.data.params.items():
+        for name, value in run.params.items():
             if name != "name" and value not in values.setdefault(name, []):
                 values[name].append(value)
     varied = {name: sorted(there) for name, there in values.items() if len(there) > 1} or {

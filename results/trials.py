@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from results import schema
-from results.frame import histories
+from results.bulk import Run
 from results.runs import Chosen
 
 _STAGE = re.compile(r"stage-(\d+)\.png$")
@@ -44,32 +46,31 @@ class Trial(NamedTuple):
 
 def trials(chosen: Chosen) -> list[Trial]:
     """The chosen trials by sweep and name."""
-    wanted = {run.info.run_id: [k for k in run.data.metrics if k.startswith(schema.BLEND)] for run in chosen.trials}
-    weights = histories(chosen.client, wanted)
-    found = [_trial(run, weights.get(run.info.run_id, {})) for run in chosen.trials]
+    weights = chosen.metrics[chosen.metrics["key"].str.startswith(schema.BLEND)].sort_values("key")
+    blends = {str(run): group for run, group in weights.groupby("run_id")}
+    found = [_trial(run, blends.get(run.id)) for run in chosen.trials]
     return sorted(found, key=lambda trial: (trial.sweep, trial.name))
 
 
-def _trial(run: Any, weights: dict[str, dict[int, float]]) -> Trial:
-    tags = run.data.tags
+def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
+    tags = run.tags
     sweep, name = tags[schema.KEY].split("/", 1)
-    config = schema.config_values(run.data.params)
+    config = schema.config_values(run.params)
     blends: dict[int, list[float]] = {}
-    for metric in sorted(weights):
-        for stage, weight in weights[metric].items():
-            blends.setdefault(stage, []).append(weight)
+    if weights is not None:
+        blends = {int(str(stage)): list(of["value"]) for stage, of in weights.groupby("stage")}
     digests = json.loads(tags.get(schema.POSTERS, "{}"))
     return Trial(
         sweep=sweep,
         name=name,
-        run_id=run.info.run_id,
+        run_id=run.id,
         status=tags.get(schema.STATUS, "running"),
         stages_done=int(tags.get(schema.STAGES, "0/0").split("/")[0]),
         num_stages=int(config.get("num_stages", 0)),
         failure=tags.get(schema.FAILURE, ""),
         progress=json.loads(tags.get(schema.PROGRESS, "{}")),
         config=config,
-        blends=dict(sorted(blends.items())),
+        blends=blends,
         digests={int(stage): digest for stage, digest in digests.items()},
         data=tags.get(schema.DATA, ""),
         versions=json.loads(tags.get(schema.VERSIONS, "{}")),
