@@ -13,10 +13,11 @@ EXTRAS = {
     "sweep": ["ray[tune]>=2.50", "mlflow>=3.5", "pandas>=2.2", "matplotlib>=3.9", "jinja2>=3.1", "pyarrow>=16"],
     "clip": ["transformers>=4.45"],
     "download": ["torchvision>=0.19"],
+    "optuna": ["optuna>=4"],
     "s3": ["s3fs>=2024.6"],
 }
 CHECKS = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "pandas-stubs", "types-PyYAML", "selenium>=4.20"]
-EXTRAS["dev"] = [*EXTRAS["sweep"], *EXTRAS["clip"], *CHECKS]
+EXTRAS["dev"] = [*EXTRAS["sweep"], *EXTRAS["clip"], *EXTRAS["optuna"], *CHECKS]
 
 setup(
     name="ppodd",

@@ -58,7 +58,7 @@ class Backlog:
         return look
 
     def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
-        """Add what is open of a trial; whether all of its stages are there."""
+        """Add what is open of a trial; whether all of its stages are there, or it was stopped early."""
         wanted, stages = trial.config().num_stages, stages_in(files)
         done, given_up, left = 0, {}, []
         for stage in stages:
@@ -73,7 +73,7 @@ class Backlog:
         look.open += left
         look.done += done
         look.given_up |= given_up
-        whole = len(stages) >= wanted
+        whole = len(stages) >= wanted or "stopped.json" in files
         if whole and not left:
             self._over[trial.trial] = done, given_up
         return whole

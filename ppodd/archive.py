@@ -10,7 +10,8 @@
                                        evaluations/<ticket>.json
                                        failures/<ticket>.json   why an evaluation was given up, if it was
                               progress.json                     meta-step, loss and rate of the stage in training
-                              failure.json                      why the trial stopped, if it did
+                              failure.json                      why the trial failed, if it did
+                              stopped.json                      why a scheduler stopped it early, if it did
                               resume/state.safetensors          the resume checkpoint, replaced atomically
 
 Accuracies are percent. This module needs no torch: tensors are numpy arrays here.
@@ -320,6 +321,13 @@ class TrialArchive:
 
     def clear_failure(self) -> None:
         self.folder.remove("failure.json")
+
+    def write_stopped(self, stopped: dict[str, Any]) -> None:
+        """Record why a scheduler ended the trial before its last stage; it is not resumed."""
+        self.folder.write_json("stopped.json", stopped)
+
+    def stopped(self) -> dict[str, Any] | None:
+        return self.folder.read_json("stopped.json") if self.folder.exists("stopped.json") else None
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""

@@ -29,6 +29,15 @@ def steps(config: DistillConfig, position: Position, epoch: int) -> tuple[int, i
     return 0, uniform(config.window, config.totwindow)
 
 
+def mean_steps(config: DistillConfig) -> tuple[float, float]:
+    """Plain steps and window of a meta-step on average; of cctype 1 those it starts with."""
+    if config.ddtype == "standard":
+        return 0, config.window
+    most = config.totwindow - config.window
+    plain = (most, config.minwindow, (config.minwindow + most) / 2, 0)[config.cctype]
+    return plain, (config.window + config.totwindow) / 2 if config.cctype == 3 else config.window
+
+
 def grow(config: DistillConfig, position: Position, epoch: int, loss: float) -> None:
     """cctype 1: another window of plain steps when the held-out loss has not improved for `_PATIENCE` epochs."""
     if loss < position.best_loss:

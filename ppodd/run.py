@@ -21,16 +21,20 @@ from ppodd.evaluate_archived import check_data
 from ppodd.geometry import Layout
 from ppodd.initial import load_poster
 from ppodd.memory import keep_freed_memory
+from ppodd.out_of_memory import explained
 from ppodd.render import render
 
+Measure = Callable[[str, int, int], list[float] | None]
 
+
+@explained
 def run(
     config: DistillConfig,
     trial: TrialArchive,
     *,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
-    measure: Callable[[str, int, int], list[float] | None] | None = None,
+    measure: Measure | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
 
@@ -42,6 +46,7 @@ def run(
             another run, or this one and `resume` is off.
         CorruptArchive: a file needed to resume is missing or damaged.
         NonFinite: a meta-step failed; the archive stays as it was.
+        OutOfMemory: it does not fit; which setting to lower is said.
     """
     keep_freed_memory()
     device = resolve_device(config.device)
@@ -112,6 +117,7 @@ def stage_record(config: DistillConfig, dataset: Dataset, result: StageResult) -
         },
         "versions": versions(),
         "device": str(dataset.train.x.device),
+        "real_chunk": config.real_chunk,
         "finished_at": time.time(),
     }
 

@@ -377,7 +377,8 @@ def _problem(trial: Trial) -> Problem:
         text += f" of {now['meta_steps']}" if "meta_steps" in now else ""
     else:
         text = "not started" if not trial.stages_done else "between stages"
-    status = "failed" if trial.status == "failed" else "half-finished" if trial.stages_done else "unfinished"
+    ended = trial.status in ("failed", "stopped")
+    status = trial.status if ended else "half-finished" if trial.stages_done else "unfinished"
     return Problem(f"{trial.sweep}/{trial.name}", status, f"{trial.stages_done} of {trial.num_stages}", text)
 
 

@@ -19,8 +19,9 @@ SCHEMA = "1"
 # Tags
 KEY = "ppodd.key"  # unique: "<sweep>" for the parent run, "<sweep>/<trial>" for a trial's
 SCHEMA_TAG = "ppodd.schema"
-STATUS = "ppodd.status"  # running, finished, failed
+STATUS = "ppodd.status"  # running, finished, failed, stopped (early, by a scheduler)
 FAILURE = "ppodd.failure"
+STOPPED = "ppodd.stopped"  # why it was stopped early
 STAGES = "ppodd.stages"  # "2/4"
 LEAKS = "ppodd.leaks_test_set"
 DATA = "ppodd.data_digest"

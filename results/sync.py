@@ -58,6 +58,7 @@ class _Trial:
     logged: dict[str, list[str]]
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     complete: bool = False
+    stopped: bool = False
 
 
 @dataclass
@@ -127,8 +128,8 @@ class Syncer:
             except PpoddError as error:
                 report.problems.append(str(error))
         trials = [self._trials[key] for name in names if (key := f"{sweep}/{name}") in self._trials]
-        expected = max(len(plan.get("trials", [])), len(names))
-        finished = sum(trial.complete for trial in trials)
+        expected = max(plan.get("wanted", 0), len(plan.get("trials", [])), len(names))
+        finished = sum(trial.complete or trial.stopped for trial in trials)
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         self._set_status(parent, "finished" if finished == expected else "running", ended)
@@ -140,7 +141,7 @@ class Syncer:
     ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
         evaluations = self.archive.evaluations(sweep, plan)
-        wanted = sum(t.config.num_stages * len(protocols(evaluations, t.config)) for t in trials)
+        wanted = sum(len(t.records) * len(protocols(evaluations, t.config)) for t in trials)
         there = sum(len(tickets) for t in trials for tickets in t.logged.values())
         if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
             return
@@ -245,7 +246,9 @@ class Syncer:
                 report.problems.append(str(error))
         known.complete = len(known.records) >= known.config.num_stages
         failure = None if known.complete else trial.failure()
-        progress = None if known.complete or failure else trial.progress()
+        stopped = None if known.complete or failure else trial.stopped()
+        known.stopped = stopped is not None
+        progress = None if known.complete or failure or stopped else trial.progress()
         new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
@@ -253,16 +256,19 @@ class Syncer:
             new.tags[schema.POSTERS] = digests
         if failure:
             new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
+        if stopped:
+            new.tags[schema.STOPPED] = str(stopped.get("why"))[:_TAG_CHARS]
         if progress:
             new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
         self._send(known.run, new)
-        for name in (schema.FAILURE, schema.PROGRESS):
+        for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS):
             if name in known.run.tags and name not in new.tags:
                 self._client.delete_tag(known.run.id, name)
                 del known.run.tags[name]
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
         ended = round(1000 * failure.get("failed_at", 0)) or ended if failure else ended
-        self._set_status(known.run, "finished" if known.complete else "failed" if failure else "running", ended)
+        ended_as = "failed" if failure else "stopped" if stopped else "running"
+        self._set_status(known.run, "finished" if known.complete else ended_as, ended)
 
     def _add_stage(self, trial: TrialArchive, known: _Trial, stage: int, new: _New, report: SyncReport) -> None:
         """Add a stage and its evaluations to `new`, if they are not logged."""
@@ -341,13 +347,14 @@ class Syncer:
             run.tags |= tags
 
     def _set_status(self, run: _Run, status: str, ended_ms: int) -> None:
-        """Running, finished or failed, as our tag and as MLflow's own status."""
+        """Running, finished, failed or stopped, as our tag and as MLflow's own status."""
         if run.tags.get(schema.STATUS) == status:
             return
         if status == "running":
             self._client.update_run(run.id, status="RUNNING")
         else:
-            self._client.set_terminated(run.id, status.upper(), ended_ms or None)
+            known = "KILLED" if status == "stopped" else status.upper()  # MLflow's word for ended early
+            self._client.set_terminated(run.id, known, ended_ms or None)
         self._send(run, _New(tags={schema.STATUS: status}))
 
 

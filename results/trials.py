@@ -22,8 +22,8 @@ class Trial(NamedTuple):
     """What is known of a trial beside its accuracies.
 
     Attributes:
-        status: `finished`, `running` or `failed`.
-        failure, progress: why it stopped; the stage it is in, as the trial last said.
+        status: `finished`, `running`, `failed` or `stopped` (early, by a scheduler).
+        failure, progress: why it failed or was stopped; the stage it is in, as the trial last said.
         blends: π of each finished stage, oldest poster first.
         digests: of each stage's poster file in the archive (the first 16 digits of its SHA-256).
         data: digest of the data set; versions: of the software.
@@ -67,7 +67,7 @@ def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
         status=tags.get(schema.STATUS, "running"),
         stages_done=int(tags.get(schema.STAGES, "0/0").split("/")[0]),
         num_stages=int(config.get("num_stages", 0)),
-        failure=tags.get(schema.FAILURE, ""),
+        failure=tags.get(schema.FAILURE, tags.get(schema.STOPPED, "")),
         progress=json.loads(tags.get(schema.PROGRESS, "{}")),
         config=config,
         blends=blends,

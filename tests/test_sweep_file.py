@@ -74,7 +74,7 @@ def test_overrides(tmp_path):
         ("loguniform", "lognormal", "line 9: unknown distribution 'lognormal'; did you mean 'loguniform'"),
         ("[1e-3, 1e-1]", "[1e-1, 1e-3]", r"line 9: loguniform: .* must be \[low, high\]"),
         ("num_samples: 2", "num_samples: 0", "line 10: num_samples=0: "),
-        ("nets: 2", "nets: 0", "line 12: nets=0: "),
+        ("nets: 2", "nets: 0", "line 13: nets=0: "),
         ("nets: 2", "net: 2", "line 13: unknown config field 'net'; did you mean 'nets'"),
         ("preset: digits-small", "preset: digit", "line 2: unknown preset 'digit'; did you mean 'digits'"),
         ("name: mine", "name: my/sweep", "line 1: name='my/sweep'"),
@@ -104,6 +104,143 @@ def test_errors_name_file_line_and_key(tmp_path, old, new, message):
 def test_bad_overrides(tmp_path, override, message):
     with pytest.raises(BadInput, match=message):
         load_sweep(write(tmp_path, GOOD), [override])
+
+
+CONDITIONAL = """\
+name: mine
+preset: digits-small
+grid:
+  blend: [dynamic, uniform, recency]
+when:
+  - if: {blend: [dynamic, recency]}
+    grid: {blend_boost: [1.25, 1.5]}
+  - if: {blend: recency, blend_boost: 1.5}
+    sample: {blend_decay: {uniform: [0.1, 1]}}
+num_samples: 3
+"""
+
+
+def settings(sweep, *fields):
+    return [tuple(getattr(config, field) for field in fields) for config in sweep.trials.values()]
+
+
+def test_a_field_varies_only_where_its_condition_holds_and_no_trial_is_repeated(tmp_path):
+    sweep = load_sweep(write(tmp_path, CONDITIONAL))
+    assert settings(sweep, "blend", "blend_boost") == [
+        ("dynamic", 1.25), ("dynamic", 1.5), ("uniform", 1.5), ("recency", 1.25), *[("recency", 1.5)] * 3]  # fmt: skip
+    drawn = [config.blend_decay for name, config in sweep.trials.items() if "blend_decay" in name]
+    assert len(set(drawn)) == 3 and all(0.1 <= value <= 1 for value in drawn)
+    assert sweep.varied == ["blend", "blend_boost", "blend_decay"]
+    assert "uniform,seed=0" in next(name for name in sweep.trials if "uniform" in name)
+
+
+def test_a_condition_may_ask_for_a_sampled_or_a_fixed_field(tmp_path):
+    text = (
+        "name: a\nconfig: {num_stages: 2}\nsample: {blend: {choice: [dynamic, uniform]}}\nnum_samples: 40\nwhen:\n"
+        "  - {if: {blend: uniform}, sample: {lr: {uniform: [0.1, 0.2]}}}\n"
+        "  - {if: {num_stages: 2}, grid: {width: [8, 16]}}\n"
+    )
+    sweep = load_sweep(write(tmp_path, text))
+    found = settings(sweep, "blend", "lr", "width")
+    # what is drawn twice is one trial
+    assert found.count(("dynamic", 0.03, 8)) == found.count(("dynamic", 0.03, 16)) == 1
+    assert len(found) > 10 and all(0.1 <= lr <= 0.2 for blend, lr, _ in found if blend == "uniform")
+
+
+def test_overrides_end_conditional_variation(tmp_path):
+    path = write(tmp_path, CONDITIONAL)
+    assert settings(load_sweep(path, ["blend_boost=3"]), "blend", "blend_boost") == [
+        (blend, 3.0) for blend in ("dynamic", "uniform", "recency")]  # fmt: skip
+    assert settings(load_sweep(path, ["blend=uniform"]), "blend", "blend_boost") == [("uniform", 1.5)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "blend: recency, b",
+            "blend: latest, b",
+            "line 8: blend is never latest: here it is dynamic, uniform, recency",
+        ),
+        ("{blend: [d", "{blent: [d", "line 6: unknown config field 'blent'; did you mean 'blend'"),
+        ("blend_boost: 1.5}", "blend_decay: 1}", "line 8: blend_decay is varied only here or further down"),
+        (
+            ", blend_boost: 1.5}\n    sample: {blend_decay",
+            "}\n    sample: {blend_boost",
+            "line 8: blend_boost is varied already where this holds",
+        ),
+        ("    grid: {blend_boost", "    gird: {blend_boost", "line 7: unknown when key 'gird'; did you mean 'grid'"),
+        ("    grid: {blend_boost: [1.25, 1.5]}", "", "line 6: .*name what varies there"),
+        ("uniform: [0.1, 1]}", "unifrom: [0.1, 1]}", "line 9: unknown distribution 'unifrom'"),
+        ("grid:\n", "sample: {blend: {choice: [a]}}\ngrid:\n", "blend is both in grid and in sample"),
+    ],
+)
+def test_errors_in_conditions_name_file_line_and_key(tmp_path, old, new, message):
+    assert old in CONDITIONAL
+    with pytest.raises(BadInput, match=message):
+        load_sweep(write(tmp_path, CONDITIONAL.replace(old, new, 1)))
+
+
+SEARCHED = """\
+name: mine
+preset: digits-small
+sample:
+  lr: {loguniform: [0.001, 0.1]}
+  poster_width, poster_height: {choice: [[28, 12], [38, 15]]}
+num_samples: 5
+seeds: [0, 1]
+search: {algorithm: optuna, seed: 3}
+"""
+
+
+def test_a_searched_sweep_has_no_trials_before_it_runs_but_each_suggestion_is_one_a_seed(tmp_path):
+    sweep = load_sweep(write(tmp_path, SEARCHED))
+    assert sweep.trials == {} and sweep.wanted == 10
+    trials = sweep.suggestion({"lr": 0.01, "poster_width, poster_height": [28, 12]})
+    assert list(trials) == [f"lr=0.01,poster_width=28,poster_height=12,seed={seed}" for seed in (0, 1)]
+    with pytest.raises(BadInput, match=r"trial lr=-1.*: lr=-1: input should be greater than 0"):
+        sweep.suggestion({"lr": -1, "poster_width, poster_height": [28, 12]})
+
+
+def test_settings_that_differ_beyond_the_third_digit_are_two_trials(tmp_path):
+    sweep = load_sweep(write(tmp_path, SEARCHED))
+    for lr in (0.01, 0.0100001):
+        sweep.trials.update(sweep.suggestion({"lr": lr, "poster_width, poster_height": [28, 12]}))
+    assert len(sweep.trials) == 4 and len({config.lr for config in sweep.trials.values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed: 3", "sed: 3", "line 8: unknown search key 'sed'; did you mean 'seed'"),
+        ("optuna", "optina", "line 8: search.algorithm='optina'"),
+        ("num_samples: 5\n", "", "line 7: say how many settings to try: num_samples"),
+        ("search:", "grid: {lr: [1]}\nsearch:", "lr is both in grid and in sample"),
+        ("search:", "grid: {width: [8]}\nsearch:", "line 8: a searched sweep tries no grid"),
+        ("[0.001, 0.1]", "[0, 1]", r"line 4: loguniform: \[0, 1\] must be \[low, high\], above 0"),
+        ("[28, 12], [38, 15]", "[28, 2], [38, 3]", "line 5: trial .*smaller than the image height 8"),
+        ("search:", "config: {blend: released}\nsearch:", "released measures its stage accuracy on the test set"),
+        ("search:", "scheduler: {grace_stage: 1}\nsearch:", "line 8: unknown scheduler key 'grace_stage'"),
+        ("search:", "scheduler: {grace_stages: 2}\nsearch:", "line 8: nothing can be stopped: a trial of 2 stages"),
+    ],
+)
+def test_errors_in_searches_and_schedulers_name_file_line_and_key(tmp_path, old, new, message):
+    assert old in SEARCHED
+    with pytest.raises(BadInput, match=message):
+        load_sweep(write(tmp_path, SEARCHED.replace(old, new, 1)))
+
+
+def test_what_set_got_wrong_is_not_blamed_on_the_file(tmp_path):
+    path = write(tmp_path, GOOD)
+    for override, message in (
+        ("grid.num_stage=[1]", r"--set 'grid.num_stage=\[1\]': unknown config field 'num_stage'; did you mean"),
+        ("sample.width={uniform: [2, 1]}", "--set 'sample.width=.*uniform: .* must be .low, high"),
+        ("num_samples=0", "--set 'num_samples=0': num_samples=0: "),
+        ("evaluation.nets=0", "--set 'evaluation.nets=0': nets=0"),
+        ("lr=-1", "--set 'lr=-1': trial .*lr=-1: "),
+    ):
+        with pytest.raises(BadInput, match=message):
+            load_sweep(path, [override])
 
 
 def test_a_missing_file_is_named_with_what_there_is():

@@ -6,46 +6,42 @@ the archive, and a trial that was interrupted looks finished to it.
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster import evaluators
 from cluster.ray_runtime import connect
 from ppodd.archive import Archive
-from ppodd.config import CIRCUMSTANCES
 from ppodd.datasets.readers import find
-from ppodd.errors import BadInput
-from ppodd.work import protocols
+from ppodd.errors import BadInput, one_line
+from ppodd.out_of_memory import advice, is_out_of_memory
 from results.store import open_store
 from results.sync import sync
+from tune.claim import check_claim
 from tune.placement import nodes, placement
+from tune.progress import Progress, ProgressReader
 from tune.sweep_file import Sweep
 
 _SHOW_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a sweep is, read from its archive."""
-
-    trials: int
-    trials_done: int
-    stages: int
-    stages_done: int
-    evaluations: int
-    evaluations_done: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What came of a sweep: trials with stages missing, why trials and evaluations failed (a line each)."""
+    """What came of a sweep: trials with stages missing, why trials and evaluations failed (a line each).
+
+    Attributes:
+        stopped: why the scheduler ended trials early; these are not unfinished.
+        untried: settings that a search could not come up with, its space being used up.
+    """
 
     unfinished: list[str]
     failures: dict[str, str] = field(default_factory=dict)
+    stopped: dict[str, str] = field(default_factory=dict)
+    untried: int = 0
     evaluation_failures: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -53,40 +49,16 @@ class Outcome:
         return not self.unfinished and not self.evaluation_failures
 
 
-def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
-    """Find `sweep.json` absent, or the same when resuming.
-
-    Raises:
-        BadInput: the archive holds another sweep of this name, or this one and `resume` is off.
-    """
-    record, held = sweep.record(), archive.sweep(sweep.name)
-    if held is None:
-        return
-    record, held = _contents(record), _contents(held)
-    if changed := sorted(key for key in record if held.get(key) != record[key]):
-        raise BadInput(
-            f"{archive.url} holds another sweep {sweep.name!r} (its {', '.join(changed)} differ): "
-            f"give this one another name, or another --archive"
-        )
-    if not resume:
-        raise BadInput(
-            f"{archive.url} already holds sweep {sweep.name!r}: finish it with --resume, or give this one another name"
-        )
-
-
-def _contents(record: dict[str, Any]) -> dict[str, Any]:
-    """A sweep's record without where and how it is carried out."""
-    trials = {
-        trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
-        for trial in record["trials"]
-    }
-    return {**record, "trials": trials, "evaluation": None}  # evaluations are added to those it has
-
-
 def check_data(sweep: Sweep) -> None:
     """Raise `BadInput` where a trial's data set is not on this machine (and fetch it once, where that is possible)."""
-    for dataset, root, size in {(c.dataset, c.root, c.image_size) for c in sweep.trials.values()}:
+    for dataset, root, size in {(c.dataset, c.root, c.image_size) for c in sweep.examples}:
         find(dataset, root, size)
+
+
+def check_installed(algorithm: str) -> None:
+    """Raise `BadInput` where the package that a searched sweep's suggestions come from is missing."""
+    if importlib.util.find_spec(algorithm) is None:
+        raise BadInput(f"search: {algorithm} is not installed: pip install 'ppodd[{algorithm}]'")
 
 
 def run_sweep(
@@ -109,6 +81,8 @@ def run_sweep(
     """
     archive = Archive(archive_url)
     check_claim(sweep, archive, resume)
+    if sweep.file.search:
+        check_installed(sweep.file.search.algorithm)
     if ray_address is None:
         check_data(sweep)
     started = time.time()
@@ -118,18 +92,28 @@ def run_sweep(
         say(place.notice)
     open_store(tracking_uri)  # made here, before several processes could try to
     # the archive is not touched before all of this holds
-    if archive.sweep(sweep.name) is None:
-        archive.write_sweep(sweep.name, {**sweep.record(), "created_at": started})
+    held = archive.sweep(sweep.name) or {}
+    if held:
+        sweep.adopt(held)
+    record = {**sweep.record(), "created_at": held.get("created_at", started)}
+    if held.get("wanted") != record.get("wanted") or not held:
+        archive.write_sweep(sweep.name, record)
     for evaluation in sweep.evaluations:
         archive.add_evaluation(sweep.name, evaluation)
     archive.clear_evaluation_failures(sweep.name)
     coordinator = evaluators.start(archive.url, sweep.name, tracking_uri, place.pool, place.beside)
-    with _Watch(lambda: progress(sweep, archive, started), show):
+    with _Watch(ProgressReader(sweep, archive), show):
         interrupted = _tune(sweep, archive, place.at_once)
         status: dict[str, Any] = {}
         if in_process and not interrupted:
             status = evaluators.wait(coordinator)
-    outcome = Outcome(unfinished(sweep, archive), failures(sweep, archive), status.get("failed", {}))
+    outcome = Outcome(
+        unfinished(sweep, archive),
+        failures(sweep, archive),
+        stopped(sweep, archive),
+        sweep.wanted - len(sweep.trials),
+        status.get("failed", {}),
+    )
     if in_process:
         import ray
 
@@ -142,8 +126,10 @@ def run_sweep(
 
 
 def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
-    """Trials with stages missing from the archive."""
-    return [n for n, c in sweep.trials.items() if len(archive.trial(sweep.name, n).stages()) < c.num_stages]
+    """Trials with stages missing from the archive that no scheduler has stopped."""
+    trials = {name: archive.trial(sweep.name, name) for name in sweep.trials}
+    short = {name: t for name, t in trials.items() if len(t.stages()) < sweep.trials[name].num_stages}
+    return [name for name, trial in short.items() if trial.stopped() is None]
 
 
 def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
@@ -152,51 +138,38 @@ def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
     return {name: failure["error"] for name, failure in found.items() if failure}
 
 
-def progress(sweep: Sweep, archive: Archive, started: float) -> Progress:
-    """Count what the archive holds of the sweep."""
-    done = evaluated = complete = 0
-    per_stage = 0
-    for name, config in sweep.trials.items():
-        trial = archive.trial(sweep.name, name)
-        stages = trial.stages()
-        done += len(stages)
-        complete += len(stages) >= config.num_stages
-        evaluated += sum(len((trial.folder / f"stage-{s:02d}/evaluations").names()) for s in stages)
-        per_stage = len(protocols(sweep.evaluations, config))
-    stages_in_all = sum(config.num_stages for config in sweep.trials.values())
-    return Progress(
-        len(sweep.trials), complete, stages_in_all, done, stages_in_all * per_stage, evaluated, time.time() - started
-    )
+def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
+    """Why trials were stopped early, as their archive says."""
+    if not sweep.file.scheduler:
+        return {}
+    found = {name: archive.trial(sweep.name, name).stopped() for name in sweep.trials}
+    return {name: stop["why"] for name, stop in found.items() if stop}
 
 
 def _tune(sweep: Sweep, archive: Archive, at_once: int | None) -> bool:
-    """Run the unfinished trials; whether the user interrupted them."""
+    """Run the unfinished trials, and those that a search comes up with; whether the user interrupted them."""
     import ray
     from ray import tune
 
     from tune.trial import trial
 
-    jobs = [
-        {
-            "url": archive.trial(sweep.name, name).url,
-            "config": sweep.trials[name].model_dump(mode="json"),
-            "cpus": sweep.file.resources.cpus,
-            "gpus": sweep.file.resources.gpus,
-            "stage_accuracy": sweep.file.stage_accuracy,
-        }
-        for name in unfinished(sweep, archive)
-    ]
-    if not jobs:
+    file = sweep.file
+    plan = _plan(sweep, archive)
+    if plan.search is None and not plan.space["trial"]["grid_search"]:
         return False
-    limits = [limit for limit in (at_once, sweep.file.max_concurrent) if limit]
-    at_most = min(limits) if limits else None
-    resources = {"cpu": sweep.file.resources.cpus, "gpu": sweep.file.resources.gpus}
+    limits = [limit for limit in (at_once, file.max_concurrent) if limit]
     folder = archive.folder / sweep.name
     storage_path = f"{folder.url}/.tune" if "://" not in folder.url else None
     tuner = tune.Tuner(
-        tune.with_resources(trial, resources),
-        param_space={"trial": tune.grid_search(jobs)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_most, reuse_actors=True),
+        tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus}),
+        param_space=plan.space,
+        tune_config=tune.TuneConfig(
+            search_alg=plan.search,
+            scheduler=plan.scheduler,
+            num_samples=-1 if plan.search else 1,
+            max_concurrent_trials=min(limits) if limits else None,
+            reuse_actors=True,
+        ),
         run_config=tune.RunConfig(
             name=time.strftime("%Y%m%d-%H%M%S"),
             verbose=0,
@@ -205,9 +178,55 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None) -> bool:
         ),
     )
     grid = tuner.fit()
+    for result in (grid[number] for number in range(len(grid))):
+        if result.error and result.config:
+            _record_failure(sweep, archive, result.config["trial"]["config"]["name"], result.error)
     # an interrupted Tuner returns as if its trials were done
-    stopped = [name for name in unfinished(sweep, archive) if not archive.trial(sweep.name, name).failure()]
-    return bool(stopped) and not grid.errors and ray.is_initialized()
+    open_ = [name for name in unfinished(sweep, archive) if not archive.trial(sweep.name, name).failure()]
+    return (bool(open_) or bool(plan.search and not plan.search.done)) and ray.is_initialized()
+
+
+class _Plan(NamedTuple):
+    """What Tune runs: trials that are known, in `space`, or those of a search; and what stops some early."""
+
+    space: dict[str, Any]
+    search: Any
+    scheduler: Any
+
+
+def _plan(sweep: Sweep, archive: Archive) -> _Plan:
+    scheduler = None
+    if sweep.file.scheduler:
+        from tune.scheduler import StageScheduler
+
+        scheduler = StageScheduler(sweep, archive)  # may stop what an earlier driver had no time to stop
+
+    def job(name: str) -> dict[str, Any]:
+        return {
+            "url": archive.trial(sweep.name, name).url,
+            "config": sweep.trials[name].model_dump(mode="json"),
+            "cpus": sweep.file.resources.cpus,
+            "gpus": sweep.file.resources.gpus,
+            "stage_accuracy": sweep.file.stage_accuracy,
+            "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
+        }
+
+    left = unfinished(sweep, archive)
+    if not sweep.file.search:
+        return _Plan({"trial": {"grid_search": [job(name) for name in left]}}, None, scheduler)
+    from tune.search import ArchivedSearch
+
+    return _Plan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
+
+
+def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception) -> None:
+    """Archive why a trial failed, where its process had no time to: it was killed, or its machine was lost."""
+    trial = archive.trial(sweep.name, name)
+    if trial.failure() is None and len(trial.stages()) < sweep.trials[name].num_stages:
+        said = one_line(error)
+        if is_out_of_memory(RuntimeError(said)):
+            said = f"{said}: {advice(sweep.trials[name])}"
+        trial.write_failure({"error": said, "failed_at": time.time()})
 
 
 class _Watch:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,14 +13,27 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from ppodd.config import DistillConfig, EvaluationConfig, absolute_paths, build
+from ppodd.blend import LEAKING
+from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, absolute_paths, build
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
 from ppodd.work import protocols
+from tune.space import (
+    Misplaced,
+    Path_,
+    Point,
+    Section,
+    check_conditions,
+    keys,
+    name,
+    parameters,
+    points,
+    suggested_point,
+    varied,
+)
 
 SWEEPS = Path(__file__).parent / "sweeps"
-_LONGEST_NAME = 120
-Path_ = tuple[str, ...]
+_EXAMPLES = 100  # settings drawn of a searched space, to check it by
 
 
 class _Section(pydantic.BaseModel):
@@ -44,6 +54,12 @@ class Resources(_Section):
         return gpus
 
 
+class TrialResources(Resources):
+    """What a trial reserves, and whether one that ran out of memory goes on with half the `real_chunk`."""
+
+    on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
+
+
 class Evaluators(Resources):
     """The pool: at most how many evaluators, what each reserves (0 CPUs: it takes what trials leave of the cores), and
     after how long without work one gives that back."""
@@ -56,8 +72,46 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+class When(_Section):
+    """What is varied only where each field of `if` has that value (or one of a list)."""
+
+    condition: Annotated[dict[str, Any], Field(min_length=1, alias="if")]
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    sample: dict[str, dict[str, Any]] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _varies(self) -> When:
+        if not self.grid and not self.sample:
+            raise ValueError("name what varies there: grid or sample")
+        return self
+
+
+class Search(_Section):
+    """Who suggests the `num_samples` settings that are tried, out of `sample`, by what came of earlier ones."""
+
+    algorithm: Literal["optuna"] = "optuna"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Scheduler(_Section):
+    """Which trials are stopped before their last stage.
+
+    Attributes:
+        kind: `asha` keeps the best 1 in `reduction_factor` at each rung, rungs lying `reduction_factor` times further
+            each; `median` stops what is worse than the median of at least `min_trials` others.
+        grace_stages: stages that every trial finishes.
+        compare_at: the progress at which trials are compared: equal epochs, or equal (counted) compute.
+    """
+
+    kind: Literal["asha", "median"] = "asha"
+    grace_stages: Annotated[int, Field(ge=1)] = 1
+    reduction_factor: Annotated[float, Field(gt=1)] = 2
+    min_trials: Annotated[int, Field(ge=1)] = 3
+    compare_at: Literal["epochs", "compute"] = "epochs"
+
+
 class SweepFile(_Section):
-    """What a sweep file may say. `config`, `grid` and `sample` name fields of the distillation's config."""
+    """What a sweep file may say. `config`, `grid`, `sample` and `when` name fields of the distillation's config."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     description: str = ""
@@ -65,39 +119,110 @@ class SweepFile(_Section):
     config: dict[str, Any] = {}
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     sample: dict[str, dict[str, Any]] = {}
+    when: list[When] = []
     num_samples: Annotated[int, Field(ge=1)] = 1
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
-    resources: Resources = Resources()
+    objective: Literal["stage_accuracy", "meta_loss"] = "stage_accuracy"
+    search: Search | None = None
+    scheduler: Scheduler | None = None
+    resources: TrialResources = TrialResources()
     evaluation: Annotated[list[dict[str, Any]], pydantic.BeforeValidator(_listed), Field(min_length=1)] = [{}]
     evaluators: Evaluators = Evaluators()
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     stage_accuracy: Literal["trial", "evaluators"] = "trial"
 
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Which end of the objective is the better one."""
+        return "max" if self.objective == "stage_accuracy" else "min"
+
+
+_NESTED: dict[str, type[_Section]] = {
+    "when": When,
+    "search": Search,
+    "scheduler": Scheduler,
+    "resources": TrialResources,
+    "evaluators": Evaluators,
+}
+
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep ready to run: its trials' configs by name, and how they are evaluated."""
+    """A sweep ready to run: its trials' configs by name, and how they are evaluated.
+
+    Attributes:
+        trials: all of them; of a searched sweep those that were suggested so far, to which the driver adds.
+        suggested: of a searched sweep, what the searcher said for each trial, by its own names.
+        base: the values that every trial starts from.
+        examples: configs that show what varies: the trials, or some drawn from a searched space.
+    """
 
     file: SweepFile
     evaluations: tuple[EvaluationConfig, ...]
+    base: dict[str, Any]
+    sections: list[Section]
+    examples: list[DistillConfig]
     trials: dict[str, DistillConfig]
-    varied: list[str]
+    suggested: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.file.name
 
+    @property
+    def wanted(self) -> int:
+        """How many trials there are in the end."""
+        return self.file.num_samples * len(self.file.seeds) if self.file.search else len(self.trials)
+
+    @property
+    def varied(self) -> list[str]:
+        return varied(self.sections) + (["seed"] if len(self.file.seeds) > 1 else [])
+
     def record(self) -> dict[str, Any]:
         """What `sweep.json` holds; equal for equal sweeps."""
-        return {
+        file = self.file
+        record: dict[str, Any] = {
             "schema": 1,
-            "name": self.file.name,
-            "description": self.file.description,
-            "preset": self.file.preset,
+            "name": file.name,
+            "description": file.description,
+            "preset": file.preset,
             "varied": self.varied,
             "trials": [{"name": n, "config": c.model_dump(mode="json")} for n, c in self.trials.items()],
             "evaluation": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
         }
+        if file.search:
+            space = {key: [d.kind, d.values] for key, d in parameters(self.sections).items()}
+            base = {key: value for key, value in self.base.items() if key not in CIRCUMSTANCES}
+            when = [section.condition for section in self.sections[1:]]
+            told = {"base": base, "space": space, "when": when, "seeds": list(file.seeds)}
+            record["search"] = {**file.search.model_dump(), **told}
+            record["wanted"] = self.wanted
+            for trial in record["trials"]:
+                trial["suggested"] = self.suggested[trial["name"]]
+        if file.scheduler:
+            record["scheduler"] = file.scheduler.model_dump()
+        if file.search or file.scheduler:
+            record["objective"] = file.objective
+        return record
+
+    def adopt(self, record: dict[str, Any]) -> None:
+        """Take over the trials of a searched sweep that `sweep.json` lists."""
+        for trial in record["trials"] if self.file.search else ():
+            self.trials[trial["name"]] = build(DistillConfig, trial["config"])
+            self.suggested[trial["name"]] = trial["suggested"]
+
+    def suggestion(self, values: dict[str, Any]) -> dict[str, DistillConfig]:
+        """The trials, one a seed, that a searcher's values stand for; some or all may be in `trials` already.
+
+        Raises:
+            BadInput: the values make no valid config.
+        """
+        return _seeded(self.file, self.base, suggested_point(self.sections, fixed(self.base), values), self.trials)
+
+
+def fixed(base: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every field where nothing is varied."""
+    return {key: f.default for key, f in DistillConfig.model_fields.items()} | dict(base)
 
 
 class _Lines:
@@ -106,6 +231,7 @@ class _Lines:
     def __init__(self, path: Path):
         self.path = path
         self.lines: dict[Path_, int] = {}
+        self.overrides: dict[Path_, str] = {}  # keys that `--set` put there
         try:
             node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
             self.values = yaml.safe_load(path.read_text())
@@ -122,10 +248,6 @@ class _Lines:
         self._visit(node, ())
 
     def _visit(self, node: Any, path: Path_) -> None:
-        if isinstance(node, yaml.SequenceNode):
-            for number, item in enumerate(node.value):
-                self.lines[(*path, str(number))] = item.start_mark.line + 1
-                self._visit(item, (*path, str(number)))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 here = (*path, str(key.value))
@@ -133,13 +255,22 @@ class _Lines:
                     raise BadInput(f"{self.path} line {key.start_mark.line + 1}: key {key.value!r} appears twice")
                 self.lines[here] = key.start_mark.line + 1
                 self._visit(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                here = (*path, str(number))
+                self.lines[here] = value.start_mark.line + 1
+                self._visit(value, here)
 
     def error(self, path: Sequence[Any], message: str) -> BadInput:
-        """The error at the deepest key of `path` that has a line."""
-        keys = tuple(map(str, path))
-        while keys and keys not in self.lines:
-            keys = keys[:-1]
-        line = f" line {self.lines[keys]}" if keys else ""
+        """The error at the deepest key of `path` that has a line, or that `--set` gave a value."""
+        there = tuple(map(str, path))
+        if there[:2] == ("evaluation", "0") and there[:2] not in self.lines:
+            there = ("evaluation", *there[2:])  # the one evaluation, written without a list
+        while there and there not in self.lines and there not in self.overrides:
+            there = there[:-1]
+        if there in self.overrides:
+            return BadInput(f"--set {self.overrides[there]!r}: {message}")
+        line = f" line {self.lines[there]}" if there else ""
         return BadInput(f"{self.path}{line}: {message}")
 
 
@@ -159,65 +290,115 @@ def find_sweep_file(name: str) -> Path:
     raise unknown("sweep", name, shipped)
 
 
-def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(path_or_name: str, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a file (or shipped name) with `key=value` overrides, every trial validated.
 
     Raises:
         BadInput: one line naming file, line and key.
     """
-    document = _Lines(find_sweep_file(name))
+    document = _Lines(find_sweep_file(path_or_name))
     values = dict(document.values)
-    for override in overrides:
-        _apply(values, override)
-    _check_keys(values, SweepFile.model_fields, "key", document, ())
+    fields = [_apply(values, override, document) for override in overrides]
     try:
-        file = SweepFile.model_validate(values)
+        return _sweep(_file(values), [key for key in fields if key])
+    except Misplaced as error:
+        raise document.error(error.path, str(error)) from None
+
+
+def _file(values: dict[str, Any]) -> SweepFile:
+    """The file's values, validated. Raises `Misplaced`."""
+    _check_keys(values, SweepFile.model_fields, "key", ())
+    try:
+        return SweepFile.model_validate(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise document.error(first["loc"], f"{key}={first['input']!r}: {first['msg']}") from None
-    _check_keys(file.config, DistillConfig.model_fields, "config field", document, ("config",))
-    for number, evaluation in enumerate(file.evaluation):
-        place = ("evaluation", str(number)) if isinstance(values.get("evaluation"), list) else ("evaluation",)
-        _check_keys(evaluation, EvaluationConfig.model_fields, "config field", document, place)
-    for section in ("grid", "sample"):
-        for joint in getattr(file, section):
-            for key in _keys(joint):
-                if key not in DistillConfig.model_fields:
-                    message = str(unknown("config field", key, DistillConfig.model_fields))
-                    raise document.error((section, joint), message)
-    with _at(document, ("evaluation",)):
-        evaluations = tuple(build(EvaluationConfig, evaluation) for evaluation in file.evaluation)
-    trials = _trials(file, document)
-    for trial in trials.values():
-        with _at(document, ("evaluation",)):
-            protocols(evaluations, trial)
-    varied = [key for section in (file.grid, file.sample) for joint in section for key in _keys(joint)]
-    return Sweep(file, evaluations, trials, varied + (["seed"] if len(file.seeds) > 1 else []))
+        path = tuple(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = [f.alias or key for key, f in _NESTED[path[0]].model_fields.items()]
+            raise Misplaced(path, str(unknown(f"{path[0]} key", path[-1], known))) from None
+        raise Misplaced(path, f"{'.'.join(path)}={first['input']!r}: {first['msg']}") from None
+
+
+def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
+    """The sweep of a validated file. Raises `Misplaced`."""
+    _check_keys(file.config, DistillConfig.model_fields, "config field", ("config",))
+    with _at("preset"):
+        base = {**preset(file.preset), **file.config}
+    sections = [Section.of((), {}, file.grid, file.sample)]
+    for number, when in enumerate(file.when):
+        sections.append(Section.of(("when", str(number)), when.condition, when.grid, when.sample))
+    check_conditions(sections, fixed(base), overridden)
+    evaluations = tuple(_evaluation(number, values) for number, values in enumerate(file.evaluation))
+    if file.search:
+        examples = list(_examples(file, base, sections).values())
+        trials: dict[str, DistillConfig] = {}
+    else:
+        trials = _trials(file, base, sections)
+        examples = list(trials.values())
+    with _at("evaluation"):
+        for config in examples:
+            protocols(evaluations, config)
+    _check_choices(file, examples)
+    return Sweep(file, evaluations, base, sections, examples, trials)
+
+
+def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
+    """Raise `Misplaced` where a searcher or scheduler would choose by the test set, or has nothing to choose by."""
+    section = "search" if file.search else "scheduler"
+    if not (file.search or file.scheduler):
+        return
+    if file.objective == "stage_accuracy" and any(config.blend in LEAKING for config in examples):
+        raise Misplaced(
+            (section,),
+            f"blend {', '.join(LEAKING)} measures its stage accuracy on the test set, which no {section} may choose "
+            f"by: leave that blend out",
+        )
+    if file.scheduler:
+        grace = file.scheduler.grace_stages
+        longest = max(min(grace, config.num_stages) * config.stage_epochs for config in examples)
+        if file.scheduler.compare_at == "epochs" and all(c.num_stages * c.stage_epochs <= longest for c in examples):
+            few = min(config.num_stages for config in examples)
+            raise Misplaced(
+                ("scheduler",),
+                f"nothing can be stopped: a trial of {few} stages is first compared after {longest} epochs "
+                f"(grace_stages: {grace}), when every trial is at its end; leave out few stages, or the scheduler",
+            )
+
+
+def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
+    place = ("evaluation", str(number))
+    _check_keys(values, EvaluationConfig.model_fields, "config field", place)
+    try:
+        return build(EvaluationConfig, values)
+    except BadInput as error:
+        raise Misplaced((*place, str(error).partition("=")[0]), str(error)) from None
 
 
 class _at:
     """Gives the `BadInput` raised inside the place of a key of the file."""
 
-    def __init__(self, document: _Lines, path: Path_):
-        self.document, self.path = document, path
+    def __init__(self, *path: str):
+        self.path = path
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, BadInput):
-            raise self.document.error(self.path, str(error)) from None
+        if isinstance(error, BadInput) and not isinstance(error, Misplaced):
+            raise Misplaced(self.path, str(error)) from None
 
 
-def _check_keys(values: Mapping[str, Any], known: Any, what: str, document: _Lines, path: Path_) -> None:
+def _check_keys(values: Mapping[str, Any], known: Any, what: str, path: Path_) -> None:
     for key in values:
         if key not in known:
-            raise document.error((*path, str(key)), str(unknown(what, key, known)))
+            raise Misplaced((*path, str(key)), str(unknown(what, key, known)))
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    """`key=value` on a sweep key (`num_samples`, `evaluation.nets`) or a config field, which leaves the grid then."""
+def _apply(values: dict[str, Any], override: str, document: _Lines) -> str:
+    """`key=value` on a sweep key (`num_samples`, `evaluation.nets`) or a config field, which varies no longer then.
+
+    Returns the config field, if it is one.
+    """
     key, equals, text = override.partition("=")
     if not equals:
         raise BadInput(f"--set {override!r}: write key=value, such as num_samples=2, evaluation.nets=4 or lr=0.01")
@@ -229,105 +410,103 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if head in SweepFile.model_fields:
         if dot and isinstance(values.get(head), list):
             raise BadInput(f"--set {override!r}: {head} is a list in the file: change it there")
+        document.overrides[(head, tail) if dot else (head,)] = override
         if dot:
             values[head] = {**(values.get(head) or {}), tail: value}
         else:
             values[key] = value
-        return
+        return ""
     if key not in DistillConfig.model_fields:
         raise BadInput(
             f"--set {override!r}: {unknown('key', key, [*SweepFile.model_fields, *DistillConfig.model_fields])}"
         )
-    for section in ("grid", "sample"):
-        rest = {k: v for k, v in (values.get(section) or {}).items() if _keys(k) != [key]}
-        if any(key in _keys(k) for k in rest):
-            raise BadInput(f"--set {override!r}: {key} varies together with other keys in {section}: change the file")
-        values[section] = rest
+    document.overrides["config", key] = override
+    values |= _without(key, values, override)
+    when = [entry | _without(key, entry, override) for entry in values.get("when") or () if isinstance(entry, dict)]
+    if when:
+        values["when"] = [entry for entry in when if entry.get("grid") or entry.get("sample")]
     values["config"] = {**(values.get("config") or {}), key: value}
+    return key
 
 
-def _keys(joint: str) -> list[str]:
-    """`poster_width, poster_height` names two fields that vary together."""
-    return [key.strip() for key in joint.split(",")]
+def _without(key: str, section: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """The grid and sample of a section without a field."""
+    found = {}
+    for kind in ("grid", "sample"):
+        if not isinstance(section.get(kind), dict):
+            continue
+        found[kind] = {joint: values for joint, values in section[kind].items() if keys(joint) != [key]}
+        if any(key in keys(joint) for joint in found[kind]):
+            raise BadInput(f"--set {override!r}: {key} varies together with other keys in {kind}: change the file")
+    return found
 
 
-def _trials(file: SweepFile, document: _Lines) -> dict[str, DistillConfig]:
-    """Every grid point × sample × seed, in that order."""
-    with _at(document, ("preset",)):
-        base = {**preset(file.preset), **file.config}
-    axes = [_axis(joint, values, document) for joint, values in file.grid.items()]
-    draw = random.Random(f"{file.name}/{file.seeds}")
+def _trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
+    """Every grid point × sample × seed, in that order; what is drawn twice is one trial."""
+    source = random.Random(f"{file.name}/{file.seeds}")
+    drawn = any(section.sample for section in sections)
     trials: dict[str, DistillConfig] = {}
-    for point in itertools.product(*axes):
-        for _ in range(file.num_samples if file.sample else 1):
-            drawn = {key: _draw(key, how, draw, document) for key, how in file.sample.items()}
-            chosen = {**{k: v for part in point for k, v in part.items()}, **drawn}
-            for seed in file.seeds:
-                name = _name({**chosen, "seed": seed})
-                try:
-                    config = build(DistillConfig, {**base, **chosen, "seed": seed, "name": name})
-                except BadInput as error:
-                    raise document.error(_blamed(str(error), file), f"trial {name}: {error}") from None
-                if name in trials:
-                    raise document.error(("grid",), f"trial {name} appears twice: remove the repeated value")
-                trials[name] = absolute_paths(config)
+    for point in points(sections, fixed(base), file.num_samples, source):
+        found = _seeded(file, base, point, trials)
+        if not drawn and (twice := found.keys() & trials.keys()):
+            raise Misplaced(("grid",), f"trial {min(twice)} appears twice: remove the repeated value")
+        trials |= found
     return trials
 
 
-def _blamed(message: str, file: SweepFile) -> tuple[str, ...]:
+def _examples(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
+    """Trials drawn at random from a searched space. Raises `Misplaced` where none of them is valid."""
+    for section in sections:
+        if section.grid:
+            raise Misplaced(
+                (*section.path, "grid"), "a searched sweep tries no grid: write sample: {field: {choice: […]}} instead"
+            )
+    if not sections or not parameters(sections):
+        raise Misplaced(("search",), "there is nothing to search: write what varies under sample")
+    if file.num_samples == 1:
+        raise Misplaced(("search",), "say how many settings to try: num_samples")
+    source, wrong = random.Random(file.name), None
+    trials: dict[str, DistillConfig] = {}
+    for point in points(sections, fixed(base), _EXAMPLES, source):
+        try:
+            trials |= _seeded(file, base, point, trials)
+        except Misplaced as error:
+            wrong = wrong or error
+    if not trials:
+        assert wrong
+        raise wrong
+    return trials
+
+
+def _seeded(
+    file: SweepFile, base: Mapping[str, Any], point: Point, there: Mapping[str, DistillConfig]
+) -> dict[str, DistillConfig]:
+    """A point's trials, one a seed. A name that is there for another config gets all its digits. Raises `Misplaced`."""
+    trials: dict[str, DistillConfig] = {}
+    for seed in file.seeds:
+        for digits in (3, 17):
+            called = name({**point, "seed": seed}, digits)
+            try:
+                config = build(DistillConfig, {**base, **point, "seed": seed, "name": called})
+            except BadInput as error:
+                raise Misplaced(_blamed(str(error), file), f"trial {called}: {error}") from None
+            config = absolute_paths(config)
+            if there.get(called, config) == config:
+                break
+        if called in trials:
+            raise Misplaced(("seeds",), f"trial {called} appears twice: remove the repeated seed")
+        trials[called] = config
+    return trials
+
+
+def _blamed(message: str, file: SweepFile) -> Path_:
     """The key of the file that sets the field which an error begins with, or else the whole grid or config."""
-    field = re.match(r"\w+", message)
-    for section in ("grid", "sample", "config"):
-        for joint in getattr(file, section):
-            if field and field[0] in _keys(joint):
-                return (section, joint)
+    found = re.match(r"\w+", message)
+    sections: list[tuple[Path_, Mapping[str, Any]]] = [(("grid",), file.grid), (("sample",), file.sample)]
+    for number, when in enumerate(file.when):
+        sections += [(("when", str(number), kind), getattr(when, kind)) for kind in ("grid", "sample")]
+    for path, joints in [*sections, (("config",), file.config)]:
+        for joint in joints:
+            if found and found[0] in keys(joint):
+                return (*path, joint)
     return ("grid",) if file.grid else ("config",)
-
-
-def _axis(joint: str, values: list[Any], document: _Lines) -> list[dict[str, Any]]:
-    keys = _keys(joint)
-    if len(keys) == 1:
-        return [{keys[0]: value} for value in values]
-    for value in values:
-        if not isinstance(value, list) or len(value) != len(keys):
-            raise document.error(("grid", joint), f"{value!r} must be a list of {len(keys)} values, for {joint}")
-    return [dict(zip(keys, value, strict=True)) for value in values]
-
-
-_DISTRIBUTIONS: dict[str, Callable[[random.Random, list[Any]], Any]] = {
-    "choice": lambda draw, values: draw.choice(values),
-    "uniform": lambda draw, values: draw.uniform(*values),
-    "loguniform": lambda draw, values: math.exp(draw.uniform(math.log(values[0]), math.log(values[1]))),
-    "randint": lambda draw, values: draw.randint(*values),
-}
-
-
-def _draw(key: str, how: dict[str, Any], draw: random.Random, document: _Lines) -> Any:
-    """One value, such as `{loguniform: [1e-4, 1e-2]}`; both ends of `randint` are included."""
-    if len(how) != 1:
-        raise document.error(("sample", key), f"{how!r} must name one of {', '.join(_DISTRIBUTIONS)}")
-    ((kind, values),) = how.items()
-    if kind not in _DISTRIBUTIONS:
-        raise document.error(("sample", key), str(unknown("distribution", kind, _DISTRIBUTIONS)))
-    try:
-        numbers = values if kind == "choice" else [int(v) if kind == "randint" else float(v) for v in values]
-        if kind != "choice" and (len(numbers) != 2 or numbers[0] > numbers[1]):
-            raise ValueError
-        return _DISTRIBUTIONS[kind](draw, numbers)
-    except (TypeError, ValueError, IndexError):
-        wanted = (
-            "a list of values" if kind == "choice" else "[low, high]" + (", above 0" if kind == "loguniform" else "")
-        )
-        raise document.error(("sample", key), f"{kind}: {values!r} must be {wanted}") from None
-
-
-def _name(chosen: dict[str, Any]) -> str:
-    """A short, path-safe name of what a trial varies."""
-
-    def text(value: Any) -> str:
-        return re.sub(r"[^\w.+-]", "-", f"{value:.3g}" if isinstance(value, float) else str(value))
-
-    name = ",".join(f"{key}={text(value)}" for key, value in chosen.items())
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return name[: _LONGEST_NAME - 13].rstrip(",") + "," + hashlib.sha256(name.encode()).hexdigest()[:12]

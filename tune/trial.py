@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from cluster.measure import measure
@@ -15,12 +17,13 @@ from cluster.ray_runtime import limit_threads
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.errors import one_line
-from ppodd.run import run
+from ppodd.out_of_memory import OutOfMemory, halved
+from ppodd.run import Measure, run
 
 
 def trial(spec: dict[str, Any]) -> None:
-    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, and by whom the
-    `stage_accuracy` is measured.
+    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the
+    `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
 
     It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there.
     """
@@ -33,11 +36,30 @@ def trial(spec: dict[str, Any]) -> None:
     archive.clear_failure()
     try:
         elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
-        for record in run(config, archive, resume=True, measure=elsewhere):
-            _report(archive, record)
+        smaller: DistillConfig | None = config
+        while smaller:
+            config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere)
     except Exception as error:
         archive.write_failure({"error": one_line(error), "failed_at": time.time()})
         raise
+
+
+def _distil(
+    config: DistillConfig, archive: TrialArchive, may_halve: bool, measure: Measure | None
+) -> DistillConfig | None:
+    """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
+    try:
+        for record in run(config, archive, resume=True, measure=measure):
+            _report(archive, record)
+        return None
+    except OutOfMemory:
+        smaller = halved(config) if may_halve else None
+        if smaller is None:
+            raise
+    # the error and all that its frames held are gone here
+    gc.collect()
+    torch.cuda.empty_cache()
+    return smaller
 
 
 def _report(archive: TrialArchive, record: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from ppodd.cli.options import add_archive
 from ppodd.errors import BadInput
 
+_SHOWN = 10  # failures printed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.yaml|NAME", help="a sweep file, or a shipped one by name: quickstart")
@@ -25,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from tune.sweep_file import load_sweep
 
     sweep = load_sweep(args.file, args.set)
-    stages = sum(config.num_stages for config in sweep.trials.values())
-    print(f"sweep {sweep.name}: {len(sweep.trials)} trials, {stages} stages → {args.archive}/{sweep.name}", flush=True)
+    stages = f", {sum(config.num_stages for config in sweep.trials.values())} stages" if sweep.trials else ""
+    print(f"sweep {sweep.name}: {sweep.wanted} trials{stages} → {args.archive}/{sweep.name}", flush=True)
     if args.dry_run:
         print("\n".join(f"  {name}" for name in sweep.trials))
         return 0
@@ -45,13 +47,23 @@ def run(args: argparse.Namespace) -> int:
             sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show, say=out.print
         )
     out.print(f"took {duration(show.seconds)}")
-    for name, error in {**outcome.failures, **outcome.evaluation_failures}.items():
-        out.print(f"failed: {name}: {error}")
+    _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
+    _said(out, "stopped early", outcome.stopped)
+    if outcome.untried:
+        out.print(f"{outcome.untried} trials fewer than wanted: the space holds no more (valid) settings")
     _results(out, archive, sweep.name, uri)
     if not outcome.complete:
         out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
         return 1
     return 0
+
+
+def _said(out: Any, what: str, reasons: dict[str, str]) -> None:
+    """Why trials ended as they did, a line each; the first few of many."""
+    for name, why in list(reasons.items())[:_SHOWN]:
+        out.print(f"{what}: {name}: {why}")
+    if len(reasons) > _SHOWN:
+        out.print(f"{what}: {len(reasons) - _SHOWN} more; the report shows them all")
 
 
 def require(*modules: str) -> None:
@@ -109,9 +121,10 @@ class _Shown:
         self.seconds = now.seconds
         share = (now.stages_done + now.evaluations_done) / max(1, now.stages + now.evaluations)
         left = f", about {duration(now.seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
+        ended = f" ({now.stopped} stopped early)" if now.stopped else ""
         line = (
-            f"{duration(now.seconds)}: {now.trials_done}/{now.trials} trials, {now.stages_done}/{now.stages} stages, "
-            f"{now.evaluations_done}/{now.evaluations} evaluations{left}"
+            f"{duration(now.seconds)}: {now.trials_done}/{now.trials} trials{ended}, "
+            f"{now.stages_done}/{now.stages} stages, {now.evaluations_done}/{now.evaluations} evaluations{left}"
         )
         if self._status:
             self._status.update(line)

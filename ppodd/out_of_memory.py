@@ -1,0 +1,57 @@
+"""Out of memory: how to tell it from other failures, and which setting to lower."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ppodd.config import DistillConfig
+from ppodd.errors import PpoddError
+
+# What PyTorch's allocators say on a CPU, on other devices, and what Ray says of a process that it killed for memory.
+_SAID = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "running low on memory")
+
+
+class OutOfMemory(PpoddError):
+    """A distillation did not fit the memory there is; its archive is as it was at the last checkpoint."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+
+
+def advice(config: DistillConfig) -> str:
+    """What to change, the harmless first."""
+    engine = "use engine recomputed, " if config.engine == "unrolled" else ""
+    return (
+        f"{engine}lower real_chunk ({config.real_chunk} now; the results stay the same to rounding); if that is not "
+        f"enough, distill_batch_size ({config.distill_batch_size}), window ({config.window}) or width "
+        f"({config.width}), which change the result"
+    )
+
+
+def halved(config: DistillConfig) -> DistillConfig | None:
+    """The same distillation with half the real images in a graph at a time; `None` where there is no half."""
+    chunk = min(config.real_chunk, config.batch_size) // 2
+    return config.model_copy(update={"real_chunk": chunk}) if chunk else None
+
+
+def explained(run: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A distillation (a generator whose first argument is its config) whose want of memory is an `OutOfMemory`."""
+
+    @functools.wraps(run)
+    def wrapped(config: DistillConfig, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from run(config, *args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise OutOfMemory(f"out of memory ({said}): {advice(config)}") from error
+
+    return wrapped

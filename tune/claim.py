@@ -1,0 +1,52 @@
+"""Whether an archive is free for a sweep, or holds this very sweep, or another one of its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ppodd.archive import Archive
+from ppodd.config import CIRCUMSTANCES
+from ppodd.errors import BadInput
+from tune.sweep_file import Sweep
+
+
+def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
+    """Find `sweep.json` absent, or the same when resuming.
+
+    Raises:
+        BadInput: the archive holds another sweep of this name, or this one and `resume` is off.
+    """
+    held = archive.sweep(sweep.name)
+    if held is None:
+        return
+    mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
+    if mine != theirs:
+        raise BadInput(
+            f"{archive.url} holds another sweep {sweep.name!r}: {_difference(mine, theirs)}; "
+            f"give this one another name, or another --archive"
+        )
+    if not resume:
+        raise BadInput(
+            f"{archive.url} already holds sweep {sweep.name!r}: finish it with --resume, or give this one another name"
+        )
+
+
+def _contents(sweep: Sweep, record: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's record without where and how it is carried out, and of a searched one without what was suggested."""
+    trials = {
+        trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
+        for trial in record["trials"]
+    }
+    rest = {key: value for key, value in record.items() if key not in ("trials", "wanted", "created_at")}
+    return rest if sweep.file.search else {**rest, "trials": trials}
+
+
+def _difference(mine: Any, theirs: Any, where: str = "") -> str:
+    """The first difference of two records, in words."""
+    if not (isinstance(mine, dict) and isinstance(theirs, dict)):
+        return f"{where} is {theirs!r} there, {mine!r} here"
+    key = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
+    inside = f"trial {key}" if where == "trials" else f"{where}.{key}" if where else key
+    if key not in theirs or key not in mine:
+        return f"{inside} is only {'here' if key in mine else 'there'}"
+    return _difference(mine[key], theirs[key], inside)

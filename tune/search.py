@@ -1,0 +1,171 @@
+"""Searched sweeps: settings suggested one after another by what came of earlier ones, each archived when it is made.
+
+A suggestion is one setting, tried with every seed of the file; what the searcher is told of it is the mean over the
+seeds, read from the archive. So a resumed search is told all that the archive knows, and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from ppodd.archive import Archive
+from ppodd.errors import BadInput
+from tune.scheduler import objective
+from tune.space import Distribution, parameters
+from tune.sweep_file import Sweep
+
+_ATTEMPTS = 200  # suggestions in a row that bring nothing new: the space is used up
+
+
+@dataclass
+class _Setting:
+    """A suggested setting: the searcher's values, its trials (one a seed), the searcher's key for it, if it has one."""
+
+    values: dict[str, Any]
+    trials: list[str]
+    key: str = ""
+
+
+class ArchivedSearch(Searcher):
+    """Tune's searcher: first the unfinished trials of earlier drivers, then new ones up to `num_samples` settings.
+
+    Args:
+        job: what Tune's trainable is given, by the trial's name.
+        unfinished: trials of the archive to go on with.
+    """
+
+    def __init__(self, sweep: Sweep, archive: Archive, job: Callable[[str], dict[str, Any]], unfinished: list[str]):
+        super().__init__(metric=sweep.file.objective, mode=sweep.file.mode)
+        assert sweep.file.search
+        self._sweep, self._archive, self._job = sweep, archive, job
+        self._waiting = deque(unfinished)
+        self.done = False  # nothing is left to suggest
+        self._running: dict[str, str] = {}  # Tune's trials by their names here
+        self._settings = _grouped(sweep)
+        # begun anew, a searcher of the same seed would suggest the same again
+        self._distributions = parameters(sweep.sections)
+        seed = sweep.file.search.seed + len(self._settings)
+        self._algorithm = _ALGORITHMS[sweep.file.search.algorithm](
+            self._distributions, sweep.file.objective, sweep.file.mode, seed
+        )
+        for setting in self._settings:
+            self._tell(setting)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial (`{"trial": job}`), or that there is none."""
+        if not self._waiting and len(self._settings) < self._sweep.file.num_samples:
+            self._waiting.extend(self._new_trials())
+        if not self._waiting:
+            self.done = True
+            return Searcher.FINISHED
+        self._running[trial_id] = self._waiting.popleft()
+        return {"trial": self._job(self._running[trial_id])}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: a setting is judged by its last stage."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        name = self._running.pop(trial_id)
+        setting = next(setting for setting in self._settings if name in setting.trials)
+        if not set(setting.trials) & {*self._waiting, *self._running.values()}:
+            self._tell(setting)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the archive holds it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the archive holds it all."""
+
+    def _new_trials(self) -> list[str]:
+        """The trials of a new setting, listed in `sweep.json`; none where the searcher brings nothing new and valid."""
+        for attempt in range(_ATTEMPTS):
+            key = f"{len(self._settings)}.{attempt}"
+            suggested: dict[str, Any] = self._algorithm.suggest(key) or {}
+            values = {name: self._value(name, suggested[name]) for name in self._distributions}
+            try:
+                trials = self._sweep.suggestion(values)
+            except BadInput:
+                self._algorithm.on_trial_complete(key, error=True)
+                continue
+            setting = _Setting(suggested, list(trials), key)
+            if trials.keys() <= self._sweep.trials.keys():  # the same, but for values that play no part in it
+                self._tell(setting)
+                continue
+            self._settings.append(setting)
+            self._sweep.trials.update(trials)
+            self._sweep.suggested.update(dict.fromkeys(trials, suggested))
+            self._record(self._sweep.wanted)
+            return list(trials)
+        self._record(len(self._sweep.trials))  # no more are to come
+        return []
+
+    def _record(self, wanted: int) -> None:
+        held = self._archive.sweep(self._sweep.name) or {}
+        self._archive.write_sweep(self._sweep.name, {**held, **self._sweep.record(), "wanted": wanted})
+
+    def _tell(self, setting: _Setting) -> None:
+        """Tell the searcher the mean over the seeds of a setting's last stages; of a failed one, that it failed."""
+        found = [self._result(name) for name in setting.trials]
+        values = [value for value in found if value is not None]
+        failed = len(values) < len(found)
+        mean = statistics.fmean(values) if values else 0.0
+        if setting.key:
+            result = None if failed else {self._sweep.file.objective: mean}
+            self._algorithm.on_trial_complete(setting.key, result, error=failed)
+        elif not failed:
+            self._algorithm.add_evaluated_point(setting.values, mean)
+
+    def _result(self, name: str) -> float | None:
+        """The objective at a trial's last stage; `None` while it is unfinished, or where it failed."""
+        trial = self._archive.trial(self._sweep.name, name)
+        stages = trial.stages()
+        if not stages or (len(stages) < self._sweep.trials[name].num_stages and trial.stopped() is None):
+            return None
+        return objective(trial.stage(stages[-1]), self._sweep.file.objective)
+
+    def _value(self, name: str, suggested: Any) -> Any:
+        distribution = self._distributions[name]
+        if distribution.kind != "choice":
+            return suggested
+        return next(value for value in distribution.values if _category(value) == suggested)
+
+
+def _grouped(sweep: Sweep) -> list[_Setting]:
+    """The settings that an archived search has suggested, in that order."""
+    settings: dict[str, _Setting] = {}
+    for name in sweep.trials:
+        values = sweep.suggested[name]
+        settings.setdefault(json.dumps(values, sort_keys=True), _Setting(values, [])).trials.append(name)
+    return list(settings.values())
+
+
+def _category(value: Any) -> Any:
+    """A choice as searchers take it: a scalar, or the text of what is none."""
+    return value if isinstance(value, (str, int, float)) else json.dumps(value)
+
+
+def _optuna(space: dict[str, Distribution], metric: str, mode: str, seed: int) -> Searcher:
+    """Optuna's TPE (arXiv 1907.10902) through Ray's integration."""
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    kinds: dict[str, Callable[[list[Any]], Any]] = {
+        "choice": lambda values: optuna.distributions.CategoricalDistribution([_category(v) for v in values]),
+        "uniform": lambda values: optuna.distributions.FloatDistribution(*values),
+        "loguniform": lambda values: optuna.distributions.FloatDistribution(values[0], values[1], log=True),
+        "randint": lambda values: optuna.distributions.IntDistribution(*values),
+    }
+    found = {name: kinds[distribution.kind](distribution.values) for name, distribution in space.items()}
+    return OptunaSearch(found, metric=metric, mode=mode, seed=seed)
+
+
+_ALGORITHMS: dict[str, Callable[[dict[str, Distribution], str, str, int], Searcher]] = {"optuna": _optuna}
