@@ -11,13 +11,14 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppodd" / "__init__.py").re
 EXTRAS = {
     "parquet": ["pyarrow>=16"],
     "sweep": ["ray[tune]>=2.50", "mlflow>=3.5", "pandas>=2.2", "matplotlib>=3.9", "jinja2>=3.1", "pyarrow>=16"],
+    "cluster": ["ray[default]>=2.50", "jinja2>=3.1"],
     "clip": ["transformers>=4.45"],
     "download": ["torchvision>=0.19"],
     "optuna": ["optuna>=4"],
     "s3": ["s3fs>=2024.6"],
 }
 CHECKS = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "pandas-stubs", "types-PyYAML", "selenium>=4.20"]
-EXTRAS["dev"] = [*EXTRAS["sweep"], *EXTRAS["clip"], *EXTRAS["optuna"], *CHECKS]
+EXTRAS["dev"] = [*EXTRAS["sweep"], *EXTRAS["cluster"], *EXTRAS["clip"], *EXTRAS["optuna"], *CHECKS]
 
 setup(
     name="ppodd",
@@ -29,7 +30,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["ppodd*", "results*", "cluster*", "tune*"]),
-    package_data={"tune": ["sweeps/*.yaml"], "results": ["templates/*"]},
+    package_data={"tune": ["sweeps/*.yaml"], "results": ["templates/*"], "cluster": ["templates/*"]},
     install_requires=[
         "torch>=2.5",
         "numpy>=1.26",

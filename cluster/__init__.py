@@ -1,8 +1,17 @@
 """Evaluators on Ray: detached actors that judge archived stages, and the coordinator that hands out the work."""
 
+import contextlib
+import json
 import os
 import secrets
 from pathlib import Path
+
+# What `ppodd submit --env` ships comes in a file: Ray writes the values of a runtime_env to its logs on every node.
+_shipped = Path(os.environ.get("PPODD_ENVIRONMENT", ""))
+if _shipped.is_file():
+    with contextlib.suppress(OSError):
+        _shipped.chmod(0o600)
+    os.environ.update(json.loads(_shipped.read_text()))
 
 # Ray reads these when it is imported, so they are set before any module here can import it.
 _ENVIRONMENT = {

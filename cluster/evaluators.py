@@ -51,13 +51,16 @@ def find() -> Any:
         ) from None
 
 
-def wait(coordinator: Any, show: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
-    """Wait until nothing is pending or running, then bring MLflow up to date. Returns the last status."""
+def wait(
+    coordinator: Any, sweep: str | None = None, show: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Wait until nothing (of a sweep) is pending or running, then bring MLflow up to date. Returns the last status."""
     while True:
         status = ray.get(coordinator.status.remote(fresh=True))
         if show:
             show(status)
-        if not status["pending"] and not status["running"]:
+        waited_for = [status] if sweep is None else [s for s in status["sweeps"] if s["sweep"] == sweep]
+        if not any(one["pending"] or one["running"] for one in waited_for):
             status = ray.get(coordinator.status.remote(fresh=True))  # what was given up meanwhile is on record now
             ray.get(coordinator.sync.remote())
             return status

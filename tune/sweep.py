@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster import evaluators
+from cluster.backlog import Backlog
 from cluster.ray_runtime import connect
+from cluster.reach import check_archive
 from ppodd.archive import Archive
 from ppodd.datasets.readers import find
 from ppodd.errors import BadInput, one_line
@@ -36,6 +38,7 @@ class Outcome:
     Attributes:
         stopped: why the scheduler ended trials early; these are not unfinished.
         untried: settings that a search could not come up with, its space being used up.
+        open_evaluations: left to a cluster's evaluators.
     """
 
     unfinished: list[str]
@@ -43,6 +46,7 @@ class Outcome:
     stopped: dict[str, str] = field(default_factory=dict)
     untried: int = 0
     evaluation_failures: dict[str, str] = field(default_factory=dict)
+    open_evaluations: int = 0
 
     @property
     def complete(self) -> bool:
@@ -68,16 +72,17 @@ def run_sweep(
     *,
     resume: bool = False,
     ray_address: str | None = None,
+    wait: bool = False,
     show: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run every unfinished trial and evaluate every stage.
 
-    On a Ray of this process it waits for the evaluators; on a cluster they go on by themselves.
+    On a Ray of this process it waits for the evaluators; on a cluster they go on by themselves, unless it is to `wait`.
 
     Raises:
-        BadInput: the archive holds another sweep, the data is not there, no cluster answers, or it lacks the resources
-            asked for; the archive is not touched then.
+        BadInput: the archive holds another sweep, the data is not there, no cluster answers, its nodes do not see the
+            archive, or it lacks the resources asked for; the archive holds nothing new then.
     """
     archive = Archive(archive_url)
     check_claim(sweep, archive, resume)
@@ -87,6 +92,8 @@ def run_sweep(
         check_data(sweep)
     started = time.time()
     in_process = connect(ray_address)
+    if not in_process:
+        check_archive(archive.url)
     place = placement(sweep.file, nodes())
     if place.notice and say:
         say(place.notice)
@@ -104,19 +111,22 @@ def run_sweep(
     coordinator = evaluators.start(archive.url, sweep.name, tracking_uri, place.pool, place.beside)
     with _Watch(ProgressReader(sweep, archive), show):
         interrupted = _tune(sweep, archive, place.at_once)
-        status: dict[str, Any] = {}
-        if in_process and not interrupted:
-            status = evaluators.wait(coordinator)
+        if (in_process or wait) and not interrupted:
+            evaluators.wait(coordinator, sweep.name)
+    look = Backlog(archive.url, sweep.name).look()
     outcome = Outcome(
         unfinished(sweep, archive),
         failures(sweep, archive),
         stopped(sweep, archive),
         sweep.wanted - len(sweep.trials),
-        status.get("failed", {}),
+        {**look.given_up, **look.unreadable},
+        len(look.open),
     )
-    if in_process:
-        import ray
+    import ray
 
+    if not in_process:
+        ray.get(coordinator.sync.remote())  # what is shown next is read from MLflow
+    if in_process:
         evaluators.stop()
         ray.shutdown()
         sync(archive.url, tracking_uri, [sweep.name])

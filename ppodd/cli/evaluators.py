@@ -157,7 +157,7 @@ def _until_done(out: Any, coordinator: Any) -> int:
     from cluster import evaluators
 
     with _Live(out) as live:
-        status = evaluators.wait(coordinator, live.show)
+        status = evaluators.wait(coordinator, show=live.show)
     evaluators.stop()
     ray.shutdown()
     out.print(f"{status['done']} evaluations are in the archive, {len(status['failed'])} failed")

@@ -18,6 +18,9 @@ COMMANDS = {
     "export": "a stage's patches and soft labels as a ready training set",
     "sweep": "run a sweep file: many distillations on Ray, evaluated and logged to MLflow",
     "evaluators": "start, watch, scale and stop the evaluators of an archive or cluster",
+    "submit": "run a sweep file on a Ray cluster, as a job that goes on without you",
+    "jobs": "submitted sweeps: status, logs, stop",
+    "cluster": "templates of clusters: Kubernetes, a cloud, Slurm",
     "results": "tables, comparisons and accuracy-vs-IPC curves out of MLflow",
     "doctor": "what this machine offers, what is missing, how to get it",
 }

@@ -21,11 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)"
     )
+    parser.add_argument("--wait", action="store_true", help="on a cluster too, end when every stage is evaluated")
+    parser.add_argument(
+        "--require", metavar="NAME=VERSION,…", help="run only with these versions of ppodd, python, ray (for submit)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from tune.sweep_file import load_sweep
 
+    if args.require:
+        from cluster import versions
+
+        versions.require_equal(versions.here(), versions.parse(args.require))
     sweep = load_sweep(args.file, args.set)
     stages = f", {sum(config.num_stages for config in sweep.trials.values())} stages" if sweep.trials else ""
     print(f"sweep {sweep.name}: {sweep.wanted} trials{stages} → {args.archive}/{sweep.name}", flush=True)
@@ -43,15 +51,20 @@ def run(args: argparse.Namespace) -> int:
     uri = args.tracking_uri or default_tracking_uri(archive.url)
     out = console()
     with _Shown(out) as show:
-        outcome = run_sweep(
-            sweep, archive.url, uri, resume=args.resume, ray_address=args.ray_address, show=show, say=out.print
-        )
+        how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
+        outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=out.print)
     out.print(f"took {duration(show.seconds)}")
     _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
     _said(out, "stopped early", outcome.stopped)
     if outcome.untried:
         out.print(f"{outcome.untried} trials fewer than wanted: the space holds no more (valid) settings")
-    _results(out, archive, sweep.name, uri)
+    if outcome.open_evaluations:
+        out.print(
+            f"{outcome.open_evaluations} evaluations are still open; the evaluators finish them: look with "
+            f"`ppodd evaluators status`, then `ppodd results table --archive {archive.url}`"
+        )
+    else:
+        _results(out, archive, sweep.name, uri)
     if not outcome.complete:
         out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
         return 1
@@ -66,13 +79,13 @@ def _said(out: Any, what: str, reasons: dict[str, str]) -> None:
         out.print(f"{what}: {len(reasons) - _SHOWN} more; the report shows them all")
 
 
-def require(*modules: str) -> None:
-    """Raise `BadInput` where a package of the `sweep` extra is missing."""
+def require(*modules: str, extra: str = "sweep") -> None:
+    """Raise `BadInput` where a package of an extra is missing."""
     import importlib.util
 
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[sweep]'")
+        raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[{extra}]'")
 
 
 def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
@@ -91,9 +104,9 @@ def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
         curve(rows, path)
         out.print(f"accuracy vs IPC: {path}")
     more = (
-        ""
-        if uri.startswith("http")
-        else f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
+        f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
+        if uri.startswith("sqlite")
+        else ""  # a database's address may hold its password
     )
     out.print(f"report: ppodd results report --sweep {sweep} --archive {archive.url} -o {sweep}.html")
     out.print(f"compare: ppodd results compare --by num_stages --archive {archive.url}{more}")

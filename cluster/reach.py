@@ -1,0 +1,53 @@
+"""Does every node of the cluster have ppodd, and see the archive? Asked before a sweep writes anything."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ppodd.errors import BadInput, one_line
+from ppodd.files import Folder
+
+_ANSWER_S = 120.0  # a worker's start and first import, on a busy node
+
+
+def check_archive(archive_url: str) -> None:
+    """Raise `BadInput`, with the first such node, where a file written here is not seen from a node of the cluster."""
+    folder, name, content = Folder(archive_url), f".reach-{secrets.token_hex(8)}", secrets.token_bytes(16)
+    folder.write(name, content)
+    try:
+        nodes = [(node["NodeManagerAddress"], node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+        answers = [(host, _on(node).remote(folder.url, name)) for host, node in nodes]
+        for host, answer in answers:
+            _check(archive_url, host, answer, content)
+    finally:
+        folder.remove(name)
+
+
+def _on(node: str) -> Any:
+    return _read.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _read(archive_url: str, name: str) -> bytes:
+    return Folder(archive_url).read(name)
+
+
+def _check(archive_url: str, host: str, answer: ray.ObjectRef, content: bytes) -> None:
+    try:
+        if ray.get(answer, timeout=_ANSWER_S) == content:
+            return
+        reason = "another file is there"
+    except ray.exceptions.RayTaskError as error:
+        reason = one_line(error.cause)
+    except ray.exceptions.RayError as error:
+        reason = one_line(error)
+    if "No module named" in reason:
+        raise BadInput(f"node {host} lacks a package: {reason}; install ppodd there, or ship it with --working-dir")
+    raise BadInput(
+        f"archive {archive_url!r} is not seen from node {host}: {reason}; "
+        f"name a shared folder or a URL such as s3://… that every node can read and write"
+    )

@@ -1,0 +1,76 @@
+"""Submitted sweeps: their status and logs, and how to stop one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from ppodd.cli.submit import add_address, follow
+
+if TYPE_CHECKING:
+    from cluster.submit import Job, Jobs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="status|logs|stop")
+    status = actions.add_parser("status", help="every submitted sweep, or one")
+    status.add_argument("name", nargs="?", metavar="NAME", help="a job, or a sweep (its latest job)")
+    logs = actions.add_parser("logs", help="a job's log")
+    logs.add_argument("--follow", action="store_true", help="go on until the job ends; exit with its fate")
+    stop = actions.add_parser("stop", help="end a job; its evaluators go on with what is archived")
+    for action in (logs, stop):
+        action.add_argument("name", metavar="NAME", help="a job, or a sweep (its latest job)")
+    for action in (status, logs, stop):
+        add_address(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    from cluster.submit import Jobs, dashboard
+    from ppodd.cli.sweep import require
+
+    address = dashboard(args.address)
+    require("ray", "aiohttp", "requests", extra="cluster")
+    return {"status": _status, "logs": _logs, "stop": _stop}[args.action](Jobs(address), args)
+
+
+def _status(jobs: Jobs, args: argparse.Namespace) -> int:
+    if not args.name:
+        found = jobs.attempts()
+        print("\n".join(map(_line, found)) or f"no sweep was submitted to {jobs.address}")
+        return 0
+    job = jobs.find(args.name)
+    print(_line(job))
+    said = [line for line in jobs.logs(job.id).splitlines() if line.strip()]
+    print(f"  {said[-1] if said else job.message}")
+    if job.status in ("FAILED", "STOPPED") and not job.did_nothing:
+        print(f"  the log: ppodd jobs logs {job.id}; the same ppodd submit with --resume goes on")
+    return 0
+
+
+def _line(job: Job) -> str:
+    from ppodd.cli.console import duration
+
+    took = duration(max(0, (job.ended or time.time()) - job.started))
+    return f"{job.id}: {job.status} after {took}, archive {job.archive}"
+
+
+def _logs(jobs: Jobs, args: argparse.Namespace) -> int:
+    job = jobs.find(args.name)
+    if args.follow:
+        return follow(jobs, job.id)
+    print(jobs.logs(job.id), end="")
+    return 0
+
+
+def _stop(jobs: Jobs, args: argparse.Namespace) -> int:
+    job = jobs.find(args.name)
+    if job.over:
+        print(f"job {job.id} has ended already: {job.status}")
+        return 0
+    job = jobs.stop(job.id)
+    print(
+        f"job {job.id}: {job.status}. Its evaluators go on with what is archived; "
+        f"the same ppodd submit with --resume finishes the sweep"
+    )
+    return 0

@@ -1,0 +1,147 @@
+"""Real Ray clusters for tests: a head and any number of raylets on loopback, each a process group of its own.
+
+    with RayCluster(tmp_path) as cluster:
+        worker = cluster.add_node(cpus=1)
+        subprocess.run([...], env=cluster.env)   # has the token; cluster.dashboard and cluster.address say where
+        cluster.kill(worker)
+
+Nothing here calls `ray stop`, which would end every Ray of this user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+_START_S = 60.0
+_OBJECT_STORE_BYTES = 80_000_000
+
+
+class RayCluster:
+    """A cluster with a dashboard and token authentication; `address` is for drivers, `dashboard` for job clients."""
+
+    def __init__(self, folder: Path, cpus: int = 2):
+        self.token = folder / "ray-token"
+        self.token.write_text(secrets.token_hex(32))
+        self.token.chmod(0o600)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONPATH": str(ROOT),
+        }
+        self._cpus, self._port, self._dashboard_port = cpus, free_port(), free_port()
+        self.address = f"127.0.0.1:{self._port}"
+        self.dashboard = f"http://127.0.0.1:{self._dashboard_port}"
+        self.logs = Path(tempfile.mkdtemp(prefix="ppodd-ray-", dir="/tmp"))  # sockets need a short path
+        self._nodes: list[subprocess.Popen[Any]] = []
+        self._begun = 0
+
+    def __enter__(self) -> RayCluster:
+        try:
+            head = ["--head", f"--port={self._port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"]
+            client = f"--ray-client-server-port={free_port()}"
+            self._start([*head, f"--dashboard-port={self._dashboard_port}", client], self._cpus)
+            self._wait(self._serves_jobs, "the dashboard")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def add_node(self, cpus: int = 1) -> subprocess.Popen[Any]:
+        """A raylet of its own; returns when it is part of the cluster."""
+        before = self._alive()
+        node = self._start([f"--address={self.address}"], cpus)
+        self._wait(lambda: self._alive() > before, "the new node")
+        return node
+
+    def kill(self, node: subprocess.Popen[Any]) -> None:
+        """SIGKILL a node: its raylet and every worker on it."""
+        end_session(node)
+        self._nodes.remove(node)
+
+    def stop(self) -> None:
+        for node in reversed(list(self._nodes)):
+            self.kill(node)
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+    def _start(self, arguments: list[str], cpus: int) -> subprocess.Popen[Any]:
+        # a folder of its own: nodes of one host would clear away each other's working directories
+        self._begun += 1
+        folder = self.logs / f"n{self._begun}"
+        command = [
+            "ray", "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", "--num-gpus=0",
+            f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={folder}", "--include-log-monitor=false",
+            f"--dashboard-agent-listen-port={free_port()}", *arguments,
+        ]  # fmt: skip
+        with open(f"{folder}.log", "wb") as log:
+            node = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+        self._nodes.append(node)
+        return node
+
+    def _wait(self, there: Any, what: str) -> None:
+        end = time.monotonic() + _START_S
+        while not there():
+            said = "".join(path.read_text() for path in self.logs.glob("*.log"))
+            assert all(node.poll() is None for node in self._nodes), said
+            assert time.monotonic() < end, f"{what} did not come up in {_START_S:g} s: {said}"
+            time.sleep(0.1)
+
+    def _alive(self) -> int:
+        rows = self.get("/api/v0/nodes?filter_keys=state&filter_predicates=%3D&filter_values=ALIVE")
+        return rows.count('"node_id"')
+
+    def _serves_jobs(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.get("/api/jobs/") == "[]" and self._alive() == 1
+        return False
+
+    def get(self, path: str) -> str:
+        """What the dashboard answers to an authenticated GET."""
+        header = {"Authorization": f"Bearer {self.token.read_text()}"}
+        with urllib.request.urlopen(urllib.request.Request(self.dashboard + path, headers=header), timeout=10) as said:
+            return said.read().decode()
+
+
+def end_session(leader: subprocess.Popen[Any]) -> None:
+    """SIGKILL everything in the session that a process began: workers have process groups of their own there."""
+    while members := _session(leader.pid):
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        leader.poll()
+        time.sleep(0.02)
+    leader.wait()
+
+
+def _session(leader: int) -> list[int]:
+    """Living processes of the session that `leader` began."""
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if os.getsid(pid) == leader and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                found.append(pid)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

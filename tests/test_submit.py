@@ -1,0 +1,358 @@
+"""Sweeps submitted to a real Ray cluster: two raylets on loopback, a real dashboard, token authentication."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import pytest
+import yaml
+from ray_clusters import RayCluster, free_port
+
+from cluster import package, versions
+from ppodd.archive import Archive
+from ppodd.cli.main import main
+from ppodd.errors import BadInput
+
+SECRET = "correct-horse-battery-staple"
+# a network of the user's own, which neither trials nor evaluators can make without the shipped code and variable
+NETWORK = """
+import os
+from torch import nn
+
+def net(spec, width):
+    assert os.environ["LAB_SECRET"], "not given"
+    pixels = spec.channels * spec.height * spec.width
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, spec.classes))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("submit")
+
+
+@pytest.fixture(scope="module")
+def cluster(folder):
+    with RayCluster(folder, cpus=1) as cluster:
+        cluster.add_node(cpus=1)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def archive(folder):
+    return Archive(folder / "archive")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "ppodd", *map(str, arguments)]
+
+
+def environment(cluster, **more):
+    return {**cluster.env, "RAY_API_SERVER_ADDRESS": cluster.dashboard, **more}
+
+
+def ppodd(cluster, *arguments, **more):
+    """The command on a machine that is no part of the cluster: all it has is an address and a token."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(cluster, **more))
+
+
+def sweep_file(folder, tiny, name, **changes):
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")}
+    values = {
+        "name": name,
+        "preset": "digits-small",
+        "config": {**config, **changes.pop("config", {})},
+        "grid": {"num_stages": [1, 2]},
+        "evaluators": {"cpus": 0},
+        **changes,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+    return found
+
+
+def evaluations(archive, sweep):
+    trials = [archive.trial(sweep, name) for name in archive.trials(sweep)]
+    return [len(trial.evaluations(stage)) for trial in trials for stage in trial.stages()]
+
+
+@pytest.fixture(scope="module")
+def submitted(cluster, folder, archive):
+    """A sweep whose submitting process is gone."""
+    from conftest import TINY
+
+    code = folder / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(NETWORK)
+    (code / ".gitignore").write_text("mine.py\n")
+    path = sweep_file(folder, TINY, "tiny", config={"arch": "mine:net"})
+    arguments = ["submit", path, "--archive", archive.url, "--working-dir", code, "--env", "LAB_SECRET"]
+    code_here = {"PYTHONPATH": f"{cluster.env['PYTHONPATH']}:{code}"}
+    return arguments, code_here, ppodd(cluster, *arguments, LAB_SECRET=SECRET, **code_here)
+
+
+def test_the_submitter_leaves_and_the_evaluators_finish_the_sweep(cluster, submitted, archive):
+    _, _, done = submitted
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "job tiny: sweep tiny, 2 trials" in done.stdout and "it is under way" in done.stdout
+    wait_for(lambda: evaluations(archive, "tiny") == [1, 1, 1])
+
+    def shown():
+        table = ppodd(cluster, "results", "table", "--archive", archive.url)
+        return table.stdout if re.search(r"(?m)^ +2 .* 4 steps|^ +2  +0.45  +0.9 ", table.stdout) else None
+
+    lines = wait_for(shown).splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["1", "2"]
+
+
+def test_values_of_the_environment_are_in_nothing_that_ray_shows_or_logs(cluster, submitted):
+    holding = [path for path in cluster.logs.rglob("*") if path.is_file() and SECRET in _text(path)]
+    assert {path.name for path in holding} == {"environment.json"}  # one on each node that worked
+    assert all(path.stat().st_mode & 0o077 == 0 for path in holding)
+    assert SECRET not in cluster.get("/api/jobs/tiny") and "PPODD_ENVIRONMENT" in cluster.get("/api/jobs/tiny")
+    assert SECRET not in submitted[2].stdout
+
+
+def _text(path):
+    with contextlib.suppress(OSError):
+        return path.read_bytes().decode(errors="ignore")
+    return ""
+
+
+def test_the_same_sweep_is_begun_once_and_resumed_as_another_job(cluster, submitted, archive):
+    arguments, more, _ = submitted
+    more = {**more, "LAB_SECRET": SECRET}
+    again = ppodd(cluster, *arguments, **more)
+    assert again.returncode == 2 and "sweep 'tiny' is there already, job tiny (" in again.stderr
+    assert ppodd(cluster, "jobs", "logs", "tiny", "--follow").stdout.splitlines()[-1] == "job tiny: SUCCEEDED"
+    resumed = ppodd(cluster, *arguments, "--resume", "--follow", **more)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "job tiny-2: SUCCEEDED" in resumed.stdout and "test accuracy in percent" in resumed.stdout
+    status = ppodd(cluster, "jobs", "status").stdout.splitlines()
+    assert [line.split(" after")[0] for line in status[:2]] == ["tiny: SUCCEEDED", "tiny-2: SUCCEEDED"]
+
+
+def test_following_can_be_left_and_the_job_be_stopped(cluster, folder, tiny):
+    path = sweep_file(folder, tiny, "long", config={"epochs": 100_000}, grid={"num_stages": [1]})
+    follower = subprocess.Popen(
+        command("submit", path, "--archive", folder / "archive", "--follow"),
+        stdout=subprocess.PIPE, text=True, env=environment(cluster),
+    )  # fmt: skip
+    shown = iter(follower.stdout.readline, "")
+    assert any("0/1 trials" in line for line in shown)
+    follower.send_signal(signal.SIGINT)
+    assert "job long goes on without you" in "".join(shown) and follower.wait() == 1
+    other = ppodd(cluster, "submit", path, "--archive", folder / "archive", "--set", "seeds=[4]", "--resume")
+    assert other.returncode == 2 and "job long (RUNNING) with other contents" in other.stderr
+    stopped = ppodd(cluster, "jobs", "stop", "long")
+    assert stopped.returncode == 0 and "job long: STOPPED" in stopped.stdout
+    status = ppodd(cluster, "jobs", "status", "long").stdout
+    assert status.startswith("long: STOPPED") and "--resume goes on" in status
+
+
+def test_what_the_cluster_finds_wrong_is_said_here_in_one_line(cluster, folder, tiny):
+    path = sweep_file(folder, tiny, "unseen")
+    unseen = ppodd(cluster, "submit", path, "--archive", "memory://archive")
+    assert unseen.returncode == 2 and unseen.stderr.count("\n") == 1
+    assert "job unseen FAILED: archive 'memory://archive' is not seen from node" in unseen.stderr
+    # it had begun nothing: mended, it may have its name again
+    older = "import sys, ppodd; ppodd.__version__ = '9.9'; from ppodd.cli.main import main; sys.exit(main())"
+    arguments = [sys.executable, "-c", older, "submit", path, "--archive", folder / "archive", "--follow"]
+    differs = subprocess.run(arguments, capture_output=True, text=True, env=environment(cluster))
+    assert differs.returncode == 2
+    assert f"the cluster runs ppodd {versions.here()['ppodd']}, the submitting machine ppodd 9.9" in differs.stdout
+    assert differs.stdout.splitlines()[-1] == "job unseen-2: FAILED"
+
+
+def test_another_ray_on_the_cluster_is_said_before_anything_is_uploaded(cluster, folder, tiny):
+    path = sweep_file(folder, tiny, "older")
+    code = (
+        "import sys, cluster.versions as v; here = v.here; v.here = lambda: {**here(), 'ray': '1.0'}\n"
+        "from ppodd.cli.main import main; sys.exit(main())"
+    )
+    arguments = [sys.executable, "-c", code, "submit", path, "--archive", folder / "archive"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(cluster))
+    assert done.returncode == 2 and "submitting machine ray 1.0" in done.stderr
+    assert "older" not in cluster.get("/api/jobs/")
+
+
+def test_a_wrong_token_is_said(cluster, folder, tiny):
+    done = ppodd(cluster, "jobs", "status", RAY_AUTH_TOKEN="wrong")
+    assert done.returncode == 2 and "refuses this machine's token (RAY_AUTH_TOKEN)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_upload_leaves_nothing_running(cluster, folder, tiny):
+    port = _proxy_that_cuts(cluster.dashboard, b"PUT /api/packages")
+    path = sweep_file(folder, tiny, "cut")
+    arguments = ["submit", path, "--archive", folder / "archive", "--address", f"http://127.0.0.1:{port}"]
+    done = ppodd(cluster, *arguments)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "was lost" in done.stderr
+    assert "cut" not in cluster.get("/api/jobs/")
+
+
+def _proxy_that_cuts(dashboard, request):
+    """A port that passes requests on to the dashboard, and hangs up in the middle of this one."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    target = ("127.0.0.1", int(dashboard.rsplit(":", 1)[1]))
+
+    def serve(client):
+        with client, socket.create_connection(target) as server:
+            head = client.recv(65536)
+            if request in head:
+                return
+            server.sendall(head)
+            while data := server.recv(65536):
+                client.sendall(data)
+
+    def accept():
+        while True:
+            client, _ = listening.accept()
+            threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listening.getsockname()[1]
+
+
+def said(capsys, *arguments):
+    assert main(list(map(str, arguments))) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no --address: name the cluster's dashboard"),
+        (["--address", "ray://head:10001"], "--address 'ray://head:10001' is no dashboard: write http://HOST:PORT"),
+        (["--address", "http://head:x"], "--address 'http://head:x' is no dashboard"),
+        (["--address", "http://head:8265"], "no --archive: name a URL"),
+        (["--address", "http://head:8265", "--archive", "here"], "--archive 'here' is relative to this machine"),
+        (["--address", "http://h:1", "--archive", "/a", "--env", "X_UNSET"], "--env X_UNSET: it is not set here"),
+        (["--address", "http://h:1", "--archive", "/a", "--env", "X=1"], "--env takes names only, export X first"),
+        (
+            ["--address", "http://h:1", "--archive", "/a", "--tracking-uri", "sqlite:///x.db"],
+            "is relative: the",
+        ),
+        (["--address", "http://h:1", "--archive", "/a", "--set", "num_stage=2"], "did you mean 'num_stages'?"),
+        (
+            ["--address", "http://127.0.0.1:1", "--archive", "/a"],
+            "no Ray dashboard at 'http://127.0.0.1:1': Con",
+        ),
+    ],
+)
+def test_bad_input_is_said_before_the_cluster_is_asked(capsys, monkeypatch, arguments, message):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    assert message in said(capsys, "submit", "quickstart", *arguments)
+
+
+def test_something_else_at_the_address_is_said(capsys):
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        client, _ = listening.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+    threading.Thread(target=answer, daemon=True).start()
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    assert f"no Ray dashboard at {address!r}" in said(capsys, "jobs", "status", "--address", address)
+
+
+def test_the_dashboard_is_that_of_the_environment(monkeypatch, capsys):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", address := f"http://127.0.0.1:{free_port()}")
+    assert f"no Ray dashboard at {address!r}" in said(capsys, "jobs", "status")
+
+
+@pytest.mark.parametrize("required", ["ppodd=9.9,python=3.11", "python=2.7"])
+def test_a_sweep_runs_only_with_the_versions_it_requires(capsys, required):
+    message = said(capsys, "sweep", "quickstart", "--dry-run", "--require", required)
+    assert "the cluster runs" in message and required.split(",")[0].replace("=", " ") in message
+
+
+def test_a_package_holds_code_without_what_is_hidden_or_left_out(tmp_path):
+    code = tmp_path / "code"
+    for name in (
+        "a.py",
+        "pkg/b.py",
+        "pkg/generated.py",
+        ".env",
+        ".git/x",
+        "venv/pyvenv.cfg",
+        "venv/lib.py",
+        "data/big",
+    ):
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        (code / name).write_text(name)
+    (code / ".gitignore").write_text("generated.py")
+    (code / "loop").symlink_to(code)
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text("name: s")
+    shipped = package.write(tmp_path / "1.zip", sweep, {"A": "b"}, code, ["data"])
+    package.write(tmp_path / "2.zip", sweep, {"A": "b"}, code, ["data"])
+    with zipfile.ZipFile(tmp_path / "1.zip") as held:
+        assert held.namelist()[:3] == ["a.py", "pkg/b.py", "pkg/generated.py"] and shipped.files == 3
+        assert held.namelist()[3:] == [package.SWEEP_FILE, package.ENVIRONMENT_FILE]
+        assert json.loads(held.read(package.ENVIRONMENT_FILE)) == {"A": "b"}
+    assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()  # uploaded once
+
+
+def test_more_than_ray_takes_is_refused_by_name(tmp_path):
+    (tmp_path / "data").mkdir()
+    with open(tmp_path / "data/huge", "wb") as file:
+        file.truncate(package.LIMIT_BYTES + 1)  # sparse
+    with pytest.raises(BadInput, match=r"holds 512 MiB \(of that 512 MiB in 'data'\).*--exclude 'data'"):
+        package.write(tmp_path / "x.zip", tmp_path / "sweep.yaml", {}, tmp_path)
+    with pytest.raises(BadInput, match="is no folder"):
+        package.write(tmp_path / "x.zip", tmp_path / "sweep.yaml", {}, tmp_path / "gone")
+    assert not os.path.exists(tmp_path / "x.zip")
+
+
+@pytest.mark.slow
+def test_evaluators_of_an_ended_job_survive_the_loss_of_their_node(tiny, tmp_path):
+    """Code that a job shipped is there for its evaluators on a node that never saw the job."""
+    (tmp_path / "mine.py").write_text(NETWORK)
+    with RayCluster(tmp_path, cpus=0) as cluster:
+        first = cluster.add_node(cpus=2)
+        path = sweep_file(tmp_path, tiny, "moved", config={"arch": "mine:net"}, evaluators={"cpus": 1})
+        code_here = {"PYTHONPATH": f"{cluster.env['PYTHONPATH']}:{tmp_path}", "LAB_SECRET": SECRET}
+        arguments = [
+            "submit",
+            path,
+            "--archive",
+            tmp_path / "archive",
+            "--working-dir",
+            tmp_path,
+            "--env",
+            "LAB_SECRET",
+        ]
+        done = ppodd(cluster, *arguments, "--follow", **code_here)
+        assert done.returncode == 0, done.stdout + done.stderr
+        cluster.kill(first)
+        archive = Archive(tmp_path / "archive")
+        for trial in archive.trials("moved"):
+            for stage in archive.trial("moved", trial).stages():
+                for name in (tmp_path / f"archive/moved/{trial}/stage-{stage:02d}/evaluations").glob("*.json"):
+                    name.unlink()
+        cluster.add_node(cpus=1)
+        wait_for(lambda: evaluations(archive, "moved") == [1, 1, 1], seconds=180)
