@@ -32,12 +32,15 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
 
 
 def _contents(sweep: Sweep, record: dict[str, Any]) -> dict[str, Any]:
-    """A sweep's record without where and how it is carried out, and of a searched one without what was suggested."""
+    """A sweep's record without where and how it is carried out, and of a searched one without what was suggested.
+
+    Evaluations are added to those it has.
+    """
     trials = {
         trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
         for trial in record["trials"]
     }
-    rest = {key: value for key, value in record.items() if key not in ("trials", "wanted", "created_at")}
+    rest = {key: value for key, value in record.items() if key not in ("trials", "wanted", "created_at", "evaluation")}
     return rest if sweep.file.search else {**rest, "trials": trials}
 
 
