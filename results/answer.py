@@ -103,10 +103,10 @@ def _ranked(rows: pd.DataFrame) -> list[str]:
 
 def _sentences(answer: Answer, leaks: bool) -> list[str]:
     mean = answer.accuracy
-    if mean.n > 1:
+    if mean.n >= ENOUGH_SEEDS:
         spread = f"95% interval {mean.low:.1f} to {mean.high:.1f}, n = {mean.n} seeds"
     else:
-        spread = "n = 1 seed, so no interval"
+        spread = f"n = {mean.n} seed{'s' * (mean.n > 1)}, so no interval"
     said = [
         f"At {answer.poster_ipc:.3g} IPC, {answer.best} reaches {mean.mean:.1f}% test accuracy after {answer.steps} "
         f"training steps ({spread})."
@@ -133,10 +133,13 @@ def _ahead(answer: Answer) -> str:
 
 def _runner_up(answer: Answer) -> list[str]:
     lead = answer.lead
-    if lead is None or lead.n < 2:
+    if lead is None or not lead.n:
         return []
-    real = answer.p_holm < ALPHA and lead.n >= ENOUGH_SEEDS
-    verdict = "a real difference" if real else "not shown to be a real difference"
+    if lead.n < ENOUGH_SEEDS:
+        return [
+            f"To the runner-up, {answer.runner_up}, it is {lead.difference:+.1f} points (n = {lead.n}, no interval)."
+        ]
+    verdict = "a real difference" if answer.p_holm < ALPHA else "not shown to be a real difference"
     return [
         f"To the runner-up, {answer.runner_up}, it is {lead.difference:+.1f} points (95% interval {lead.low:.1f} to "
         f"{lead.high:.1f}; p = {lead.p:.3g}, {answer.p_holm:.3g} corrected for {answer.others} comparisons; "

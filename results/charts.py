@@ -6,12 +6,13 @@ import math
 from typing import Any, NamedTuple
 
 from results.curve import AXES, Lines
+from results.statistics import few_seeds
 
 WIDTH, HEIGHT = 720, 440  # of the view box
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 56
 _HUES, _MARKERS, _DASHES = 7, 5, 4
 _ASIDE_PX = 7.0
-_IN_VIEW_STDS = 2.5  # holds the interval of three seeds; that of two is 9 stds long and is cut off at the frame
+_IN_VIEW_STDS = 2.5  # holds the interval of three seeds
 
 
 class Point(NamedTuple):
@@ -81,13 +82,12 @@ def chart(lines: Lines, x: str, title: str, published: dict[str, list[tuple[floa
     x_ticks = xs if len(xs) <= 7 else [t for t in _nice(xs[0], xs[-1]) if across.low <= t <= across.high]
     series = [_series(lines, line, number, x, across, up) for number, line in enumerate(lines.looks)]
     series += [_published(name, curve, i, across, up) for i, (name, curve) in enumerate(published.items())]
-    several = points["seeds"].max() > 1
-    note = "Bars: 95% intervals over seeds (t)." if several else "One seed: no intervals."
-    note += " With two seeds they leave the picture." if points["seeds"].min() == 2 else ""
+    note = "Bars: 95% intervals over seeds (t)." if points["low_pct"].notna().any() else ""
+    note += "".join(f" {said[0].upper()}{said[1:]}." for said in few_seeds(points["seeds"]))
     note += f" Averaged over {', '.join(lines.pooled)}." if lines.pooled else ""
     return Chart(
         x, title, AXES[x], [Tick(across(t), f"{t:.3g}" if t < 1000 else f"{t:.0f}") for t in x_ticks],
-        [Tick(up(t), f"{t:g}") for t in y_ticks], series, note,
+        [Tick(up(t), f"{t:g}") for t in y_ticks], series, note.strip(),
     )  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def _series(lines: Lines, line: str, number: int, x: str, across: _Scale, up: _S
 
 def _point(row: dict[Any, Any], line: str, x: str, across: _Scale, up: _Scale, aside: float) -> Point:
     mean, low, high, n = row["accuracy_pct"], row["low_pct"], row["high_pct"], int(row["seeds"])
-    interval = "one seed: no interval" if math.isnan(low) else f"95% interval {low:.1f} to {high:.1f}, n = {n} seeds"
+    seeds = f"{n} seeds" if n > 1 else "one seed"
+    interval = f"{seeds}: no interval" if math.isnan(low) else f"95% interval {low:.1f} to {high:.1f}, n = {seeds}"
     low, high = (mean, mean) if math.isnan(low) else (max(low, up.low), min(high, up.high))
     text = f"{line}\n{x} {row[x]:.4g}: {mean:.1f}%\n{interval}"
     return Point(across(row[x]) + aside, up(mean), up(low), up(high), text)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ppodd.errors import BadInput, unknown
 from results.frame import KINDS, MEASURED, SIZE, by_seed, chosen_steps, kinds, last_stages, over_seeds, remarks, varied
-from results.statistics import ALPHA, ENOUGH_SEEDS, Paired, holm, paired
+from results.statistics import ALPHA, ENOUGH_SEEDS, Paired, few_seeds, holm, paired
 
 BUDGETS = ("poster_ipc", "cumulative_ipc", "meta_steps", "seconds")
 _SHOWN = 3  # notes of one kind
@@ -80,7 +80,7 @@ def compare(
     cells = cells.sort_values([at, *(n for n in first if n != at)], key=_sortable, kind="stable", ignore_index=True)
     pairs, overall = _pairs(by_seed(rows, every), plan, against)
     where = f"test accuracy in percent after {int(rows['steps'].iloc[0])} training steps"
-    notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *_seeds(cells)]
+    notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *few_seeds(cells["seeds"])]
     notes += _tied(cells, by, [name for name in plan.tied if name not in plan.size])
     if missing := _unmeasured(frame, rows):
         notes.append(f"{missing} trials have no results at this training budget: name another with --steps")
@@ -220,7 +220,7 @@ def verdict(p_holm: float, difference: float, seeds: int) -> str:
 def _test_notes(pairs: pd.DataFrame) -> list[str]:
     tested = pairs["p"].notna().sum()
     if not tested:
-        return ["no pair of values shares two seeds: no difference can be tested"]
+        return ["no pair of values shares three seeds: no difference can be tested"]
     return [
         "differences are paired over shared seeds; p of the paired t-test, p_holm for all comparisons of the table "
         f"together (Holm), p_exact by sign flips; 'higher' or 'lower' below {ALPHA:.2f}"
@@ -259,14 +259,6 @@ def _unmeasured(frame: pd.DataFrame, rows: pd.DataFrame) -> int:
 def _first(notes: list[str]) -> list[str]:
     rest = len(notes) - _SHOWN
     return [*notes[:_SHOWN], *([f"… and so in {rest} more rows"] if rest > 0 else [])]
-
-
-def _seeds(cells: pd.DataFrame) -> list[str]:
-    if (cells["seeds"] == 1).all():
-        return ["one seed: no spread or interval can be given, and a difference may be chance"]
-    if (cells["seeds"] == 1).any():
-        return ["one seed in some rows: no spread or interval can be given for them"]
-    return []
 
 
 def _tied(cells: pd.DataFrame, by: str, tied: list[str]) -> list[str]:

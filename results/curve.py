@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from results.frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, s
 from results.published import DATASET, series
 
 FORMATS = (".png", ".svg", ".pdf")
+COLUMN, PAGE = 3.25, 6.75  # inches: a column of a two-column paper, and its page
 # Okabe and Ito's colours: told apart by colour-blind readers; markers, dashes and hollow faces serve black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX*"
@@ -33,13 +35,23 @@ _BANDS = (*_EVERY_STAGE, "steps")
 # Fields that make another protocol of an evaluation, as the kinds do: never averaged in one curve.
 _PROTOCOL = (*KINDS, "dataset", "width", "num_train_eval")
 _STYLE = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888",
+    "font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#888888",
     "xtick.color": "#444444", "ytick.color": "#444444", "svg.fonttype": "none", "svg.hashsalt": "ppodd",
     "pdf.fonttype": 42,
 }  # fmt: skip
-_NOTE_CHARS = 125  # of a line of the footnote
+_NOTE_POINTS, _NOTE_CHARS = 6, 24  # size of the footnote; how many of its characters an inch holds
+_LINE_INCHES = 0.17  # of the legend
+MANY = 12  # entries that make a legend small
 _ASIDE, _ASIDE_IN_ALL = 0.012, 0.06  # of the axis: how far lines' points of one poster IPC stand apart
 _POINT = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", "nets"]
+
+
+class Told(NamedTuple):
+    """A field that tells lines apart, and its values in order."""
+
+    name: str
+    values: list[Any]
 
 
 class Lines(NamedTuple):
@@ -50,12 +62,15 @@ class Lines(NamedTuple):
         rows: the rows of the frame that the points were made of.
         pooled: settings that were averaged over.
         looks: for each line the number of its colour and marker, and that of its dashes and faces.
+        told_by: the fields whose values differ between lines. Where they are two, dashes and faces are numbered by the
+            first one's values, colours and markers by the second's.
     """
 
     points: pd.DataFrame
     rows: pd.DataFrame
     pooled: list[str]
     looks: dict[str, tuple[int, int]]
+    told_by: list[Told]
 
 
 def curve_points(
@@ -81,6 +96,18 @@ def require_format(output: str) -> str:
     return suffix
 
 
+def width_inches(text: str) -> float:
+    """The width that `column`, `page` or a number of inches names. Raises `BadInput` for another."""
+    named = {"column": COLUMN, "page": PAGE}
+    try:
+        inches = named[text] if text in named else float(text)
+    except ValueError:
+        inches = 0.0
+    if not 2 <= inches <= 20:
+        raise BadInput(f"--width {text}: accepted are column ({COLUMN} in), page ({PAGE} in), or inches from 2 to 20")
+    return inches
+
+
 def curve(
     frame: pd.DataFrame,
     output: str,
@@ -88,11 +115,12 @@ def curve(
     by: list[str] | None = None,
     steps: int | None = None,
     published: bool = False,
+    width: float = COLUMN,
 ) -> pd.DataFrame:
     """Draw accuracy against `x` to a `.png`, `.svg` or `.pdf`; returns the points drawn.
 
     Bars are the std over seeds, and bands where a line is a course (over stages, steps or compute). `published` adds
-    the published curves of that axis, dashed and grey.
+    the published curves of that axis, dashed and grey. `width` is in inches; letters are of one size at every width.
 
     Raises:
         BadInput: the file's ending; as `curve_points`; or published numbers of another data set or axis.
@@ -105,12 +133,15 @@ def curve(
     from matplotlib.style import context
 
     with context(_STYLE):
-        figure = Figure(figsize=(6.8, 3.9), layout="constrained", dpi=200)
+        figure = Figure(figsize=(width, 0.62 * width), layout="constrained", dpi=300)
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         _draw(axes, shown, x, reference)
-        axes.set_title(_heading(shown.rows, x), fontsize=9.5, loc="left", pad=8)
-        figure.supxlabel(_protocol(shown, x), fontsize=6.5, color="#555555", x=0.01, ha="left")
+        axes.set_title(_heading(shown.rows, x), fontsize=8, loc="left", pad=6)
+        above = _legend(figure, axes, shown)
+        note = textwrap.fill(_protocol(shown, x), int(width * _NOTE_CHARS))
+        figure.supxlabel(note, fontsize=_NOTE_POINTS, color="#555555", x=0.01, ha="left")
+        figure.set_figheight(0.45 * width + 0.75 + above + 1.3 * _NOTE_POINTS / 72 * (note.count("\n") + 1))
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)  # one picture for one store
         with atomic_path(output) as temporary:
             figure.savefig(temporary, format=suffix[1:], metadata=metadata)
@@ -153,18 +184,23 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
     if pooled and len({_values(group[pooled]) for _, group in rows.groupby([*fields, x], dropna=False)}) > 1:
         pooled = [f"{', '.join(pooled)} (not the same values at every point)"]
     points["line"] = [_label(dict(zip(fields, values, strict=True))) for values in points[fields].to_numpy(object)]
-    looks = _looks(points, fields)
+    told_by = _told_by(points, fields)
+    looks = _looks(points, told_by)
     order = list(looks)
     points = points.sort_values(["line", x], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
-    return Lines(points[["line", x, *_POINT]].reset_index(drop=True), rows, pooled, looks)
+    return Lines(points[["line", x, *_POINT]].reset_index(drop=True), rows, pooled, looks, told_by)
 
 
-def _looks(points: pd.DataFrame, fields: list[str]) -> dict[str, tuple[int, int]]:
+def _told_by(points: pd.DataFrame, fields: list[str]) -> list[Told]:
+    values = {name: list(dict.fromkeys(points[name])) for name in fields}
+    return [Told(name, there) for name, there in values.items() if len(there) > 1]
+
+
+def _looks(points: pd.DataFrame, told_by: list[Told]) -> dict[str, tuple[int, int]]:
     """Where two fields tell the lines apart, colour and marker show the one, dashes and hollow faces the other."""
     first = points.drop_duplicates("line")
-    two = [name for name in fields if first[name].nunique() > 1]
-    if len(two) == 2:
-        dashes, colours = ([list(dict.fromkeys(first[name])).index(v) for v in first[name]] for name in two)
+    if len(told_by) == 2:
+        dashes, colours = ([field.values.index(value) for value in first[field.name]] for field in told_by)
     else:
         dashes = colours = list(range(len(first)))
     return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
@@ -224,9 +260,62 @@ def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
-    if every[0][0] != "all" or reference:
-        small = len(every) > 12
-        axes.figure.legend(frameon=False, fontsize=6 if small else 7.5, loc="outside right upper", handlelength=3)
+
+
+def _legend(figure: Any, axes: Any, shown: Lines) -> float:
+    """The legend, at the side or in a narrow picture above; returns the height in inches that it takes there."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels == ["all"]:
+        return 0.0
+    of_two = _of_two_fields(shown)
+    if of_two:
+        published = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label not in shown.looks]
+        handles, labels = zip(*of_two, *published, strict=True)
+    longest = max(map(len, labels))
+    small = {"fontsize": 6} if len(labels) > MANY else {}
+    if figure.get_figwidth() - 0.06 * longest >= PAGE / 2:
+        figure.legend(handles, labels, frameon=False, loc="outside right upper", handlelength=3, **small)
+        return 0.0
+    columns = 2 if longest < 24 else 1
+    figure.legend(
+        handles, labels, frameon=False, loc="outside upper center", ncols=columns, handlelength=2.8, columnspacing=1.2,
+        **small,
+    )  # fmt: skip
+    return _LINE_INCHES * math.ceil(len(labels) / columns)
+
+
+def _of_two_fields(shown: Lines) -> list[tuple[Any, str]]:
+    """Where two fields tell the lines apart, an entry for each value of the two instead of one for each line."""
+    from matplotlib.lines import Line2D
+
+    if len(shown.told_by) != 2:
+        return []
+    first, second = shown.told_by
+    style: dict[str, Any] = {"linewidth": 1.3, "markersize": 5, "markeredgewidth": 1.1}
+    dashed = [
+        Line2D([], [], color="#444444", marker="o", linestyle=_DASHES[i % len(_DASHES)],
+               markerfacecolor="white" if i % 2 else "#444444", **style)
+        for i in range(len(first.values))
+    ]  # fmt: skip
+    coloured = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=_MARKERS[i % len(_MARKERS)], linestyle="", **style)
+        for i in range(len(second.values))
+    ]
+    nothing = Line2D([], [], linestyle="")
+    # columns of one length, so that each holds one field
+    rows = max(len(dashed), len(coloured))
+    return [
+        entry
+        for handles, field in ((dashed, first), (coloured, second))
+        for entry in [
+            *zip(handles, [f"{field.name} {_short(value)}" for value in field.values], strict=True),
+            *[(nothing, "")] * (rows - len(handles)),
+        ]
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _heading(rows: pd.DataFrame, x: str) -> str:
@@ -254,7 +343,7 @@ def _protocol(shown: Lines, x: str) -> str:
         *([f"averaged over {', '.join(shown.pooled)}"] if shown.pooled else []),
         *(["'released' LEAKS the test set"] if rows["leaks_test_set"].any() else []),
     ]
-    return textwrap.fill("; ".join(facts), _NOTE_CHARS)
+    return "; ".join(facts)
 
 
 def one_or_range(values: pd.Series) -> str:

@@ -12,7 +12,7 @@ from ppodd.errors import BadInput, unknown
 from results import schema
 from results.bulk import Run
 from results.runs import Chosen, choose, listed
-from results.statistics import t_quantile
+from results.statistics import ENOUGH_SEEDS, t_quantile
 
 _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 # Fields that tell settings apart beside those that vary on purpose; not settings themselves.
@@ -167,7 +167,7 @@ def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """A row for each group of `keys`: mean, std and 95% interval over seeds of the accuracy in percent, and budgets.
 
     Several rows of one seed count once, as their mean: what is not in `keys` is pooled, seeds alone make the spread.
-    One seed gives no std and no interval (NaN); `seeds` says how many there were.
+    One seed gives no std, fewer than three no interval (NaN); `seeds` says how many there were.
     """
     keys = list(keys)
     a_seed = by_seed(table, keys)
@@ -179,7 +179,7 @@ def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         "seeds": ("seed", "nunique"),
     }
     cells = groups.agg(**spread, **{name: (name, "mean") for name in budgets}).reset_index()
-    reach = {n: t_quantile(n) / n**0.5 for n in set(cells["seeds"]) - {1}}
+    reach = {n: t_quantile(n) / n**0.5 for n in set(cells["seeds"]) if n >= ENOUGH_SEEDS}
     half = cells["std_pct"] * cells["seeds"].map(reach)
     cells = cells.assign(low_pct=cells["accuracy_pct"] - half, high_pct=cells["accuracy_pct"] + half)
     columns = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", *budgets]
@@ -232,9 +232,13 @@ def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
 def remarks(table: pd.DataFrame) -> list[str]:
     """What must be said beside any summary of these rows, a line each; `table` holds every stage."""
     notes = []
-    if behind := sorted(set(table["trial"]) - set(last_stages(table)["trial"])):
-        shown = ", ".join(behind[:3]) + (f" and {len(behind) - 3} more" if len(behind) > 3 else "")
-        notes.append(f"{len(behind)} trials have no results of their last stage (yet): {shown}")
+    names = table["trial"] if table["sweep"].nunique() < 2 else table["sweep"] + "/" + table["trial"]
+    behind = ~names.isin(set(names[table.index.isin(last_stages(table).index)]))
+    stopped = table["status"] == "stopped"
+    if unfinished := sorted(set(names[behind & ~stopped])):
+        notes.append(f"{len(unfinished)} trials have no results of their last stage (yet): {listed(unfinished, 3)}")
+    if early := sorted(set(names[behind & stopped])):
+        notes.append(f"{len(early)} trials were stopped early, before their last stage: {listed(early, 3)}")
     if len(table) and table["leaks_test_set"].any():
         notes.append("rows of the blend 'released' LEAK the test set into training")
     if departs := sorted(set(table["protocol"]) - {""}):

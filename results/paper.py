@@ -9,6 +9,7 @@ import pandas as pd
 from ppodd.errors import BadInput
 from results.frame import chosen_steps, kinds, last_stages, over_seeds, remarks, settings
 from results.published import DATASET, Published, Row
+from results.statistics import few_seeds
 
 _NEAR_IPC = 0.04  # posters of 0.896 stand for the published 0.9
 _LEFT_OUT = ("poster_width", "poster_height", "num_stages", "blend", "blend_boost")
@@ -75,8 +76,7 @@ def _notes(frame: pd.DataFrame, rows: pd.DataFrame, table: pd.DataFrame, publish
     ]
     if dataset != DATASET:
         notes.append(f"measured on {dataset}, published on {DATASET}: compare the direction, not the numbers")
-    if (table["seeds"] == 1).any():
-        notes.append("one seed in some rows: no spread or interval can be given for them")
+    notes += few_seeds(table["seeds"])
     if missing := int((table["seeds"] == 0).sum()):
         notes.append(f"{missing} published rows have nothing measured beside them yet")
     if table["leaks"].any():

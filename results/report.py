@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,13 @@ from results.answer import Answer, answers, label, main_protocol
 from results.charts import Chart, chart
 from results.compare import BUDGETS, OVERALL, compare
 from results.curve import lines
-from results.frame import NOT_SETTINGS, frame_of, kinds, remarks, settings, varied, where
+from results.frame import NOT_SETTINGS, frame_of, kinds, settings, varied, where
 from results.published import DATASET, series
 from results.runs import choose
-from results.table import as_cells, table
-from results.trials import Trial, posters, trials
+from results.statistics import ENOUGH_SEEDS
+from results.table import as_cells, notes, table
+from results.trials import Trial, at, posters, state, trials
+from results.trials import remarks as trial_remarks
 
 _AXES = {
     "poster_ipc": "Poster IPC",
@@ -40,6 +43,7 @@ _BUDGET_NAMES = {
 }
 _EFFECTS = 6  # fields whose effect is shown
 _SAID = 12  # pairs that are put into words
+_SHORT = 4  # of these in one sentence
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -51,11 +55,12 @@ class Grid(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What a field does at one equal budget: a sentence a pair, the table, the tests, what must be said beside it."""
+    """What a field does at one equal budget: in short, a sentence a pair, the table, the tests, what to say beside."""
 
     by: str
     at: str
     real: str
+    short: str
     sentences: list[str]
     cells: Grid
     pairs: Grid
@@ -86,7 +91,7 @@ class Blend(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A trial that failed or is not finished."""
+    """A trial that failed, was stopped or is not finished, or an evaluation that failed."""
 
     trial: str
     status: str
@@ -107,6 +112,7 @@ class Report(NamedTuple):
     cards: list[Card]
     blends: list[Blend]
     problems: list[Problem]
+    unfinished: str
     provenance: list[tuple[str, str]]
     config: list[tuple[str, str]]
     archive: Grid
@@ -158,22 +164,24 @@ def gather(
         every = [trial for trial in every if (trial.sweep, trial.name) in kept]
     rows = main_protocol(frame)
     names = list(dict.fromkeys(trial.sweep for trial in every))
-    notes = [schema.own_words(chosen.parents[n].tags.get(schema.NOTE, "")) for n in names if n in chosen.parents]
+    described = [schema.own_words(chosen.parents[n].tags.get(schema.NOTE, "")) for n in names if n in chosen.parents]
     varying = _varying(every)
     found = answers(frame, steps)
+    problems = [problem for trial in every for problem in _problems(trial)]
     return Report(
         title=", ".join(names),
-        descriptions=[note for note in notes if note],
+        descriptions=[text for text in described if text],
         answers=found,
         sizes=grid(pd.DataFrame([_size(answer) for answer in found])) if len(found) > 1 else Grid([], []),
         facts=_facts(every, frame),
         charts=_charts(rows, steps),
         effects=_effects(frame, steps),
         settings=grid(table(frame)),
-        remarks=remarks(frame),
+        remarks=[*notes(frame), *trial_remarks(chosen, every)] if len(frame) else [],
         cards=_cards(every, posters(chosen, every), frame, varying),
         blends=_blends(every, varying),
-        problems=[_problem(trial) for trial in every if trial.status != "finished"],
+        problems=problems,
+        unfinished=_counted(problems),
         provenance=_provenance(every, tracking_uri),
         config=_config(every),
         archive=_archive(every),
@@ -219,7 +227,7 @@ def _size(answer: Answer) -> dict[str, Any]:
         "poster_ipc": answer.poster_ipc,
         "best setting": answer.best,
         "accuracy_pct": mean.mean,
-        "95% interval": f"{mean.low:.1f} to {mean.high:.1f}" if mean.n > 1 else "–",
+        "95% interval": f"{mean.low:.1f} to {mean.high:.1f}" if mean.n >= ENOUGH_SEEDS else "–",
         "seeds": mean.n,
         "ahead of": f"{answer.ahead} of {answer.others}",
         "lead_pct": lead.difference if lead else math.nan,
@@ -229,15 +237,15 @@ def _size(answer: Answer) -> dict[str, Any]:
 
 def _facts(every: list[Trial], frame: pd.DataFrame) -> list[tuple[str, str]]:
     finished = sum(trial.status == "finished" for trial in every)
-    failed = sum(trial.status == "failed" for trial in every)
     stages = sum(trial.stages_done for trial in every)
     facts = [
         ("trials finished", f"{finished} of {len(every)}"),
         ("stages", f"{stages} of {sum(trial.num_stages for trial in every)}"),
         ("seeds", str(len({trial.config.get("seed") for trial in every}))),
     ]
-    if failed:
-        facts.append(("failed", str(failed)))
+    for status in ("failed", "stopped"):
+        if count := sum(trial.status == status for trial in every):
+            facts.append((status, str(count)))
     if len(frame):
         facts.append(("poster IPC", " · ".join(f"{ipc:.2g}" for ipc in sorted(frame["poster_ipc"].round(4).unique()))))
     return facts
@@ -284,7 +292,22 @@ def _effect(rows: pd.DataFrame, by: str, at: str, steps: int | None) -> Effect |
         if told
         else "no difference shown"
     )
-    return Effect(by, _BUDGET_NAMES[at], real, said, grid(found.table), grid(shown), found.notes)
+    short = _short(summed, by)
+    return Effect(by, _BUDGET_NAMES[at], real, short, said, grid(found.table), grid(shown), found.notes)
+
+
+def _short(pairs: pd.DataFrame, by: str) -> str:
+    """`blend: latest above uniform by 9.1 points (p 0.012); 2 other differences not shown to be real.`"""
+    told = pairs[pairs["verdict"].isin(("higher", "lower"))].to_dict("records")
+    above = []
+    for pair in told[:_SHORT]:
+        high, low = (pair["a"], pair["b"]) if pair["difference_pct"] > 0 else (pair["b"], pair["a"])
+        above.append(f"{high} above {low} by {abs(pair['difference_pct']):.1f} points (p {pair['p_holm']:.2g})")
+    above += [f"{len(told) - _SHORT} more such"] if len(told) > _SHORT else []
+    rest = len(pairs) - len(told)
+    if not told:
+        return f"{by}: no difference shown to be real ({rest} tested)."
+    return f"{by}: {'; '.join(above)}" + (f"; {rest} of {len(pairs)} not shown to be real." if rest else ".")
 
 
 def _pair_sentence(pair: dict[Any, Any], by: str, at: str) -> str:
@@ -299,8 +322,8 @@ def _pair_sentence(pair: dict[Any, Any], by: str, at: str) -> str:
 def _pair_words(pair: dict[Any, Any]) -> str:
     if not pair["seeds"]:
         return "no shared seed"
-    if pair["seeds"] == 1:
-        return f"{pair['difference_pct']:+.1f} points, one seed: cannot tell"
+    if pair["seeds"] < ENOUGH_SEEDS:
+        return f"{pair['difference_pct']:+.1f} points, {pair['verdict']}"
     real = "real" if pair["verdict"] in ("higher", "lower") else "not shown to be real"
     interval = f"{pair['low_pct']:.1f} to {pair['high_pct']:.1f}"
     return f"{pair['difference_pct']:+.1f} points ({interval}, p {pair['p_holm']:.3g}, n {pair['seeds']}): {real}"
@@ -368,7 +391,22 @@ def _mean(blends: list[list[float]]) -> list[float]:
     return [sum(weights) / len(blends) for weights in zip(*blends, strict=True)]
 
 
-def _problem(trial: Trial) -> Problem:
+def _problems(trial: Trial) -> list[Problem]:
+    name, how = f"{trial.sweep}/{trial.name}", state(trial)
+    done = f"{trial.stages_done} of {trial.num_stages}"
+    found = [] if how == "finished" else [Problem(name, how, done, _known(trial))]
+    failures = trial.evaluation_failures
+    return [*found, *(Problem(name, "evaluation failed", done, f"stage {at(failure)}") for failure in failures)]
+
+
+def _counted(problems: list[Problem]) -> str:
+    """`2 failed, 1 half-finished`."""
+    return ", ".join(f"{count} {status}" for status, count in Counter(p.status for p in problems).items())
+
+
+def _known(trial: Trial) -> str:
+    if trial.status == "stopped":
+        return f"stopped early, after stage {trial.stages_done}: it counts up to there in courses"
     if trial.failure:
         text = trial.failure
     elif trial.progress:
@@ -377,9 +415,7 @@ def _problem(trial: Trial) -> Problem:
         text += f" of {now['meta_steps']}" if "meta_steps" in now else ""
     else:
         text = "not started" if not trial.stages_done else "between stages"
-    ended = trial.status in ("failed", "stopped")
-    status = trial.status if ended else "half-finished" if trial.stages_done else "unfinished"
-    return Problem(f"{trial.sweep}/{trial.name}", status, f"{trial.stages_done} of {trial.num_stages}", text)
+    return text
 
 
 def _provenance(every: list[Trial], uri: str) -> list[tuple[str, str]]:

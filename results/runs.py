@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,12 +24,14 @@ class Chosen(NamedTuple):
 
     Attributes:
         parents: the parent runs of the sweeps, by name.
+        begun: how many trials of each sweep the store holds, those not asked for too.
         metrics: every value of the runs: `run_id`, `key`, `stage`, `value`.
     """
 
     client: MlflowClient
     trials: list[Run]
     parents: dict[str, Run]
+    begun: dict[str, int]
     metrics: pd.DataFrame
 
 
@@ -52,16 +55,17 @@ def choose(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string
     for sweep in set(sweeps or ()) - {names[run.experiment] for run in runs}:
         raise BadInput(f"experiment {sweep!r} in {tracking_uri} holds no runs of ppodd: name one that a sweep wrote")
     trials = [run for run in runs if schema.PARENT in run.tags]
+    begun = Counter(run.tags[schema.KEY].split("/")[0] for run in trials)
     if filter_string:
         trials = _filtered(client, list(names), trials, filter_string)
     for run in trials:
         if (found := run.tags.get(schema.SCHEMA_TAG)) != schema.SCHEMA:
             raise BadInput(
                 f"run {run.tags[schema.KEY]!r} in {tracking_uri} has schema {found}, this ppodd reads "
-                f"{schema.SCHEMA}: sync the archive into a new store"
+                f"{schema.SCHEMA}: sync the archive into a new store, or choose others with --sweep"
             )
     parents = {run.tags[schema.KEY]: run for run in runs if schema.PARENT not in run.tags}
-    return Chosen(client, trials, parents, metrics)
+    return Chosen(client, trials, parents, begun, metrics)
 
 
 def _filtered(client: MlflowClient, experiments: list[str], trials: list[Run], filter_string: str) -> list[Run]:
@@ -94,6 +98,7 @@ def _there(trials: list[Run]) -> str:
     return "; ".join(shown) + ("; …" if len(varied) > _FIELDS else "")
 
 
-def listed(values: Sequence[object]) -> str:
-    """The first values, and that there are more."""
-    return ", ".join(map(str, values[:_VALUES])) + (", …" if len(values) > _VALUES else "")
+def listed(values: Sequence[object], most: int = _VALUES) -> str:
+    """The first values, and how many more there are."""
+    rest = len(values) - most
+    return ", ".join(map(str, values[:most])) + (f" and {rest} more" if rest > 0 else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ppodd.config import DistillConfig, EvaluationConfig, build
@@ -19,9 +19,10 @@ SCHEMA = "1"
 # Tags
 KEY = "ppodd.key"  # unique: "<sweep>" for the parent run, "<sweep>/<trial>" for a trial's
 SCHEMA_TAG = "ppodd.schema"
-STATUS = "ppodd.status"  # running, finished, failed, stopped (early, by a scheduler)
+STATUS = "ppodd.status"  # running, finished, failed, or stopped: early, by a scheduler
 FAILURE = "ppodd.failure"
 STOPPED = "ppodd.stopped"  # why it was stopped early
+EVALUATION_FAILURES = "ppodd.evaluation_failures"  # [{"stage", "arch", "mode", "error"}]
 STAGES = "ppodd.stages"  # "2/4"
 LEAKS = "ppodd.leaks_test_set"
 DATA = "ppodd.data_digest"
@@ -68,13 +69,15 @@ def own_words(note: str) -> str:
 
 
 # Metrics
+TEST_ACCURACY = "test_accuracy/"  # + mode, network, protocol and budget: see `Accuracy`
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
 STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
 DISTILL_SECONDS = "seconds/distill"
 BLEND = "blend/stage_"  # + number of the poster: its weight
+_TAG_CHARS, _ERROR_CHARS = 5000, 300
 _SHOWN_IN_NAME = ("arch", "mode", "budgets")  # of a protocol
 _ACCURACY = re.compile(
-    r"test_accuracy/(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$"
+    TEST_ACCURACY + r"(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$"
 )
 
 
@@ -89,7 +92,7 @@ class Accuracy(NamedTuple):
     @property
     def base(self) -> str:
         arch = re.sub(r"[^\w.-]", ".", self.arch)
-        return f"test_accuracy/{self.mode}/{arch}" + (f"/protocol_{self.protocol}" if self.protocol else "")
+        return f"{TEST_ACCURACY}{self.mode}/{arch}" + (f"/protocol_{self.protocol}" if self.protocol else "")
 
     @property
     def mean(self) -> str:
@@ -164,6 +167,18 @@ def poster_digests(records: dict[int, dict[str, Any]]) -> str:
     """The tag `POSTERS` of a trial's stage records."""
     digests = {stage: record["digests"]["poster.safetensors"][:16] for stage, record in sorted(records.items())}
     return json.dumps(digests)
+
+
+def evaluation_failures(records: Iterable[dict[str, Any]]) -> str:
+    """The tag `EVALUATION_FAILURES` of a trial's failed evaluations, as many as a tag holds; errors are shortened."""
+    entries: list[dict[str, Any]] = []
+    for record in records:
+        named = {name: record["protocol"][name] for name in ("arch", "mode")}
+        entry = {"stage": record["stage"], **named, "error": str(record["error"])[:_ERROR_CHARS]}
+        if len(json.dumps([*entries, entry])) > _TAG_CHARS:
+            break
+        entries.append(entry)
+    return json.dumps(entries)
 
 
 def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, float]]:

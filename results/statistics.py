@@ -4,26 +4,27 @@ The values are accuracies of seeds, each a mean over networks and thousands of t
 well as anything does. The paired t-test is the one reported: it takes out what a seed does to both settings, and it
 can tell a difference from three seeds. The exact sign-flip test needs no normal distribution, but its least p of n
 seeds is 2 / 2ⁿ: 0.25 for three, below 0.05 only from six on. It stands beside the t-test as a check, and in its place
-where every difference is the same number (rounded accuracies do that): no variance, hence no t.
+where every difference is the same number (rounded accuracies do that): no variance, hence no t. Of fewer than three
+seeds nothing is claimed: no interval, no test.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
-ENOUGH_SEEDS = 3  # with two, a t-test has one degree of freedom: no verdict is given
+ENOUGH_SEEDS = 3  # two leave one degree of freedom: an interval of 9 stds to each side, which tells nothing
 _EXACT_UP_TO = 16  # seeds whose 2ⁿ sign patterns are all looked at
 _TIE = 1e-9  # percent points: differences below it are none
 
 
 class Mean(NamedTuple):
-    """A mean with its sample standard deviation and 95% t-interval; one value gives neither (NaN)."""
+    """A mean with its sample standard deviation and 95% t-interval; one value gives neither, two no interval (NaN)."""
 
     mean: float
     std: float
@@ -35,7 +36,7 @@ class Mean(NamedTuple):
 class Paired(NamedTuple):
     """The mean of the differences `a − b` over the shared seeds, its 95% interval, and the p of "there is none".
 
-    One shared seed gives a difference and nothing else (NaN); none gives NaN throughout.
+    Fewer than three shared seeds give a difference and nothing else (NaN); none gives NaN throughout.
     """
 
     difference: float
@@ -54,8 +55,22 @@ def mean_interval(values: Sequence[float]) -> Mean:
     if n < 2:
         return Mean(mean, math.nan, math.nan, math.nan, n)
     std = float(kept.std(ddof=1))
+    if n < ENOUGH_SEEDS:
+        return Mean(mean, std, math.nan, math.nan, n)
     half = t_quantile(n) * std / math.sqrt(n)
     return Mean(mean, std, mean - half, mean + half, n)
+
+
+def few_seeds(counts: Iterable[int]) -> list[str]:
+    """What must be said of means over so many seeds each, where some are too few for an interval."""
+    there = set(counts) - {0}
+    notes = []
+    for n, seeds, what in ((1, "one seed", "spread or interval"), (2, "two seeds", "interval")):
+        if there == {n}:
+            notes.append(f"{seeds}: no {what} can be given, and a difference may be chance")
+        elif n in there:
+            notes.append(f"{seeds} in some rows: no {what} can be given for them")
+    return notes
 
 
 def t_quantile(n: int) -> float:
@@ -70,7 +85,7 @@ def paired(a: Mapping[Any, float], b: Mapping[Any, float]) -> Paired:
     seeds = [s for s in a if s in b and not math.isnan(a[s]) and not math.isnan(b[s])]
     differences = np.array([a[s] - b[s] for s in seeds], float)
     mean, std, low, high, n = mean_interval(list(differences))
-    if n < 2:
+    if n < ENOUGH_SEEDS:
         return Paired(mean, math.nan, math.nan, math.nan, math.nan, n)
     exact = sign_flip_p(differences)
     if std < _TIE:

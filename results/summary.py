@@ -29,13 +29,13 @@ def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: st
 
 def _write(folder: Path, tracking_uri: str, sweep: str) -> None:
     from results.answer import answers, main_protocol
-    from results.curve import curve
+    from results.curve import PAGE, curve
     from results.export import export
-    from results.frame import frame, remarks
-    from results.table import table
+    from results.frame import frame
+    from results.table import notes, table
 
     rows = frame(tracking_uri, [sweep])
-    export(table(rows), str(folder / "table.md"), remarks(rows))
+    export(table(rows), str(folder / "table.md"), notes(rows))
     said = "\n\n".join(" ".join(answer.sentences) for answer in answers(rows))
     (folder / "answer.md").write_text(said + "\n")
     own = main_protocol(rows)
@@ -43,7 +43,7 @@ def _write(folder: Path, tracking_uri: str, sweep: str) -> None:
         if own[x].nunique() < 2:
             continue
         try:
-            curve(own, str(folder / "curves" / name), x)
+            curve(own, str(folder / "curves" / name), x, width=PAGE)
         except BadInput:  # no trial that far
             continue
 

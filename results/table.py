@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from results.frame import KINDS, last_stages, over_seeds, settings
+from results.frame import KINDS, last_stages, over_seeds, remarks, settings
+from results.statistics import few_seeds
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent).
 
-    `results.frame.remarks` says what must stand beside it.
+    Trials without their last stage are no results: a column `unfinished` counts them, and a setting that has no others
+    is a row without numbers. `notes` says what must stand beside the table.
     """
+    if frame.empty:
+        return pd.DataFrame(columns=["setting"])
+    rows = frame.assign(poster_ipc=frame["poster_ipc"].round(4), cumulative_ipc=frame["cumulative_ipc"].round(4))
+    last = last_stages(rows)
+    keys = [*settings(rows), *KINDS, "poster_ipc"]
+    cells = over_seeds(last, [*keys, "cumulative_ipc", "steps"])
+    budgets = [f"{steps} steps" for steps in sorted(rows["steps"].unique())]
+    done = [
+        _row(dict(zip([*keys, "cumulative_ipc"], values, strict=True)), group)
+        for values, group in cells.groupby([*keys, "cumulative_ipc"], sort=True, dropna=False)
+    ]
+    columns = [*keys, "cumulative_ipc", "seeds", "nets", *budgets]
+    out = pd.DataFrame(done, columns=columns)
+    if len(waiting := _waiting(rows, last, keys)):
+        out = out.merge(waiting, on=keys, how="outer").fillna({"seeds": 0, "unfinished": 0})
+        out = out.astype({"unfinished": "int64"})
+    out = out.fillna(dict.fromkeys(budgets, ""))
+    if rows["leaks_test_set"].any():
+        leaks = rows.groupby(keys, dropna=False)["leaks_test_set"].any().rename("leaks")
+        out = out.merge(leaks.reset_index(), on=keys, how="left")
+    return out.drop(columns=[name for name in KINDS if out[name].nunique() == 1])
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """What must stand beside the table of these rows."""
     last = last_stages(frame)
     if last.empty:
-        return pd.DataFrame(columns=["setting"])
-    last = last.assign(poster_ipc=last["poster_ipc"].round(4), cumulative_ipc=last["cumulative_ipc"].round(4))
-    keys = [*settings(last), *KINDS, "poster_ipc", "cumulative_ipc"]
-    cells = over_seeds(last, [*keys, "steps"])
-    cells["shown"] = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
-    rows = []
-    for values, group in cells.groupby(keys, sort=True, dropna=False):
-        row = dict(zip(keys, values, strict=True))
-        row["seeds"], row["nets"] = _one_or_range(group["seeds"]), int(group["nets"].max())
-        at = zip(group["steps"], group["shown"], strict=True)
-        rows.append(row | {f"{steps} steps": shown for steps, shown in at})
-    budgets = [f"{steps} steps" for steps in sorted(cells["steps"].unique())]
-    out = pd.DataFrame(rows)[[*keys, "seeds", "nets", *budgets]].fillna(dict.fromkeys(budgets, ""))
-    if last["leaks_test_set"].any():
-        out["leaks"] = last.groupby(keys, sort=True, dropna=False)["leaks_test_set"].any().to_numpy()
-    return out.drop(columns=[name for name in KINDS if out[name].nunique() == 1])
+        return remarks(frame)
+    return [*few_seeds(over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])["seeds"]), *remarks(frame)]
+
+
+def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
+    shown = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
+    at = {f"{steps} steps": text for steps, text in zip(cells["steps"], shown, strict=True)}
+    return {**setting, "seeds": _one_or_range(cells["seeds"]), "nets": int(cells["nets"].max()), **at}
+
+
+def _waiting(rows: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """How many trials of each setting have no last stage."""
+    trial = ["sweep", "trial"]
+    done = pd.MultiIndex.from_frame(last[trial])
+    behind = rows[~pd.MultiIndex.from_frame(rows[trial]).isin(done)].drop_duplicates([*keys, *trial])
+    return behind.groupby(keys, dropna=False).size().rename("unfinished").reset_index()
 
 
 def _one_or_range(counts: pd.Series) -> int | str:

@@ -13,8 +13,9 @@ import pandas as pd
 
 from results import schema
 from results.bulk import Run
-from results.runs import Chosen
+from results.runs import Chosen, listed
 
+_SHOWN = 3  # names and failures in a note
 _STAGE = re.compile(r"stage-(\d+)\.png$")
 
 
@@ -22,8 +23,9 @@ class Trial(NamedTuple):
     """What is known of a trial beside its accuracies.
 
     Attributes:
-        status: `finished`, `running`, `failed` or `stopped` (early, by a scheduler).
+        status: `finished`, `running`, `failed`, or `stopped`: early, by a scheduler.
         failure, progress: why it failed or was stopped; the stage it is in, as the trial last said.
+        evaluation_failures: `stage`, `arch`, `mode` and `error` of each evaluation that was given up.
         blends: π of each finished stage, oldest poster first.
         digests: of each stage's poster file in the archive (the first 16 digits of its SHA-256).
         data: digest of the data set; versions: of the software.
@@ -37,6 +39,7 @@ class Trial(NamedTuple):
     num_stages: int
     failure: str
     progress: dict[str, Any]
+    evaluation_failures: list[dict[str, Any]]
     config: dict[str, Any]
     blends: dict[int, list[float]]
     digests: dict[int, str]
@@ -69,12 +72,54 @@ def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
         num_stages=int(config.get("num_stages", 0)),
         failure=tags.get(schema.FAILURE, tags.get(schema.STOPPED, "")),
         progress=json.loads(tags.get(schema.PROGRESS, "{}")),
+        evaluation_failures=json.loads(tags.get(schema.EVALUATION_FAILURES, "[]")),
         config=config,
         blends=blends,
         digests={int(stage): digest for stage, digest in digests.items()},
         data=tags.get(schema.DATA, ""),
         versions=json.loads(tags.get(schema.VERSIONS, "{}")),
     )
+
+
+def state(trial: Trial) -> str:
+    """How far a trial is: `finished`, `failed`, `stopped`, `half-finished`, or `unfinished` before its first stage."""
+    if trial.status in ("finished", "failed", "stopped"):
+        return trial.status
+    return "half-finished" if trial.stages_done else "unfinished"
+
+
+def remarks(chosen: Chosen, every: list[Trial]) -> list[str]:
+    """A line for each sweep that is not finished, and one for each evaluation that failed, up to a few."""
+    notes = []
+    for sweep in dict.fromkeys(trial.sweep for trial in every):
+        own = [trial for trial in every if trial.sweep == sweep]
+        states: dict[str, list[str]] = {}
+        for trial in own:
+            states.setdefault(state(trial), []).append(trial.name)
+        finished = len(states.pop("finished", []))
+        not_begun = max(0, _planned(chosen.parents.get(sweep)) - chosen.begun[sweep])
+        if not_begun:
+            states["not begun"] = [str(not_begun)]
+        if states:
+            told = "; ".join(f"{name}: {listed(trials, _SHOWN)}" for name, trials in sorted(states.items()))
+            half = "" if set(states) == {"stopped"} else " is half-finished"
+            notes.append(f"sweep {sweep}{half}: {finished} of {len(own) + not_begun} trials finished ({told})")
+    accuracies = chosen.metrics[chosen.metrics["key"].str.startswith(schema.TEST_ACCURACY)]
+    bare = [t.name for t in every if t.status == "finished" and t.run_id not in set(accuracies["run_id"])]
+    notes += [f"{len(bare)} finished trials are not evaluated yet: {listed(bare, _SHOWN)}"] if bare else []
+    failed = [(trial, failure) for trial in every for failure in trial.evaluation_failures]
+    lines = [f"evaluation failed: {trial.name} stage {at(failure)}" for trial, failure in failed]
+    rest = len(lines) - _SHOWN
+    return [*notes, *lines[:_SHOWN], *([f"… and {rest} more failed evaluations"] if rest > 0 else [])]
+
+
+def at(failure: dict[str, Any]) -> str:
+    """A failed evaluation in words: `2 (convnet, blend): ValueError: …`."""
+    return f"{failure['stage']} ({failure['arch']}, {failure['mode']}): {failure['error']}"
+
+
+def _planned(parent: Run | None) -> int:
+    return int(parent.tags.get(schema.TRIALS, "0/0").split("/")[1]) if parent else 0
 
 
 def posters(chosen: Chosen, wanted: list[Trial]) -> dict[str, dict[int, bytes]]:

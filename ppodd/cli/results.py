@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     curve.add_argument("--by", action="append", help="a line for each value of this field (repeatable; default: all)")
     curve.add_argument("--published", action="store_true", help="the published numbers as dashed lines (cifar10)")
+    curve.add_argument(
+        "--width", default="column", help="of the picture: column of a paper (3.25 in, default), page (6.75 in), inches"
+    )
     report = actions.add_parser("report", help="one HTML file: the answer, curves, tables, posters, provenance")
     paper = actions.add_parser("paper", help="a published table with the measured numbers beside it")
     paper.add_argument("table", metavar="TABLE", help="ipc, boost, blend or stages")
@@ -74,30 +77,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, uri: str) -> pd.DataFrame:
+def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows asked for, and what must be said of the trials they are of."""
     from ppodd.errors import BadInput
-    from results.frame import frame, where
+    from results.frame import frame_of, where
+    from results.runs import choose
+    from results.trials import remarks, trials
 
-    rows = frame(uri, args.sweep, args.filter)
+    chosen = choose(uri, args.sweep, args.filter)
+    rows, notes = frame_of(chosen), remarks(chosen, trials(chosen))
     if rows.empty:
-        raise BadInput(f"{uri} holds no evaluations yet: wait for the evaluators, or run `ppodd results sync`")
-    return where(rows, args.where)
+        so_far = "".join(f"; {note}" for note in notes)
+        raise BadInput(f"{uri} holds no evaluations yet: wait for the evaluators, or run `ppodd results sync`{so_far}")
+    return where(rows, args.where), notes
 
 
 def _table(args: argparse.Namespace, uri: str) -> None:
     from results.export import export, is_page
-    from results.frame import remarks
-    from results.table import as_text, table
+    from results.table import as_text, notes, table
 
     page = is_page(args.output) if args.output else True
-    rows = _rows(args, uri)
+    rows, said = _rows(args, uri)
     shown = table(rows) if page else rows.drop(columns="run_id")  # of this store alone: one made anew has others
-    notes = [_SAID, *remarks(rows)]
+    said = [_SAID, *notes(rows), *said]
     if args.output:
-        export(shown, args.output, notes)
+        export(shown, args.output, said)
         print(f"{args.output}: {len(shown)} rows")
     else:
-        print("\n".join([notes[0], as_text(shown), *notes[1:]]))
+        print("\n".join([said[0], as_text(shown), *said[1:]]))
 
 
 def _compare(args: argparse.Namespace, uri: str) -> None:
@@ -107,20 +114,25 @@ def _compare(args: argparse.Namespace, uri: str) -> None:
 
     if args.output:
         is_page(args.output)
-    result = compare(_rows(args, uri), args.by, args.at, args.steps, args.against)
+    rows, said = _rows(args, uri)
+    result = compare(rows, args.by, args.at, args.steps, args.against)
     print(as_text(result.table))
     for pairs in (result.pairs, result.overall):
         if len(pairs):
             print(f"\n{as_text(pairs)}")
-    _written(result.table, args.output, result.notes)
+    _written(result.table, args.output, [*result.notes, *said])
 
 
 def _curve(args: argparse.Namespace, uri: str) -> None:
-    from results.curve import curve, require_format
+    from results.curve import MANY, curve, require_format, width_inches
 
     require_format(args.output)
-    curve(_rows(args, uri), args.output, args.x, args.by, args.steps, args.published)
-    print(args.output)
+    width = width_inches(args.width)
+    rows, said = _rows(args, uri)
+    points = curve(rows, args.output, args.x, args.by, args.steps, args.published, width)
+    if (lines := points["line"].nunique()) > MANY:
+        said = [f"{lines} lines in one picture: choose some with --where, or average over settings with --by", *said]
+    print("\n".join([args.output, *said]))
 
 
 def _report(args: argparse.Namespace, uri: str) -> None:
@@ -137,9 +149,10 @@ def _paper(args: argparse.Namespace, uri: str) -> None:
     from results.table import as_text
 
     wanted = published(args.table)
-    result = beside(_rows(args, uri), wanted, args.steps)
+    rows, said = _rows(args, uri)
+    result = beside(rows, wanted, args.steps)
     print(f"{wanted.title} ({wanted.source})\n{as_text(result.table)}")
-    _written(result.table, args.output, result.notes)
+    _written(result.table, args.output, [*result.notes, *said])
 
 
 def _written(table: Any, output: str | None, notes: list[str]) -> None:
