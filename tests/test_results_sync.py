@@ -10,9 +10,11 @@ from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from results import schema
 from results.frame import MEASURED, frame
+from results.runs import choose
 from results.store import absolute, default_tracking_uri, open_store
 from results.sync import Syncer, sync
 from results.table import as_text, table
+from results.trials import trials
 
 EVALUATION = EvaluationConfig(nets=3)
 
@@ -52,6 +54,27 @@ def run(uri, key):
 
 def history(uri, key, metric):
     return [(m.step, m.value) for m in open_store(uri).get_metric_history(run(uri, key).info.run_id, metric)]
+
+
+def test_a_trial_that_a_scheduler_stopped_shows_it_and_its_sweep_is_finished(archive, uri, unfinished):
+    trial, _ = unfinished
+    trial.write_progress({"stage": 2})
+    trial.write_stopped({"why": "not among the best 1 in 2"})
+    sync(archive.url, uri)
+    shown, parent = run(uri, "s/t000"), run(uri, "s")
+    assert shown.data.tags[schema.STATUS] == "stopped" and shown.info.status == "KILLED"
+    assert shown.data.tags[schema.STOPPED] == "not among the best 1 in 2" and schema.PROGRESS not in shown.data.tags
+    assert parent.data.tags[schema.TRIALS] == "1/1" and parent.data.tags[schema.STATUS] == "finished"
+    (row,) = trials(choose(uri))
+    assert (row.status, row.failure, row.stages_done) == ("stopped", "not among the best 1 in 2", 1)
+
+
+def test_a_search_is_running_until_all_wanted_trials_are_there(archive, uri, unfinished):
+    trial, config = unfinished
+    write_stage(trial, config, 2)
+    archive.write_sweep("s", {**archive.sweep("s"), "wanted": 2})
+    sync(archive.url, uri)
+    assert run(uri, "s").data.tags[schema.TRIALS] == "1/2" and run(uri, "s").data.tags[schema.STATUS] == "running"
 
 
 def test_a_failed_trial_shows_it_and_continues_its_own_run(archive, uri, unfinished):

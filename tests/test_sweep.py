@@ -100,7 +100,7 @@ def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, t
     # another sweep of this name is refused, the same one is not begun again
     assert ppodd("sweep", path, cwd=tmp_path).returncode == 2
     other = ppodd("sweep", path, "--set", "seeds=[3]", "--resume", cwd=tmp_path)
-    assert other.returncode == 2 and "holds another sweep 'tiny': trial num_stages=1" in other.stderr
+    assert other.returncode == 2 and "holds another sweep 'tiny': trial num_stages=1,inner_lr=0.01" in other.stderr
 
 
 def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):

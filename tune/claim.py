@@ -9,6 +9,14 @@ from ppodd.config import CIRCUMSTANCES
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
+_DERIVED = (
+    "trials",
+    "varied",
+    "wanted",
+    "created_at",
+    "evaluation",
+)  # follows from the rest, is compared by itself, or may change
+
 
 def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
     """Find `sweep.json` absent, or the same when resuming.
@@ -40,7 +48,7 @@ def _contents(sweep: Sweep, record: dict[str, Any]) -> dict[str, Any]:
         trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
         for trial in record["trials"]
     }
-    rest = {key: value for key, value in record.items() if key not in ("trials", "wanted", "created_at", "evaluation")}
+    rest = {key: value for key, value in record.items() if key not in _DERIVED}
     return rest if sweep.file.search else {**rest, "trials": trials}
 
 
@@ -49,7 +57,10 @@ def _difference(mine: Any, theirs: Any, where: str = "") -> str:
     if not (isinstance(mine, dict) and isinstance(theirs, dict)):
         return f"{where} is {theirs!r} there, {mine!r} here"
     key = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
-    inside = f"trial {key}" if where == "trials" else f"{where}.{key}" if where else key
+    if where == "trials":
+        inside = f"trial {key}"
+    else:
+        inside = f"{where}{': ' if where.startswith('trial ') else '.'}{key}" if where else key
     if key not in theirs or key not in mine:
         return f"{inside} is only {'here' if key in mine else 'there'}"
     return _difference(mine[key], theirs[key], inside)

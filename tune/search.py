@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from ppodd.archive import Archive
 from ppodd.errors import BadInput
 from tune.scheduler import objective
-from tune.space import Distribution, parameters
+from tune.space import Distribution
 from tune.sweep_file import Sweep
 
 _ATTEMPTS = 200  # suggestions in a row that bring nothing new: the space is used up
@@ -51,7 +51,7 @@ class ArchivedSearch(Searcher):
         self._running: dict[str, str] = {}  # Tune's trials by their names here
         self._settings = _grouped(sweep)
         # begun anew, a searcher of the same seed would suggest the same again
-        self._distributions = parameters(sweep.sections)
+        self._distributions = sweep.space
         seed = sweep.file.search.seed + len(self._settings)
         self._algorithm = _ALGORITHMS[sweep.file.search.algorithm](
             self._distributions, sweep.file.objective, sweep.file.mode, seed

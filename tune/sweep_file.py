@@ -18,7 +18,9 @@ from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, absolut
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
 from ppodd.work import protocols
+from tune.document import Document
 from tune.space import (
+    Distribution,
     Misplaced,
     Path_,
     Point,
@@ -178,6 +180,11 @@ class Sweep:
     def varied(self) -> list[str]:
         return varied(self.sections) + (["seed"] if len(self.file.seeds) > 1 else [])
 
+    @property
+    def space(self) -> dict[str, Distribution]:
+        """What a search draws from, by the names that the searcher knows."""
+        return parameters(self.sections)
+
     def record(self) -> dict[str, Any]:
         """What `sweep.json` holds; equal for equal sweeps."""
         file = self.file
@@ -191,7 +198,7 @@ class Sweep:
             "evaluation": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
         }
         if file.search:
-            space = {key: [d.kind, d.values] for key, d in parameters(self.sections).items()}
+            space = {key: [d.kind, d.values] for key, d in self.space.items()}
             base = {key: value for key, value in self.base.items() if key not in CIRCUMSTANCES}
             when = [section.condition for section in self.sections[1:]]
             told = {"base": base, "space": space, "when": when, "seeds": list(file.seeds)}
@@ -225,55 +232,6 @@ def fixed(base: Mapping[str, Any]) -> dict[str, Any]:
     return {key: f.default for key, f in DistillConfig.model_fields.items()} | dict(base)
 
 
-class _Lines:
-    """A YAML document's values and the line of each key, for errors."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.lines: dict[Path_, int] = {}
-        self.overrides: dict[Path_, str] = {}  # keys that `--set` put there
-        try:
-            node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-            self.values = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise BadInput(f"cannot read sweep file {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise BadInput(f"sweep file {path} is no UTF-8 text") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" line {mark.line + 1}" if mark else ""
-            raise BadInput(f"{path}{where}: no valid YAML: {getattr(error, 'problem', error)}") from None
-        if not isinstance(self.values, dict):
-            raise BadInput(f"{path}: a sweep file is a mapping of keys such as name, preset, grid, seeds")
-        self._visit(node, ())
-
-    def _visit(self, node: Any, path: Path_) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                here = (*path, str(key.value))
-                if here in self.lines:
-                    raise BadInput(f"{self.path} line {key.start_mark.line + 1}: key {key.value!r} appears twice")
-                self.lines[here] = key.start_mark.line + 1
-                self._visit(value, here)
-        elif isinstance(node, yaml.SequenceNode):
-            for number, value in enumerate(node.value):
-                here = (*path, str(number))
-                self.lines[here] = value.start_mark.line + 1
-                self._visit(value, here)
-
-    def error(self, path: Sequence[Any], message: str) -> BadInput:
-        """The error at the deepest key of `path` that has a line, or that `--set` gave a value."""
-        there = tuple(map(str, path))
-        if there[:2] == ("evaluation", "0") and there[:2] not in self.lines:
-            there = ("evaluation", *there[2:])  # the one evaluation, written without a list
-        while there and there not in self.lines and there not in self.overrides:
-            there = there[:-1]
-        if there in self.overrides:
-            return BadInput(f"--set {self.overrides[there]!r}: {message}")
-        line = f" line {self.lines[there]}" if there else ""
-        return BadInput(f"{self.path}{line}: {message}")
-
-
 def find_sweep_file(name: str) -> Path:
     """A sweep file by its path, or one that ships with ppodd by its name.
 
@@ -296,7 +254,7 @@ def load_sweep(path_or_name: str, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         BadInput: one line naming file, line and key.
     """
-    document = _Lines(find_sweep_file(path_or_name))
+    document = Document(find_sweep_file(path_or_name))
     values = dict(document.values)
     fields = [_apply(values, override, document) for override in overrides]
     try:
@@ -394,7 +352,7 @@ def _check_keys(values: Mapping[str, Any], known: Any, what: str, path: Path_) -
             raise Misplaced((*path, str(key)), str(unknown(what, key, known)))
 
 
-def _apply(values: dict[str, Any], override: str, document: _Lines) -> str:
+def _apply(values: dict[str, Any], override: str, document: Document) -> str:
     """`key=value` on a sweep key (`num_samples`, `evaluation.nets`) or a config field, which varies no longer then.
 
     Returns the config field, if it is one.

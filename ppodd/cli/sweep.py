@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_archive(parser)
     parser.add_argument("--resume", action="store_true", help="finish what is unfinished of this sweep")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
-    parser.add_argument("--dry-run", action="store_true", help="print the trials and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the trials, their budgets and what they will cost, and stop"
+    )
+    parser.add_argument("--no-estimate", action="store_true", help="with --dry-run: time nothing, read no data")
     parser.add_argument("--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine")
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)"
@@ -38,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     stages = f", {sum(config.num_stages for config in sweep.trials.values())} stages" if sweep.trials else ""
     print(f"sweep {sweep.name}: {sweep.wanted} trials{stages} → {args.archive}/{sweep.name}", flush=True)
     if args.dry_run:
-        print("\n".join(f"  {name}" for name in sweep.trials))
-        return 0
+        return _dry_run(sweep, args)
     require("ray", "mlflow", "pandas", "matplotlib")
 
     from ppodd.archive import Archive
@@ -69,6 +71,63 @@ def run(args: argparse.Namespace) -> int:
         out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
         return 1
     return 0
+
+
+def _dry_run(sweep: Any, args: argparse.Namespace) -> int:
+    """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
+    from ppodd.archive import Archive
+    from tune.claim import check_claim
+    from tune.estimate import Timer, budgets
+
+    timer = None if args.no_estimate else Timer(sweep)
+    if sweep.trials:
+        print(_budget_table(budgets(sweep, timer.images if timer else None)))
+    else:
+        file = sweep.file
+        space = "; ".join(f"{key}: {d.kind} {d.values}" for key, d in sweep.space.items())
+        print(f"{file.search.algorithm} suggests {file.num_samples} settings (× {len(file.seeds)} seeds) of {space}")
+    if timer:
+        print(_hours(sweep, timer))
+    check_claim(sweep, Archive(args.archive), args.resume)
+    return 0
+
+
+def _budget_table(budgets: list[Any]) -> str:
+    head = ("setting", "seeds", "stages", "poster IPC", "cumulative IPC", "meta-steps", "evaluation steps")
+    rows = [head]
+    for b in budgets:
+        ipc, cumulative = ("?" if value is None else f"{value:.3f}" for value in (b.poster_ipc, b.cumulative_ipc))
+        steps = "?" if b.meta_steps is None else f"{b.meta_steps:,}"
+        seeds = ",".join(map(str, b.seeds))
+        rows.append((b.setting, seeds, str(b.stages), ipc, cumulative, steps, f"{b.evaluation_steps:,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    known = all(b.meta_steps is not None for b in budgets)
+    steps = f"{sum((b.meta_steps or 0) * len(b.seeds) for b in budgets):,} meta-steps, " if known else ""
+    evaluations = sum(b.evaluation_steps * len(b.seeds) for b in budgets)
+    return "\n".join([*lines, f"in all: {steps}{evaluations:,} training steps of evaluations"])
+
+
+def _hours(sweep: Any, timer: Any) -> str:
+    """The estimate in words."""
+    from ppodd.cli.console import duration
+
+    if timer.no_gpu:
+        return "no estimate: the trials reserve a GPU, and there is none here to time one on"
+    found = timer.hours()
+
+    def reserved(seconds: float, share: Any) -> str:
+        unit, amount = ("GPU", share.gpus) if share.gpus else ("core", share.cpus or 1)
+        return f"{seconds / 3600 * amount:.2g} {unit} hours"
+
+    return (
+        f"estimate: trials {reserved(found.trials_s, sweep.file.resources)}, evaluations "
+        f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on this "
+        f"machine, {found.at_once} trials at a time (from {found.timed} pieces of work timed here on {found.device})"
+    )
 
 
 def _said(out: Any, what: str, reasons: dict[str, str]) -> None:

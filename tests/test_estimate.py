@@ -1,0 +1,93 @@
+"""What is said of a sweep before it runs, and while it does."""
+
+import pytest
+import yaml
+from archives import write_evaluations, write_stage
+
+from ppodd.archive import Archive
+from ppodd.cli.main import main
+from ppodd.config import EvaluationConfig
+from ppodd.run import run
+from tune.estimate import Timer, _typical, budgets
+from tune.progress import ProgressReader
+from tune.sweep_file import load_sweep
+
+
+@pytest.fixture
+def path(tiny, tmp_path):
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items()}
+    values = {"name": "mine", "config": config, "grid": {"num_stages": [1, 2], "blend": ["dynamic", "latest"]}}
+    values |= {"seeds": [0, 1], "evaluation": {"nets": 3, "arch": ["convnet", "convnetw"]}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return str(tmp_path / "sweep.yaml")
+
+
+def test_the_budgets_of_a_dry_run_are_those_of_the_archive(path, tiny, tmp_path):
+    sweep = load_sweep(path, ["steps_per_epoch=0", "batch_size=500"])
+    found = budgets(sweep, Timer(sweep).images)
+    assert [budget.seeds for budget in found] == [[0, 1]] * 4
+    for budget in found:
+        name = f"{budget.setting},seed=0"
+        *_, last = run(sweep.trials[name], Archive(tmp_path / "archive").trial("mine", name))
+        for key in ("poster_ipc", "cumulative_ipc", "meta_steps"):
+            assert getattr(budget, key) == pytest.approx(last["budgets"][key]), (name, key)
+        assert budget.evaluation_steps == budget.stages * 2 * 3 * 4  # stages × networks' kinds × nets × steps
+
+
+def test_the_estimate_is_made_of_the_pieces_it_timed(path):
+    sweep = load_sweep(path)
+    timer = Timer(sweep)
+    times = {"meta": 2.0, "first": 0.5, "more": 1.5}
+
+    def once(key, measure):
+        return times["more" if key.endswith(" 11") else "first" if key.endswith(" 1") else "meta"]
+
+    timer._once = once
+    hours = timer.hours()
+    # a training step of all networks 0.1 s, a judging 0.4 s; 8 meta-steps a trial, 3 steps for each stage's accuracy
+    stages, trials = 2 * (1 + 2) * 2, 8
+    assert hours.trials_s == pytest.approx(trials * 8 * 2 + stages * (3 * 0.1 + 0.4))
+    assert hours.evaluations_s == pytest.approx(stages * 2 * (4 * 0.1 + 2 * 0.4))
+
+
+@pytest.mark.parametrize(("cctype", "steps"), [(0, (2, 2)), (1, (0, 2)), (2, (1, 2)), (3, (0, 3))])
+def test_a_timed_meta_step_is_of_mean_length(path, cctype, steps):
+    config = _typical(load_sweep(path, [f"cctype={cctype}"]).examples[0])  # window 2, totwindow 4
+    assert (config.cctype, config.totwindow - config.window, config.window) == (0, *steps)
+
+
+def test_a_dry_run_prints_budgets_and_hours_and_touches_nothing(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", path, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "8 trials, 12 stages" in out and "num_stages=2,blend=latest  0,1" in out
+    assert "in all: 64 meta-steps, 288 training steps of evaluations" in out and "core hours" in out
+    assert not (tmp_path / "ppodd-archive").exists()
+
+
+def test_a_dry_run_names_what_the_archive_already_holds(path, tmp_path, capsys):
+    archive, sweep = Archive(tmp_path / "archive"), load_sweep(path)
+    archive.write_sweep("mine", sweep.record())
+    arguments = ["sweep", path, "--dry-run", "--no-estimate", f"--archive={archive.url}"]
+    assert main(arguments) == 2 and "already holds sweep 'mine'" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert main([*arguments, "--set", "lr=0.3"]) == 2
+    assert "trial num_stages=1,blend=dynamic,seed=0: lr is 0.05 there, 0.3 here" in capsys.readouterr().err
+
+
+def test_progress_counts_the_sweeps_own_evaluations_and_a_stopped_trial_as_done(path, tmp_path):
+    archive, sweep = Archive(tmp_path / "archive"), load_sweep(path)
+    read = ProgressReader(sweep, archive)
+    assert (read().trials, read().stages, read().stages_done, read().evaluations) == (8, 12, 0, 24)
+    one, two = (name for name in sweep.trials if name.endswith("blend=dynamic,seed=0"))
+    for name in (one, two):
+        trial, config = archive.trial("mine", name), sweep.trials[name]
+        trial.create(config, resume=False)
+        write_stage(trial, config, 1)
+        write_evaluations(trial, config, 1, sweep.evaluation)
+        write_evaluations(trial, config, 1, EvaluationConfig(nets=7))  # of someone else
+    now = read()
+    assert (now.trials_done, now.stages_done, now.evaluations_done, now.stopped) == (1, 2, 4, 0)
+    archive.trial("mine", two).write_stopped({"why": "worse"})
+    now = read()
+    assert (now.trials_done, now.stages, now.evaluations, now.stopped) == (2, 11, 22, 1)

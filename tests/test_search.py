@@ -1,0 +1,253 @@
+"""Searched sweeps, early stopping and want of memory: over hand-made archives, and through real Ray and Optuna."""
+
+import os
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from archives import write_stage
+from ray.tune.search import Searcher
+
+from cluster.ray_runtime import connect
+from ppodd.archive import Archive
+from ppodd.errors import BadInput
+from ppodd.out_of_memory import OutOfMemory
+from ppodd.run import run
+from tune.claim import check_claim
+from tune.scheduler import Rule
+from tune.search import ArchivedSearch
+from tune.sweep import _record_failure, _tune, check_installed, failures, stopped, unfinished
+from tune.sweep_file import load_sweep
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:.*:optuna.exceptions.ExperimentalWarning",
+)
+
+
+def sweep_file(folder, tiny, **changes):
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in changes.get("grid", {})}
+    config.pop("device")
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", "config": config, **changes}, sort_keys=False))
+    return str(path)
+
+
+def searched(folder, tiny, num_samples, sample=None, **changes):
+    sample = sample or {"lr": {"loguniform": [0.001, 0.1]}}
+    changes = {"sample": sample, "search": {"seed": 1}, "seeds": [0, 1], **changes}
+    return load_sweep(sweep_file(folder, tiny, num_samples=num_samples, **changes))
+
+
+def begun(sweep, archive):
+    """The searcher that a driver makes, over an archive that lists the sweep."""
+    held = archive.sweep(sweep.name)
+    if held:
+        sweep.adopt(held)
+    else:
+        archive.write_sweep(sweep.name, sweep.record())
+    return ArchivedSearch(sweep, archive, lambda name: {"name": name}, unfinished(sweep, archive))
+
+
+def finish(archive, sweep, name, accuracy):
+    """All stages of a trial, the last one of this accuracy."""
+    trial, config = archive.trial(sweep.name, name), sweep.trials[name]
+    trial.create(config, resume=True)
+    for stage in range(1, config.num_stages + 1):
+        write_stage(trial, config, stage)
+    record = trial.stage(config.num_stages)
+    record["stage_accuracy"]["mean"] = accuracy
+    trial.folder.write_json(f"stage-{config.num_stages:02d}/stage.json", record)
+
+
+def told(search):
+    """What Optuna knows: the value of each setting that it was told of."""
+    study = search._algorithm._ot_study
+    return [(trial.params["lr"], trial.value) for trial in study.trials if trial.state.is_finished()]
+
+
+def test_a_suggestion_is_listed_before_it_runs_and_judged_by_the_mean_over_seeds(tiny, tmp_path):
+    sweep, archive = searched(tmp_path, tiny, num_samples=2), Archive(tmp_path / "archive")
+    search = begun(sweep, archive)
+    names = [search.suggest(key)["trial"]["name"] for key in ("a", "b")]
+    listed = archive.sweep("mine")
+    assert [trial["name"] for trial in listed["trials"]] == names and listed["wanted"] == 4
+    assert [trial["config"]["seed"] for trial in listed["trials"]] == [0, 1]
+    lr = listed["trials"][0]["suggested"]["lr"]
+    assert {trial["config"]["lr"] for trial in listed["trials"]} == {lr}
+    finish(archive, sweep, names[0], 30)
+    search.on_trial_complete("a")
+    assert told(search) == []
+    finish(archive, sweep, names[1], 50)
+    search.on_trial_complete("b")
+    assert told(search) == [(lr, 40)]
+    assert all(isinstance(search.suggest(key), dict) for key in ("c", "d"))
+    assert search.suggest("e") == Searcher.FINISHED and search.done
+
+
+def test_a_resumed_search_is_told_what_the_archive_knows_and_begins_with_the_unfinished(tiny, tmp_path):
+    archive = Archive(tmp_path / "archive")
+    first = searched(tmp_path, tiny, num_samples=2)
+    search = begun(first, archive)
+    names = [search.suggest(key)["trial"]["name"] for key in "abcd"]
+    for name, accuracy in zip(names[:3], (30, 50, 20), strict=True):
+        finish(archive, first, name, accuracy)
+    again = searched(tmp_path, tiny, num_samples=3)
+    check_claim(again, archive, resume=True)  # more samples of the same space are no other sweep
+    search = begun(again, archive)
+    assert [value for _, value in told(search)] == [40]
+    assert search.suggest("a")["trial"]["name"] == names[3]
+    finish(archive, again, names[3], 40)
+    search.on_trial_complete("a")
+    assert [value for _, value in told(search)] == [40, 30]
+    new = [search.suggest(key)["trial"]["name"] for key in "bc"]
+    assert not set(new) & set(names) and search.suggest("d") == Searcher.FINISHED
+    assert [trial["name"] for trial in archive.sweep("mine")["trials"]] == [*names, *new]
+
+
+def test_a_failed_trial_fails_its_setting_and_one_stopped_early_counts_as_far_as_it_got(tiny, tmp_path):
+    archive = Archive(tmp_path / "archive")
+    sweep = searched(tmp_path, tiny, num_samples=2)
+    search = begun(sweep, archive)
+    a, b, c, d = [search.suggest(key)["trial"]["name"] for key in "abcd"]
+    finish(archive, sweep, a, 30)
+    for key in "ab":  # b has no stages: it failed
+        search.on_trial_complete(key, error=key == "b")
+    assert [value for _, value in told(search)] == [None]
+    finish(archive, sweep, c, 30)
+    trial = archive.trial("mine", d)
+    trial.create(sweep.trials[d], resume=False)
+    write_stage(trial, sweep.trials[d], 1)  # 51 %
+    trial.write_stopped({"why": "worse"})
+    for key in "cd":
+        search.on_trial_complete(key)
+    assert [value for _, value in told(search)] == [None, 40.5]
+    assert unfinished(sweep, archive) == [b]
+
+
+def test_a_used_up_space_ends_the_search_without_repeating_a_trial(tiny, tmp_path):
+    archive = Archive(tmp_path / "archive")
+    sample = {"lr": {"choice": [0.01, 0.1]}, "poster_width, poster_height": {"choice": [[24, 12], [28, 12]]}}
+    sweep = searched(tmp_path, tiny, num_samples=9, seeds=[0], sample=sample)
+    search = begun(sweep, archive)
+    found = []
+    while (job := search.suggest(str(len(found)))) != Searcher.FINISHED:
+        found.append(job["trial"]["name"])
+        finish(archive, sweep, found[-1], 30)
+        search.on_trial_complete(str(len(found) - 1))
+    assert len(set(found)) == len(found) == 4
+    assert archive.sweep("mine")["wanted"] == 4
+
+
+def test_another_search_of_the_name_is_refused_and_its_first_difference_named(tiny, tmp_path):
+    archive = Archive(tmp_path / "archive")
+    begun(searched(tmp_path, tiny, num_samples=2), archive)
+    for changes, message in (
+        ({"sample": {"lr": {"uniform": [0.001, 0.1]}}}, r"search\.space\.lr is .*loguniform.* there, .*uniform.* here"),
+        ({"seeds": [0]}, r"search\.seeds is \[0, 1\] there, \[0\] here"),
+        ({"scheduler": {"grace_stages": 1}}, "scheduler is only here"),
+    ):
+        with pytest.raises(BadInput, match=f"holds another sweep 'mine': {message}"):
+            check_claim(searched(tmp_path, tiny, num_samples=2, **changes), archive, resume=True)
+
+
+def test_a_searcher_that_is_not_installed_is_said():
+    with pytest.raises(BadInput, match=r"search: nowhere is not installed: pip install 'ppodd\[nowhere\]'"):
+        check_installed("nowhere")
+
+
+# Want of memory
+
+
+def test_want_of_memory_names_what_to_lower(tiny, tmp_path):
+    config = load_sweep(sweep_file(tmp_path, {**tiny, "arch": "hungry:Hungry"})).examples[0]
+    trial = Archive(tmp_path / "archive").trial("mine", "a")
+    with pytest.raises(OutOfMemory, match=r"out of memory \(CUDA out of memory.*\): lower real_chunk \(500 now"):
+        list(run(config, trial))
+    assert trial.stages() == []
+    records = list(run(config.model_copy(update={"real_chunk": 20}), trial, resume=True))
+    assert [record["real_chunk"] for record in records] == [20, 20]
+
+
+def test_a_trial_whose_process_was_killed_for_memory_says_so(tiny, tmp_path):
+    sweep, archive = load_sweep(sweep_file(tmp_path, tiny)), Archive(tmp_path / "archive")
+    (name,) = sweep.trials
+    archive.trial("mine", name).create(sweep.trials[name], resume=False)
+    _record_failure(sweep, archive, name, RuntimeError("Task was killed due to the node running low on memory."))
+    assert "running low on memory.: lower real_chunk (500 now" in failures(sweep, archive)[name]
+
+
+# On Ray
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    connect(None, cpus=2)
+    yield
+    ray.shutdown()
+
+
+def finished_at(archive, sweep):
+    trials = {name: archive.trial(sweep.name, name) for name in archive.trials(sweep.name)}
+    return {(name, s): trial.stage(s)["finished_at"] for name, trial in trials.items() for s in trial.stages()}
+
+
+def test_a_searched_sweep_runs_on_ray_and_goes_on_after_an_interruption(cluster, tiny, tmp_path):
+    archive = Archive(tmp_path / "archive")
+    sweep = searched(tmp_path, tiny, num_samples=1)
+    archive.write_sweep("mine", sweep.record())
+    assert not _tune(sweep, archive)
+    before = finished_at(archive, sweep)
+    assert len(sweep.trials) == 2 and len(before) == 4
+    (archive.folder / "mine").remove(f"{list(sweep.trials)[1]}/stage-02/stage.json")  # as if interrupted there
+    again = searched(tmp_path, tiny, num_samples=2)
+    again.adopt(archive.sweep("mine"))
+    assert not _tune(again, archive)
+    after = finished_at(archive, again)
+    assert len(again.trials) == 4 and len(after) == 8 and unfinished(again, archive) == []
+    assert sum(after[key] == time for key, time in before.items()) == 3
+
+
+def test_a_scheduler_stops_trials_on_ray_for_good(cluster, tiny, tmp_path):
+    values = {**tiny, "epochs": 4, "steps_per_epoch": 1}
+    changes = {"grid": {"num_stages": [2, 4]}, "seeds": [0, 1, 2], "scheduler": {"kind": "asha"}}
+    sweep, archive = load_sweep(sweep_file(tmp_path, values, **changes)), Archive(tmp_path / "archive")
+    archive.write_sweep("mine", sweep.record())
+    assert not _tune(sweep, archive)
+    done = stopped(sweep, archive)
+    assert 0 < len(done) < 6 and unfinished(sweep, archive) == [] and failures(sweep, archive) == {}
+    for name in done:  # 2 of 4 epochs, never sooner
+        assert len(archive.trial("mine", name).stages()) == sweep.trials[name].num_stages // 2
+    # the rule itself, over what is archived, stops the same
+    rule = Rule(sweep.file.scheduler, grace=2, mode="max")
+    records = sorted(finished_at(archive, sweep), key=finished_at(archive, sweep).get)
+    found = set()
+    for name, stage in records:
+        accuracy = archive.trial("mine", name).stage(stage)["stage_accuracy"]["mean"]
+        if (
+            rule.stops(name, stage * sweep.trials[name].stage_epochs, accuracy)
+            and stage < sweep.trials[name].num_stages
+        ):
+            found.add(name)
+    assert found == set(done)
+    before = finished_at(archive, sweep)
+    assert not _tune(load_sweep(sweep_file(tmp_path, values, **changes)), archive)
+    assert finished_at(archive, sweep) == before
+
+
+def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cluster, tiny, tmp_path):
+    values, archive = {**tiny, "arch": "hungry:Hungry"}, Archive(tmp_path / "archive")
+    sweep = load_sweep(sweep_file(tmp_path, values))
+    archive.write_sweep("mine", sweep.record())
+    (name,) = sweep.trials
+    assert not _tune(sweep, archive)
+    assert "lower real_chunk (500 now; the results stay the same to rounding)" in failures(sweep, archive)[name]
+    sweep = load_sweep(sweep_file(tmp_path, values, resources={"on_out_of_memory": "halve_chunk"}))
+    check_claim(sweep, archive, resume=True)
+    assert not _tune(sweep, archive)
+    trial = archive.trial("mine", name)
+    assert [trial.stage(stage)["real_chunk"] for stage in trial.stages()] == [16, 16]  # of the 64 real images: 32, 16
+    assert unfinished(sweep, archive) == [] and trial.config().real_chunk == 500
