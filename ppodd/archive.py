@@ -360,7 +360,15 @@ def stages_in(names: Iterable[str]) -> list[int]:
 
 def tickets_in(names: Iterable[str], stage: int) -> list[str]:
     """Tickets of a stage's evaluations among the names of a trial's files (`Archive.listing`), in order."""
-    start = f"{stage_name(stage)}/evaluations/"
+    return _json_in(names, f"{stage_name(stage)}/evaluations/")
+
+
+def failures_in(names: Iterable[str], stage: int) -> list[str]:
+    """Tickets of a stage's evaluations that were given up, likewise."""
+    return _json_in(names, f"{stage_name(stage)}/failures/")
+
+
+def _json_in(names: Iterable[str], start: str) -> list[str]:
     found = (name.removeprefix(start) for name in names if name.startswith(start) and name.endswith(".json"))
     return sorted(name.removesuffix(".json") for name in found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -23,9 +24,14 @@ class CorruptArchive(PpoddError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line; the name of its kind where it says nothing of ours."""
-    text = " ".join(str(error).split())
+    """What an error says, on one line, without passwords; the name of its kind where it says nothing of ours."""
+    text = hidden(" ".join(str(error).split()))
     return text if isinstance(error, PpoddError) else f"{type(error).__name__}: {text}"
+
+
+def hidden(text: str) -> str:
+    """The text without the passwords of URLs in it."""
+    return re.sub(r"(://[^\s/@:]*):[^\s/@]*@", r"\1:***@", text)
 
 
 def unknown(what: str, value: object, accepted: Iterable[str]) -> BadInput:

@@ -26,6 +26,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where this machine keeps what can be made again: `$PPODD_CACHE`, by default `~/.cache/ppodd`."""
+    return Path(os.environ.get("PPODD_CACHE", "~/.cache/ppodd")).expanduser()
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary path beside `path` to write to: flushed to disk and renamed over it when the block succeeds.

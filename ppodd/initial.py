@@ -12,6 +12,7 @@ from ppodd.archive import PosterFile, TrialArchive
 from ppodd.config import SAVED_POSTERS, DistillConfig
 from ppodd.datasets.specs import Spec
 from ppodd.errors import BadInput
+from ppodd.files import Folder
 
 
 class InitialPoster(NamedTuple):
@@ -59,16 +60,17 @@ def load_poster(name: str) -> InitialPoster:
     """The poster called `name`.
 
     Args:
-        name: a stage folder of an archive (`…/stage-03`), a `poster.safetensors`, a `…_poster.pt` (with `…_label.pt`
-            beside it where labels were learned), or the name of a run whose files lie in `checkpoints/`.
+        name: a stage folder of an archive (`…/stage-03`, a path or URL), a `poster.safetensors`, a `…_poster.pt` (with
+            `…_label.pt` beside it where labels were learned), or the name of a run whose files lie in `checkpoints/`.
 
     Raises:
         BadInput: nothing readable is there.
         CorruptArchive: the archive's file is damaged.
     """
-    place = Path(name)
-    if (place / "stage.json").exists():
-        return InitialPoster.of(TrialArchive(place.parent).poster(int(place.name.removeprefix("stage-"))))
+    place, folder = Path(name), Folder(name)
+    if folder.exists("stage.json"):
+        trial, _, stage = folder.url.rpartition("/")
+        return InitialPoster.of(TrialArchive(trial).poster(int(stage.removeprefix("stage-"))))
     if place.suffix == ".safetensors" and place.is_file():
         return InitialPoster.of(PosterFile.from_bytes(place.read_bytes(), name))
     for poster in (place, Path(SAVED_POSTERS, f"{name}_poster.pt")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -128,7 +127,7 @@ def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Po
     if saved is None:
         if stages:
             raise CorruptArchive(
-                f"{Path(trial.url) / 'resume'} is missing, but {len(stages)} stages are archived: "
+                f"{trial.folder.at('resume')} is missing, but {len(stages)} stages are archived: "
                 f"the run cannot go on as it would have; choose another --name"
             )
         return None

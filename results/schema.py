@@ -28,6 +28,7 @@ LEAKS = "ppodd.leaks_test_set"
 DATA = "ppodd.data_digest"
 VERSIONS = "ppodd.versions"
 PROGRESS = "ppodd.progress"
+NOW = "now"  # of a running trial, in words: stage, meta-step, loss, rate, time left
 OWN_PROTOCOL = "ppodd.protocol"  # hash of the protocol whose metrics carry no suffix
 PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON, and where it departs from the distillation's settings
 LOGGED = "ppodd.logged"  # what the run holds: {"<stage>@<finished_at in ms>": [tickets, shortened]}
@@ -206,6 +207,16 @@ def setting(config: DistillConfig, varied: Sequence[str]) -> str:
     }
     named = (words.get(name, f"{name}={_short(getattr(config, name))}") for name in varied)
     return " ".join(word for word in named if word)
+
+
+def now(progress: dict[str, Any]) -> str:
+    """A `progress.json` as short as a narrow column wants it: `2/4, 120/480, loss 1.234, 0.42 s/step, 3 min left`."""
+    try:
+        at = f"{progress['stage']}/{progress['num_stages']}, {progress['meta_step']}/{progress['meta_steps']}"
+        speed = f"{progress['seconds_per_meta_step']:.2g} s/step, {progress['seconds_left'] / 60:.0f} min left"
+        return f"{at}, loss {progress['meta_loss']:.3f}, {speed}"
+    except KeyError:  # of another version
+        return f"stage {progress.get('stage', '?')}"
 
 
 def _short(value: Any) -> str:

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.errors import BadInput
+from ppodd.files import cache_folder, sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _SQLITE = "sqlite:///"
+_DATABASES = ("postgresql", "mysql", "mssql")
+_CONNECT_S = 10
+_ARTIFACTS = "mlflow-artifacts"
 
 
-def default_tracking_uri(archive_url: str) -> str:
-    """`MLFLOW_TRACKING_URI` where it is set, else SQLite in the archive's folder (here, for a remote archive)."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    return absolute(uri) if uri else f"sqlite:///{_beside(archive_url) / 'mlflow.db'}"
+def default_tracking_uri(archive_url: str, cluster: bool = False) -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else SQLite in the archive's folder.
+
+    A remote archive holds no database: its view is in this machine's cache folder, made again by `ppodd results sync`.
+
+    Raises:
+        BadInput: neither will do: a remote archive, and a `cluster` whose nodes do not share this machine's disk.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return absolute(uri)
+    if "://" not in archive_url:
+        return f"{_SQLITE}{Path(archive_url).absolute() / 'mlflow.db'}"
+    if cluster:
+        raise BadInput(
+            f"a cluster that writes to {archive_url} needs an MLflow store that every node reaches: name a server, "
+            f"--tracking-uri http://HOST:PORT (or $MLFLOW_TRACKING_URI)"
+        )
+    name = re.sub(r"\W+", "-", archive_url)
+    return (
+        f"{_SQLITE}{cache_folder().absolute() / 'mlflow' / f'{name}-{sha256(archive_url.encode())[:8]}' / 'mlflow.db'}"
+    )
 
 
 def absolute(tracking_uri: str) -> str:
@@ -29,15 +51,15 @@ def absolute(tracking_uri: str) -> str:
     return f"{_SQLITE}{Path(tracking_uri.removeprefix(_SQLITE)).absolute()}"
 
 
-def artifact_folder(tracking_uri: str) -> str | None:
-    """Where artifacts go for a local store: beside its database. A server knows its own place."""
-    if not tracking_uri.startswith(_SQLITE):
+def artifact_folder(tracking_uri: str, archive_url: str) -> str | None:
+    """Where artifacts go: beside an SQLite file, in the archive for another database; a server knows its own place."""
+    if tracking_uri.startswith(_SQLITE):
+        return (Path(tracking_uri.removeprefix(_SQLITE)).absolute().parent / _ARTIFACTS).as_uri()
+    if not tracking_uri.startswith(_DATABASES):
         return None
-    return (Path(tracking_uri.removeprefix(_SQLITE)).absolute().parent / "mlflow-artifacts").as_uri()
-
-
-def _beside(archive_url: str) -> Path:
-    return Path.cwd() if "://" in archive_url else Path(archive_url).absolute()
+    return (
+        f"{archive_url}/{_ARTIFACTS}" if "://" in archive_url else (Path(archive_url).absolute() / _ARTIFACTS).as_uri()
+    )
 
 
 def open_store(tracking_uri: str) -> MlflowClient:
@@ -47,7 +69,9 @@ def open_store(tracking_uri: str) -> MlflowClient:
         BadInput: the URI is none that MLflow can open, or nothing answers there.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # a server that is away is said in seconds, one that hangs in twenty: the sync tries again anyway
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
@@ -57,20 +81,46 @@ def open_store(tracking_uri: str) -> MlflowClient:
     try:
         if tracking_uri.startswith(_SQLITE):
             Path(tracking_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        elif tracking_uri.startswith(_DATABASES):
+            _require_database(tracking_uri)
         client = mlflow.MlflowClient(absolute(tracking_uri))
         client.search_experiments(max_results=1)
     except Exception as error:  # whatever the driver, the network or MLflow raises
         raise BadInput(
-            f"cannot open the MLflow store {tracking_uri!r}: {str(error).splitlines()[0]}; accepted are "
+            f"cannot open the MLflow store {tracking_uri!r}: {said(error)}; accepted are "
             f"sqlite:////absolute/path.db, http://HOST:PORT, postgresql://…"
         ) from None
     require_file(tracking_uri)
     return client
 
 
+def _require_database(uri: str) -> None:
+    """Raise where a database cannot be opened: MLflow itself would go on trying for most of an hour."""
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": _CONNECT_S})
+    except ModuleNotFoundError as error:
+        raise BadInput(f"{error}: pip install psycopg2-binary for PostgreSQL") from None
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def said(error: Exception) -> str:
+    """The first line of what a store's error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def exists(tracking_uri: str) -> bool:
+    """Whether a store's file is there; of what is no file that is not asked."""
+    return not tracking_uri.startswith(_SQLITE) or os.path.exists(tracking_uri.removeprefix(_SQLITE))
+
+
 def require_file(tracking_uri: str) -> None:
     """Raise `BadInput` where a store's file was removed while this process had it open: writes would be lost."""
-    if tracking_uri.startswith(_SQLITE) and not os.path.exists(tracking_uri.removeprefix(_SQLITE)):
+    if not exists(tracking_uri):
         raise BadInput(f"the MLflow store {tracking_uri} was removed while in use: start again, and it is made anew")
 
 

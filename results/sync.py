@@ -14,18 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppodd.archive import Archive, TrialArchive, stage_name
+from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in
 from ppodd.config import DistillConfig
 from ppodd.errors import BadInput, CorruptArchive, PpoddError
 from ppodd.work import protocols
 from results import schema
-from results.store import absolute, all_runs, artifact_folder, open_store, require_file
+from results.store import absolute, all_runs, artifact_folder, open_store, require_file, said
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
+_SHOWN_FAILURES, _ERROR_CHARS = 10, 300
+_EVERY_S, _AT_MOST_S = 2.0, 60.0
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
 
 
@@ -77,7 +79,7 @@ class Syncer:
         self.archive = Archive(archive_url)
         self._uri = absolute(tracking_uri)
         self._client = open_store(self._uri)
-        self._artifacts = artifact_folder(self._uri)
+        self._artifacts = artifact_folder(self._uri, self.archive.url)
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, _Run] = {}
         self._trials: dict[str, _Trial] = {}
@@ -89,25 +91,20 @@ class Syncer:
             BadInput: the archive holds no such sweep, or the store's file was removed meanwhile.
             PpoddError: the store does not answer.
         """
-        from mlflow.exceptions import MlflowException
-
         require_file(self._uri)
         report = SyncReport()
         for sweep in self.archive.sweeps() if sweeps is None else sweeps:
-            if sweep not in self._experiments and not self._holds(sweep):
+            if sweep not in self._experiments and not self.archive.holds(sweep):
                 there = ", ".join(self.archive.sweeps()) or "none"
                 raise BadInput(f"no sweep {sweep!r} in {self.archive.url} (there: {there})")
             try:
                 self._sync_sweep(sweep, report)
             except PpoddError as error:
                 report.problems.append(str(error))
-            except MlflowException as error:
+            except Exception as error:  # of MLflow, of the network, of a driver
                 self._forget(sweep)
-                raise PpoddError(f"MLflow store {self._uri}: {str(error).splitlines()[0]}") from error
+                raise PpoddError(f"MLflow store {self._uri}: {said(error)}") from error
         return report
-
-    def _holds(self, sweep: str) -> bool:
-        return (self.archive.folder / sweep).exists("sweep.json") or bool(self.archive.trials(sweep))
 
     def _forget(self, sweep: str) -> None:
         """Ask the store anew what it holds: something sent to it may not have arrived."""
@@ -120,15 +117,15 @@ class Syncer:
     def _sync_sweep(self, sweep: str, report: SyncReport) -> None:
         plan = self._plan(sweep, report)
         parent = self._parent(sweep, plan, report)
-        names = self.archive.trials(sweep)
-        for name in names:
+        found = self.archive.listing(sweep)
+        for name, files in found.items():
             trial = self.archive.trial(sweep, name)
             try:
-                self._sync_trial(trial, parent, plan, report)
+                self._sync_trial(trial, files, parent, plan, report)
             except PpoddError as error:
                 report.problems.append(str(error))
-        trials = [self._trials[key] for name in names if (key := f"{sweep}/{name}") in self._trials]
-        expected = max(plan.get("wanted", 0), len(plan.get("trials", [])), len(names))
+        trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
+        expected = max(plan.get("wanted", 0), len(plan.get("trials", [])), len(found))
         finished = sum(trial.complete or trial.stopped for trial in trials)
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
@@ -209,7 +206,9 @@ class Syncer:
 
     # Trials
 
-    def _trial(self, trial: TrialArchive, parent: _Run, plan: dict[str, Any], report: SyncReport) -> _Trial:
+    def _trial(
+        self, trial: TrialArchive, stages: list[int], parent: _Run, plan: dict[str, Any], report: SyncReport
+    ) -> _Trial:
         """The trial's run: found or created the first time, its params logged.
 
         Raises:
@@ -224,7 +223,7 @@ class Syncer:
             name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
-            run = self._run(trial.sweep, key, tags, _started_ms(trial), report)
+            run = self._run(trial.sweep, key, tags, _started_ms(trial, stages), report)
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
                 if params.get(name, value) != value:
@@ -234,21 +233,24 @@ class Syncer:
             self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
         return self._trials[key]
 
-    def _sync_trial(self, trial: TrialArchive, parent: _Run, plan: dict[str, Any], report: SyncReport) -> None:
-        """Log what is new of a trial, as one batch."""
-        known = self._trial(trial, parent, plan, report)
+    def _sync_trial(
+        self, trial: TrialArchive, files: set[str], parent: _Run, plan: dict[str, Any], report: SyncReport
+    ) -> None:
+        """Log what is new of a trial that has these files, as one batch."""
+        stages = stages_in(files)
+        known = self._trial(trial, stages, parent, plan, report)
         new = _New()
-        stages = trial.stages()
         for stage in stages:
             try:
-                self._add_stage(trial, known, stage, new, report)
+                self._add_stage(trial, known, stage, tickets_in(files, stage), new, report)
             except PpoddError as error:
                 report.problems.append(str(error))
         known.complete = len(known.records) >= known.config.num_stages
-        failure = None if known.complete else trial.failure()
-        stopped = None if known.complete or failure else trial.stopped()
+        failure = trial.failure() if "failure.json" in files and not known.complete else None
+        stopped = trial.stopped() if "stopped.json" in files and not (known.complete or failure) else None
         known.stopped = stopped is not None
-        progress = None if known.complete or failure or stopped else trial.progress()
+        over = known.complete or failure or stopped
+        progress = trial.progress() if "progress.json" in files and not over else None
         new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
@@ -260,8 +262,11 @@ class Syncer:
             new.tags[schema.STOPPED] = str(stopped.get("why"))[:_TAG_CHARS]
         if progress:
             new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
+            new.tags[schema.NOW] = schema.now(progress)
+        if given_up := _given_up(trial, files):
+            new.tags[schema.EVALUATION_FAILURES] = json.dumps(given_up)
         self._send(known.run, new)
-        for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS):
+        for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES):
             if name in known.run.tags and name not in new.tags:
                 self._client.delete_tag(known.run.id, name)
                 del known.run.tags[name]
@@ -270,7 +275,9 @@ class Syncer:
         ended_as = "failed" if failure else "stopped" if stopped else "running"
         self._set_status(known.run, "finished" if known.complete else ended_as, ended)
 
-    def _add_stage(self, trial: TrialArchive, known: _Trial, stage: int, new: _New, report: SyncReport) -> None:
+    def _add_stage(
+        self, trial: TrialArchive, known: _Trial, stage: int, tickets: list[str], new: _New, report: SyncReport
+    ) -> None:
         """Add a stage and its evaluations to `new`, if they are not logged."""
         if stage not in known.records:
             try:
@@ -290,7 +297,7 @@ class Syncer:
             known.records[stage] = record
         self._picture(known, trial, stage, report)
         logged = known.logged[_entry(known.records[stage])]
-        for ticket in _tickets(trial, stage):
+        for ticket in tickets:
             if _short(ticket) in logged:
                 continue
             try:
@@ -370,16 +377,32 @@ def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -
     return Syncer(archive_url, tracking_uri).sync(sweeps)
 
 
+def wait_s(failures: int) -> float:
+    """Seconds to wait before the next sync, after so many failures in a row."""
+    return min(_EVERY_S * 2**failures, _AT_MOST_S)
+
+
 def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:
     from mlflow.entities import Metric
 
     return [Metric(name, float(value), _finished_ms(record), record["stage"]) for name, value in values]
 
 
-def _started_ms(trial: TrialArchive) -> int | None:
+def _given_up(trial: TrialArchive, files: set[str]) -> list[dict[str, Any]]:
+    """The evaluations that were given up, as many as a tag holds."""
+    records = [trial.evaluation_failures(stage) for stage in stages_in(files) if failures_in(files, stage)]
+    said = [
+        {"stage": r["stage"], **{k: r["protocol"][k] for k in ("arch", "mode")}, "error": r["error"][:_ERROR_CHARS]}
+        for of_stage in records
+        for r in of_stage
+    ]
+    return said[:_SHOWN_FAILURES]
+
+
+def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:
     """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
     try:
-        record = trial.stage(trial.stages()[0])
+        record = trial.stage(stages[0])
         return round(1000 * (record["finished_at"] - record["budgets"]["seconds"]))
     except (CorruptArchive, IndexError, *_DAMAGED):
         return None
@@ -387,11 +410,6 @@ def _started_ms(trial: TrialArchive) -> int | None:
 
 def _finished_ms(record: dict[str, Any]) -> int:
     return round(1000 * record["finished_at"])
-
-
-def _tickets(trial: TrialArchive, stage: int) -> list[str]:
-    names = (trial.folder / f"{stage_name(stage)}/evaluations").names()
-    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
 def _entry(record: dict[str, Any]) -> str:

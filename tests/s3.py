@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 from collections.abc import Callable
@@ -23,7 +24,7 @@ class Gate:
         self.asked: list[tuple[str, str]] = []
         self.rule: Rule = lambda method, path: None
         self.over = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, server))
+        self._http = _Server(("127.0.0.1", 0), _handler(self, server))
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
@@ -31,6 +32,13 @@ class Gate:
         self.over.set()
         self._http.shutdown()
         self._http.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed in the middle of a request is no error here."""
 
 
 def _handler(gate: Gate, server: tuple[str, int]) -> type[BaseHTTPRequestHandler]:
@@ -50,12 +58,14 @@ def _handler(gate: Gate, server: tuple[str, int]) -> type[BaseHTTPRequestHandler
                 code = _CODES[int(answer)]
                 self._send(int(answer), {"Content-Type": "application/xml"}, _ERROR.format(code, code).encode())
             else:
-                connection = http.client.HTTPConnection(*server)
+                self._send(*self._passed_on(body))
+
+        def _passed_on(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+            with contextlib.closing(http.client.HTTPConnection(*server)) as connection:
                 connection.request(self.command, self.path, body, dict(self.headers))
                 reply = connection.getresponse()
                 headers = {k: v for k, v in reply.getheaders() if k.lower() not in ("transfer-encoding", "connection")}
-                self._send(reply.status, headers, reply.read())
-                connection.close()
+                return reply.status, headers, reply.read()
 
         def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response_only(status)

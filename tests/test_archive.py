@@ -10,6 +10,7 @@ from ppodd import files
 from ppodd.archive import Archive, PosterFile, TrialArchive, ticket
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, CorruptArchive
+from ppodd.initial import load_poster
 from ppodd.work import works
 
 POSTER = PosterFile(
@@ -136,6 +137,7 @@ def test_an_archive_works_on_any_fsspec_url(tiny):
     trial.write_stage(1, record_of(1), POSTER, b"png")
     assert Archive("memory://archive").trials("sweep") == ["trial"]
     assert trial.stages() == [1] and np.array_equal(trial.poster(1).poster, POSTER.poster)
+    assert np.array_equal(load_poster("memory://archive/sweep/trial/stage-01").poster, POSTER.poster)
 
 
 def test_json_holds_no_nan(trial):

@@ -111,6 +111,26 @@ def test_progress_replaces_itself(archive, uri, unfinished):
     assert '"meta_step": 2' in found.data.tags[schema.PROGRESS] and "meta_step" not in found.data.metrics
 
 
+def test_a_running_trial_says_in_words_where_it_is(archive, uri, unfinished):
+    trial, _ = unfinished
+    now = {"stage": 2, "num_stages": 4, "meta_step": 3, "meta_steps": 40, "meta_loss": 1.5}
+    trial.write_progress({**now, "seconds_per_meta_step": 0.25, "seconds_left": 180.0})
+    sync(archive.url, uri)
+    assert run(uri, "s/t000").data.tags[schema.NOW] == "2/4, 3/40, loss 1.500, 0.25 s/step, 3 min left"
+
+
+def test_an_evaluation_that_was_given_up_is_shown_until_it_is_tried_again(archive, uri, unfinished):
+    trial, _ = unfinished
+    protocol = {"arch": "convnet", "mode": "latest"}
+    trial.write_evaluation_failure(1, {"ticket": "t", "stage": 1, "protocol": protocol, "error": "boom"})
+    sync(archive.url, uri)
+    shown = json.loads(run(uri, "s/t000").data.tags[schema.EVALUATION_FAILURES])
+    assert shown == [{"stage": 1, "arch": "convnet", "mode": "latest", "error": "boom"}]
+    archive.clear_evaluation_failures("s")
+    sync(archive.url, uri)
+    assert schema.EVALUATION_FAILURES not in run(uri, "s/t000").data.tags
+
+
 def test_an_evaluation_that_comes_later_is_added_to_its_stage(archive, uri, unfinished):
     trial, config = unfinished
     write_stage(trial, config, 2)
@@ -280,7 +300,12 @@ def test_tracking_uris_do_not_depend_on_the_working_folder(tmp_path, monkeypatch
         absolute("sqlite:///a/b.db") == f"sqlite:///{tmp_path}/a/b.db" and absolute("http://h:5000") == "http://h:5000"
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert default_tracking_uri("s3://bucket/runs") == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("PPODD_CACHE", str(tmp_path / "cache"))
+    remote = default_tracking_uri("s3://bucket/runs")
+    assert remote.startswith(f"sqlite:///{tmp_path}/cache/mlflow/s3-bucket-runs-")
+    assert remote != default_tracking_uri("s3://bucket-runs")
+    with pytest.raises(BadInput, match="a cluster that writes to s3://bucket/runs needs an MLflow store that every"):
+        default_tracking_uri("s3://bucket/runs", cluster=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///b.db")
     assert default_tracking_uri("runs") == f"sqlite:///{tmp_path}/b.db"
     shutil.copy(empty_store, tmp_path / "b.db")

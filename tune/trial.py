@@ -63,14 +63,17 @@ def _distil(
 
 
 def _report(archive: TrialArchive, record: dict[str, Any]) -> None:
+    metrics = {
+        "stage": record["stage"],
+        "stage_accuracy": record["stage_accuracy"]["mean"],
+        "meta_loss": record["meta_loss"]["last"],
+        "meta_steps": record["budgets"]["meta_steps"],
+        "poster_ipc": record["budgets"]["poster_ipc"],
+        "cumulative_ipc": record["budgets"]["cumulative_ipc"],
+    }
+    if "://" in archive.url:  # Tune's folder is on the driver's disk then, which a trial elsewhere cannot write to
+        tune.report(metrics)
+        return
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "archive.json").write_text(json.dumps({"url": archive.url, "stage": record["stage"]}))
-        metrics = {
-            "stage": record["stage"],
-            "stage_accuracy": record["stage_accuracy"]["mean"],
-            "meta_loss": record["meta_loss"]["last"],
-            "meta_steps": record["budgets"]["meta_steps"],
-            "poster_ipc": record["budgets"]["poster_ipc"],
-            "cumulative_ipc": record["budgets"]["cumulative_ipc"],
-        }
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))

@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
 
     from ppodd.archive import Archive
     from ppodd.errors import BadInput
-    from results.store import default_tracking_uri
+    from results.store import default_tracking_uri, exists
 
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url)
     if args.action == "sync":
         return _sync(archive.url, uri, args.sweep)
-    if uri.startswith("sqlite:///") and not archive.folder.exists("mlflow.db") and not args.tracking_uri:
+    if not args.tracking_uri and not exists(uri):
         raise BadInput(f"no results in {archive.url}: name the sweep's --archive, or run `ppodd results sync`")
     action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
     action(args, uri)
@@ -166,10 +166,13 @@ def _written(table: Any, output: str | None, notes: list[str]) -> None:
 
 
 def _sync(archive: str, uri: str, sweeps: list[str] | None) -> int:
+    from ppodd.errors import hidden
     from results.sync import sync
 
     report = sync(archive, uri, sweeps)
-    print(f"{uri} is up to date: {report.stages} stages and {report.evaluations} evaluations read from {archive}")
+    print(
+        f"{hidden(uri)} is up to date: {report.stages} stages and {report.evaluations} evaluations read from {archive}"
+    )
     for problem in report.problems:
-        print(f"not read: {problem}")
+        print(f"not read: {hidden(problem)}")
     return 1 if report.problems else 0

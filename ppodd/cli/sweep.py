@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_archive
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, hidden
 
 _SHOWN = 10  # failures printed
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from tune.sweep import run_sweep
 
     archive = Archive(args.archive)
-    uri = args.tracking_uri or default_tracking_uri(archive.url)
+    uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
     out = console()
     with _Shown(out) as show:
         how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
@@ -158,14 +160,15 @@ def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
         return
     out.print("\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)")
     out.print(f"{as_text(table(rows))}\n")
-    if "://" not in archive.url:
-        path = f"{archive.url}/{sweep}/accuracy-vs-ipc.png"
-        curve(rows, path)
-        out.print(f"accuracy vs IPC: {path}")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "accuracy-vs-ipc.png")
+        curve(rows, str(picture))
+        (archive.folder / sweep).write(picture.name, picture.read_bytes())
+    out.print(f"accuracy vs IPC: {(archive.folder / sweep).at(picture.name)}")
     more = (
-        f"; all runs: mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)"
-        if uri.startswith("sqlite")
-        else ""  # a database's address may hold its password
+        ""
+        if uri.startswith("http")
+        else f"; all runs: mlflow ui --backend-store-uri {hidden(uri)} (then http://127.0.0.1:5000)"
     )
     out.print(f"report: ppodd results report --sweep {sweep} --archive {archive.url} -o {sweep}.html")
     out.print(f"compare: ppodd results compare --by num_stages --archive {archive.url}{more}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from ppodd.config import DistillConfig, check_geometry
 from ppodd.datasets.readers import Raw, Source, find
 from ppodd.datasets.specs import Spec
 from ppodd.errors import BadInput, one_line
-from ppodd.files import atomic_path
+from ppodd.files import atomic_path, cache_folder
 from ppodd.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 
 _FORMAT = 1  # of the cache: raise it when the readers or the whitening change their results
@@ -111,10 +110,6 @@ def _held_out(labels: np.ndarray, share: float) -> torch.Tensor:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, *map(str, parts)]).encode()).hexdigest()
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("PPODD_CACHE", "~/.cache/ppodd")).expanduser()
 
 
 def _cached_raw(config: DistillConfig, source: Source) -> tuple[Raw, str]:

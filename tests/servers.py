@@ -1,0 +1,94 @@
+"""Real servers for tests, on this machine alone: PostgreSQL on a socket of its own, MLflow's on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _wait_for(ready: Callable[[], bool], process: subprocess.Popen, seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, f"{process.args} ended"
+        assert time.monotonic() < end, f"{process.args} does not answer"
+        time.sleep(0.1)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server's URI; skips the test where it is not installed. It listens on no network."""
+    pytest.importorskip("psycopg2")
+    found = shutil.which("initdb") or max(glob.glob("/usr/lib/postgresql/*/bin/initdb"), default=None)
+    if found is None:
+        pytest.skip("no PostgreSQL (apt-get install postgresql)")
+    programs = Path(found).parent
+    folder = tempfile.mkdtemp(prefix="pg-")  # short: it holds the socket, and the server's user has to get at it
+    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []  # it refuses to run as root
+    if user:
+        shutil.chown(folder, "postgres")
+    data = f"{folder}/data"
+    initialise = [*user, programs / "initdb", "-D", data, "-U", "ppodd", "-A", "trust", "--no-sync"]
+    subprocess.run(initialise, check=True, capture_output=True, cwd="/")
+    serve = [*user, programs / "postgres", "-D", data, "-k", folder, "-h", "", "-c", "fsync=off"]
+    process = subprocess.Popen(
+        serve, cwd="/", start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        ask = [programs / "pg_isready", "-q", "-h", folder]
+        _wait_for(lambda: subprocess.run(ask).returncode == 0, process)
+        yield f"postgresql://ppodd@/postgres?host={folder}"
+    finally:
+        _stop(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class MlflowServer:
+    """`mlflow server` on a loopback port that stays the same when it is started again."""
+
+    def __init__(self, store: str, artifacts: Path):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", store, "--artifacts-destination", str(artifacts)),
+        ]
+        self._process: subprocess.Popen | None = None
+        self.start()
+
+    def start(self) -> None:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(self._command, start_new_session=True, **quiet)
+        _wait_for(self._healthy, self._process)
+
+    def stop(self) -> None:
+        if self._process:
+            _stop(self._process)
+        self._process = None
+
+    def _healthy(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+            return answer.status == 200
+        return False
