@@ -1,5 +1,6 @@
 """The MLflow view of an archive stays true to it: again and again, after failures, for several protocols."""
 
+import json
 import shutil
 
 import pytest
