@@ -1,0 +1,143 @@
+"""The evaluators of a real cluster, from the command line: they outlive drivers, are watched, scaled and stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from ray_clusters import RayCluster, end_session
+from test_submit import evaluations, sweep_file, wait_for
+
+from ppodd.archive import Archive
+from ppodd.cli.evaluators import protocol, tables
+from ppodd.cli.main import main
+from ppodd.config import EvaluationConfig
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with RayCluster(tmp_path_factory.mktemp("evaluators"), cpus=2) as cluster:
+        yield cluster
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "ppodd", *map(str, arguments)]
+
+
+def ppodd(cluster, *arguments):
+    done = subprocess.run(
+        command(*arguments, "--ray-address", cluster.address), capture_output=True, text=True, env=cluster.env
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_sweep(cluster, tiny, tmp_path):
+    path = sweep_file(tmp_path, tiny, "killed", config={"epochs": 40}, seeds=[0, 1])
+    archive = Archive(tmp_path / "archive")
+    arguments = ["sweep", path, "--archive", archive.url, "--ray-address", cluster.address]
+    driver = subprocess.Popen(command(*arguments), env=cluster.env, start_new_session=True)
+    wait_for(lambda: evaluations(archive, "killed"))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    end_session(driver)
+    stages = len(evaluations(archive, "killed"))
+    assert 0 < stages < 6
+    wait_for(lambda: evaluations(archive, "killed")[:stages] == [1] * stages)
+    shown = ppodd(cluster, "evaluators", "status")
+    assert "killed" in shown and "evaluator-0" in shown and "0 failed" in shown
+    ended = ppodd(cluster, "sweep", path, "--archive", archive.url, "--resume", "--wait")
+    assert evaluations(archive, "killed") == [1] * 6 and "test accuracy in percent" in ended
+
+
+def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny, tmp_path):
+    from ppodd.run import run
+    from tune.sweep_file import load_sweep
+
+    archive = Archive(tmp_path / "archive")
+    sweep = load_sweep(str(sweep_file(tmp_path, tiny, "archived", grid={"num_stages": [2]})))
+    archive.write_sweep("archived", sweep.record())
+    for name, config in sweep.trials.items():
+        list(run(config, archive.trial("archived", name)))
+    how = ["--archive", archive.url, "--protocol", "mode: latest, nets: 1", "--count", "2", "--cpus", "0"]
+    said = ppodd(cluster, "evaluators", "start", *how)
+    assert "evaluating archived with at most 2 evaluators" in said
+    wait_for(lambda: evaluations(archive, "archived") == [2, 2])
+    (trial,) = (archive.trial("archived", name) for name in sweep.trials)
+    assert [record["protocol"]["mode"] for record in trial.evaluations(2)].count("latest") == 1
+    assert "at most 1 evaluators" in ppodd(cluster, "evaluators", "scale", "1")
+    wait_for(lambda: ppodd(cluster, "evaluators", "status").count("evaluator-") <= 1)
+    ppodd(cluster, "evaluators", "stop")
+    gone = subprocess.run(
+        command("evaluators", "status", "--ray-address", cluster.address),
+        capture_output=True, text=True, env=cluster.env,
+    )  # fmt: skip
+    assert gone.returncode == 2 and "no evaluators on this cluster: `ppodd evaluators start" in gone.stderr
+
+
+def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
+    from ppodd.config import DistillConfig, build
+    from ppodd.run import run
+
+    archive = Archive(tmp_path / "archive")
+    list(run(build(DistillConfig, {**tiny, "num_stages": 1}), archive.trial("runs", "one")))
+    arguments = ["evaluators", "start", "--archive", archive.url, "--protocol", "arch: nowhere:net"]
+    done = subprocess.run(command(*arguments), capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "1 evaluations are in the archive, 1 failed" in done.stdout
+    assert "failed: one stage 1, blend, nowhere:net: " in done.stdout
+    assert evaluations(archive, "runs") == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["start", "--archive", "gone"], "no sweep or run in"),
+        (["start", "--archive", "gone", "--sweep", "s"], "no sweep 's' in"),
+        (["start", "--count", "0"], "--count=0: at least 1"),
+        (["start", "--protocol", "mode: worst"], "mode.0='worst'"),
+        (["start", "--protocol", "mood: latest"], "unknown config field 'mood'; did you mean 'mode'"),
+        (["start", "--protocol", "latest"], "--protocol 'latest': write fields as"),
+        (["scale", "-1"], "scale -1: name 0 or more"),
+        (["status", "--ray-address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluators", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_a_protocol_is_yaml_or_a_file_of_it(tmp_path):
+    wanted = EvaluationConfig(mode=("latest",), nets=4, budgets=(10, 20))
+    assert protocol("mode: latest, nets: 4, budgets: [10, 20]") == wanted
+    (tmp_path / "p.yaml").write_text("mode: [latest]\nnets: 4\nbudgets: [10, 20]\n")
+    assert protocol(str(tmp_path / "p.yaml")) == wanted
+
+
+def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
+    from rich.console import Console
+
+    status = {
+        "version": "1", "pending": 3, "running": 1, "done": 5, "failed": {"t": "a stage 1: boom"}, "per_minute": 2.5,
+        "pool": {"count": 4, "cpus": 1, "gpus": 0.25, "idle_s": 60}, "sync_error": "s: store is away",
+        "sweeps": [{"sweep": "s", "archive_url": "/a", "pending": 3, "running": 1, "done": 5, "failed": {"t": "boom"}}],
+        "evaluators": [
+            {"name": "evaluator-0", "node": "10.0.0.1", "device": "cuda", "at": "s/t stage 2 (blend, convnet)",
+             "seconds": 61.0, "done": 5, "failed": 3},
+        ],
+        "trials": [
+            {"sweep": "s", "trial": "t", "stage": 2, "num_stages": 4, "meta_step": 3, "meta_steps": 40,
+             "meta_loss": 1.5, "seconds_per_meta_step": 0.25, "seconds_left": 30.0},
+        ],
+    }  # fmt: skip
+    Console(width=160).print(tables(status))
+    shown = capsys.readouterr().out
+    for part in (
+        "3 pending, 1 running, 5 done, 1 failed, 2.5 a minute; at most 4 evaluators of 1 CPU, 0.25 GPU",
+        "evaluator-0", "10.0.0.1", "s/t stage 2 (blend, convnet)", "1:01", "s/t", "2/4", "3/40", "1.500", "0:30",
+        "failed: a stage 1: boom", "MLflow lags: s: store is away",
+    ):  # fmt: skip
+        assert part in shown, part
