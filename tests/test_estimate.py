@@ -60,7 +60,7 @@ def test_a_dry_run_prints_budgets_and_hours_and_touches_nothing(path, tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", path, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "8 trials, 12 stages" in out and "num_stages=2,blend=latest  0,1" in out
+    assert "8 trials, 12 stages" in out and "num_stages=2,blend=latest   0,1 " in out
     assert "in all: 64 meta-steps, 288 training steps of evaluations" in out and "core hours" in out
     assert not (tmp_path / "ppodd-archive").exists()
 

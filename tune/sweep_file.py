@@ -333,7 +333,7 @@ def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
 
 
 class _at:
-    """Gives the `BadInput` raised inside the place of a key of the file."""
+    """Gives the `BadInput` raised inside the place of a key of the file, or of the field below it that it begins with."""
 
     def __init__(self, *path: str):
         self.path = path
@@ -343,7 +343,7 @@ class _at:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, BadInput) and not isinstance(error, Misplaced):
-            raise Misplaced(self.path, str(error)) from None
+            raise Misplaced((*self.path, *re.findall(r"^\w+", str(error))), str(error)) from None
 
 
 def _check_keys(values: Mapping[str, Any], known: Any, what: str, path: Path_) -> None:
