@@ -65,6 +65,14 @@ def test_a_dry_run_prints_budgets_and_hours_and_touches_nothing(path, tmp_path, 
     assert not (tmp_path / "ppodd-archive").exists()
 
 
+def test_a_dry_run_without_the_data_says_so_and_what_can_be_said(path, tmp_path, capsys):
+    arguments = ["--set", "dataset=./gone.parquet", "--set", "steps_per_epoch=0", f"--archive={tmp_path / 'a'}"]
+    assert main(["sweep", path, "--dry-run", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "no estimate: " in out and "gone.parquet does not exist" in out
+    assert "in all: 288 training steps of evaluations" in out
+
+
 def test_a_dry_run_names_what_the_archive_already_holds(path, tmp_path, capsys):
     archive, sweep = Archive(tmp_path / "archive"), load_sweep(path)
     archive.write_sweep("mine", sweep.record())

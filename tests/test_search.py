@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 import yaml
 from archives import write_stage
 from ray.tune.search import Searcher
@@ -12,7 +13,7 @@ from ray.tune.search import Searcher
 from cluster.ray_runtime import connect
 from ppodd.archive import Archive
 from ppodd.errors import BadInput
-from ppodd.out_of_memory import OutOfMemory
+from ppodd.out_of_memory import OutOfMemory, is_out_of_memory
 from ppodd.run import run
 from tune.claim import check_claim
 from tune.scheduler import Rule
@@ -169,6 +170,15 @@ def test_want_of_memory_names_what_to_lower(tiny, tmp_path):
     assert trial.stages() == []
     records = list(run(config.model_copy(update={"real_chunk": 20}), trial, resume=True))
     assert [record["real_chunk"] for record in records] == [20, 20]
+
+
+def test_a_real_allocators_refusal_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2) @ torch.ones(3)
+    assert not is_out_of_memory(caught.value)
 
 
 def test_a_trial_whose_process_was_killed_for_memory_says_so(tiny, tmp_path):

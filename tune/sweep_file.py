@@ -333,7 +333,7 @@ def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
 
 
 class _at:
-    """Gives the `BadInput` raised inside the place of a key of the file, or of the field below it that it begins with."""
+    """Gives the `BadInput` raised inside the place of a key of the file, or of the field below that it begins with."""
 
     def __init__(self, *path: str):
         self.path = path

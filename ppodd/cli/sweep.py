@@ -81,7 +81,12 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> int:
     from tune.claim import check_claim
     from tune.estimate import Timer, budgets
 
-    timer = None if args.no_estimate else Timer(sweep)
+    timer = None
+    if not args.no_estimate:
+        try:
+            timer = Timer(sweep)
+        except BadInput as error:
+            print(f"no estimate: {error}")
     if sweep.trials:
         print(_budget_table(budgets(sweep, timer.images if timer else None)))
     else:
