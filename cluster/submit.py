@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -224,6 +223,8 @@ class Jobs:
 
         A connection that is lost is made again, and goes on where it broke off.
         """
+        import asyncio
+
         shown, lost = 0, 0
         while True:
             with contextlib.suppress(*_connection_errors()):

@@ -5,14 +5,14 @@
         subprocess.run([...], env=cluster.env)   # has the token; cluster.dashboard and cluster.address say where
         cluster.kill(worker)
 
-Nothing here calls `ray stop`, which would end every Ray of this user.
+The token is that of the tests' own process, so that commands run in it work too. Nothing here
+calls `ray stop`, which would end every Ray of this user.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -33,7 +33,7 @@ class RayCluster:
 
     def __init__(self, folder: Path, cpus: int = 2):
         self.token = folder / "ray-token"
-        self.token.write_text(secrets.token_hex(32))
+        self.token.write_text(_own_token())
         self.token.chmod(0o600)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
@@ -118,6 +118,13 @@ class RayCluster:
         header = {"Authorization": f"Bearer {self.token.read_text()}"}
         with urllib.request.urlopen(urllib.request.Request(self.dashboard + path, headers=header), timeout=10) as said:
             return said.read().decode()
+
+
+def _own_token() -> str:
+    """What `cluster` made for this process, or found."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser().read_text().strip()
 
 
 def end_session(leader: subprocess.Popen[Any]) -> None:

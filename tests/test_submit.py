@@ -17,9 +17,12 @@ import yaml
 from ray_clusters import RayCluster, free_port
 
 from cluster import package, versions
+from ppodd import __version__
 from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.errors import BadInput
+from results.frame import frame
+from results.store import default_tracking_uri
 
 SECRET = "correct-horse-battery-staple"
 # a network of the user's own, which neither trials nor evaluators can make without the shipped code and variable
@@ -51,6 +54,20 @@ def archive(folder):
     return Archive(folder / "archive")
 
 
+@pytest.fixture
+def here(cluster, monkeypatch, capsys):
+    """The command in this process, which is no part of the cluster: exit code, output and errors."""
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", cluster.dashboard)
+
+    def run(*arguments):
+        code = main(list(map(str, arguments)))
+        out, err = capsys.readouterr()
+        assert err.count("\n") <= 1
+        return code, out, err
+
+    return run
+
+
 def command(*arguments):
     return [sys.executable, "-m", "ppodd", *map(str, arguments)]
 
@@ -60,7 +77,7 @@ def environment(cluster, **more):
 
 
 def ppodd(cluster, *arguments, **more):
-    """The command on a machine that is no part of the cluster: all it has is an address and a token."""
+    """The command as a process that ends."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(cluster, **more))
 
 
@@ -103,22 +120,18 @@ def submitted(cluster, folder, archive):
     (code / ".gitignore").write_text("mine.py\n")
     path = sweep_file(folder, TINY, "tiny", config={"arch": "mine:net"})
     arguments = ["submit", path, "--archive", archive.url, "--working-dir", code, "--env", "LAB_SECRET"]
-    code_here = {"PYTHONPATH": f"{cluster.env['PYTHONPATH']}:{code}"}
-    return arguments, code_here, ppodd(cluster, *arguments, LAB_SECRET=SECRET, **code_here)
+    paths = {"PYTHONPATH": f"{cluster.env['PYTHONPATH']}:{code}"}
+    return arguments, code, ppodd(cluster, *arguments, LAB_SECRET=SECRET, **paths)
 
 
-def test_the_submitter_leaves_and_the_evaluators_finish_the_sweep(cluster, submitted, archive):
+def test_the_submitter_leaves_and_the_evaluators_finish_the_sweep(here, submitted, archive):
     _, _, done = submitted
     assert done.returncode == 0, done.stdout + done.stderr
     assert "job tiny: sweep tiny, 2 trials" in done.stdout and "it is under way" in done.stdout
     wait_for(lambda: evaluations(archive, "tiny") == [1, 1, 1])
-
-    def shown():
-        table = ppodd(cluster, "results", "table", "--archive", archive.url)
-        return table.stdout if re.search(r"(?m)^ +2 .* 4 steps|^ +2  +0.45  +0.9 ", table.stdout) else None
-
-    lines = wait_for(shown).splitlines()
-    assert [line.split()[0] for line in lines[-2:]] == ["1", "2"]
+    wait_for(lambda: len(frame(default_tracking_uri(archive.url), ["tiny"])) == 3 * 2)
+    code, table, _ = here("results", "table", "--archive", archive.url)
+    assert code == 0 and [line.split()[0] for line in table.splitlines()[-2:]] == ["1", "2"]
 
 
 def test_values_of_the_environment_are_in_nothing_that_ray_shows_or_logs(cluster, submitted):
@@ -135,76 +148,70 @@ def _text(path):
     return ""
 
 
-def test_the_same_sweep_is_begun_once_and_resumed_as_another_job(cluster, submitted, archive):
-    arguments, more, _ = submitted
-    more = {**more, "LAB_SECRET": SECRET}
-    again = ppodd(cluster, *arguments, **more)
-    assert again.returncode == 2 and "sweep 'tiny' is there already, job tiny (" in again.stderr
-    assert ppodd(cluster, "jobs", "logs", "tiny", "--follow").stdout.splitlines()[-1] == "job tiny: SUCCEEDED"
-    resumed = ppodd(cluster, *arguments, "--resume", "--follow", **more)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert "job tiny-2: SUCCEEDED" in resumed.stdout and "test accuracy in percent" in resumed.stdout
-    status = ppodd(cluster, "jobs", "status").stdout.splitlines()
-    assert [line.split(" after")[0] for line in status[:2]] == ["tiny: SUCCEEDED", "tiny-2: SUCCEEDED"]
+def test_the_same_sweep_is_begun_once(here, submitted, monkeypatch):
+    arguments, code, _ = submitted
+    monkeypatch.setenv("LAB_SECRET", SECRET)
+    monkeypatch.syspath_prepend(str(code))
+    status, _, error = here(*arguments)
+    assert status == 2 and "sweep 'tiny' is there already, job tiny (" in error
+    status, log, _ = here("jobs", "logs", "tiny", "--follow")
+    assert status == 0 and log.splitlines()[-1] == "job tiny: SUCCEEDED"
+    assert re.search(r"evaluations are still open; the evaluators finish them|test accuracy in percent", log)
+    status, _, error = here(*arguments)
+    assert status == 2 and "job tiny (SUCCEEDED)" in error and "--resume finishes" in error
 
 
-def test_following_can_be_left_and_the_job_be_stopped(cluster, folder, tiny):
+def test_following_can_be_left_and_the_job_be_stopped(cluster, here, folder, tiny):
     path = sweep_file(folder, tiny, "long", config={"epochs": 100_000}, grid={"num_stages": [1]})
-    follower = subprocess.Popen(
-        command("submit", path, "--archive", folder / "archive", "--follow"),
-        stdout=subprocess.PIPE, text=True, env=environment(cluster),
-    )  # fmt: skip
-    shown = iter(follower.stdout.readline, "")
-    assert any("0/1 trials" in line for line in shown)
-    follower.send_signal(signal.SIGINT)
-    assert "job long goes on without you" in "".join(shown) and follower.wait() == 1
-    other = ppodd(cluster, "submit", path, "--archive", folder / "archive", "--set", "seeds=[4]", "--resume")
-    assert other.returncode == 2 and "job long (RUNNING) with other contents" in other.stderr
-    stopped = ppodd(cluster, "jobs", "stop", "long")
-    assert stopped.returncode == 0 and "job long: STOPPED" in stopped.stdout
-    status = ppodd(cluster, "jobs", "status", "long").stdout
+    arguments = command("submit", path, "--archive", folder / "archive", "--follow")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment(cluster)) as follower:
+        shown = iter(follower.stdout.readline, "")
+        assert any("0/1 trials" in line for line in shown)
+        follower.send_signal(signal.SIGINT)
+        assert "job long goes on without you" in "".join(shown) and follower.wait() == 1
+    other = here("submit", path, "--archive", folder / "archive", "--set", "seeds=[4]", "--resume")
+    assert other[0] == 2 and "job long (RUNNING) with other contents" in other[2]
+    code, stopped, _ = here("jobs", "stop", "long")
+    assert code == 0 and "job long: STOPPED" in stopped
+    _, status, _ = here("jobs", "status", "long")
     assert status.startswith("long: STOPPED") and "--resume goes on" in status
+    _, status, _ = here("jobs", "status")
+    assert [line for line in status.splitlines() if line.startswith("long: STOPPED after")]
+    code, _, error = here("jobs", "logs", "lang")
+    assert code == 2 and "did you mean 'long'?" in error
 
 
-def test_what_the_cluster_finds_wrong_is_said_here_in_one_line(cluster, folder, tiny):
+def test_what_the_cluster_finds_wrong_is_said_here(here, folder, tiny, monkeypatch):
     path = sweep_file(folder, tiny, "unseen")
-    unseen = ppodd(cluster, "submit", path, "--archive", "memory://archive")
-    assert unseen.returncode == 2 and unseen.stderr.count("\n") == 1
-    assert "job unseen FAILED: archive 'memory://archive' is not seen from node" in unseen.stderr
+    code, _, error = here("submit", path, "--archive", "memory://archive")
+    assert code == 2 and "job unseen FAILED: archive 'memory://archive' is not seen from node" in error
     # it had begun nothing: mended, it may have its name again
-    older = "import sys, ppodd; ppodd.__version__ = '9.9'; from ppodd.cli.main import main; sys.exit(main())"
-    arguments = [sys.executable, "-c", older, "submit", path, "--archive", folder / "archive", "--follow"]
-    differs = subprocess.run(arguments, capture_output=True, text=True, env=environment(cluster))
-    assert differs.returncode == 2
-    assert f"the cluster runs ppodd {versions.here()['ppodd']}, the submitting machine ppodd 9.9" in differs.stdout
-    assert differs.stdout.splitlines()[-1] == "job unseen-2: FAILED"
+    monkeypatch.setattr(versions, "__version__", "9.9")
+    code, log, _ = here("submit", path, "--archive", folder / "archive", "--follow")
+    assert f"ppodd: the cluster runs ppodd {__version__}, the submitting machine ppodd 9.9" in log
+    assert code == 2 and log.splitlines()[-1] == "job unseen-2: FAILED"
 
 
-def test_another_ray_on_the_cluster_is_said_before_anything_is_uploaded(cluster, folder, tiny):
-    path = sweep_file(folder, tiny, "older")
-    code = (
-        "import sys, cluster.versions as v; here = v.here; v.here = lambda: {**here(), 'ray': '1.0'}\n"
-        "from ppodd.cli.main import main; sys.exit(main())"
-    )
-    arguments = [sys.executable, "-c", code, "submit", path, "--archive", folder / "archive"]
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(cluster))
-    assert done.returncode == 2 and "submitting machine ray 1.0" in done.stderr
-    assert "older" not in cluster.get("/api/jobs/")
+def test_another_ray_on_the_cluster_is_said_before_anything_is_uploaded(cluster, here, folder, tiny, monkeypatch):
+    there = versions.here()
+    monkeypatch.setattr(versions, "here", lambda: {**there, "ray": "1.0"})
+    code, _, error = here("submit", sweep_file(folder, tiny, "older"), "--archive", folder / "archive")
+    assert code == 2 and f"the cluster runs ray {there['ray']}, the submitting machine ray 1.0" in error
+    assert '"older"' not in cluster.get("/api/jobs/")
 
 
-def test_a_wrong_token_is_said(cluster, folder, tiny):
+def test_a_wrong_token_is_said(cluster):
     done = ppodd(cluster, "jobs", "status", RAY_AUTH_TOKEN="wrong")
     assert done.returncode == 2 and "refuses this machine's token (RAY_AUTH_TOKEN)" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_an_interrupted_upload_leaves_nothing_running(cluster, folder, tiny):
+def test_an_interrupted_upload_leaves_nothing_running(cluster, here, folder, tiny):
     port = _proxy_that_cuts(cluster.dashboard, b"PUT /api/packages")
-    path = sweep_file(folder, tiny, "cut")
-    arguments = ["submit", path, "--archive", folder / "archive", "--address", f"http://127.0.0.1:{port}"]
-    done = ppodd(cluster, *arguments)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "was lost" in done.stderr
-    assert "cut" not in cluster.get("/api/jobs/")
+    arguments = ["submit", sweep_file(folder, tiny, "cut"), "--archive", folder / "archive"]
+    code, _, error = here(*arguments, "--address", f"http://127.0.0.1:{port}")
+    assert code == 1 and "was lost" in error
+    assert '"cut"' not in cluster.get("/api/jobs/")
 
 
 def _proxy_that_cuts(dashboard, request):
@@ -326,6 +333,20 @@ def test_more_than_ray_takes_is_refused_by_name(tmp_path):
     with pytest.raises(BadInput, match="is no folder"):
         package.write(tmp_path / "x.zip", tmp_path / "sweep.yaml", {}, tmp_path / "gone")
     assert not os.path.exists(tmp_path / "x.zip")
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_is_finished_by_another_job(cluster, here, folder, tiny):
+    path = sweep_file(folder, tiny, "halted", config={"epochs": 300})
+    arguments = ["submit", path, "--archive", folder / "archive"]
+    assert here(*arguments)[0] == 0
+    archive = Archive(folder / "archive")
+    wait_for(lambda: any(archive.trial("halted", trial).stages() for trial in archive.trials("halted")))
+    assert here("jobs", "stop", "halted")[0] == 0
+    code, log, error = here(*arguments, "--resume", "--follow")
+    assert code == 0 and "job halted-2: SUCCEEDED" in log, log + error
+    wait_for(lambda: evaluations(archive, "halted") == [1, 1, 1])
+    assert [line.split()[1] for line in here("jobs", "status")[1].splitlines() if "halted" in line][1] == "SUCCEEDED"
 
 
 @pytest.mark.slow
