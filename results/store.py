@@ -88,7 +88,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
     except Exception as error:  # whatever the driver, the network or MLflow raises
         raise BadInput(
             f"cannot open the MLflow store {tracking_uri!r}: {said(error)}; accepted are "
-            f"sqlite:////absolute/path.db, http://HOST:PORT, postgresql://…"
+            f"sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
         ) from None
     require_file(tracking_uri)
     return client
@@ -101,7 +101,7 @@ def _require_database(uri: str) -> None:
     try:
         engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": _CONNECT_S})
     except ModuleNotFoundError as error:
-        raise BadInput(f"{error}: pip install psycopg2-binary for PostgreSQL") from None
+        raise BadInput(f"{error}: pip install psycopg2-binary, and write postgresql+psycopg2://…") from None
     try:
         engine.connect().close()
     finally:
@@ -109,8 +109,12 @@ def _require_database(uri: str) -> None:
 
 
 def said(error: Exception) -> str:
-    """The first line of what a store's error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what a store's error says; of requests' four nested ones, what it comes to."""
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    if "Max retries exceeded" not in text:
+        return text
+    reason = re.search(r"\[Errno -?\d+\] ([\w ]+)", text)
+    return f"no answer ({reason[1] if reason else 'timed out'})"
 
 
 def exists(tracking_uri: str) -> bool:

@@ -39,11 +39,11 @@ def _stop(process: subprocess.Popen) -> None:
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL server's URI; skips the test where it is not installed. It listens on no network."""
-    pytest.importorskip("psycopg2")
+    psycopg2 = pytest.importorskip("psycopg2")
     found = shutil.which("initdb") or max(glob.glob("/usr/lib/postgresql/*/bin/initdb"), default=None)
     if found is None:
         pytest.skip("no PostgreSQL (apt-get install postgresql)")
-    programs = Path(found).parent
+    programs = Path(found).resolve().parent
     folder = tempfile.mkdtemp(prefix="pg-")  # short: it holds the socket, and the server's user has to get at it
     user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []  # it refuses to run as root
     if user:
@@ -56,9 +56,15 @@ def postgres() -> Iterator[str]:
         serve, cwd="/", start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        ask = [programs / "pg_isready", "-q", "-h", folder]
-        _wait_for(lambda: subprocess.run(ask).returncode == 0, process)
-        yield f"postgresql://ppodd@/postgres?host={folder}"
+
+        def ready() -> bool:
+            with contextlib.suppress(psycopg2.OperationalError):
+                psycopg2.connect(host=folder, user="ppodd", dbname="postgres").close()
+                return True
+            return False
+
+        _wait_for(ready, process)
+        yield f"postgresql+psycopg2://ppodd@/postgres?host={folder}"
     finally:
         _stop(process)
         shutil.rmtree(folder, ignore_errors=True)
@@ -73,14 +79,15 @@ class MlflowServer:
         self.url = f"http://127.0.0.1:{port}"
         self._command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", store, "--artifacts-destination", str(artifacts)),
         ]
+        self._environment = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_ARTIFACTS_DESTINATION": str(artifacts)}
         self._process: subprocess.Popen | None = None
         self.start()
 
     def start(self) -> None:
+        environment = {**os.environ, **self._environment}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(self._command, start_new_session=True, **quiet)
+        self._process = subprocess.Popen(self._command, env=environment, start_new_session=True, **quiet)
         _wait_for(self._healthy, self._process)
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """A team's MLflow: a server with PostgreSQL behind it, shared, restarted, wrong. All servers are real."""
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -112,11 +113,20 @@ def test_a_server_that_was_away_is_caught_up_with_by_the_same_syncer(server, tin
         assert len(steps) == len(set(steps)), metric
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://ppodd@127.0.0.1:1/mlflow", "carrier://pigeon"])
-def test_a_store_that_is_not_there_is_one_line_in_seconds(uri):
-    with pytest.raises(BadInput, match=f"cannot open the MLflow store '{uri}'") as caught:
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:1", r"no answer \(Connection refused\)"),
+        ("postgresql+psycopg2://ppodd@127.0.0.1:1/mlflow", "connection .* failed: Connection refused"),
+        ("carrier://pigeon", "carrier"),
+    ],
+)
+def test_a_store_that_is_not_there_is_one_line_in_seconds(uri, reason):
+    with pytest.raises(
+        BadInput, match=f"cannot open the MLflow store '{re.escape(uri)}': .*{reason}.*accepted are"
+    ) as caught:
         open_store(uri)
-    assert "\n" not in str(caught.value) and "accepted are" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_server_that_is_none_of_mlflow_is_refused(gate):
@@ -131,7 +141,10 @@ def test_a_store_that_fails_is_asked_less_and_less_often():
 
 def test_no_password_is_ever_shown(capsys):
     assert (
-        main(["results", "sync", "--archive", "tests", "--tracking-uri", "postgresql://me:s3cret@127.0.0.1:1/x"]) == 2
+        main(
+            ["results", "sync", "--archive", "tests", "--tracking-uri", "postgresql+psycopg2://me:s3cret@127.0.0.1:1/x"]
+        )
+        == 2
     )
     said = capsys.readouterr().err
-    assert "postgresql://me:***@127.0.0.1:1/x" in said and "s3cret" not in said
+    assert "postgresql+psycopg2://me:***@127.0.0.1:1/x" in said and "s3cret" not in said
