@@ -202,7 +202,8 @@ def _looks(points: pd.DataFrame, told_by: list[Told]) -> dict[str, tuple[int, in
     if len(told_by) == 2:
         dashes, colours = ([field.values.index(value) for value in first[field.name]] for field in told_by)
     else:
-        dashes = colours = list(range(len(first)))
+        colours = list(range(len(first)))
+        dashes = [number + number // len(_MARKERS) for number in colours]  # another one when the markers begin anew
     return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
 
 

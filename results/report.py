@@ -292,11 +292,11 @@ def _effect(rows: pd.DataFrame, by: str, at: str, steps: int | None) -> Effect |
         if told
         else "no difference shown"
     )
-    short = _short(summed, by)
+    short = in_short(summed, by)
     return Effect(by, _BUDGET_NAMES[at], real, short, said, grid(found.table), grid(shown), found.notes)
 
 
-def _short(pairs: pd.DataFrame, by: str) -> str:
+def in_short(pairs: pd.DataFrame, by: str) -> str:
     """`blend: latest above uniform by 9.1 points (p 0.012); 2 other differences not shown to be real.`"""
     told = pairs[pairs["verdict"].isin(("higher", "lower"))].to_dict("records")
     above = []

@@ -15,6 +15,7 @@ from results.curve import curve, curve_points
 from results.frame import remarks
 from results.statistics import holm, mean_interval, paired
 from results.table import as_text, table
+from results.table import notes as table_notes
 
 
 def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.DataFrame:
@@ -132,6 +133,34 @@ def test_half_the_seeds_and_trials_under_way_are_said():
     assert remarks(frame) == ["1 trials have no results of their last stage (yet): t4"]
 
 
+def test_a_half_finished_sweep_is_shown_with_what_is_missing():
+    under_way = [{"blend": "uniform", "seed": seed, "num_stages": 2, "stages_done": 1} for seed in (0, 1)]
+    missing = {"blend": "dynamic", "seed": 2, "num_stages": 2, "stages_done": 1, "status": "failed"}
+    frame = rows([*seeds(blend="dynamic", num_stages=2)[:2], missing, *under_way])
+    shown = table(frame)
+    assert shown[["blend", "seeds", "100 steps", "unfinished"]].values.tolist() == [
+        ["dynamic", 2, "20.5 ± 0.7", 1], ["uniform", 0, "", 2],
+    ]  # fmt: skip
+    assert as_text(shown).splitlines()[-1].split()[:4] == ["uniform", "0.5", "–", "0"]
+    assert table_notes(frame)[0] == "two seeds: no interval can be given, and a difference may be chance"
+    assert table_notes(frame)[1] == "3 trials have no results of their last stage (yet): t2, t3, t4"
+    nothing = table(rows(under_way))
+    assert nothing["seeds"].tolist() == [0] and nothing["unfinished"].tolist() == [2]
+
+
+def test_a_stopped_trial_is_neither_a_result_nor_half_finished():
+    stopped = {"seed": 2, "num_stages": 3, "stages_done": 2, "status": "stopped"}
+    frame = rows([*seeds(num_stages=3)[:2], stopped])
+    assert remarks(frame) == ["1 trials were stopped early, before their last stage: t2"]
+    assert table(frame)["seeds"].tolist() == [2]
+    assert curve_points(frame, "stage")["seeds"].tolist() == [3, 3, 2]
+
+
+def test_trials_of_one_name_in_two_sweeps_are_two_trials():
+    done, behind = {"num_stages": 2, "trial": "t"}, {"num_stages": 2, "stages_done": 1, "trial": "t", "sweep": "other"}
+    assert remarks(rows([done, behind])) == ["1 trials have no results of their last stage (yet): other/t"]
+
+
 def test_trials_not_measured_at_the_training_budget_are_said():
     frame = rows([*seeds(blend="dynamic"), *seeds(blend="latest"), *seeds(blend="uniform")], (100, 200))
     frame = frame[(frame["blend"] != "uniform") | (frame["steps"] == 100)]
@@ -237,14 +266,14 @@ def test_many_comparisons_are_corrected_together():
 
 
 def test_other_settings_are_tested_one_by_one_and_all_together():
-    trials = [*spread("a", 5.0, 6.0, lr=0.1), *spread("b", 6.0, 7.5, lr=0.1)]
-    trials += [*spread("a", 1.0, 2.0, lr=0.2), *spread("b", 4.0, 5.2, lr=0.2)]
+    trials = [*spread("a", 5.0, 6.0, 7.0, lr=0.1), *spread("b", 6.0, 7.5, 7.5, lr=0.1)]
+    trials += [*spread("a", 1.0, 2.0, 3.0, lr=0.2), *spread("b", 4.0, 5.2, 5.3, lr=0.2)]
     _, pairs, overall, _ = compare(rows(trials), "blend")
     assert pairs["lr"].tolist() == [0.1, 0.2] and overall["lr"].tolist() == [OVERALL]
-    # seed 0: (1 + 3) / 2, seed 1: (1.5 + 3.2) / 2; two seeds, not four values
-    expected = paired({0: 2.0, 1: 2.35}, {0: 0.0, 1: 0.0})
+    # seed 0: (1 + 3) / 2, seed 1: (1.5 + 3.2) / 2, seed 2: (0.5 + 2.3) / 2; three seeds, not six values
+    expected = paired({0: 2.0, 1: 2.35, 2: 1.4}, dict.fromkeys(range(3), 0.0))
     found = overall.iloc[0][["difference_pct", "p", "seeds"]].tolist()
-    assert found == pytest.approx([expected.difference, expected.p, 2])
+    assert found == pytest.approx([expected.difference, expected.p, 3])
 
 
 def test_rows_that_lack_seeds_are_left_out_of_what_is_taken_together():
@@ -252,6 +281,22 @@ def test_rows_that_lack_seeds_are_left_out_of_what_is_taken_together():
     trials += [*spread("a", 1.0, lr=0.3), *spread("b", 9.0, lr=0.3)]
     overall = compare(rows(trials), "blend").overall
     assert overall.loc[0, ["lr", "difference_pct", "seeds"]].tolist() == ["2 of these 3", 0, 2]
+
+
+def test_two_seeds_give_a_spread_but_no_interval_and_no_test():
+    cells, pairs, _, notes = compare(rows([*spread("a", 5.0, 6.0), *spread("b", 6.0, 8.0)]), "blend")
+    assert cells["std_pct"].notna().all() and cells[["low_pct", "high_pct"]].isna().all(axis=None)
+    assert pairs.loc[0, ["difference_pct", "verdict"]].tolist() == [1.5, "2 seeds: too few to tell"]
+    assert pairs[["low_pct", "high_pct", "p", "p_holm"]].isna().all(axis=None)
+    assert "two seeds: no interval can be given, and a difference may be chance" in notes
+    assert "no pair of values shares three seeds: no difference can be tested" in notes
+
+
+def test_a_pair_of_two_seeds_is_no_comparison_that_others_are_corrected_for():
+    trials = [*spread("a", 5.0, 6.0, 7.1), *spread("b", 6.0, 7.5, 8.0), *spread("c", 9.0, 9.9)]
+    pairs = compare(rows(trials), "blend").pairs
+    (tested,) = pairs[pairs["p"].notna()].to_dict("records")
+    assert (tested["a"], tested["b"]) == ("b", "a") and tested["p_holm"] == tested["p"]
 
 
 def test_a_failed_trial_or_a_missing_stage_leaves_its_seed_out():

@@ -1,10 +1,15 @@
 """Curves over every axis, the published lines, and published tables beside measured ones."""
 
+import itertools
+import re
+
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from test_results_compare import rows, seeds, words
 
 from ppodd.errors import BadInput
-from results.curve import curve, curve_points, lines
+from results.curve import _DASHES, _MARKERS, COLUMN, PAGE, curve, curve_points, lines, width_inches
 from results.paper import beside
 from results.published import TABLES, published, series
 
@@ -73,6 +78,56 @@ def test_lines_of_two_fields_are_told_apart_without_colour():
         "num_stages 1, blend dynamic": (0, 0), "num_stages 1, blend latest": (1, 0),
         "num_stages 2, blend dynamic": (0, 1), "num_stages 2, blend latest": (1, 1),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [COLUMN, PAGE, 5.0])
+def test_a_picture_has_the_width_asked_for_and_letters_of_a_paper(tmp_path, width):
+    frame = rows(BLENDS)
+    curve(frame, str(tmp_path / "c.png"), width=width)
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.width == pytest.approx(width * picture.info["dpi"][0], abs=2)
+    curve(frame, str(tmp_path / "c.svg"), width=width)
+    svg = (tmp_path / "c.svg").read_text()
+    assert float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) == pytest.approx(72 * width, abs=0.5)
+    sizes = {float(size) for size in re.findall(r"font-size: ([\d.]+)px", svg)}
+    assert sizes == {8.0, 6.0}  # 8 pt at every width, the footnote 6
+
+
+def test_the_default_width_is_a_papers_column(tmp_path):
+    assert 3.25 <= COLUMN <= 3.5
+    curve(rows(BLENDS), str(tmp_path / "c.svg"))
+    assert f'width="{72 * COLUMN:g}pt"' in (tmp_path / "c.svg").read_text()
+
+
+def test_widths_are_named_or_inches():
+    assert (width_inches("column"), width_inches("page"), width_inches("5.5")) == (COLUMN, PAGE, 5.5)
+    for bad in ("wide", "0.5", "nan", "100"):
+        with pytest.raises(BadInput, match=f"--width {bad}: accepted are column .3.25 in., page .6.75 in., or inches"):
+            width_inches(bad)
+
+
+@pytest.mark.parametrize("trials", [BLENDS, [t for lr in range(1, 15) for t in seeds(lr=lr / 10)]])
+def test_every_line_has_its_own_look_in_black_and_white(trials):
+    """Without colour there are the marker, its face and the dashes."""
+    looks = lines(rows(trials), "poster_ipc", None, None).looks.values()
+    told = {(hue % len(_MARKERS), look % 2, look % len(_DASHES)) for hue, look in looks}
+    assert len(told) == len(looks)
+
+
+def test_nothing_of_the_picture_lies_on_anything_else(tmp_path, monkeypatch):
+    """Legend, axes and footnote of a narrow picture with many lines."""
+    figures = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **options: figures.append(self) or savefig(self, *a, **options)
+    )
+    curve(rows(BLENDS), str(tmp_path / "c.png"))
+    (figure,) = figures
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    boxes = [axes.get_tightbbox(), legend.get_window_extent(), figure._supxlabel.get_window_extent()]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_an_unknown_axis_is_named():

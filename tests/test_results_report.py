@@ -10,15 +10,23 @@ from pathlib import Path
 import pytest
 from archives import FINISHED_AT, write_evaluations, write_stage, write_sweep
 from PIL import Image
+from test_results_compare import rows, spread
 
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
+from results import schema
+from results.compare import compare
 from results.frame import frame
-from results.report import gather, page, report
+from results.report import gather, in_short, page, report
+from results.runs import choose
+from results.store import open_store
 from results.sync import sync
+from results.trials import remarks, trials
 
 EVALUATION = EvaluationConfig(nets=3)
+HALF = "half,num_stages=2,blend=dynamic,poster_width=24,poster_height=12,seed=8"  # as long as names of sweeps get
+FAILED = {"stage": 1, "protocol": {"arch": "convnet4", "mode": "latest"}, "error": "OutOfMemory: 3 of 2 GiB"}
 BLENDS = ("dynamic", "uniform", "latest")
 
 
@@ -36,7 +44,7 @@ def picture(stage):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """3 blends × 2 num_stages × 2 sizes × 3 seeds, one trial that failed and one under way."""
+    """3 blends × 2 num_stages × 2 sizes × 3 seeds; a trial that failed, one under way and one stopped early."""
     from conftest import TINY
 
     archive = Archive(tmp_path_factory.mktemp("report") / "archive")
@@ -48,13 +56,13 @@ def archive(tmp_path_factory):
         for seed in (0, 1, 2)
     ]
     write_sweep(archive, "decide", configs, EVALUATION, accuracy)
-    for name, extra in (("bad", {"seed": 7}), ("half", {"seed": 8})):
+    for name, extra in (("bad", {"seed": 7}), (HALF, {"seed": 8}), ("early", {"seed": 9})):
         trial, config = archive.trial("decide", name), build(DistillConfig, {**TINY, **extra, "name": name})
         trial.create(config, resume=False)
         write_stage(trial, config, 1)
         write_evaluations(trial, config, 1, EVALUATION, accuracy)
     archive.trial("decide", "bad").write_failure({"error": "NonFinite: <script>alert(1)</script>", "failed_at": 1.7e9})
-    archive.trial("decide", "half").write_progress({"stage": 2, "meta_step": 3, "meta_steps": 4})
+    archive.trial("decide", HALF).write_progress({"stage": 2, "meta_step": 3, "meta_steps": 4})
     for name in archive.trials("decide"):
         trial = archive.trial("decide", name)
         for stage in trial.stages():
@@ -70,6 +78,10 @@ def uri(archive, empty_store):
     shutil.copy(empty_store, f"{archive.url}/mlflow.db")
     uri = f"sqlite:///{archive.url}/mlflow.db"
     assert sync(archive.url, uri).problems == []
+    client = open_store(uri)
+    runs = {run.data.tags[schema.KEY]: run.info.run_id for run in client.search_runs(["1"])}
+    client.set_tag(runs["decide/early"], schema.STATUS, "stopped")
+    client.set_tag(runs["decide/t000"], schema.EVALUATION_FAILURES, schema.evaluation_failures([FAILED]))
     return uri
 
 
@@ -132,11 +144,52 @@ def test_captions_blends_and_digests_are_those_of_the_archive(archive, made):
     assert blends["num_stages 2, blend uniform"] == [(1, [1.0]), (2, [0.5, 0.5])]
 
 
-def test_failed_and_half_finished_trials_are_shown_as_such(made):
+def test_failed_stopped_and_half_finished_trials_and_evaluations_are_shown_as_such(made):
     assert [(p.trial, p.status, p.stages) for p in made.problems] == [
-        ("decide/bad", "failed", "1 of 2"), ("decide/half", "half-finished", "1 of 2"),
+        ("decide/bad", "failed", "1 of 2"), ("decide/early", "stopped", "1 of 2"),
+        (f"decide/{HALF}", "half-finished", "1 of 2"), ("decide/t000", "evaluation failed", "1 of 1"),
     ]  # fmt: skip
-    assert made.problems[1].text == "in stage 2, meta-step 3 of 4" and dict(made.facts)["trials finished"] == "36 of 38"
+    texts = [problem.text for problem in made.problems]
+    assert texts[1] == "stopped early, after stage 1: it counts up to there in courses"
+    assert texts[2:] == [
+        "in stage 2, meta-step 3 of 4", "stage 1 (convnet4, latest): OutOfMemory: 3 of 2 GiB",
+    ]  # fmt: skip
+    assert made.unfinished == "1 failed, 1 stopped, 1 half-finished, 1 evaluation failed"
+    facts = dict(made.facts)
+    assert (facts["trials finished"], facts["failed"], facts["stopped"]) == ("36 of 39", "1", "1")
+    assert made.remarks[-2:] == [
+        f"sweep decide is half-finished: 36 of 39 trials finished (failed: bad; half-finished: {HALF}; stopped: early)",
+        "evaluation failed: t000 stage 1 (convnet4, latest): OutOfMemory: 3 of 2 GiB",
+    ]
+
+
+def test_trials_of_a_sweep_that_were_not_begun_or_evaluated_are_counted(tmp_path, empty_store):
+    from conftest import TINY
+
+    archive = Archive(tmp_path / "archive")
+    archive.write_sweep("s", {"trials": [{"name": n} for n in ("a", "b", "c")], "created_at": FINISHED_AT})
+    config = build(DistillConfig, {**TINY, "name": "a", "num_stages": 1})
+    archive.trial("s", "a").create(config, resume=False)
+    write_stage(archive.trial("s", "a"), config, 1)
+    shutil.copy(empty_store, f"{archive.url}/mlflow.db")
+    uri = f"sqlite:///{archive.url}/mlflow.db"
+    sync(archive.url, uri)
+    chosen = choose(uri)
+    assert remarks(chosen, trials(chosen)) == [
+        "sweep s is half-finished: 1 of 3 trials finished (not begun: 2)",
+        "1 finished trials are not evaluated yet: a",
+    ]
+
+
+def test_the_answer_says_what_each_setting_does(made):
+    (short,) = [effect.short for effect in made.effects if (effect.by, effect.at) == ("num_stages", "poster IPC")]
+    assert short == "num_stages: no difference shown to be real (1 tested)."
+    text = page(made)
+    assert text.index(short) < text.index('<section id="curves">')
+    trials = [*spread("a", 5.0, 6.0, 7.0), *spread("b", 6.0, 7.1, 8.0), *spread("c", 2.0, 9.5, 7.0)]
+    pairs = compare(rows(trials), "blend").pairs
+    p = pairs["p_holm"].min()
+    assert in_short(pairs, "blend") == f"blend: b above a by 1.0 points (p {p:.2g}); 2 of 3 not shown to be real."
 
 
 def test_effects_are_shown_at_each_equal_budget(made):
@@ -173,9 +226,6 @@ def test_a_sweep_without_results_has_a_report_that_says_so(tmp_path, empty_store
 
 def test_the_parent_run_shows_curves_table_answer_and_posters_once_all_is_evaluated(tmp_path, empty_store):
     from conftest import TINY
-
-    from results import schema
-    from results.store import open_store
 
     archive = Archive(tmp_path / "archive")
     write_sweep(archive, "s", [{**TINY, "num_stages": n, "seed": s} for n in (1, 2) for s in (0, 1)], EVALUATION)

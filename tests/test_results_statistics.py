@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.statistics import holm, mean_interval, paired, sign_flip_p
+from results.statistics import few_seeds, holm, mean_interval, paired, sign_flip_p
 
 A = {0: 51.2, 1: 52.9, 2: 50.4, 3: 53.1}
 B = {0: 50.1, 1: 52.0, 2: 50.6, 3: 51.0}
@@ -27,6 +27,34 @@ def test_one_value_has_a_mean_and_no_interval_and_none_has_nothing():
     one, none = mean_interval([50.0]), mean_interval([])
     assert one.mean == 50 and one.n == 1 and all(map(math.isnan, (one.std, one.low, one.high)))
     assert none.n == 0 and all(map(math.isnan, none[:4]))
+
+
+def test_two_values_have_a_spread_and_no_interval_and_no_test():
+    """An interval of two would reach 9 stds to each side, below 0% and above 100%."""
+    two = mean_interval([50.0, 60.0])
+    assert (two.mean, two.n) == (55, 2) and two.std == pytest.approx(np.std([50, 60], ddof=1))
+    assert math.isnan(two.low) and math.isnan(two.high)
+    difference = paired({0: 51.0, 1: 53.0}, {0: 50.0, 1: 51.0})
+    assert difference[:1] == (1.5,) and difference.n == 2 and all(map(math.isnan, difference[1:5]))
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([3, 5, 0], []),
+        ([1, 1], ["one seed: no spread or interval can be given, and a difference may be chance"]),
+        ([2, 2], ["two seeds: no interval can be given, and a difference may be chance"]),
+        (
+            [3, 2, 1],
+            [
+                "one seed in some rows: no spread or interval can be given for them",
+                "two seeds in some rows: no interval can be given for them",
+            ],
+        ),
+    ],
+)
+def test_few_seeds_are_said(counts, said):
+    assert few_seeds(counts) == said
 
 
 def test_a_paired_difference_is_that_of_scipy():
