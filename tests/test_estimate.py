@@ -92,7 +92,7 @@ def test_progress_counts_the_sweeps_own_evaluations_and_a_stopped_trial_as_done(
         trial, config = archive.trial("mine", name), sweep.trials[name]
         trial.create(config, resume=False)
         write_stage(trial, config, 1)
-        write_evaluations(trial, config, 1, sweep.evaluation)
+        write_evaluations(trial, config, 1, sweep.evaluations[0])
         write_evaluations(trial, config, 1, EvaluationConfig(nets=7))  # of someone else
     now = read()
     assert (now.trials_done, now.stages_done, now.evaluations_done, now.stopped) == (1, 2, 4, 0)
