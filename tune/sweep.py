@@ -156,7 +156,7 @@ def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
     return {name: stop["why"] for name, stop in found.items() if stop}
 
 
-def _tune(sweep: Sweep, archive: Archive, at_once: int | None) -> bool:
+def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None) -> bool:
     """Run the unfinished trials, and those that a search comes up with; whether the user interrupted them."""
     import ray
     from ray import tune
