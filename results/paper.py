@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput
+from results.curve import one_or_range
 from results.frame import chosen_steps, kinds, last_stages, over_seeds, remarks, settings
-from results.published import DATASET, Published, Row
+from results.published import DATASET, META_STEPS, STEPS, Published, Row
 from results.statistics import few_seeds
 
 _NEAR_IPC = 0.04  # posters of 0.896 stand for the published 0.9
@@ -72,8 +73,13 @@ def _notes(frame: pd.DataFrame, rows: pd.DataFrame, table: pd.DataFrame, publish
     dataset = ", ".join(sorted(set(rows["dataset"].map(str))))
     notes = [
         f"measured: {dataset}, {int(rows['steps'].iloc[0])} training steps, mean, std and 95% interval over seeds; "
-        f"published: {published.source}, 2000 training steps"
+        f"published: {published.source}, {STEPS} training steps"
     ]
+    if dataset != DATASET or rows["meta_steps"].max() < META_STEPS:
+        notes.append(
+            f"SCALED DOWN: {one_or_range(rows['meta_steps'])} meta-steps on {dataset}, networks of width "
+            f"{one_or_range(rows['width'])}; published: {META_STEPS} meta-steps on {DATASET}"
+        )
     if dataset != DATASET:
         notes.append(f"measured on {dataset}, published on {DATASET}: compare the direction, not the numbers")
     notes += few_seeds(table["seeds"])

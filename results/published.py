@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ppodd.errors import unknown
 
 DATASET = "cifar10"
+META_STEPS, STEPS = 1500, 2000  # of a distillation; of a network's training
 _SOURCE = "P-PoDD paper, CIFAR-10, ConvNet, one seed"
 # What stands for P-PoDD here: the published code, and the algorithm as its text intends.
 PROGRESSIVE = ("dynamic", "released")

@@ -1,11 +1,14 @@
 """Every example sweep loads, and covers the published table it is named after."""
 
+import re
 from pathlib import Path
 
 import pytest
+from test_results_compare import rows
 
 from ppodd.config import poster_ipc
 from ppodd.datasets.specs import SPECS
+from results.paper import beside
 from results.published import TABLES
 from tune.sweep_file import load_sweep
 
@@ -35,6 +38,22 @@ def test_an_example_covers_every_row_of_its_table(name, scale):
                 and (ipc is None or abs(poster_ipc(config, SPECS[config.dataset]) - ipc[0]) < 0.015)
             ]
             assert {config.seed for config in found} == {0, 1, 2}, (row, blend)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_twin_is_laid_beside_its_table_and_said_to_be_scaled_down(name):
+    configs = load_sweep(str(EXAMPLES[0].parent / f"paper-{name}-small.yaml")).trials.values()
+    trials = [
+        {**config.model_dump(), "accuracy": 50.0 + config.seed, "leaks_test_set": config.blend == "released"}
+        for config in configs
+    ]
+    table, notes = beside(rows(trials), TABLES[name])
+    assert (table["seeds"] == 3).all() and (table["accuracy_pct"] == 51).all() and (table["std_pct"] == 1).all()
+    assert {row.accuracy_pct for row in TABLES[name].rows} == set(table["published_pct"])
+    assert any(
+        re.match(r"SCALED DOWN: .* meta-steps on digits, .*published: 1500 meta-steps on cifar10", n) for n in notes
+    )
+    assert "measured on digits, published on cifar10: compare the direction, not the numbers" in notes
 
 
 def test_the_full_scale_is_the_published_one():
