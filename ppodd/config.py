@@ -24,7 +24,7 @@ DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
 CIRCUMSTANCES = frozenset(
-    {"name", "device", "root", "workers", "engine", "real_chunk", "checkpoint_every", "print_freq"}
+    {"name", "device", "root", "workers", "engine", "real_chunk", "offload", "checkpoint_every", "print_freq"}
 )
 CLASS_ORDERS = ("auto", "clip", "means", "sequential")
 
@@ -140,6 +140,7 @@ class DistillConfig(_Config):
     steps_per_epoch: NonNegative = Field(0, description="meta-steps in an epoch (0: one pass over the training set)")
     batch_size: Positive = Field(5000, description="real images in a meta-step")
     real_chunk: Positive = Field(500, description="real images held in a graph at a time: lower it to save memory")
+    offload: bool = Field(False, description="keep the window's gradients in host memory, not on the GPU")
     outer_optim: Literal["Adam"] = Field("Adam", description="outer optimiser")
     lr: PositiveFloat = Field(0.001, description="outer learning rate")
     label_lr_scale: PositiveFloat = Field(1.0, description="the label array learns at lr / this")

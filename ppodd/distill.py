@@ -271,7 +271,7 @@ class Distillation:
                 constant, lr = problem.posters(position.learned), problem.lr(position.learned)
             state = self.inner.train(problem.network, state, constant, draws[:plain], lr)
         loss, gradients = meta_gradient(
-            problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine
+            problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine, config.offload
         )
         outer_step(config, position, loss, gradients)
         return position.loss["last"]

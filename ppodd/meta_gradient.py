@@ -64,6 +64,7 @@ def meta_gradient(
     real: tuple[torch.Tensor, torch.Tensor],
     chunk: int = 512,
     engine: str = "recomputed",
+    offload: bool = False,
 ) -> tuple[torch.Tensor, Learned]:
     """Loss on real images after `window` steps from `state`, and its gradient to everything `learned`.
 
@@ -71,6 +72,7 @@ def meta_gradient(
         state: the network before the window; constant.
         real: images `[N, C, h, w]` and labels `[N]`.
         chunk: real images that the network is differentiated at together.
+        offload: keep the gradients of a recomputed window in host memory: `len(window)` × the parameters.
 
     Returns:
         The mean loss (a scalar tensor, not yet read by the host) and one gradient for each entry of `learned`.
@@ -79,8 +81,10 @@ def meta_gradient(
     with torch.enable_grad():
         posters, lr = problem.posters(leaves), problem.lr(leaves)
         inputs = _Inputs(*posters, torch.as_tensor(lr, dtype=state.theta.dtype, device=state.theta.device))
-    back = _unrolled if engine == "unrolled" else _recomputed
-    loss, cotangents = back(problem, inputs, state, window, real, chunk)
+    if engine == "unrolled":
+        loss, cotangents = _unrolled(problem, inputs, state, window, real, chunk)
+    else:
+        loss, cotangents = _recomputed(problem, inputs, state, window, real, chunk, offload)
     pairs = [(t, c) for t, c in zip(inputs, cotangents, strict=True) if t.requires_grad]
     gradients = torch.autograd.grad(
         [t for t, _ in pairs], list(leaves.values()), [c for _, c in pairs], materialize_grads=True
@@ -117,20 +121,24 @@ def _recomputed(
     window: Sequence[Draw],
     real: tuple[torch.Tensor, torch.Tensor],
     chunk: int,
+    offload: bool,
 ) -> tuple[torch.Tensor, _Inputs]:
     inner, posters = problem.inner, Posters(inputs.images.detach(), inputs.labels.detach())
-    lr = inputs.lr.detach()
+    lr, device = inputs.lr.detach(), state.theta.device
     derivatives = derivatives_of(problem.network, real[0].shape)
     kept: list[State] = []
-    gradients = state.theta.new_empty(len(window), len(state.theta))  # in one block, so as not to riddle the heap
+    # in one block, so as not to riddle the heap; pinned, so that copies to and from the device need no waiting
+    where = {"device": "cpu", "pin_memory": device.type == "cuda"} if offload else {}
+    gradients = state.theta.new_empty(len(window), len(state.theta), **where)
     randomness: list[GlobalRandomness] = []  # a user's network may have dropout
     for i, draw in enumerate(window):
         if i % _KEEP == 0:
             kept.append(state)
         randomness.append(GlobalRandomness.now(state.theta.device))
         images, labels = inner.batch_of(posters, draw)
-        gradients[i] = derivatives.gradient(state.theta, images, labels)[1]
-        state = inner.update(state, gradients[i], draw.lr_factor * lr)
+        gradient = derivatives.gradient(state.theta, images, labels)[1]
+        gradients[i].copy_(gradient, non_blocking=True)
+        state = inner.update(state, gradient, draw.lr_factor * lr)
     loss, theta_bar = real_loss(problem.network, state.theta, real, chunk, derivatives)
 
     total = _Inputs(*(torch.zeros_like(t) for t in inputs))
@@ -140,10 +148,10 @@ def _recomputed(
         first = (len(kept) - 1) * _KEEP
         states = [kept.pop()]
         for i in range(first, end - 1):
-            states.append(inner.update(states[-1], gradients[i], window[i].lr_factor * lr))
+            states.append(inner.update(states[-1], gradients[i].to(device), window[i].lr_factor * lr))
         for i in reversed(range(first, end)):
             before, draw = states.pop(), window[i]
-            bar, g_bar, lr_bar = _pull_back_update(inner, before, gradients[i], draw.lr_factor, lr, bar)
+            bar, g_bar, lr_bar = _pull_back_update(inner, before, gradients[i].to(device), draw.lr_factor, lr, bar)
             with randomness[i].replayed():
                 theta_bar = _pull_back_gradient(derivatives, inner, before.theta, posters, draw, g_bar, total)
             bar = bar._replace(theta=bar.theta + theta_bar)

@@ -246,6 +246,25 @@ def test_in_float32_the_engines_agree_to_rounding():
     equal_to_unrolled(problem, learned, draws, real, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+        ),
+    ],
+)
+def test_a_window_kept_in_host_memory_gives_the_same_gradient(tiny, device):
+    posters = []
+    for offload in (False, True):
+        config = build(DistillConfig, {**tiny, "offload": offload, "window": 20, "totwindow": 20, "num_stages": 1})
+        (stage,) = distill(config, load_once(config, torch.device(device)))
+        posters.append(stage.poster.poster)
+    np.testing.assert_allclose(posters[0], posters[1], rtol=0 if device == "cpu" else 1e-4)
+
+
 def test_the_window_keeps_one_gradient_a_step_and_every_sixteenth_state():
     """Memory when the window has been run forward, counted in copies of θ."""
 
@@ -269,9 +288,8 @@ def test_the_window_keeps_one_gradient_a_step_and_every_sixteenth_state():
 
 
 def test_the_chosen_engine_is_the_one_that_runs(tiny, monkeypatch):
-    used = []
+    used, honest = [], module._unrolled
     monkeypatch.setattr(module, "_unrolled", lambda *args: used.append("unrolled") or honest(*args))
-    honest = module._recomputed
     config = build(DistillConfig, {**tiny, "engine": "unrolled", "epochs": 2, "steps_per_epoch": 1})
     list(distill(config, load_once(config, CPU)))
     assert used == ["unrolled"] * 2
