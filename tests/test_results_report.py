@@ -386,7 +386,8 @@ def test_a_table_sorts_by_number_both_ways(opened):
     assert column() == sorted(column())
     heading.click()
     assert column() == sorted(column(), reverse=True) and len(set(column())) > 3
-    assert page.find_element("css selector", "#settings th:nth-last-child(2)").get_attribute("aria-sort") == "descending"
+    sorted_by = page.find_element("css selector", "#settings th:nth-last-child(2)")
+    assert sorted_by.get_attribute("aria-sort") == "descending"
 
 
 def test_the_gallery_shows_pictures_of_the_first_seed_and_of_all(opened):
