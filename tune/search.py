@@ -50,8 +50,8 @@ class ArchivedSearch(Searcher):
         self.done = False  # nothing is left to suggest
         self._running: dict[str, str] = {}  # Tune's trials by their names here
         self._settings = _grouped(sweep)
-        # begun anew, a searcher of the same seed would suggest the same again
         self._distributions = sweep.space
+        # begun anew, a searcher of the same seed would suggest the same again
         seed = sweep.file.search.seed + len(self._settings)
         self._algorithm = _ALGORITHMS[sweep.file.search.algorithm](
             self._distributions, sweep.file.objective, sweep.file.mode, seed
