@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
 _SHOWN_FAILURES, _ERROR_CHARS = 10, 300
-_EVERY_S, _AT_MOST_S = 2.0, 60.0
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
 
 
@@ -375,11 +374,6 @@ def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -
     if not folder.names():
         raise BadInput(f"no archive at {folder.url}: name the folder that a sweep or distillation wrote (--archive)")
     return Syncer(archive_url, tracking_uri).sync(sweeps)
-
-
-def wait_s(failures: int) -> float:
-    """Seconds to wait before the next sync, after so many failures in a row."""
-    return min(_EVERY_S * 2**failures, _AT_MOST_S)
 
 
 def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:

@@ -15,7 +15,7 @@ from ppodd.config import EvaluationConfig
 from ppodd.errors import BadInput, PpoddError
 from results.frame import frame
 from results.store import open_store
-from results.sync import Syncer, sync, wait_s
+from results.sync import Syncer, sync
 
 EVALUATION = EvaluationConfig(nets=3)
 
@@ -132,11 +132,6 @@ def test_a_store_that_is_not_there_is_one_line_in_seconds(uri, reason):
 def test_a_server_that_is_none_of_mlflow_is_refused(gate):
     with pytest.raises(BadInput, match=f"cannot open the MLflow store '{gate.url}'"):
         open_store(gate.url)
-
-
-def test_a_store_that_fails_is_asked_less_and_less_often():
-    waits = [wait_s(failures) for failures in range(8)]
-    assert waits[0] == 2 and waits[1] == 4 and waits == sorted(waits) and waits[-1] == 60
 
 
 def test_no_password_is_ever_shown(capsys):
