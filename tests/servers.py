@@ -27,13 +27,9 @@ def _wait_for(ready: Callable[[], bool], process: subprocess.Popen, seconds: flo
         time.sleep(0.1)
 
 
-def _stop(process: subprocess.Popen) -> None:
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _stop(process: subprocess.Popen, how: signal.Signals) -> None:
+    os.killpg(process.pid, how)
+    process.wait(60)
 
 
 @contextlib.contextmanager
@@ -66,7 +62,7 @@ def postgres() -> Iterator[str]:
         _wait_for(ready, process)
         yield f"postgresql+psycopg2://ppodd@/postgres?host={folder}"
     finally:
-        _stop(process)
+        _stop(process, signal.SIGQUIT)  # at once
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -80,7 +76,11 @@ class MlflowServer:
         self._command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         ]
-        self._environment = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_ARTIFACTS_DESTINATION": str(artifacts)}
+        self._environment = {
+            "MLFLOW_BACKEND_STORE_URI": store,
+            "MLFLOW_ARTIFACTS_DESTINATION": str(artifacts),
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes that nobody needs here
+        }
         self._process: subprocess.Popen | None = None
         self.start()
 
@@ -92,7 +92,7 @@ class MlflowServer:
 
     def stop(self) -> None:
         if self._process:
-            _stop(self._process)
+            _stop(self._process, signal.SIGKILL)
         self._process = None
 
     def _healthy(self) -> bool:
