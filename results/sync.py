@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
-_SHOWN_FAILURES, _ERROR_CHARS = 10, 300
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
 
 
@@ -263,7 +262,7 @@ class Syncer:
             new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
             new.tags[schema.NOW] = schema.now(progress)
         if given_up := _given_up(trial, files):
-            new.tags[schema.EVALUATION_FAILURES] = json.dumps(given_up)
+            new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
         self._send(known.run, new)
         for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES):
             if name in known.run.tags and name not in new.tags:
@@ -383,14 +382,9 @@ def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> lis
 
 
 def _given_up(trial: TrialArchive, files: set[str]) -> list[dict[str, Any]]:
-    """The evaluations that were given up, as many as a tag holds."""
-    records = [trial.evaluation_failures(stage) for stage in stages_in(files) if failures_in(files, stage)]
-    said = [
-        {"stage": r["stage"], **{k: r["protocol"][k] for k in ("arch", "mode")}, "error": r["error"][:_ERROR_CHARS]}
-        for of_stage in records
-        for r in of_stage
-    ]
-    return said[:_SHOWN_FAILURES]
+    """Records of the evaluations that were given up."""
+    stages = [stage for stage in stages_in(files) if failures_in(files, stage)]
+    return [record for stage in stages for record in trial.evaluation_failures(stage)]
 
 
 def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:
