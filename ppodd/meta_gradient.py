@@ -128,8 +128,9 @@ def _recomputed(
     derivatives = derivatives_of(problem.network, real[0].shape)
     kept: list[State] = []
     # in one block, so as not to riddle the heap; pinned, so that copies to and from the device need no waiting
-    where = {"device": "cpu", "pin_memory": device.type == "cuda"} if offload else {}
-    gradients = state.theta.new_empty(len(window), len(state.theta), **where)
+    kept_on, pinned = torch.device("cpu") if offload else device, offload and device.type == "cuda"
+    size = (len(window), len(state.theta))
+    gradients = torch.empty(size, dtype=state.theta.dtype, device=kept_on, pin_memory=pinned)
     randomness: list[GlobalRandomness] = []  # a user's network may have dropout
     for i, draw in enumerate(window):
         if i % _KEEP == 0:
