@@ -327,7 +327,7 @@ class TrialArchive:
         self.folder.write_json("stopped.json", stopped)
 
     def stopped(self) -> dict[str, Any] | None:
-        return self.folder.read_json("stopped.json") if self.folder.exists("stopped.json") else None
+        return self.folder.get_json("stopped.json")
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""

@@ -7,12 +7,16 @@ import pytest
 import s3fs
 from archives import write_stage, write_sweep
 from s3 import CREDENTIALS
+from test_sweep import sweep_file
 
 from ppodd import retries
 from ppodd.archive import Archive, stages_in, tickets_in
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from ppodd.files import Folder
+from tune.progress import ProgressReader
+from tune.sweep import unfinished
+from tune.sweep_file import load_sweep
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -50,6 +54,19 @@ def test_a_look_at_a_sweep_on_s3_is_one_request(bucket, gate, tiny):
     write_sweep(archive, "s", [tiny] * 3, EvaluationConfig())
     gate.asked.clear()
     assert len(archive.listing("s")) == 3 and len(gate.asked) == 1
+
+
+def test_a_sweeps_progress_on_s3_is_one_request_a_look(bucket, gate, tiny, tmp_path):
+    archive, sweep = Archive(f"{bucket}/runs"), load_sweep(sweep_file(tmp_path, tiny, seeds=[0, 1]))
+    (name, config), *_ = sweep.trials.items()
+    trial = archive.trial(sweep.name, name)
+    trial.create(config, resume=False)
+    write_stage(trial, config, 1)
+    read = ProgressReader(sweep, archive)
+    assert read().stages_done == 1  # and knows the tickets of its evaluations from now on
+    gate.asked.clear()
+    assert read().stages_done == 1 and len(unfinished(sweep, archive)) == len(sweep.trials) - 1
+    assert len(gate.asked) == 2
 
 
 # What passes by itself

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ppodd.archive import Archive, TrialArchive, stage_name
+from ppodd.archive import Archive, TrialArchive, stages_in, tickets_in
 from ppodd.config import DistillConfig
 from ppodd.work import protocols
 from tune.sweep_file import Sweep
@@ -53,10 +53,11 @@ class ProgressReader:
         self._trials: dict[str, _Trial] = {}
 
     def __call__(self) -> Progress:
+        found = self._archive.listing(self._sweep.name)
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _Trial())
             if not known.over or known.waiting:
-                self._read(known, self._archive.trial(self._sweep.name, name), config)
+                self._read(known, self._archive.trial(self._sweep.name, name), found.get(name, set()), config)
         trials = list(self._trials.values())
         stages = sum(trial.wanted for trial in trials)
         evaluations = sum(trial.wanted * trial.protocols for trial in trials)
@@ -72,18 +73,17 @@ class ProgressReader:
             seconds=time.time() - self._started,
         )
 
-    def _read(self, known: _Trial, trial: TrialArchive, config: DistillConfig) -> None:
+    def _read(self, known: _Trial, trial: TrialArchive, files: set[str], config: DistillConfig) -> None:
         asked = protocols(self._sweep.evaluations, config)
         known.protocols = len(asked)
         if not known.over:
-            there = trial.stages()
-            known.stopped = len(there) < config.num_stages and trial.stopped() is not None
+            there = stages_in(files)
+            known.stopped = len(there) < config.num_stages and "stopped.json" in files
             for stage in there[known.stages :]:
                 known.waiting[stage] = {trial.ticket(stage, protocol) for protocol in asked}
             known.stages, known.wanted = len(there), len(there) if known.stopped else config.num_stages
         for stage, tickets in list(known.waiting.items()):
-            names = (trial.folder / f"{stage_name(stage)}/evaluations").names()
-            found = tickets & {name.removesuffix(".json") for name in names}
+            found = tickets.intersection(tickets_in(files, stage))
             known.evaluations += len(found)
             tickets -= found
             if not tickets:

@@ -17,7 +17,7 @@ from cluster import evaluators
 from cluster.backlog import Backlog
 from cluster.ray_runtime import connect
 from cluster.reach import check_archive
-from ppodd.archive import Archive
+from ppodd.archive import Archive, stages_in
 from ppodd.datasets.readers import find
 from ppodd.errors import BadInput, one_line
 from ppodd.out_of_memory import advice, is_out_of_memory
@@ -137,9 +137,10 @@ def run_sweep(
 
 def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
     """Trials with stages missing from the archive that no scheduler has stopped."""
-    trials = {name: archive.trial(sweep.name, name) for name in sweep.trials}
-    short = {name: t for name, t in trials.items() if len(t.stages()) < sweep.trials[name].num_stages}
-    return [name for name, trial in short.items() if trial.stopped() is None]
+    found = archive.listing(sweep.name)
+    files = {name: found.get(name, set()) for name in sweep.trials}
+    short = [name for name, config in sweep.trials.items() if len(stages_in(files[name])) < config.num_stages]
+    return [name for name in short if "stopped.json" not in files[name]]
 
 
 def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
@@ -152,7 +153,8 @@ def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
     """Why trials were stopped early, as their archive says."""
     if not sweep.file.scheduler:
         return {}
-    found = {name: archive.trial(sweep.name, name).stopped() for name in sweep.trials}
+    names = [name for name, files in archive.listing(sweep.name).items() if "stopped.json" in files]
+    found = {name: archive.trial(sweep.name, name).stopped() for name in names if name in sweep.trials}
     return {name: stop["why"] for name, stop in found.items() if stop}
 
 
