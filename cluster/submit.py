@@ -235,6 +235,8 @@ class Jobs:
                 if job.over:
                     write(self.logs(job_id)[shown:])
                     return job
+            except BadInput:
+                raise
             except PpoddError:
                 lost += 1
                 if lost == _LOST_AFTER:
