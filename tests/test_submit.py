@@ -272,17 +272,19 @@ def test_bad_input_is_said_before_the_cluster_is_asked(capsys, monkeypatch, argu
 
 
 def test_something_else_at_the_address_is_said(capsys):
-    listening = socket.create_server(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
 
-    def answer():
-        client, _ = listening.accept()
-        with client:
-            client.recv(4096)
-            client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+        def answer():
+            client, _ = listening.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
 
-    threading.Thread(target=answer, daemon=True).start()
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    assert f"no Ray dashboard at {address!r}" in said(capsys, "jobs", "status", "--address", address)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert f"no Ray dashboard at {address!r}" in said(capsys, "jobs", "status", "--address", address)
+        answering.join()
 
 
 def test_the_dashboard_is_that_of_the_environment(monkeypatch, capsys):
