@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import ray
 
 from cluster import evaluators
 from cluster.evaluator import Evaluator
@@ -67,6 +66,8 @@ class InstantEvaluator(Evaluator):
 
 
 def main():
+    import ray  # after the package that sets its environment
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--stages", type=int, default=5)
@@ -85,11 +86,14 @@ def main():
         uri = default_tracking_uri(archive.url)
         open_store(uri)
         connect(None, cpus=os.cpu_count())
+        # the pool starts none itself: there is no work yet, and then there are as many as it may have
+        coordinator = evaluators.start(archive.url, "many", uri, Pool(args.evaluators, 0, 0, 3600), begin=False)
         actor = ray.remote(max_restarts=-1, num_cpus=0)(InstantEvaluator)
         for number in range(args.evaluators):
             name = f"evaluator-{number}"
             actor.options(name=name, namespace=NAMESPACE, lifetime="detached").remote(name, 1, "cpu")
-        coordinator = evaluators.start(archive.url, "many", uri, Pool(args.evaluators, 0, 0, 3600), begin=False)
+        while len(ray.get(coordinator.status.remote())["evaluators"]) < args.evaluators:
+            time.sleep(0.1)
         write = ray.remote(num_cpus=1)(write_trial)
         started = time.perf_counter()
         ray.get([write.remote(archive.trial("many", name).url, v, args.stages) for name, v in configs.items()])
