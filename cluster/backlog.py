@@ -20,7 +20,7 @@ class Look:
 
     open: list[Work] = field(default_factory=list)
     done: int = 0
-    given_up: dict[str, str] = field(default_factory=dict)  # ticket → reason
+    given_up: dict[str, str] = field(default_factory=dict)  # work's key → reason
     unreadable: dict[str, str] = field(default_factory=dict)  # trial's URL → reason
 
 
@@ -31,6 +31,7 @@ class Backlog:
         self.archive, self.sweep = Archive(archive_url), sweep
         self._evaluations: list[EvaluationConfig] = []
         self._works: dict[tuple[str, int], list[Work]] = {}  # of archived stages, which never change
+        self._wanted: dict[str, int] = {}  # stages of each trial
         self._over: dict[str, tuple[int, dict[str, str]]] = {}  # trials that need no look: evaluations done, given up
         self.going: list[str] = []  # trials with stages to come
 
@@ -59,7 +60,7 @@ class Backlog:
 
     def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
         """Add what is open of a trial; whether all of its stages are there, or it was stopped early."""
-        wanted, stages = trial.config().num_stages, stages_in(files)
+        wanted, stages = self._stages_wanted(trial), stages_in(files)
         done, given_up, left = 0, {}, []
         for stage in stages:
             for work in self._works_of(trial, stage):
@@ -67,7 +68,7 @@ class Backlog:
                 if f"{below}/evaluations/{work.ticket}.json" in files:
                     done += 1
                 elif f"{below}/failures/{work.ticket}.json" in files:
-                    given_up[work.ticket] = self._reason(trial, work)
+                    given_up[work.key] = self._reason(trial, work)
                 else:
                     left.append(work)
         look.open += left
@@ -77,6 +78,11 @@ class Backlog:
         if whole and not left:
             self._over[trial.trial] = done, given_up
         return whole
+
+    def _stages_wanted(self, trial: TrialArchive) -> int:
+        if trial.trial not in self._wanted:
+            self._wanted[trial.trial] = trial.config().num_stages
+        return self._wanted[trial.trial]
 
     def _works_of(self, trial: TrialArchive, stage: int) -> list[Work]:
         key = (trial.url, stage)

@@ -24,8 +24,9 @@ from ppodd.errors import one_line
 from ppodd.work import Work
 from results.sync import Syncer
 
-_LOOK_S, _SCALE_S, _SYNC_S, _SYNC_AT_MOST_S = 1.0, 1.0, 2.0, 60.0
-_SHARE = 0.05  # of the time, at most, goes into looks at an archive, and as much into syncing
+_LOOK_S, _SCALE_S, _SYNC_S = 1.0, 1.0, 2.0  # pauses, at least
+_SHARE = 0.2  # of the time goes into looks at archives, and as much into syncing: slow ones are done less often …
+_LOOK_AT_MOST_S, _SYNC_AT_MOST_S = 10.0, 60.0  # … but every so many seconds
 _MEMORY = b"ppodd/served"  # survives the coordinator, not the cluster: the archive says the rest
 
 
@@ -135,11 +136,13 @@ class Coordinator:
         with self._lock:
             self._queue.beat(evaluator, at if time.monotonic() < self._lease_from else None)
 
-    def finish(self, ticket: str, evaluator: str, error: str = "", values: list[float] | None = None) -> None:
+    def finish(self, key: str, evaluator: str, error: str = "", values: list[float] | None = None) -> None:
         with self._lock:
-            self._queue.finish(ticket, evaluator, error)
+            for served, state in self._served.items():
+                state.look.done += not error and self._queue.offers(served, key)  # until the next look counts anew
+            self._queue.finish(key, evaluator, error)
             if values is not None:
-                self._measurements.finish(ticket, values)
+                self._measurements.finish(key, values)
 
     # Waiting trials
 
@@ -147,15 +150,15 @@ class Coordinator:
         """How the measurement of this name stands; the first time, it is asked for."""
         with self._lock:
             self._queue.urge(self._measurements.ask(name, trial_url, stage, nets, self._pool.count))
-            leased = {lease.work.ticket for lease in self._queue.leases()}
+            leased = {lease.work.key for lease in self._queue.leases()}
             answer = self._measurements.answer(name)
-            return answer._replace(at_it=any(ticket in leased for ticket in self._measurements.open(name)))
+            return answer._replace(at_it=any(key in leased for key in self._measurements.open(name)))
 
     def forget(self, name: str) -> None:
         """Nobody waits for this measurement any more."""
         with self._lock:
-            for ticket in self._measurements.open(name):
-                self._queue.take_back(ticket)
+            for key in self._measurements.open(name):
+                self._queue.take_back(key)
             self._measurements.forget(name)
 
     # Looking, scaling, syncing
@@ -174,14 +177,14 @@ class Coordinator:
                 with self._lock:
                     state.look = look
                     self._queue.offer(served, look.open, as_of)
-        return (time.monotonic() - started) / _SHARE
+        return min(_LOOK_AT_MOST_S, (time.monotonic() - started) / _SHARE)
 
     def _record_given_up(self) -> None:
         with self._lock:
             given_up, self._queue.given_up = self._queue.given_up, []
             for failure in given_up:
                 if isinstance(failure.work, Measurement):
-                    self._measurements.finish(failure.work.ticket, None)
+                    self._measurements.finish(failure.work.key, None)
         for failure in given_up:
             if isinstance(failure.work, Work):
                 _record(failure.work, failure)
@@ -249,7 +252,7 @@ class Coordinator:
             counts = {"pending": self._queue.pending(), "running": running, "per_minute": self._queue.per_minute()}
             pool = asdict(self._pool)
         trials = [now for state in list(self._served.values()) for now in state.backlog.progress()]
-        failed = {ticket: why for sweep in sweeps for ticket, why in sweep["failed"].items()}
+        failed = {key: why for sweep in sweeps for key, why in sweep["failed"].items()}
         sync_error = "; ".join(f"{sweep['sweep']}: {sweep['sync_error']}" for sweep in sweeps if sweep["sync_error"])
         return {
             "version": __version__,

@@ -37,8 +37,8 @@ class Evaluator:
                 time.sleep(_IDLE_S)
                 continue
             values, error = self._carry_out(self._at)
-            ticket, self._at = self._at.ticket, None
-            _answer("finish", ticket, self._name, error, values)
+            key, self._at = self._at.key, None
+            _answer("finish", key, self._name, error, values)
 
     def _carry_out(self, work: Any) -> tuple[list[float] | None, str]:
         """Do the work: the values of a measurement, and why it failed, if it did."""

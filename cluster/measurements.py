@@ -14,7 +14,7 @@ class Measurement(NamedTuple):
     stage: int
     first: int
     last: int
-    ticket: str
+    key: str
 
 
 class Answer(NamedTuple):
@@ -48,15 +48,15 @@ class Measurements:
             Measurement(trial_url, stage, first, last, f"{name}[{first}:{last}]")
             for first, last in itertools.pairwise(edges)
         ]
-        self._asked[name] = _Asked({piece.ticket: piece for piece in pieces})
+        self._asked[name] = _Asked({piece.key: piece for piece in pieces})
         return pieces
 
-    def finish(self, ticket: str, values: list[float] | None) -> None:
+    def finish(self, key: str, values: list[float] | None) -> None:
         """A piece is done, or given up (`None`)."""
         for asked in self._asked.values():
-            if ticket in asked.pieces:
+            if key in asked.pieces:
                 asked.failed |= values is None
-                asked.values[ticket] = values or []
+                asked.values[key] = values or []
 
     def answer(self, name: str) -> Answer:
         """How it stands; once it is answered, it is forgotten."""
@@ -67,12 +67,12 @@ class Measurements:
         if len(asked.values) < len(asked.pieces):
             return Answer()
         del self._asked[name]
-        return Answer([value for ticket in asked.pieces for value in asked.values[ticket]])
+        return Answer([value for key in asked.pieces for value in asked.values[key]])
 
     def open(self, name: str) -> list[str]:
-        """Tickets of the pieces that are not done."""
+        """Keys of the pieces that are not done."""
         asked = self._asked.get(name)
-        return [ticket for ticket in asked.pieces if ticket not in asked.values] if asked else []
+        return [key for key in asked.pieces if key not in asked.values] if asked else []
 
     def forget(self, name: str) -> None:
         self._asked.pop(name, None)

@@ -17,10 +17,10 @@ _RATE_S = 600.0  # the rate is that of the last ten minutes
 
 
 class Piece(Protocol):
-    """A piece of work; its ticket is its name."""
+    """A piece of work; its key is its name."""
 
     @property
-    def ticket(self) -> str: ...
+    def key(self) -> str: ...
 
 
 class Lease(NamedTuple):
@@ -59,7 +59,7 @@ class Queue:
         self._urgent: dict[str, Piece] = {}
         self._leases: dict[str, Lease] = {}
         self._attempts: dict[str, int] = {}
-        self._closed: dict[str, float] = {}  # when tickets were done or given up: earlier looks do not know
+        self._closed: dict[str, float] = {}  # when keys were done or given up: earlier looks do not know
         self._finished: deque[float] = deque()
         self._turn = 0
         self.evaluators: dict[str, Tally] = {}
@@ -70,21 +70,21 @@ class Queue:
 
     def offer(self, source: Hashable, works: Sequence[Piece], as_of: float) -> None:
         """The open works of a source, as a look that began at `as_of` found them."""
-        fresh = {w.ticket: w for w in works if self._closed.get(w.ticket, float("-inf")) < as_of}
+        fresh = {w.key: w for w in works if self._closed.get(w.key, float("-inf")) < as_of}
         self._open[source] = fresh
 
     def withdraw(self, source: Hashable) -> None:
         """Forget a source; and that works of it failed."""
-        for ticket in self._open.pop(source, {}):
-            self._attempts.pop(ticket, None)
+        for key in self._open.pop(source, {}):
+            self._attempts.pop(key, None)
 
     def urge(self, works: Sequence[Piece]) -> None:
         """Work that somebody waits for."""
-        self._urgent |= {work.ticket: work for work in works}
+        self._urgent |= {work.key: work for work in works}
 
-    def take_back(self, ticket: str) -> bool:
+    def take_back(self, key: str) -> bool:
         """Withdraw urgent work that nobody is at; whether that was so."""
-        return ticket not in self._leases and self._urgent.pop(ticket, None) is not None
+        return key not in self._leases and self._urgent.pop(key, None) is not None
 
     def lease(self, evaluator: str) -> Piece | None:
         """The next piece of work for an evaluator; `None` when there is none now."""
@@ -94,61 +94,61 @@ class Queue:
         work = self._next()
         if work:
             tally.busy_until = self.now()
-            self._leases[work.ticket] = Lease(work, evaluator, self.now(), self.now() + self._lease_s)
+            self._leases[work.key] = Lease(work, evaluator, self.now(), self.now() + self._lease_s)
         return work
 
     def _next(self) -> Piece | None:
-        for ticket, work in self._urgent.items():
-            if ticket not in self._leases:
+        for key, work in self._urgent.items():
+            if key not in self._leases:
                 return work
         sources = list(self._open)
         for offset in range(len(sources)):
-            for ticket, work in self._open[sources[(self._turn + offset) % len(sources)]].items():
-                if ticket not in self._leases:
+            for key, work in self._open[sources[(self._turn + offset) % len(sources)]].items():
+                if key not in self._leases:
                     self._turn += offset + 1
                     return work
         return None
 
     def beat(self, evaluator: str, at: Piece | None = None) -> None:
         """The evaluator is alive, at this work: its lease is extended, or taken up where this queue is a new one."""
-        if at and at.ticket not in self._leases and at.ticket not in self._closed:
-            self._leases[at.ticket] = Lease(at, evaluator, self.now(), 0)
+        if at and at.key not in self._leases and at.key not in self._closed:
+            self._leases[at.key] = Lease(at, evaluator, self.now(), 0)
         self._tally(evaluator).seen = self.now()
-        for ticket, lease in self._leases.items():
+        for key, lease in self._leases.items():
             if lease.evaluator == evaluator:
-                self._leases[ticket] = lease._replace(expires=self.now() + self._lease_s)
+                self._leases[key] = lease._replace(expires=self.now() + self._lease_s)
 
     def drop(self, evaluator: str, why: str = "its evaluator died at it") -> None:
         """The evaluator is new or gone: what it had is open again, and counts as tried."""
-        for ticket, lease in list(self._leases.items()):
+        for key, lease in list(self._leases.items()):
             if lease.evaluator == evaluator:
-                self.finish(ticket, evaluator, why)
+                self.finish(key, evaluator, why)
 
-    def finish(self, ticket: str, evaluator: str, error: str = "") -> None:
+    def finish(self, key: str, evaluator: str, error: str = "") -> None:
         """The work is done, or failed: then it is open again, until it failed `MAX_ATTEMPTS` times."""
-        lease = self._leases.get(ticket)
+        lease = self._leases.get(key)
         if lease is None or lease.evaluator != evaluator:
             return  # it went back meanwhile, and is another's
-        del self._leases[ticket]
+        del self._leases[key]
         tally = self._tally(evaluator)
         tally.busy_until = self.now()
         if error:
             tally.failed += 1
-            self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
-            if self._attempts[ticket] < MAX_ATTEMPTS:
+            self._attempts[key] = self._attempts.get(key, 0) + 1
+            if self._attempts[key] < MAX_ATTEMPTS:
                 return
-            self.given_up.append(GivenUp(lease.work, error, self._attempts[ticket]))
+            self.given_up.append(GivenUp(lease.work, error, self._attempts[key]))
         else:
             tally.done += 1
             self._finished.append(self.now())
-        self._close(ticket)
+        self._close(key)
 
-    def _close(self, ticket: str) -> None:
-        self._attempts.pop(ticket, None)
-        self._closed[ticket] = self.now()
-        self._urgent.pop(ticket, None)
+    def _close(self, key: str) -> None:
+        self._attempts.pop(key, None)
+        self._closed[key] = self.now()
+        self._urgent.pop(key, None)
         for works in self._open.values():
-            works.pop(ticket, None)
+            works.pop(key, None)
 
     def leases(self, evaluator: str | None = None) -> list[Lease]:
         """Who is at what (or what an evaluator is at)."""
@@ -159,13 +159,17 @@ class Queue:
         """How much work nobody is at yet: of a source, or all of it, the urgent included."""
         self._expire()
         if source is not None:
-            return sum(ticket not in self._leases for ticket in self._open.get(source, {}))
-        tickets = {t for works in (*self._open.values(), self._urgent) for t in works}
-        return len(tickets - self._leases.keys())
+            return sum(key not in self._leases for key in self._open.get(source, {}))
+        keys = {t for works in (*self._open.values(), self._urgent) for t in works}
+        return len(keys - self._leases.keys())
+
+    def offers(self, source: Hashable, key: str) -> bool:
+        """Whether this work of a source is open, or somebody is at it."""
+        return key in self._open.get(source, {})
 
     def running(self, source: Hashable) -> int:
         """How many works of a source somebody is at."""
-        return sum(ticket in self._leases for ticket in self._open.get(source, {}))
+        return sum(key in self._leases for key in self._open.get(source, {}))
 
     def per_minute(self) -> float:
         """Works finished per minute, over the last ten."""
@@ -185,6 +189,6 @@ class Queue:
 
     def _expire(self) -> None:
         now = self.now()
-        for ticket, lease in list(self._leases.items()):
+        for key, lease in list(self._leases.items()):
             if lease.expires <= now:
-                self.finish(ticket, lease.evaluator, f"its evaluator was not heard of for {self._lease_s:g} s")
+                self.finish(key, lease.evaluator, f"its evaluator was not heard of for {self._lease_s:g} s")

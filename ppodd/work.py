@@ -17,6 +17,11 @@ class Work(NamedTuple):
     protocol: Protocol
     ticket: str
 
+    @property
+    def key(self) -> str:
+        """The name of this piece of work; trials whose first posters are equal share tickets."""
+        return f"{self.trial_url}/{self.stage}/{self.ticket}"
+
 
 def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[Protocol]:
     """Every protocol that these ask for to judge posters of `config`, each once."""

@@ -37,12 +37,12 @@ def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networ
     assert asked.ask("m", "t", 2, nets=8, parts=3) == []  # asking again asks for nothing new
     assert asked.answer("m") == Answer()
     for piece in reversed(pieces):
-        asked.finish(piece.ticket, [float(net) for net in range(piece.first, piece.last)])
+        asked.finish(piece.key, [float(net) for net in range(piece.first, piece.last)])
     assert asked.answer("m") == Answer([float(net) for net in range(8)])
 
 
 def test_a_measurement_of_which_a_piece_failed_has_failed():
     asked = Measurements()
     first, _ = asked.ask("m", "t", 1, nets=2, parts=5)
-    asked.finish(first.ticket, None)
+    asked.finish(first.key, None)
     assert asked.answer("m") == Answer(failed=True)
