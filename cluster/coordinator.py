@@ -119,12 +119,13 @@ class Coordinator:
 
     # Evaluators
 
-    def hello(self, evaluator: str, where: dict[str, Any]) -> None:
+    def hello(self, evaluator: str, where: dict[str, Any]) -> bool:
         """A new evaluator of this name starts: whatever one before it had is open again."""
         with self._lock:
             self._where[evaluator] = where
             self._known.setdefault(evaluator, time.monotonic())
             self._queue.drop(evaluator)
+            return True
 
     def lease(self, evaluator: str) -> Piece | None:
         with self._lock:

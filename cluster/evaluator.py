@@ -30,7 +30,8 @@ class Evaluator:
         if self._cpus == 0:
             yield_cores()
         node = ray.util.get_node_ip_address()
-        _answer("hello", self._name, {"node": node, "pid": os.getpid(), "device": self._device})
+        while not _answer("hello", self._name, {"node": node, "pid": os.getpid(), "device": self._device}):
+            continue  # the coordinator is being restarted
         while True:
             self._at = _answer("lease", self._name)
             if self._at is None:
