@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
 from ppodd.archive import Archive, TrialArchive, stage_name, stages_in
 from ppodd.config import EvaluationConfig
-from ppodd.errors import PpoddError, one_line
+from ppodd.errors import one_line
 from ppodd.work import Work, works
 
 
@@ -53,7 +54,7 @@ class Backlog:
             try:
                 if not self._look_at(trial, files, look):
                     going.append(name)
-            except PpoddError as error:
+            except Exception as error:  # damaged, of another shape, not ours to read
                 look.unreadable[trial.url] = one_line(error)
         self.going = going
         return look
@@ -100,8 +101,9 @@ class Backlog:
         found = []
         for name in self.going:
             trial = self.archive.trial(self.sweep, name)
-            if (now := trial.progress()) and not trial.failure():
-                found.append({"sweep": self.sweep, "trial": name, **now})
+            with contextlib.suppress(Exception):  # it only informs
+                if (now := trial.progress()) and not trial.failure():
+                    found.append({"sweep": self.sweep, "trial": name, **now})
         return found
 
 

@@ -27,15 +27,16 @@ from results.sync import Syncer
 _LOOK_S, _SCALE_S, _SYNC_S = 1.0, 1.0, 2.0  # pauses, at least
 _SHARE = 0.2  # of the time goes into looks at archives, and as much into syncing: slow ones are done less often …
 _LOOK_AT_MOST_S, _SYNC_AT_MOST_S = 10.0, 60.0  # … but every so many seconds
+_SILENT_S = 30.0  # a trial that waits asks far more often
+_SHOWN = 3  # problems of a sync
 _MEMORY = b"ppodd/served"  # survives the coordinator, not the cluster: the archive says the rest
 
 
 class Served(NamedTuple):
-    """A sweep to evaluate, and the MLflow store that shows it."""
+    """A sweep to evaluate."""
 
     archive_url: str
     sweep: str
-    tracking_uri: str
 
 
 @dataclass
@@ -43,7 +44,9 @@ class _State:
     """What is known of a served sweep."""
 
     backlog: Backlog
+    tracking_uri: str
     look: Look = field(default_factory=Look)
+    away: str = ""  # why its archive could not be looked at, the last time
     syncer: Syncer | None = None
     sync_error: str = ""
 
@@ -62,22 +65,33 @@ class Coordinator:
         self._where: dict[str, dict[str, Any]] = {}  # of evaluators: node, pid, device
         self._known: dict[str, float] = {}  # of evaluators: since when
         self._number = 0
+        self._trouble: dict[str, str] = {}  # of the tasks below: what the last attempt failed by
         restarted = self._remember()
         # evaluators that are at work say so before anybody is given the same
         self._lease_from = time.monotonic() + (1.2 * BEAT_S if restarted else 0)
         for task, pause in ((self._look, _LOOK_S), (self._scale, _SCALE_S), (self._sync, _SYNC_S)):
-            threading.Thread(target=_forever, args=(task, pause), daemon=True).start()
+            threading.Thread(target=self._forever, args=(task, pause), daemon=True).start()
 
     def version(self) -> str:
         return __version__
+
+    def _forever(self, task: Callable[[], float], pause: float) -> None:
+        """Do it again and again, after `pause` seconds or as many as it asks for, whatever happens."""
+        while True:
+            try:
+                rest = task()
+                self._trouble.pop(task.__name__, None)
+            except Exception as error:  # of Ray while a node goes away, of a disk: the next time may do
+                rest, self._trouble[task.__name__] = pause, one_line(error)
+            time.sleep(max(pause, rest))
 
     # What is served
 
     def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool) -> None:
         """Evaluate and log this sweep from now on, with at least this pool; asked again, its archive is read anew."""
-        served = Served(archive_url, sweep, tracking_uri)
+        served = Served(archive_url, sweep)
         with self._look_lock, self._lock:
-            self._take(served)
+            self._take(served, tracking_uri)
             self._served[served].backlog.ask_again()
             self._queue.withdraw(served)
             self._pool = self._pool.joined(pool)
@@ -94,12 +108,17 @@ class Coordinator:
         with self._lock:
             self._start(self._pool.count - len(self._known))
 
-    def _take(self, served: Served) -> None:
-        if served not in self._served:
-            self._served[served] = _State(Backlog(served.archive_url, served.sweep))
+    def _take(self, served: Served, tracking_uri: str) -> None:
+        """Know the sweep; and the MLflow store that shows it, the one named last."""
+        state = self._served.get(served)
+        if state is None:
+            self._served[served] = _State(Backlog(*served), tracking_uri)
+        elif state.tracking_uri != tracking_uri:
+            state.tracking_uri, state.syncer = tracking_uri, None
 
     def _write_memory(self) -> None:
-        memory = json.dumps({"served": list(self._served), "pool": asdict(self._pool)})
+        known = [(*served, state.tracking_uri) for served, state in self._served.items()]
+        memory = json.dumps({"served": known, "pool": asdict(self._pool)})
         internal_kv._internal_kv_put(_MEMORY, memory.encode(), overwrite=True, namespace=NAMESPACE.encode())
 
     def _remember(self) -> bool:
@@ -108,8 +127,8 @@ class Coordinator:
         if held:
             memory = json.loads(held)
             self._pool = Pool(**memory["pool"])
-            for served in memory["served"]:
-                self._take(Served(*served))
+            for archive_url, sweep, tracking_uri in memory["served"]:
+                self._take(Served(archive_url, sweep), tracking_uri)
         self._known = dict.fromkeys(named_evaluators(), time.monotonic())
         return bool(held)
 
@@ -150,7 +169,7 @@ class Coordinator:
     def measure(self, name: str, trial_url: str, stage: int, nets: int) -> Answer:
         """How the measurement of this name stands; the first time, it is asked for."""
         with self._lock:
-            self._queue.urge(self._measurements.ask(name, trial_url, stage, nets, self._pool.count))
+            self._queue.urge(self._measurements.ask(name, trial_url, stage, nets, self._pool.count, time.monotonic()))
             leased = {lease.work.key for lease in self._queue.leases()}
             answer = self._measurements.answer(name)
             return answer._replace(at_it=any(key in leased for key in self._measurements.open(name)))
@@ -168,15 +187,16 @@ class Coordinator:
         """Look at every served archive; returns how long to rest."""
         started = time.monotonic()
         with self._look_lock:
+            as_of = self._queue.now()
             self._record_given_up()
             for served, state in list(self._served.items()):
-                as_of = self._queue.now()
                 try:
                     look = state.backlog.look()
-                except Exception as error:  # an archive that cannot be read now stops no other
-                    look = Look(unreadable={served.archive_url: one_line(error)})
+                except Exception as error:  # an archive that is away stops no other; what was open stays so
+                    state.away = one_line(error)
+                    continue
                 with self._lock:
-                    state.look = look
+                    state.look, state.away = look, ""
                     self._queue.offer(served, look.open, as_of)
         return min(_LOOK_AT_MOST_S, (time.monotonic() - started) / _SHARE)
 
@@ -194,6 +214,10 @@ class Coordinator:
         """Start and stop evaluators as the pool's plan says."""
         existing = named_evaluators()
         with self._lock:
+            if time.monotonic() < self._lease_from:
+                return 0.0  # who is at work has not said so yet
+            for name in self._measurements.silent(time.monotonic() - _SILENT_S):
+                self.forget(name)  # its trial is gone
             now = time.monotonic()
             for name in set(self._known) - set(existing):
                 if now - self._known[name] > 10:  # Ray may not list what was started a moment ago
@@ -201,9 +225,9 @@ class Coordinator:
                     self._queue.gone(name)
             start, stop = self._pool.plan({name: self._idle_s(name) for name in self._known}, self._queue.pending())
             for name in stop:
+                ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
                 self._known.pop(name)
                 self._queue.gone(name)
-                ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
             self._start(start)
         return 0.0
 
@@ -233,9 +257,8 @@ class Coordinator:
         with self._sync_lock:
             for served, state in list(self._served.items()):
                 try:
-                    state.syncer = state.syncer or Syncer(served.archive_url, served.tracking_uri)
-                    state.syncer.sync([served.sweep])
-                    state.sync_error = ""
+                    state.syncer = state.syncer or Syncer(served.archive_url, state.tracking_uri)
+                    state.sync_error = "; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN])
                 except Exception as error:  # the view may fail; the science goes on, and a later sync catches up
                     state.sync_error = one_line(error)
         return min(_SYNC_AT_MOST_S, (time.monotonic() - started) / _SHARE)
@@ -254,6 +277,7 @@ class Coordinator:
             pool = asdict(self._pool)
         trials = [now for state in list(self._served.values()) for now in state.backlog.progress()]
         failed = {key: why for sweep in sweeps for key, why in sweep["failed"].items()}
+        trouble = [f"{sweep['archive_url']}: {sweep['away']}" for sweep in sweeps if sweep["away"]]
         sync_error = "; ".join(f"{sweep['sweep']}: {sweep['sync_error']}" for sweep in sweeps if sweep["sync_error"])
         return {
             "version": __version__,
@@ -261,6 +285,7 @@ class Coordinator:
             "done": sum(sweep["done"] for sweep in sweeps),
             "failed": failed,
             "sync_error": sync_error,
+            "trouble": [*dict.fromkeys(trouble), *self._trouble.values()],
             "pool": pool,
             "sweeps": sweeps,
             "evaluators": evaluators,
@@ -274,13 +299,14 @@ class Coordinator:
             "running": self._queue.running(served),
             "done": state.look.done,
             "failed": {**state.look.given_up, **state.look.unreadable},
+            "away": state.away,
             "sync_error": state.sync_error,
         }
 
     def _evaluator_status(self, name: str) -> dict[str, Any]:
         tally, where = self._queue.evaluators.get(name), self._where.get(name, {})
         at = [(describe(lease.work), self._queue.now() - lease.since) for lease in self._queue.leases(name)]
-        what, seconds = at[0] if at else ("idle" if where else "waits for its place", self._idle_s(name))
+        what, seconds = at[0] if at else ("idle" if where or tally else "waits for its place", self._idle_s(name))
         counts = {"done": tally.done if tally else 0, "failed": tally.failed if tally else 0}
         return {"name": name, **where, "at": what, "seconds": seconds, **counts}
 
@@ -301,15 +327,5 @@ def _record(work: Work, failure: GivenUp) -> None:
         return
 
 
-def _forever(task: Callable[[], float], pause: float) -> None:
-    """Do it again and again, after `pause` seconds or as many as it asks for, whatever happens."""
-    while True:
-        try:
-            rest = task()
-        except Exception:  # of Ray while a node goes away, of a disk: the next time may do
-            rest = pause
-        time.sleep(max(pause, rest))
-
-
-_OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 16}
+_OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 64}
 CoordinatorActor: Any = ray.remote(**_OPTIONS)(Coordinator)

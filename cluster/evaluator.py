@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -13,7 +14,7 @@ from cluster.measurements import Measurement
 from cluster.ray_runtime import COORDINATOR, NAMESPACE, limit_threads, yield_cores
 from ppodd.errors import one_line
 
-_IDLE_S, BEAT_S = 0.5, 5.0
+_IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
 
 
 class Evaluator:
@@ -23,7 +24,7 @@ class Evaluator:
         self._name, self._device, self._cpus = name, device, cpus
         self._at: Any = None
         for task in (self._work_forever, self._beat_forever):
-            threading.Thread(target=task, daemon=True).start()
+            threading.Thread(target=_or_die, args=(task,), daemon=True).start()
 
     def _work_forever(self) -> None:
         limit_threads(self._cpus)
@@ -32,6 +33,7 @@ class Evaluator:
         node = ray.util.get_node_ip_address()
         while not _answer("hello", self._name, {"node": node, "pid": os.getpid(), "device": self._device}):
             continue  # the coordinator is being restarted
+        pause = _IDLE_S
         while True:
             self._at = _answer("lease", self._name)
             if self._at is None:
@@ -40,13 +42,17 @@ class Evaluator:
             values, error = self._carry_out(self._at)
             key, self._at = self._at.key, None
             _answer("finish", key, self._name, error, values)
+            # one that can do nothing does not race through everything there is
+            pause = min(2 * pause, _PAUSE_S) if error else _IDLE_S
+            if error:
+                time.sleep(pause)
 
     def _carry_out(self, work: Any) -> tuple[list[float] | None, str]:
         """Do the work: the values of a measurement, and why it failed, if it did."""
-        # brings torch, which whoever only starts evaluators does not need
-        from ppodd.evaluate_archived import evaluate_archived, measure_candidate
-
         try:
+            # brings torch, which whoever only starts evaluators does not need
+            from ppodd.evaluate_archived import evaluate_archived, measure_candidate
+
             if isinstance(work, Measurement):
                 return measure_candidate(work.trial_url, work.stage, work.first, work.last, self._device), ""
             evaluate_archived(work, self._device)
@@ -58,6 +64,14 @@ class Evaluator:
         while True:
             _answer("beat", self._name, self._at)
             time.sleep(BEAT_S)
+
+
+def _or_die(task: Callable[[], None]) -> None:
+    """Whatever ends a task ends the process, and Ray starts another; one that only beats would keep its work."""
+    try:
+        task()
+    finally:
+        os._exit(1)
 
 
 def _answer(method: str, *arguments: Any) -> Any:

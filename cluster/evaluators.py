@@ -52,25 +52,40 @@ def find() -> Any:
 
 
 def wait(
-    coordinator: Any, sweep: str | None = None, show: Callable[[dict[str, Any]], None] | None = None
+    coordinator: Any, sweep: tuple[str, str] | None = None, show: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
-    """Wait until nothing (of a sweep) is pending or running, then bring MLflow up to date. Returns the last status."""
+    """Wait until nothing is pending or running, then bring MLflow up to date. Returns the last status.
+
+    `sweep` (an archive's URL and a name) is all that is waited for, if it is given.
+    """
+    idle = 0
     while True:
         status = ray.get(coordinator.status.remote(fresh=True))
         if show:
             show(status)
-        waited_for = [status] if sweep is None else [s for s in status["sweeps"] if s["sweep"] == sweep]
-        if not any(one["pending"] or one["running"] for one in waited_for):
-            status = ray.get(coordinator.status.remote(fresh=True))  # what was given up meanwhile is on record now
+        idle = idle + 1 if _idle(status, sweep) else 0
+        if idle == 2:  # what was given up before the first look is on record at the second
             ray.get(coordinator.sync.remote())
-            return status
+            return ray.get(coordinator.status.remote())
         time.sleep(_POLL_S)
+
+
+def _idle(status: dict[str, Any], sweep: tuple[str, str] | None) -> bool:
+    every = status["sweeps"]
+    of = every if sweep is None else [one for one in every if (one["archive_url"], one["sweep"]) == sweep]
+    waiting = status["pending"] or status["running"] if sweep is None else False
+    return not waiting and not any(one["pending"] or one["running"] or one["away"] for one in of)
 
 
 def stop() -> None:
     """End the coordinator and every evaluator; what they were at is open again for the next ones."""
     with contextlib.suppress(ValueError, ray.exceptions.RayError):
         ray.get(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote())
-    for name in [COORDINATOR, *named_evaluators()]:
-        with contextlib.suppress(ValueError):
-            ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
+    _kill(COORDINATOR)  # first, so that it starts no others
+    for name in named_evaluators():
+        _kill(name)
+
+
+def _kill(name: str) -> None:
+    with contextlib.suppress(ValueError):
+        ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)

@@ -11,7 +11,7 @@ import ray
 from cluster.measurements import Answer
 from cluster.ray_runtime import COORDINATOR, NAMESPACE
 
-_POLL_S, _PATIENCE_S = 0.2, 60.0
+_POLL_S, _POLL_AT_MOST_S, _PATIENCE_S = 0.2, 2.0, 60.0
 
 
 def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE_S) -> list[float] | None:
@@ -21,7 +21,7 @@ def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE
     that trials that fill a cluster never wait for evaluators that find no place in it.
     """
     name = f"{trial_url}/stage-{stage:02d} {uuid.uuid4().hex[:8]}"
-    waiting_since = time.monotonic()
+    waiting_since, pause = time.monotonic(), _POLL_S
     while True:
         try:
             coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
@@ -36,4 +36,5 @@ def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE
         except (ray.exceptions.RayError, ValueError):  # the coordinator is gone or being restarted
             if time.monotonic() - waiting_since > patience_s:
                 return None
-        time.sleep(_POLL_S)
+        time.sleep(pause)
+        pause = min(1.5 * pause, _POLL_AT_MOST_S)

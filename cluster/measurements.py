@@ -28,6 +28,7 @@ class Answer(NamedTuple):
 @dataclass
 class _Asked:
     pieces: dict[str, Measurement]
+    asked_at: float  # the last time
     values: dict[str, list[float]] = field(default_factory=dict)
     failed: bool = False
 
@@ -38,9 +39,10 @@ class Measurements:
     def __init__(self) -> None:
         self._asked: dict[str, _Asked] = {}
 
-    def ask(self, name: str, trial_url: str, stage: int, nets: int, parts: int) -> list[Measurement]:
+    def ask(self, name: str, trial_url: str, stage: int, nets: int, parts: int, now: float = 0.0) -> list[Measurement]:
         """Ask for the accuracies of `nets` networks in about equal parts; returns the parts, the first time."""
         if name in self._asked:
+            self._asked[name].asked_at = now
             return []
         parts = max(1, min(parts, nets))
         edges = [round(part * nets / parts) for part in range(parts + 1)]
@@ -48,7 +50,7 @@ class Measurements:
             Measurement(trial_url, stage, first, last, f"{name}[{first}:{last}]")
             for first, last in itertools.pairwise(edges)
         ]
-        self._asked[name] = _Asked({piece.key: piece for piece in pieces})
+        self._asked[name] = _Asked({piece.key: piece for piece in pieces}, now)
         return pieces
 
     def finish(self, key: str, values: list[float] | None) -> None:
@@ -73,6 +75,10 @@ class Measurements:
         """Keys of the pieces that are not done."""
         asked = self._asked.get(name)
         return [key for key in asked.pieces if key not in asked.values] if asked else []
+
+    def silent(self, since: float) -> list[str]:
+        """Measurements that nobody has asked for since then."""
+        return [name for name, asked in self._asked.items() if asked.asked_at < since]
 
     def forget(self, name: str) -> None:
         self._asked.pop(name, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 MAX_ATTEMPTS = 3
@@ -47,7 +47,7 @@ class Tally:
     done: int = 0
     failed: int = 0
     seen: float = 0.0
-    busy_until: float = field(default=0.0)  # when it last had work
+    busy_until: float = 0.0  # when it last had work
 
 
 class Queue:
@@ -59,6 +59,7 @@ class Queue:
         self._urgent: dict[str, Piece] = {}
         self._leases: dict[str, Lease] = {}
         self._attempts: dict[str, int] = {}
+        self._failed_by: dict[str, set[str]] = {}
         self._closed: dict[str, float] = {}  # when keys were done or given up: earlier looks do not know
         self._finished: deque[float] = deque()
         self._turn = 0
@@ -77,34 +78,47 @@ class Queue:
         """Forget a source; and that works of it failed."""
         for key in self._open.pop(source, {}):
             self._attempts.pop(key, None)
+            self._failed_by.pop(key, None)
 
     def urge(self, works: Sequence[Piece]) -> None:
         """Work that somebody waits for."""
         self._urgent |= {work.key: work for work in works}
 
-    def take_back(self, key: str) -> bool:
-        """Withdraw urgent work that nobody is at; whether that was so."""
-        return key not in self._leases and self._urgent.pop(key, None) is not None
+    def take_back(self, key: str) -> None:
+        """Nobody waits for this urgent work any more."""
+        self._urgent.pop(key, None)
 
     def lease(self, evaluator: str) -> Piece | None:
-        """The next piece of work for an evaluator; `None` when there is none now."""
+        """The next piece of work for an evaluator; `None` when there is none now.
+
+        Who has a lease and asks is given it again: an answer was lost. What an evaluator failed at is left to others
+        while there are any, so that one that can do nothing (no data on its node, say) uses up nobody's attempts.
+        """
         self._expire()
         tally = self._tally(evaluator)
         tally.seen = self.now()
-        work = self._next()
+        if held := self.leases(evaluator):
+            return held[0].work
+        work = self._next(evaluator)
         if work:
             tally.busy_until = self.now()
             self._leases[work.key] = Lease(work, evaluator, self.now(), self.now() + self._lease_s)
         return work
 
-    def _next(self) -> Piece | None:
+    def _next(self, evaluator: str) -> Piece | None:
+        living = {name for name, tally in self.evaluators.items() if tally.seen > self.now() - self._lease_s}
+
+        def free(key: str) -> bool:
+            failed = self._failed_by.get(key, set())
+            return key not in self._leases and not (evaluator in failed and living - failed)
+
         for key, work in self._urgent.items():
-            if key not in self._leases:
+            if free(key):
                 return work
         sources = list(self._open)
         for offset in range(len(sources)):
             for key, work in self._open[sources[(self._turn + offset) % len(sources)]].items():
-                if key not in self._leases:
+                if free(key):
                     self._turn += offset + 1
                     return work
         return None
@@ -134,6 +148,7 @@ class Queue:
         tally.busy_until = self.now()
         if error:
             tally.failed += 1
+            self._failed_by.setdefault(key, set()).add(evaluator)
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if self._attempts[key] < MAX_ATTEMPTS:
                 return
@@ -145,6 +160,7 @@ class Queue:
 
     def _close(self, key: str) -> None:
         self._attempts.pop(key, None)
+        self._failed_by.pop(key, None)
         self._closed[key] = self.now()
         self._urgent.pop(key, None)
         for works in self._open.values():

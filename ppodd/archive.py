@@ -274,9 +274,14 @@ class TrialArchive:
 
     def ticket(self, stage: int, protocol: Protocol) -> str:
         """The name of the evaluation of `stage` under `protocol`."""
-        record = self.stage(stage)
-        digests = [self.stage(s)["digests"]["poster.safetensors"] for s in range(1, stage + 1)]
-        return ticket(protocol, digests, mode_blend(record, protocol.mode), record["data"]["digest"])
+        return self.tickets(stage, [protocol])[0]
+
+    def tickets(self, stage: int, protocols: Sequence[Protocol]) -> list[str]:
+        """The names of the evaluations of `stage` under each protocol; every stage's record is read once."""
+        records = [self.stage(s) for s in range(1, stage + 1)]
+        digests = [record["digests"]["poster.safetensors"] for record in records]
+        data = records[-1]["data"]["digest"]
+        return [ticket(protocol, digests, mode_blend(records[-1], protocol.mode), data) for protocol in protocols]
 
     # Evaluations
 

@@ -201,6 +201,10 @@ class DistillConfig(_Config):
             f"num_stages={self.num_stages} exceeds the {self.epochs - self.start_epoch} epochs to run: "
             f"give each stage at least one epoch",
         )
+        _require(
+            not (self.offload and self.engine == "unrolled"),
+            "offload=True needs engine=recomputed: the unrolled engine keeps graphs",
+        )
         if self.dataset in SPECS and not self.image_size:
             check_geometry(self, SPECS[self.dataset])
         return self

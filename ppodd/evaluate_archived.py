@@ -60,12 +60,14 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     """Stage accuracies (percent) of the networks `first` to `last` (excluded) on a stage that is not archived yet.
 
     Raises:
+        BadInput: the data here is not that of the distillation.
         CorruptArchive: the stage has no candidate (any more), or a poster is missing or damaged.
     """
     trial = TrialArchive(trial_url)
     keep_freed_memory()
     dataset = load_once(trial.config(), resolve_device(device))
     record, candidate = trial.candidate(stage)
+    check_data(record, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
     layout = Layout.of(trial.config(), dataset.spec, candidate.class_order)
     protocol = build(Protocol, record["protocol"])

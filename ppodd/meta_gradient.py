@@ -149,10 +149,14 @@ def _recomputed(
         first = (len(kept) - 1) * _KEEP
         states = [kept.pop()]
         for i in range(first, end - 1):
-            states.append(inner.update(states[-1], gradients[i].to(device), window[i].lr_factor * lr))
+            states.append(
+                inner.update(states[-1], gradients[i].to(device, non_blocking=True), window[i].lr_factor * lr)
+            )
         for i in reversed(range(first, end)):
             before, draw = states.pop(), window[i]
-            bar, g_bar, lr_bar = _pull_back_update(inner, before, gradients[i].to(device), draw.lr_factor, lr, bar)
+            bar, g_bar, lr_bar = _pull_back_update(
+                inner, before, gradients[i].to(device, non_blocking=True), draw.lr_factor, lr, bar
+            )
             with randomness[i].replayed():
                 theta_bar = _pull_back_gradient(derivatives, inner, before.theta, posters, draw, g_bar, total)
             bar = bar._replace(theta=bar.theta + theta_bar)

@@ -71,6 +71,7 @@ def run(
     def elsewhere(posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str) -> Accuracies:
         assert measure
         record = {"protocol": protocol.model_dump(mode="json"), "blend": list(blend), "split": split}
+        record["data"] = {"digest": dataset.digest}
         trial.write_candidate(len(posters), record, posters[-1])
         return measure(trial.url, len(posters), protocol.nets) or distillation.measure(posters, blend, protocol, split)
 

@@ -32,4 +32,5 @@ def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) ->
 def works(trial: TrialArchive, stage: int, evaluations: Sequence[EvaluationConfig]) -> list[Work]:
     """Every evaluation that these ask for of an archived stage, done or not."""
     asked = protocols(evaluations, trial.config())
-    return [Work(trial.url, stage, protocol, trial.ticket(stage, protocol)) for protocol in asked]
+    tickets = trial.tickets(stage, asked)
+    return [Work(trial.url, stage, protocol, ticket) for protocol, ticket in zip(asked, tickets, strict=True)]

@@ -78,9 +78,11 @@ def _from_tables(client: MlflowClient, experiments: list[str]) -> tuple[list[Run
             for run, experiment in rows(SqlRun, SqlRun.run_uuid, SqlRun.experiment_id)
         }
         for run, name, value in rows(SqlTag, SqlTag.run_uuid, SqlTag.key, SqlTag.value):
-            found[run].tags[name] = value
+            if run in found:  # else it was made a moment ago
+                found[run].tags[name] = value
         for run, name, value in rows(SqlParam, SqlParam.run_uuid, SqlParam.key, SqlParam.value):
-            found[run].params[name] = value
+            if run in found:
+                found[run].params[name] = value
         of = SqlMetric
         metrics = rows(of, of.run_uuid, of.key, of.step, of.timestamp, of.value, of.is_nan)
         values = [(*entry, float("nan") if is_nan else value) for *entry, value, is_nan in metrics]

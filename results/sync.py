@@ -59,6 +59,7 @@ class _Trial:
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
     complete: bool = False
     stopped: bool = False
+    given_up: int = 0  # evaluations
 
 
 @dataclass
@@ -121,6 +122,7 @@ class Syncer:
             try:
                 self._sync_trial(trial, files, parent, plan, report)
             except PpoddError as error:
+                self._trials.pop(f"{sweep}/{name}", None)  # what was read of it may not have been sent
                 report.problems.append(str(error))
         trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
         expected = max(plan.get("wanted", 0), len(plan.get("trials", [])), len(found))
@@ -137,6 +139,7 @@ class Syncer:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
         evaluations = self.archive.evaluations(sweep, plan)
         wanted = sum(len(t.records) * len(protocols(evaluations, t.config)) for t in trials)
+        wanted -= sum(t.given_up for t in trials)
         there = sum(len(tickets) for t in trials for tickets in t.logged.values())
         if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
             return
@@ -261,7 +264,9 @@ class Syncer:
         if progress:
             new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
             new.tags[schema.NOW] = schema.now(progress)
-        if given_up := _given_up(trial, files):
+        given_up = _given_up(trial, files)
+        known.given_up = len(given_up)
+        if given_up:
             new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
         self._send(known.run, new)
         for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES):
@@ -384,7 +389,8 @@ def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> lis
 def _given_up(trial: TrialArchive, files: set[str]) -> list[dict[str, Any]]:
     """Records of the evaluations that were given up."""
     stages = [stage for stage in stages_in(files) if failures_in(files, stage)]
-    return [record for stage in stages for record in trial.evaluation_failures(stage)]
+    records = [record for stage in stages for record in trial.evaluation_failures(stage)]
+    return [record for record in records if record["ticket"] not in tickets_in(files, record["stage"])]
 
 
 def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:

@@ -80,6 +80,15 @@ def test_an_unreadable_trial_is_said_and_hides_no_other(archive, backlog):
     assert len(look.open) == 2 and "stage.json is damaged" in look.unreadable[trial.url]
 
 
+def test_a_trial_of_another_shape_is_said_and_hides_no_other(archive, backlog):
+    trial = archive.trial("s", "seed=0")
+    trial.folder.write("stage-01/stage.json", b'{"schema": 1, "stage": 1}')
+    look = backlog.look()
+    assert len(look.open) == 2 and list(look.unreadable) == [trial.url]
+    trial.folder.write("progress.json", b"{")
+    assert backlog.progress() == []
+
+
 def test_running_trials_show_where_they_are(archive, backlog):
     archive.trial("s", "seed=1").write_progress({"stage": 2, "meta_loss": 1.5})
     backlog.look()

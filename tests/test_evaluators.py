@@ -96,6 +96,7 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
         (["start", "--archive", "gone"], "no sweep or run in"),
         (["start", "--archive", "gone", "--sweep", "s"], "no sweep 's' in"),
         (["start", "--count", "0"], "--count=0: at least 1"),
+        (["start", "--gpus", "1.5"], "--gpus=1.5: a fraction below 1"),
         (["start", "--protocol", "mode: worst"], "mode.0='worst'"),
         (["start", "--protocol", "mood: latest"], "unknown config field 'mood'; did you mean 'mode'"),
         (["start", "--protocol", "latest"], "--protocol 'latest': write fields as"),
@@ -123,6 +124,7 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
     status = {
         "version": "1", "pending": 3, "running": 1, "done": 5, "failed": {"t": "a stage 1: boom"}, "per_minute": 2.5,
         "pool": {"count": 4, "cpus": 1, "gpus": 0.25, "idle_s": 60}, "sync_error": "s: store is away",
+        "trouble": ["/a: away"],
         "sweeps": [{"sweep": "s", "archive_url": "/a", "pending": 3, "running": 1, "done": 5, "failed": {"t": "boom"}}],
         "evaluators": [
             {"name": "evaluator-0", "node": "10.0.0.1", "device": "cuda", "at": "s/t stage 2 (blend, convnet)",
@@ -138,6 +140,6 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
     for part in (
         "3 pending, 1 running, 5 done, 1 failed, 2.5 a minute; at most 4 evaluators of 1 CPU, 0.25 GPU",
         "evaluator-0", "10.0.0.1", "s/t stage 2 (blend, convnet)", "1:01", "s/t", "2/4", "3/40", "1.500", "0:30",
-        "failed: a stage 1: boom", "MLflow lags: s: store is away",
+        "failed: a stage 1: boom", "MLflow lags: s: store is away", "/a: away",
     ):  # fmt: skip
         assert part in shown, part

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cluster.evaluators import _idle
 from cluster.measurements import Answer, Measurements
 from cluster.pool import Pool
 
@@ -39,6 +40,23 @@ def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networ
     for piece in reversed(pieces):
         asked.finish(piece.key, [float(net) for net in range(piece.first, piece.last)])
     assert asked.answer("m") == Answer([float(net) for net in range(8)])
+
+
+def test_a_measurement_that_nobody_asks_for_any_more_is_known_by_its_silence():
+    asked = Measurements()
+    for now in (0.0, 5.0):
+        asked.ask("m", "t", 1, nets=2, parts=1, now=now)
+    asked.ask("n", "t", 1, nets=2, parts=1, now=9.0)
+    assert asked.silent(since=5.0) == [] and asked.silent(since=6.0) == ["m"]
+
+
+def test_nothing_is_idle_while_an_archive_cannot_be_read():
+    quiet = {"archive_url": "a", "sweep": "s", "pending": 0, "running": 0, "away": ""}
+    other = {**quiet, "sweep": "t", "running": 1}
+    status = {"pending": 0, "running": 1, "sweeps": [quiet, other]}
+    assert _idle(status, ("a", "s")) and not _idle(status, ("a", "t")) and not _idle(status, None)
+    away = {"pending": 0, "running": 0, "sweeps": [{**quiet, "away": "no answer"}]}
+    assert not _idle(away, ("a", "s")) and not _idle(away, None)
 
 
 def test_a_measurement_of_which_a_piece_failed_has_failed():

@@ -31,36 +31,45 @@ def queue(clock):
     return queue
 
 
-def keys(queue, evaluator, count):
-    return [queue.lease(evaluator).key for _ in range(count)]
+def take(queue, count, name="e"):
+    """What so many evaluators get: `e0`, `e1`, …"""
+    return [queue.lease(f"{name}{number}").key for number in range(count)]
 
 
 def test_each_piece_of_work_is_leased_once_and_sources_take_turns(queue):
-    assert keys(queue, "e", 4) == ["a0", "b0", "a1", "b1"]
-    assert queue.lease("e") is None and queue.pending() == 0 and len(queue.leases()) == 4
-    for key in ("a0", "b0", "a1", "b1"):
-        queue.finish(key, "e")
-    assert not queue.leases() and queue.evaluators["e"].done == 4
+    assert take(queue, 4) == ["a0", "b0", "a1", "b1"]
+    assert queue.lease("late") is None and queue.pending() == 0 and len(queue.leases()) == 4
+    for number, key in enumerate(("a0", "b0", "a1", "b1")):
+        queue.finish(key, f"e{number}")
+    assert not queue.leases() and queue.evaluators["e0"].done == 1
+
+
+def test_who_asks_again_has_lost_the_answer_and_gets_its_work_again(queue):
+    assert queue.lease("e").key == queue.lease("e").key == "a0"
+    assert len(queue.leases()) == 1
 
 
 def test_work_that_somebody_waits_for_comes_first(queue):
     queue.urge([Work("u0"), Work("u1")])
-    assert keys(queue, "e", 3) == ["u0", "u1", "a0"]
-    queue.finish("u0", "e", "boom")
-    assert keys(queue, "f", 1) == ["u0"]
+    assert take(queue, 3) == ["u0", "u1", "a0"]
+    queue.finish("u0", "e0", "boom")
+    assert queue.lease("f").key == "u0"
 
 
-def test_urgent_work_is_taken_back_only_from_nobody(queue):
+def test_urgent_work_that_nobody_waits_for_any_more_is_not_begun(queue):
     queue.urge([Work("u0"), Work("u1")])
-    assert keys(queue, "e", 1) == ["u0"]
-    assert not queue.take_back("u0") and queue.take_back("u1") and not queue.take_back("u1")
+    assert queue.lease("e").key == "u0"
+    for key in ("u0", "u1"):
+        queue.take_back(key)
     assert queue.lease("f").key == "a0"
+    queue.finish("u0", "e", "boom")
+    assert queue.lease("e").key == "b0"
 
 
 def test_a_dead_evaluators_work_is_open_again(queue):
-    assert keys(queue, "dead", 1) == ["a0"]
+    assert queue.lease("dead").key == "a0"
     queue.drop("dead")
-    assert sorted(keys(queue, "e", 4)) == ["a0", "a1", "b0", "b1"]
+    assert sorted(take(queue, 4)) == ["a0", "a1", "b0", "b1"]
 
 
 def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
@@ -70,20 +79,41 @@ def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
     clock.now = 70
     assert [lease.evaluator for lease in queue.leases()] == ["alive"]
     # what the silent one says of it afterwards is no news
-    assert sorted(keys(queue, "e", 3)) == ["a0", "a1", "b1"]
+    assert sorted(take(queue, 3)) == ["a0", "a1", "b1"]
     queue.finish("a0", "silent")
-    assert "a0" in [lease.work.key for lease in queue.leases("e")]
+    assert "a0" in [lease.work.key for lease in queue.leases()]
 
 
 def test_work_that_keeps_failing_is_given_up_and_stops_nothing(queue):
+    queue.urge([Work("bad")])
     for attempt in range(MAX_ATTEMPTS):
         assert not queue.given_up, attempt
-        queue.urge([Work("bad")])
-        assert keys(queue, "e", 1) == ["bad"]
+        assert queue.lease("e").key == "bad"
         queue.finish("bad", "e", f"boom {attempt}")
     (given_up,) = queue.given_up
     assert given_up.work.key == "bad" and given_up.error == "boom 2" and given_up.attempts == 3
-    assert keys(queue, "e", 1) == ["a0"] and queue.evaluators["e"].failed == 3
+    assert queue.lease("e").key == "a0" and queue.evaluators["e"].failed == 3
+
+
+def test_an_evaluator_that_can_do_nothing_uses_up_nobodys_attempts(queue):
+    done = set()
+    while (work := queue.lease("good")) is not None:
+        for _ in range(5):  # it fails far faster than another works
+            if bad := queue.lease("bad"):
+                queue.finish(bad.key, "bad", "no data here")
+        queue.finish(work.key, "good")
+        done.add(work.key)
+    assert done == {"a0", "a1", "b0", "b1"} and not queue.given_up
+
+
+def test_what_failed_is_tried_by_the_same_again_where_no_other_lives(queue, clock):
+    queue.beat("other")
+    assert queue.lease("e").key == "a0"
+    queue.finish("a0", "e", "boom")
+    assert queue.lease("e").key == "b0"
+    queue.finish("b0", "e")
+    clock.now = 100  # nothing was heard of the other since
+    assert queue.lease("e").key == "a0"
 
 
 def test_work_that_kills_its_evaluator_again_and_again_is_given_up(queue):
@@ -107,19 +137,19 @@ def test_a_look_that_began_before_work_was_done_does_not_bring_it_back(queue, cl
 def test_a_new_queue_takes_up_what_evaluators_are_at(queue):
     queue.beat("e", Work("b0"))
     assert [(lease.work.key, lease.evaluator) for lease in queue.leases()] == [("b0", "e")]
-    assert sorted(keys(queue, "f", 3)) == ["a0", "a1", "b1"]
+    assert sorted(take(queue, 3, "f")) == ["a0", "a1", "b1"]
     queue.finish("b0", "e")
     assert queue.running("b") == 1 and queue.pending("b") == 0
 
 
 def test_counts_by_source_and_the_rate(queue, clock):
-    for _ in range(3):
-        queue.lease("e")
+    take(queue, 3)
     assert (queue.pending("a"), queue.running("a"), queue.pending("b"), queue.running("b")) == (0, 2, 1, 1)
+    assert queue.offers("a", "a0") and not queue.offers("b", "a0")
     assert queue.per_minute() == 0
     for number, key in enumerate(("a0", "b0", "a1")):
         clock.now = 10.0 * number
-        queue.finish(key, "e")
+        queue.finish(key, f"e{number}")
     clock.now = 30.0
     assert queue.per_minute() == pytest.approx(6)
     clock.now = 615.0  # two of them are more than ten minutes ago

@@ -132,6 +132,19 @@ def test_an_evaluation_that_was_given_up_is_shown_until_it_is_tried_again(archiv
     assert schema.EVALUATION_FAILURES not in run(uri, "s/t000").data.tags
 
 
+def test_what_a_damaged_file_kept_from_being_sent_is_sent_when_it_is_mended(archive, uri, unfinished):
+    trial, config = unfinished
+    syncer = Syncer(archive.url, uri)
+    syncer.sync()
+    write_evaluations(trial, config, 1, EvaluationConfig(eval_seed=5))
+    trial.folder.write("progress.json", b"{")
+    (problem,) = syncer.sync().problems
+    assert "progress.json is damaged" in problem
+    trial.folder.remove("progress.json")
+    assert syncer.sync().evaluations == 1
+    assert any("/protocol_" in name for name in run(uri, "s/t000").data.metrics)
+
+
 def test_an_evaluation_that_comes_later_is_added_to_its_stage(archive, uri, unfinished):
     trial, config = unfinished
     write_stage(trial, config, 2)

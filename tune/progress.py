@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 
 from ppodd.archive import Archive, TrialArchive, stages_in, tickets_in
 from ppodd.config import DistillConfig
+from ppodd.errors import PpoddError
 from ppodd.work import protocols
 from tune.sweep_file import Sweep
 
@@ -57,7 +59,8 @@ class ProgressReader:
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _Trial())
             if not known.over or known.waiting:
-                self._read(known, self._archive.trial(self._sweep.name, name), found.get(name, set()), config)
+                with contextlib.suppress(PpoddError):  # it only informs; the trial or the evaluators will say
+                    self._read(known, self._archive.trial(self._sweep.name, name), found.get(name, set()), config)
         trials = list(self._trials.values())
         stages = sum(trial.wanted for trial in trials)
         evaluations = sum(trial.wanted * trial.protocols for trial in trials)
@@ -80,7 +83,7 @@ class ProgressReader:
             there = stages_in(files)
             known.stopped = len(there) < config.num_stages and "stopped.json" in files
             for stage in there[known.stages :]:
-                known.waiting[stage] = {trial.ticket(stage, protocol) for protocol in asked}
+                known.waiting[stage] = set(trial.tickets(stage, asked))
             known.stages, known.wanted = len(there), len(there) if known.stopped else config.num_stages
         for stage, tickets in list(known.waiting.items()):
             found = tickets.intersection(tickets_in(files, stage))

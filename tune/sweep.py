@@ -6,6 +6,7 @@ the archive, and a trial that was interrupted looks finished to it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import threading
 import time
@@ -19,16 +20,17 @@ from cluster.ray_runtime import connect
 from cluster.reach import check_archive
 from ppodd.archive import Archive, stages_in
 from ppodd.datasets.readers import find
-from ppodd.errors import BadInput, one_line
+from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.out_of_memory import advice, is_out_of_memory
 from results.store import open_store
 from results.sync import sync
 from tune.claim import check_claim
-from tune.placement import nodes, placement
+from tune.placement import Placement, nodes, placement
 from tune.progress import Progress, ProgressReader
 from tune.sweep_file import Sweep
 
 _SHOW_EVERY_S = 1.0
+_SHARE = 0.2  # of the time goes into looking how far it is
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,25 @@ def run_sweep(
     record = {**sweep.record(), "created_at": held.get("created_at", started)}
     if held.get("wanted") != record.get("wanted") or not held:
         archive.write_sweep(sweep.name, record)
+    try:
+        return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
+    except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
+        raise PpoddError(str(error)) from error
+
+
+def _run(
+    sweep: Sweep,
+    archive: Archive,
+    tracking_uri: str,
+    place: Placement,
+    in_process: bool,
+    wait: bool,
+    show: Callable[[Progress], None] | None,
+    say: Callable[[str], None] | None,
+) -> Outcome:
+    """Run a sweep that the archive holds, on the Ray that this process has joined."""
+    import ray
+
     for evaluation in sweep.evaluations:
         archive.add_evaluation(sweep.name, evaluation)
     archive.clear_evaluation_failures(sweep.name)
@@ -112,7 +133,7 @@ def run_sweep(
     with _Watch(ProgressReader(sweep, archive), show):
         interrupted = _tune(sweep, archive, place.at_once)
         if (in_process or wait) and not interrupted:
-            evaluators.wait(coordinator, sweep.name)
+            evaluators.wait(coordinator, (archive.url, sweep.name))
     look = Backlog(archive.url, sweep.name).look()
     outcome = Outcome(
         unfinished(sweep, archive),
@@ -122,14 +143,17 @@ def run_sweep(
         {**look.given_up, **look.unreadable},
         len(look.open),
     )
-    import ray
-
-    if not in_process:
-        ray.get(coordinator.sync.remote())  # what is shown next is read from MLflow
     if in_process:
         evaluators.stop()
         ray.shutdown()
-        sync(archive.url, tracking_uri, [sweep.name])
+    try:
+        if in_process:
+            sync(archive.url, tracking_uri, [sweep.name])
+        else:
+            ray.get(coordinator.sync.remote())  # what is shown next is read from MLflow
+    except (PpoddError, ray.exceptions.RayError) as error:
+        if say:
+            say(f"MLflow lags: {one_line(error)}; `ppodd results sync` brings it up to date")
     if interrupted:
         raise KeyboardInterrupt
     return outcome
@@ -257,9 +281,17 @@ class _Watch:
         self._over.set()
         if self._show:
             self._thread.join()
-            self._show(self._read())
+            self._look()
 
     def _loop(self) -> None:
+        took = 0.0
+        while not self._over.wait(max(_SHOW_EVERY_S, took / _SHARE)):
+            took = self._look()
+
+    def _look(self) -> float:
+        """Read and show, once; how many seconds that took. It only informs: an archive that is away ends nothing."""
         assert self._show
-        while not self._over.wait(_SHOW_EVERY_S):
+        started = time.monotonic()
+        with contextlib.suppress(Exception):
             self._show(self._read())
+        return time.monotonic() - started

@@ -86,6 +86,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (("count", args.count, 1), ("cpus", args.cpus, 0), ("gpus", args.gpus, 0)):
         if value < least:
             raise BadInput(f"--{flag}={value}: at least {least}")
+    if args.gpus > 1 and args.gpus != int(args.gpus):
+        raise BadInput(f"--gpus={args.gpus}: a fraction below 1, or a whole number")
 
 
 def protocol(text: str) -> EvaluationConfig:
@@ -112,6 +114,7 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
     from cluster import evaluators
     from cluster.pool import Pool
     from cluster.ray_runtime import connect
+    from cluster.reach import check_archive
     from ppodd.archive import Archive
     from ppodd.cli.console import console
     from results.store import default_tracking_uri, open_store
@@ -124,8 +127,10 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
             raise BadInput(f"no sweep {sweep!r} in {archive.url} (there: {', '.join(there) or 'none'})")
     if not sweeps:
         raise BadInput(f"no sweep or run in {archive.url}: name the archive that one wrote to (--archive)")
-    uri = args.tracking_uri or default_tracking_uri(archive.url)
+    uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
     in_process = connect(args.ray_address)
+    if not in_process:
+        check_archive(archive.url)
     _require_place(args)
     open_store(uri)
     for sweep in sweeps:
@@ -163,6 +168,8 @@ def _until_done(out: Any, coordinator: Any) -> int:
     out.print(f"{status['done']} evaluations are in the archive, {len(status['failed'])} failed")
     for reason in status["failed"].values():
         out.print(f"failed: {reason}")
+    if status["sync_error"]:
+        out.print(f"MLflow lags: {status['sync_error']}; `ppodd results sync` brings it up to date")
     return 1 if status["failed"] else 0
 
 
@@ -247,7 +254,7 @@ def tables(status: dict[str, Any]) -> Any:
     more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []
     lag = [f"MLflow lags: {status['sync_error']}"] if status["sync_error"] else []
     shown = [table for table in (sweeps, evaluators, trials) if table.row_count]
-    return Group(head, *shown, *reasons[:_SHOWN_FAILURES], *more, *lag)
+    return Group(head, *shown, *reasons[:_SHOWN_FAILURES], *more, *lag, *status["trouble"])
 
 
 def _table(*columns: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_archive
-from ppodd.errors import BadInput, hidden
+from ppodd.errors import BadInput, PpoddError, hidden, one_line
 
 _SHOWN = 10  # failures printed
 
@@ -68,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
             f"`ppodd evaluators status`, then `ppodd results table --archive {archive.url}`"
         )
     else:
-        _results(out, archive, sweep.name, uri)
+        try:
+            _results(out, archive, sweep.name, uri)
+        except PpoddError as error:  # the sweep is done all the same
+            out.print(f"no results from {hidden(uri)}: {one_line(error)}")
     if not outcome.complete:
         out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
         return 1
