@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
@@ -286,6 +287,12 @@ class Protocol(_Config):
     decay: bool
     strategy: Augmentation
     comp_aug: bool
+
+
+def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[Protocol]:
+    """Every protocol that these ask for to judge posters of `config`, each once."""
+    asked = [protocol for evaluation in evaluations for protocol in evaluation.protocols(config)]
+    return [protocol for number, protocol in enumerate(asked) if protocol not in asked[:number]]
 
 
 def _require(holds: bool, message: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppodd.archive import TrialArchive
-from ppodd.config import DistillConfig, EvaluationConfig, Protocol
+from ppodd.config import EvaluationConfig, Protocol, protocols
 
 
 class Work(NamedTuple):
@@ -21,12 +21,6 @@ class Work(NamedTuple):
     def key(self) -> str:
         """The name of this piece of work; trials whose first posters are equal share tickets."""
         return f"{self.trial_url}/{self.stage}/{self.ticket}"
-
-
-def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[Protocol]:
-    """Every protocol that these ask for to judge posters of `config`, each once."""
-    asked = [protocol for evaluation in evaluations for protocol in evaluation.protocols(config)]
-    return [protocol for number, protocol in enumerate(asked) if protocol not in asked[:number]]
 
 
 def works(trial: TrialArchive, stage: int, evaluations: Sequence[EvaluationConfig]) -> list[Work]:

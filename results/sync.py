@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in
-from ppodd.config import DistillConfig
+from ppodd.config import DistillConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError
-from ppodd.work import protocols
 from results import schema
 from results.store import absolute, all_runs, artifact_folder, open_store, require_file, said
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ppodd.archive import drawn_posters
 from ppodd.blend import evaluation_weights
-from ppodd.config import DistillConfig, EvaluationConfig, Protocol, poster_ipc
+from ppodd.config import DistillConfig, EvaluationConfig, Protocol, poster_ipc, protocols
 from ppodd.datasets.specs import SPECS
-from ppodd.work import protocols
 from tune.sweep_file import Sweep
 
 if TYPE_CHECKING:

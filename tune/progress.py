@@ -7,9 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 from ppodd.archive import Archive, TrialArchive, stages_in, tickets_in
-from ppodd.config import DistillConfig
+from ppodd.config import DistillConfig, protocols
 from ppodd.errors import PpoddError
-from ppodd.work import protocols
 from tune.sweep_file import Sweep
 
 

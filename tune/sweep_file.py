@@ -14,10 +14,9 @@ import yaml
 from pydantic import Field
 
 from ppodd.blend import LEAKING
-from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, absolute_paths, build
+from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, absolute_paths, build, protocols
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
-from ppodd.work import protocols
 from tune.document import Document
 from tune.space import (
     Distribution,
