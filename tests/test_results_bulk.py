@@ -43,7 +43,7 @@ def server(uri):
     from werkzeug.serving import make_server
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # the server sets it, for whoever comes after
+        patch.setenv("MLFLOW_TRACKING_URI", uri)  # as the server would, for whoever comes after
         patch.setenv(BACKEND_STORE_URI_ENV_VAR, uri)
         patch.setenv(ARTIFACT_ROOT_ENV_VAR, uri.removeprefix("sqlite:///").removesuffix("mlflow.db"))
         serving = make_server("127.0.0.1", 0, app, threaded=True)
