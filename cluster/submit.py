@@ -225,15 +225,19 @@ class Jobs:
         """
         import asyncio
 
-        shown, lost = 0, 0
+        passed, lost = _Passed(), 0
         while True:
-            with contextlib.suppress(*_connection_errors()):
-                shown = asyncio.run(self._tail(job_id, shown, write))
+            try:
+                asyncio.run(self._tail(job_id, passed, write))
+            except BrokenPipeError:  # who reads this has gone
+                raise
+            except _connection_errors():
+                pass  # the connection is made again
             try:
                 job = self.info(job_id)
                 lost = 0
                 if job.over:
-                    write(self.logs(job_id)[shown:])
+                    write(self.logs(job_id)[passed.characters :])
                     return job
             except BadInput:
                 raise
@@ -300,13 +304,13 @@ class Jobs:
         kind = BadInput if job.did_nothing else PpoddError
         return kind(f"job {job.id} {job.status}: {said.removeprefix('ppodd: ')}")
 
-    async def _tail(self, job_id: str, shown: int, write: Callable[[str], object]) -> int:
-        """Pass on the log from character `shown` on; how much of it is passed on when the stream ends."""
+    async def _tail(self, job_id: str, passed: _Passed, write: Callable[[str], object]) -> None:
+        """Pass on what is not yet passed on of the log, until the stream ends or breaks off."""
         position = 0
         async for chunk in self._client.tail_job_logs(job_id):
-            write(chunk[max(0, shown - position) :])
+            write(chunk[max(0, passed.characters - position) :])
             position += len(chunk)
-        return max(shown, position)
+            passed.characters = max(passed.characters, position)
 
     @contextlib.contextmanager
     def _talking(self) -> Iterator[None]:
@@ -319,6 +323,13 @@ class Jobs:
             raise BadInput(_token_refused(self.address)) from None
         except _connection_errors() as error:
             raise PpoddError(f"the dashboard at {self.address} {_reason(error)}") from None
+
+
+@dataclass
+class _Passed:
+    """How much of a log has been passed on."""
+
+    characters: int = 0
 
 
 def _job(details: JobDetails) -> Job:

@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 import zipfile
+from typing import NamedTuple
 
 import pytest
 import yaml
 from ray_clusters import RayCluster, free_port
 
 from cluster import package, versions
+from cluster.submit import Jobs
 from ppodd import __version__
 from ppodd.archive import Archive
 from ppodd.cli.main import main
@@ -291,6 +293,36 @@ def test_the_dashboard_is_that_of_the_environment(monkeypatch, capsys):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", address := f"http://127.0.0.1:{free_port()}")
     assert f"no Ray dashboard at {address!r}" in said(capsys, "jobs", "status")
+
+
+def test_a_log_whose_connection_breaks_goes_on_where_it_broke_off(monkeypatch):
+    class Client:
+        asked = 0
+
+        async def tail_job_logs(self, job_id):
+            self.asked += 1
+            yield "one "
+            if self.asked == 1:
+                raise RuntimeError("the connection was closed")
+            yield "two "
+
+    class Ended(NamedTuple):
+        over: bool = True
+
+    jobs = object.__new__(Jobs)
+    jobs._client = client = Client()
+    states = iter([Ended(False), Ended()])
+    monkeypatch.setattr(jobs, "info", lambda job_id: next(states))
+    monkeypatch.setattr(jobs, "logs", lambda job_id: "one two three")
+    said = []
+    jobs.follow("j", said.append)
+    assert "".join(said) == "one two three" and client.asked == 2
+
+    def gone(text):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        jobs.follow("j", gone)
 
 
 @pytest.mark.parametrize("required", ["ppodd=9.9,python=3.11", "python=2.7"])
