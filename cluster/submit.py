@@ -295,7 +295,8 @@ class Jobs:
     def _failure(self, job: Job) -> PpoddError:
         """Why a job ended, in one line: what its log says last, or what Ray says where it has none."""
         lines = [line.strip() for line in self.logs(job.id).splitlines() if line.strip()]
-        said = lines[-1] if lines else " ".join(job.message.split())
+        ours = [line for line in lines if line.startswith("ppodd: ")]  # Ray's own words may come after them
+        said = (ours or lines or [" ".join(job.message.split())])[-1]
         if "No module named ppodd" in said or job.exit_code == _NO_SUCH_COMMAND:
             return BadInput(
                 f"the cluster's Python has no ppodd ({said}): use an image with ppodd {versions.here()['ppodd']}, "

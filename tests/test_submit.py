@@ -133,7 +133,8 @@ def test_the_submitter_leaves_and_the_evaluators_finish_the_sweep(here, submitte
     wait_for(lambda: evaluations(archive, "tiny") == [1, 1, 1])
     wait_for(lambda: len(frame(default_tracking_uri(archive.url), ["tiny"])) == 3 * 2)
     code, table, _ = here("results", "table", "--archive", archive.url)
-    assert code == 0 and [line.split()[0] for line in table.splitlines()[-2:]] == ["1", "2"]
+    first = [line.split()[0] for line in table.splitlines() if line.strip()]
+    assert code == 0 and {"1", "2"} <= set(first)  # a row for each setting; notes stand below
 
 
 def test_values_of_the_environment_are_in_nothing_that_ray_shows_or_logs(cluster, submitted):
@@ -185,7 +186,7 @@ def test_following_can_be_left_and_the_job_be_stopped(cluster, here, folder, tin
 
 def test_what_the_cluster_finds_wrong_is_said_here(here, folder, tiny, monkeypatch):
     path = sweep_file(folder, tiny, "unseen")
-    code, _, error = here("submit", path, "--archive", "memory://archive")
+    code, _, error = here("submit", path, "--archive", "memory://archive", "--tracking-uri", f"sqlite:///{folder}/m.db")
     assert code == 2 and "job unseen FAILED: archive 'memory://archive' is not seen from node" in error
     # it had begun nothing: mended, it may have its name again
     monkeypatch.setattr(versions, "__version__", "9.9")
