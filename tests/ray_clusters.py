@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -43,6 +44,8 @@ class RayCluster:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONPATH": str(ROOT),
+            # a node's and a job's `ray` and `python` are these tests' own, on whatever PATH they were begun
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
         self._cpus, self._port, self._dashboard_port = cpus, free_port(), free_port()
         self.address = f"127.0.0.1:{self._port}"
@@ -87,7 +90,8 @@ class RayCluster:
         self._begun += 1
         folder = self.logs / f"n{self._begun}"
         command = [
-            "ray", "start", "--block", "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}", "--num-gpus=0",
+            str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1",
+            f"--num-cpus={cpus}", "--num-gpus=0",
             f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={folder}", "--include-log-monitor=false",
             f"--dashboard-agent-listen-port={free_port()}", *arguments,
         ]  # fmt: skip
