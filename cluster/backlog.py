@@ -34,17 +34,20 @@ class Backlog:
         self._works: dict[tuple[str, int], list[Work]] = {}  # of archived stages, which never change
         self._wanted: dict[str, int] = {}  # stages of each trial
         self._over: dict[str, tuple[int, dict[str, str]]] = {}  # trials that need no look: evaluations done, given up
+        self._trials = 0  # that the sweep is to have, as its record says
         self.going: list[str] = []  # trials with stages to come
+        self.settled = False  # nothing is open, and nothing is to come
 
     def ask_again(self) -> None:
         """Read everything anew: evaluations were added, or what was given up is to be tried again."""
-        self._evaluations, self._works, self._over = [], {}, {}
+        self._evaluations, self._works, self._over, self.settled = [], {}, {}, False
 
     def look(self) -> Look:
         """What is open now. A trial that cannot be read is reported and does not hide the others."""
         look, going = Look(), []
-        self._evaluations = self._evaluations or self.archive.evaluations(self.sweep)
-        for name, files in self.archive.listing(self.sweep).items():
+        self._read()
+        found = self.archive.listing(self.sweep)
+        for name, files in found.items():
             trial = self.archive.trial(self.sweep, name)
             if name in self._over:
                 done, given_up = self._over[name]
@@ -57,7 +60,14 @@ class Backlog:
             except Exception as error:  # damaged, of another shape, not ours to read
                 look.unreadable[trial.url] = one_line(error)
         self.going = going
+        self.settled = not (going or look.open or look.unreadable) and len(found) >= self._trials
         return look
+
+    def _read(self) -> None:
+        if not self._evaluations:
+            record = self.archive.sweep(self.sweep) or {}
+            self._evaluations = self.archive.evaluations(self.sweep, record)
+            self._trials = max(record.get("wanted", 0), len(record.get("trials", [])))
 
     def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
         """Add what is open of a trial; whether all of its stages are there, or it was stopped early."""

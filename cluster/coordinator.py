@@ -27,6 +27,7 @@ from results.sync import Syncer
 _LOOK_S, _SCALE_S, _SYNC_S = 1.0, 1.0, 2.0  # pauses, at least
 _SHARE = 0.2  # of the time goes into looks at archives, and as much into syncing: slow ones are done less often …
 _LOOK_AT_MOST_S, _SYNC_AT_MOST_S = 10.0, 60.0  # … but every so many seconds
+_SETTLED_S = 60.0  # a sweep that is over is looked at, and synced, this often
 _SILENT_S = 30.0  # a trial that waits asks far more often
 _SHOWN = 3  # problems of a sync
 _MEMORY = b"ppodd/served"  # survives the coordinator, not the cluster: the archive says the rest
@@ -49,6 +50,8 @@ class _State:
     away: str = ""  # why its archive could not be looked at, the last time
     syncer: Syncer | None = None
     sync_error: str = ""
+    look_from: float = 0.0  # when to look at it again
+    sync_from: float = 0.0
 
 
 class Coordinator:
@@ -92,7 +95,9 @@ class Coordinator:
         served = Served(archive_url, sweep)
         with self._look_lock, self._lock:
             self._take(served, tracking_uri)
-            self._served[served].backlog.ask_again()
+            state = self._served[served]
+            state.backlog.ask_again()
+            state.look_from = state.sync_from = 0.0
             self._queue.withdraw(served)
             self._pool = self._pool.joined(pool)
             self._write_memory()
@@ -114,7 +119,7 @@ class Coordinator:
         if state is None:
             self._served[served] = _State(Backlog(*served), tracking_uri)
         elif state.tracking_uri != tracking_uri:
-            state.tracking_uri, state.syncer = tracking_uri, None
+            state.tracking_uri, state.syncer, state.sync_from = tracking_uri, None, 0.0
 
     def _write_memory(self) -> None:
         known = [(*served, state.tracking_uri) for served, state in self._served.items()]
@@ -183,13 +188,15 @@ class Coordinator:
 
     # Looking, scaling, syncing
 
-    def _look(self) -> float:
-        """Look at every served archive; returns how long to rest."""
+    def _look(self, every: bool = False) -> float:
+        """Look at the served archives, at `every` one or where it is time; returns how long to rest."""
         started = time.monotonic()
         with self._look_lock:
             as_of = self._queue.now()
             self._record_given_up()
             for served, state in list(self._served.items()):
+                if started < state.look_from and not every:
+                    continue
                 try:
                     look = state.backlog.look()
                 except Exception as error:  # an archive that is away stops no other; what was open stays so
@@ -198,6 +205,7 @@ class Coordinator:
                 with self._lock:
                     state.look, state.away = look, ""
                     self._queue.offer(served, look.open, as_of)
+                    state.look_from = started + _SETTLED_S if state.backlog.settled else 0.0
         return min(_LOOK_AT_MOST_S, (time.monotonic() - started) / _SHARE)
 
     def _record_given_up(self) -> None:
@@ -250,15 +258,19 @@ class Coordinator:
 
     def sync(self) -> None:
         """Bring MLflow up to date now; `status` says what could not be."""
-        self._sync()
+        self._sync(every=True)
 
-    def _sync(self) -> float:
+    def _sync(self, every: bool = False) -> float:
         started = time.monotonic()
         with self._sync_lock:
             for served, state in list(self._served.items()):
+                if started < state.sync_from and not every:
+                    continue
+                settled = state.backlog.settled  # all that this sync is to find is there
                 try:
                     state.syncer = state.syncer or Syncer(served.archive_url, state.tracking_uri)
                     state.sync_error = "; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN])
+                    state.sync_from = started + _SETTLED_S if settled and not state.sync_error else 0.0
                 except Exception as error:  # the view may fail; the science goes on, and a later sync catches up
                     state.sync_error = one_line(error)
         return min(_SYNC_AT_MOST_S, (time.monotonic() - started) / _SHARE)
@@ -268,7 +280,7 @@ class Coordinator:
     def status(self, fresh: bool = False) -> dict[str, Any]:
         """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: after a look at the archives."""
         if fresh:
-            self._look()
+            self._look(every=True)
         with self._lock:
             sweeps = [self._sweep_status(served, state) for served, state in self._served.items()]
             evaluators = [self._evaluator_status(name) for name in sorted(self._known)]

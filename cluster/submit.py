@@ -47,6 +47,7 @@ class Submission:
     working_dir: Path | None = None
     exclude: Sequence[str] = ()
     resume: bool = False
+    autoscaling: bool = False
     any_version: bool = False
 
     def entrypoint(self) -> str:
@@ -54,6 +55,7 @@ class Submission:
         words = ["python", "-m", "ppodd", "sweep", package.SWEEP_FILE, "--archive", self.archive, "--ray-address=auto"]
         words += [f"--set={override}" for override in self.overrides]
         words += [] if self.any_version else [f"--require={versions.text(versions.here())}"]
+        words += ["--autoscaling"] if self.autoscaling else []
         return shlex.join([*words, *(["--resume"] if self.resume else [])])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from ppodd.config import DistillConfig, Protocol
 from ppodd.datasets import Dataset, load_once
 from ppodd.device import resolve_device
 from ppodd.distill import Accuracies, Distillation, Finished, Position, Progress, StageResult
-from ppodd.errors import CorruptArchive
+from ppodd.errors import CorruptArchive, PpoddError
 from ppodd.evaluate import pixel_budget, versions
 from ppodd.evaluate_archived import check_data
 from ppodd.geometry import Layout
@@ -64,7 +65,8 @@ def run(
     frozen = [f.poster for f in finished]
 
     def on_progress(now: Progress) -> None:
-        trial.write_progress(now._asdict())
+        with contextlib.suppress(OSError, PpoddError):  # it only informs: an archive that is away ends no trial by it
+            trial.write_progress(now._asdict())
         if progress:
             progress(now)
 

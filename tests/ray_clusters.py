@@ -12,6 +12,7 @@ calls `ray stop`, which would end every Ray of this user.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -24,6 +25,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import ray
+
 ROOT = Path(__file__).parents[1]
 _START_S = 60.0
 _OBJECT_STORE_BYTES = 80_000_000
@@ -32,7 +35,8 @@ _OBJECT_STORE_BYTES = 80_000_000
 class RayCluster:
     """A cluster with a dashboard and token authentication; `address` is for drivers, `dashboard` for job clients."""
 
-    def __init__(self, folder: Path, cpus: int = 2):
+    def __init__(self, folder: Path, cpus: int = 2, scales_to: int = 0):
+        """With `cpus` on the head; Ray's autoscaler adds up to `scales_to` nodes of one core where there is need."""
         self.token = folder / "ray-token"
         self.token.write_text(_own_token())
         self.token.chmod(0o600)
@@ -48,7 +52,13 @@ class RayCluster:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
         self._cpus, self._port, self._dashboard_port = cpus, free_port(), free_port()
-        self.address = f"127.0.0.1:{self._port}"
+        # with an autoscaler, Ray takes the host's own address, whatever is said
+        host = ray.util.get_node_ip_address() if scales_to else "127.0.0.1"
+        self.address = f"{host}:{self._port}"
+        self._scaling = folder / "autoscaling.json" if scales_to else None
+        if self._scaling:
+            self._scaling.write_text(json.dumps(_autoscaling(scales_to, self.address)))
+            self.env |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         self.dashboard = f"http://127.0.0.1:{self._dashboard_port}"
         self.logs = Path(tempfile.mkdtemp(prefix="ppodd-ray-", dir="/tmp"))  # sockets need a short path
         self._nodes: list[subprocess.Popen[Any]] = []
@@ -58,6 +68,7 @@ class RayCluster:
         try:
             head = ["--head", f"--port={self._port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"]
             client = f"--ray-client-server-port={free_port()}"
+            head += [f"--autoscaling-config={self._scaling}"] if self._scaling else []
             self._start([*head, f"--dashboard-port={self._dashboard_port}", client], self._cpus)
             self._wait(self._serves_jobs, "the dashboard")
         except BaseException:
@@ -122,6 +133,26 @@ class RayCluster:
         header = {"Authorization": f"Bearer {self.token.read_text()}"}
         with urllib.request.urlopen(urllib.request.Request(self.dashboard + path, headers=header), timeout=10) as said:
             return said.read().decode()
+
+
+def _autoscaling(nodes: int, gcs_address: str) -> dict[str, Any]:
+    """A cluster of Ray's own provider for tests, whose nodes are raylets on this host."""
+    return {
+        "cluster_name": "scaling",
+        "max_workers": nodes,
+        "idle_timeout_minutes": 0.1,
+        "upscaling_speed": 1.0,
+        "provider": {"type": "fake_multinode", "gcs_address": gcs_address},
+        "available_node_types": {
+            "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
+            "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": nodes},
+        },
+        "head_node_type": "ray.head.default",
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "auth": {},
+        **{f"{name}_commands": [] for name in ("worker_setup", "worker_start_ray")},
+    }
 
 
 def _own_token() -> str:

@@ -89,6 +89,26 @@ def test_a_trial_of_another_shape_is_said_and_hides_no_other(archive, backlog):
     assert backlog.progress() == []
 
 
+def test_a_sweep_is_settled_when_nothing_is_open_and_nothing_to_come(archive, backlog):
+    def evaluate_all():
+        for work in backlog.look().open:
+            evaluate(archive, work)
+
+    evaluate_all()
+    assert not backlog.look().open and not backlog.settled  # stages are to come
+    for seed in range(2):
+        trial = archive.trial("s", f"seed={seed}")
+        write_stage(trial, trial.config(), 2)
+    backlog.look()
+    assert not backlog.settled
+    evaluate_all()
+    assert backlog.look().done == 8 and backlog.settled
+    backlog.ask_again()
+    assert not backlog.settled
+    archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1", "seed=2"]})
+    assert backlog.look().done == 8 and not backlog.settled  # a trial is to come
+
+
 def test_running_trials_show_where_they_are(archive, backlog):
     archive.trial("s", "seed=1").write_progress({"stage": 2, "meta_loss": 1.5})
     backlog.look()

@@ -76,6 +76,20 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     assert gone.returncode == 2 and "no evaluators on this cluster: `ppodd evaluators start" in gone.stderr
 
 
+def test_a_cluster_without_nodes_adds_them_for_a_sweep_that_says_it_may(tiny, tmp_path):
+    path = sweep_file(tmp_path, tiny, "grown", evaluators={"cpus": 1}, max_concurrent=1)
+    archive = Archive(tmp_path / "archive")
+    arguments = ["sweep", path, "--archive", archive.url]
+    with RayCluster(tmp_path, cpus=0, scales_to=2) as cluster:
+        there = ["--ray-address", cluster.address]
+        refused = subprocess.run(command(*arguments, *there), capture_output=True, text=True, env=cluster.env)
+        assert refused.returncode == 2 and not archive.sweeps()
+        assert "no node of the cluster has (1 nodes, of 0 CPU and 0 GPU)" in refused.stderr
+        assert "--autoscaling" in refused.stderr
+        assert "test accuracy in percent" in ppodd(cluster, *arguments, "--autoscaling", "--wait")
+    assert evaluations(archive, "grown") == [1, 1, 1]
+
+
 def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
     from ppodd.config import DistillConfig, build
     from ppodd.run import run

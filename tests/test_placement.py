@@ -6,7 +6,7 @@ import pytest
 
 from cluster.pool import Pool
 from ppodd.errors import BadInput
-from tune.placement import Node, placement
+from tune.placement import Node, Placement, placement
 from tune.sweep_file import SweepFile
 
 
@@ -49,6 +49,11 @@ def test_on_a_machine_too_small_for_both_evaluators_take_what_trials_leave_and_t
 def test_on_one_gpu_that_a_trial_takes_whole_evaluators_wait_for_it_and_that_is_said():
     place = placement(file((1, 1), (1, 0.5)), [Node(8, [1])])
     assert not place.beside and place.at_once is None and "they wait until trials leave some" in place.notice
+
+
+def test_what_an_autoscaling_cluster_has_now_limits_nothing():
+    place = placement(file((4, 1), (1, 0.25), 2), [Node(0)], autoscaling=True)
+    assert place == (Placement(Pool(2, 1, 0.25, 120), True, None))
 
 
 @pytest.mark.parametrize(

@@ -42,18 +42,21 @@ class Placement:
     notice: str = ""
 
 
-def placement(file: SweepFile, nodes: Sequence[Node]) -> Placement:
+def placement(file: SweepFile, nodes: Sequence[Node], autoscaling: bool = False) -> Placement:
     """Place evaluators, then as many trials as there is room for beside them.
 
-    Where not even one trial fits beside the evaluators, they reserve no cores, or wait until trials leave GPUs.
+    Where not even one trial fits beside the evaluators, they reserve no cores, or wait until trials leave GPUs. An
+    `autoscaling` cluster adds nodes for what is asked of it: what those that live have says nothing of it.
 
     Raises:
         BadInput: no node has what one trial or one evaluator asks for.
     """
     trial, evaluator = file.resources, file.evaluators
+    pool = Pool(evaluator.count, evaluator.cpus, evaluator.gpus, evaluator.idle_s)
+    if autoscaling:
+        return Placement(pool, True, None)
     require_place("resources: a trial", trial, nodes)
     require_place("evaluators: one", evaluator, nodes)
-    pool = Pool(evaluator.count, evaluator.cpus, evaluator.gpus, evaluator.idle_s)
     left = _copy(nodes)
     beside = all(_take(left, evaluator) for _ in range(evaluator.count))
     at_once = _how_many(left, trial)
@@ -91,7 +94,8 @@ def require_place(who: str, wanted: Resources, nodes: Sequence[Node]) -> None:
     most = ", ".join(sorted({f"{node.cpus:g} CPU and {len(node.gpus)} GPU" for node in nodes}, reverse=True))
     raise BadInput(
         f"{who} asks for {wanted.cpus:g} CPU and {wanted.gpus:g} GPU, which no node of the cluster has "
-        f"({len(nodes)} nodes, of {most or 'nothing'}): lower its cpus or gpus"
+        f"({len(nodes)} nodes, of {most or 'nothing'}): lower its cpus or gpus, or say --autoscaling where nodes are "
+        f"to come"
     )
 
 

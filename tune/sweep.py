@@ -75,12 +75,14 @@ def run_sweep(
     resume: bool = False,
     ray_address: str | None = None,
     wait: bool = False,
+    autoscaling: bool = False,
     show: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run every unfinished trial and evaluate every stage.
 
     On a Ray of this process it waits for the evaluators; on a cluster they go on by themselves, unless it is to `wait`.
+    Where the cluster is `autoscaling`, what its nodes have now limits nothing.
 
     Raises:
         BadInput: the archive holds another sweep, the data is not there, no cluster answers, its nodes do not see the
@@ -96,7 +98,7 @@ def run_sweep(
     in_process = connect(ray_address)
     if not in_process:
         check_archive(archive.url)
-    place = placement(sweep.file, nodes())
+    place = placement(sweep.file, nodes(), autoscaling)
     if place.notice and say:
         say(place.notice)
     open_store(tracking_uri)  # made here, before several processes could try to

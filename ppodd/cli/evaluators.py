@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ppodd.cli.options import add_archive
+from ppodd.cli.options import add_archive, add_autoscaling
 from ppodd.errors import BadInput
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine, until all is done"
     )
+    add_autoscaling(start)
     scale.add_argument("count", type=int, metavar="N")
     status.add_argument("--watch", action="store_true", help="go on showing it")
     for action in (status, scale, stop):
@@ -131,7 +132,8 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
     in_process = connect(args.ray_address)
     if not in_process:
         check_archive(archive.url)
-    _require_place(args)
+    if not args.autoscaling:
+        _require_place(args)
     open_store(uri)
     for sweep in sweeps:
         for evaluation in evaluations:

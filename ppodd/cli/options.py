@@ -43,3 +43,9 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--archive", default=DEFAULT_ARCHIVE, help=f"archive folder or fsspec URL (default: {DEFAULT_ARCHIVE})"
     )
+
+
+def add_autoscaling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--autoscaling", action="store_true", help="the cluster adds nodes: what it has now limits and refuses nothing"
+    )

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ppodd.cli.options import add_autoscaling
 from ppodd.errors import BadInput, PpoddError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--archive", help="archive that every node sees: s3://… or a shared folder's absolute path")
     parser.add_argument("--tracking-uri", help="MLflow store as the cluster reaches it (default: $MLFLOW_TRACKING_URI)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    add_autoscaling(parser)
     parser.add_argument("--resume", action="store_true", help="finish what is unfinished of this sweep, as a new job")
     parser.add_argument("--follow", action="store_true", help="show the job's log until it ends; exit with its fate")
     parser.add_argument(
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         working_dir=Path(args.working_dir) if args.working_dir else None,
         exclude=args.exclude,
         resume=args.resume,
+        autoscaling=args.autoscaling,
         any_version=args.any_version,
     )
     jobs = Jobs(address)

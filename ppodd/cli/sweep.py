@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ppodd.cli.options import add_archive
+from ppodd.cli.options import add_archive, add_autoscaling
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
 
 _SHOWN = 10  # failures printed
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)"
     )
+    add_autoscaling(parser)
     parser.add_argument("--wait", action="store_true", help="on a cluster too, end when every stage is evaluated")
     parser.add_argument(
         "--require", metavar="NAME=VERSION,…", help="run only with these versions of ppodd, python, ray (for submit)"
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"sweep {sweep.name}: {sweep.wanted} trials{stages} → {args.archive}/{sweep.name}", flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
+    if args.autoscaling and args.ray_address is None:
+        raise BadInput("--autoscaling is said of a cluster: name it by --ray-address")
     require("ray", "mlflow", "pandas", "matplotlib")
 
     from ppodd.archive import Archive
@@ -54,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
     out = console()
+    how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
+    how["autoscaling"] = args.autoscaling
     with _Shown(out) as show:
-        how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
         outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=out.print)
     out.print(f"took {duration(show.seconds)}")
     _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
