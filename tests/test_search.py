@@ -142,6 +142,19 @@ def test_a_used_up_space_ends_the_search_without_repeating_a_trial(tiny, tmp_pat
     assert archive.sweep("mine")["wanted"] == 4
 
 
+def test_what_is_suggested_again_while_it_runs_is_judged_when_that_ends(tiny, tmp_path):
+    archive = Archive(tmp_path / "archive")
+    sweep = searched(tmp_path, tiny, num_samples=9, seeds=[0], sample={"lr": {"choice": [0.01, 0.1]}})
+    search = begun(sweep, archive)
+    names = [search.suggest(key)["trial"]["name"] for key in "ab"]
+    assert search.suggest("c") == Searcher.FINISHED and told(search) == []
+    for key, name, accuracy in zip("ab", names, (30, 50), strict=True):
+        finish(archive, sweep, name, accuracy)
+        search.on_trial_complete(key)
+    values = dict(zip((sweep.trials[name].lr for name in names), (30, 50), strict=True))
+    assert len(told(search)) > 2 and all(value == values[lr] for lr, value in told(search))
+
+
 def test_another_search_of_the_name_is_refused_and_its_first_difference_named(tiny, tmp_path):
     archive = Archive(tmp_path / "archive")
     begun(searched(tmp_path, tiny, num_samples=2), archive)

@@ -50,6 +50,7 @@ class ArchivedSearch(Searcher):
         self.done = False  # nothing is left to suggest
         self._running: dict[str, str] = {}  # Tune's trials by their names here
         self._settings = _grouped(sweep)
+        self._repeats: list[_Setting] = []  # suggested again, but for values that play no part
         self._distributions = sweep.space
         # begun anew, a searcher of the same seed would suggest the same again
         seed = sweep.file.search.seed + len(self._settings)
@@ -74,9 +75,13 @@ class ArchivedSearch(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         name = self._running.pop(trial_id)
-        setting = next(setting for setting in self._settings if name in setting.trials)
-        if not set(setting.trials) & {*self._waiting, *self._running.values()}:
-            self._tell(setting)
+        for setting in (*self._settings, *self._repeats):
+            if name in setting.trials and not self._goes_on(setting):
+                self._tell(setting)
+
+    def _goes_on(self, setting: _Setting) -> bool:
+        """Whether trials of a setting wait or run."""
+        return bool(set(setting.trials) & {*self._waiting, *self._running.values()})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the archive holds it all."""
@@ -96,8 +101,10 @@ class ArchivedSearch(Searcher):
                 self._algorithm.on_trial_complete(key, error=True)
                 continue
             setting = _Setting(suggested, list(trials), key)
-            if trials.keys() <= self._sweep.trials.keys():  # the same, but for values that play no part in it
-                self._tell(setting)
+            if trials.keys() <= self._sweep.trials.keys():
+                self._repeats.append(setting)
+                if not self._goes_on(setting):
+                    self._tell(setting)
                 continue
             self._settings.append(setting)
             self._sweep.trials.update(trials)
