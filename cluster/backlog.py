@@ -12,6 +12,7 @@ from typing import Any
 from ppodd.archive import Archive, TrialArchive, stage_name, stages_in
 from ppodd.config import EvaluationConfig
 from ppodd.errors import one_line
+from ppodd.retries import PATIENCE_S
 from ppodd.work import Work, works
 
 
@@ -28,8 +29,8 @@ class Look:
 class Backlog:
     """Looks at one sweep's archive, again and again."""
 
-    def __init__(self, archive_url: str, sweep: str):
-        self.archive, self.sweep = Archive(archive_url), sweep
+    def __init__(self, archive_url: str, sweep: str, patience_s: float = PATIENCE_S):
+        self.archive, self.sweep = Archive(archive_url, patience_s), sweep
         self._evaluations: list[EvaluationConfig] = []
         self._works: dict[tuple[str, int], list[Work]] = {}  # of archived stages, which never change
         self._wanted: dict[str, int] = {}  # stages of each trial
@@ -40,7 +41,7 @@ class Backlog:
 
     def ask_again(self) -> None:
         """Read everything anew: evaluations were added, or what was given up is to be tried again."""
-        self._evaluations, self._works, self._over, self.settled = [], {}, {}, False
+        self._evaluations, self._works, self._wanted, self._over, self.settled = [], {}, {}, {}, False
 
     def look(self) -> Look:
         """What is open now. A trial that cannot be read is reported and does not hide the others."""

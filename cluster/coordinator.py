@@ -19,14 +19,16 @@ from cluster.pool import Pool
 from cluster.queue import GivenUp, Piece, Queue
 from cluster.ray_runtime import NAMESPACE, named_evaluators
 from ppodd import __version__
-from ppodd.archive import TrialArchive
-from ppodd.errors import one_line
+from ppodd.archive import Archive, TrialArchive
+from ppodd.errors import hidden, one_line
 from ppodd.work import Work
 from results.sync import Syncer
 
 _LOOK_S, _SCALE_S, _SYNC_S = 1.0, 1.0, 2.0  # pauses, at least
 _SHARE = 0.2  # of the time goes into looks at archives, and as much into syncing: slow ones are done less often …
 _LOOK_AT_MOST_S, _SYNC_AT_MOST_S = 10.0, 60.0  # … but every so many seconds
+_PATIENCE_S = 5.0  # with an archive that does not answer: others wait meanwhile …
+_AWAY_S = 30.0  # … and it is left alone for so long
 _SETTLED_S = 60.0  # a sweep that is over is looked at, and synced, this often
 _SILENT_S = 30.0  # a trial that waits asks far more often
 _SHOWN = 3  # problems of a sync
@@ -69,6 +71,7 @@ class Coordinator:
         self._known: dict[str, float] = {}  # of evaluators: since when
         self._number = 0
         self._trouble: dict[str, str] = {}  # of the tasks below: what the last attempt failed by
+        self._unrecorded: dict[str, GivenUp] = {}  # by key: the archive could not take their record yet
         restarted = self._remember()
         # evaluators that are at work say so before anybody is given the same
         self._lease_from = time.monotonic() + (1.2 * BEAT_S if restarted else 0)
@@ -90,6 +93,14 @@ class Coordinator:
 
     # What is served
 
+    def why_not(self, archive_url: str, sweep: str) -> str:
+        """Why this sweep's archive cannot be read from here, if so: the environment is that of who began this first."""
+        try:
+            there = Archive(archive_url, _PATIENCE_S).holds(sweep)
+        except Exception as error:
+            return one_line(error)
+        return "" if there else f"it holds no sweep {sweep!r} as the coordinator sees it"
+
     def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool) -> None:
         """Evaluate and log this sweep from now on, with at least this pool; asked again, its archive is read anew."""
         served = Served(archive_url, sweep)
@@ -97,6 +108,7 @@ class Coordinator:
             self._take(served, tracking_uri)
             state = self._served[served]
             state.backlog.ask_again()
+            self._unrecorded = {key: f for key, f in self._unrecorded.items() if key not in self._unrecorded_of(served)}
             state.look_from = state.sync_from = 0.0
             self._queue.withdraw(served)
             self._pool = self._pool.joined(pool)
@@ -117,7 +129,7 @@ class Coordinator:
         """Know the sweep; and the MLflow store that shows it, the one named last."""
         state = self._served.get(served)
         if state is None:
-            self._served[served] = _State(Backlog(*served), tracking_uri)
+            self._served[served] = _State(Backlog(*served, _PATIENCE_S), tracking_uri)
         elif state.tracking_uri != tracking_uri:
             state.tracking_uri, state.syncer, state.sync_from = tracking_uri, None, 0.0
 
@@ -177,7 +189,9 @@ class Coordinator:
             self._queue.urge(self._measurements.ask(name, trial_url, stage, nets, self._pool.count, time.monotonic()))
             leased = {lease.work.key for lease in self._queue.leases()}
             answer = self._measurements.answer(name)
-            return answer._replace(at_it=any(key in leased for key in self._measurements.open(name)))
+            # who lives and is at something else comes to it next
+            at_it = any(key in leased for key in self._measurements.open(name)) or self._queue.living()
+            return answer._replace(at_it=bool(at_it))
 
     def forget(self, name: str) -> None:
         """Nobody waits for this measurement any more."""
@@ -195,16 +209,16 @@ class Coordinator:
             as_of = self._queue.now()
             self._record_given_up()
             for served, state in list(self._served.items()):
-                if started < state.look_from and not every:
+                if started < state.look_from and (state.away or not every):
                     continue
                 try:
                     look = state.backlog.look()
                 except Exception as error:  # an archive that is away stops no other; what was open stays so
-                    state.away = one_line(error)
+                    state.away, state.look_from = one_line(error), time.monotonic() + _AWAY_S
                     continue
                 with self._lock:
                     state.look, state.away = look, ""
-                    self._queue.offer(served, look.open, as_of)
+                    self._queue.offer(served, [w for w in look.open if w.key not in self._unrecorded], as_of)
                     state.look_from = started + _SETTLED_S if state.backlog.settled else 0.0
         return min(_LOOK_AT_MOST_S, (time.monotonic() - started) / _SHARE)
 
@@ -214,9 +228,14 @@ class Coordinator:
             for failure in given_up:
                 if isinstance(failure.work, Measurement):
                     self._measurements.finish(failure.work.key, None)
-        for failure in given_up:
-            if isinstance(failure.work, Work):
-                _record(failure.work, failure)
+                else:
+                    self._unrecorded[failure.work.key] = failure
+        for key, failure in list(self._unrecorded.items()):
+            try:
+                _record(failure)
+            except Exception:  # shown by `status`, not evaluated again, and tried again
+                continue
+            del self._unrecorded[key]
 
     def _scale(self) -> float:
         """Start and stop evaluators as the pool's plan says."""
@@ -252,7 +271,7 @@ class Coordinator:
             name = f"evaluator-{number}"
             options = {"name": name, "num_cpus": self._pool.cpus, "num_gpus": self._pool.gpus}
             actor = EvaluatorActor.options(namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **options)
-            actor.remote(name, self._pool.cpus, "cuda" if self._pool.gpus else "cpu")
+            actor.remote(name, self._pool.cpus, self._pool.gpus)
             self._known[name] = time.monotonic()
         self._number += max(0, count)
 
@@ -264,12 +283,12 @@ class Coordinator:
         started = time.monotonic()
         with self._sync_lock:
             for served, state in list(self._served.items()):
-                if started < state.sync_from and not every:
+                if (started < state.sync_from and not every) or state.away:
                     continue
                 settled = state.backlog.settled  # all that this sync is to find is there
                 try:
                     state.syncer = state.syncer or Syncer(served.archive_url, state.tracking_uri)
-                    state.sync_error = "; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN])
+                    state.sync_error = hidden("; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN]))
                     state.sync_from = started + _SETTLED_S if settled and not state.sync_error else 0.0
                 except Exception as error:  # the view may fail; the science goes on, and a later sync catches up
                     state.sync_error = one_line(error)
@@ -287,7 +306,7 @@ class Coordinator:
             running = len(self._queue.leases())
             counts = {"pending": self._queue.pending(), "running": running, "per_minute": self._queue.per_minute()}
             pool = asdict(self._pool)
-        trials = [now for state in list(self._served.values()) for now in state.backlog.progress()]
+        trials = [now for state in list(self._served.values()) if not state.away for now in state.backlog.progress()]
         failed = {key: why for sweep in sweeps for key, why in sweep["failed"].items()}
         trouble = [f"{sweep['archive_url']}: {sweep['away']}" for sweep in sweeps if sweep["away"]]
         sync_error = "; ".join(f"{sweep['sweep']}: {sweep['sync_error']}" for sweep in sweeps if sweep["sync_error"])
@@ -310,10 +329,15 @@ class Coordinator:
             "pending": self._queue.pending(served),
             "running": self._queue.running(served),
             "done": state.look.done,
-            "failed": {**state.look.given_up, **state.look.unreadable},
+            "failed": {**state.look.given_up, **self._unrecorded_of(served), **state.look.unreadable},
             "away": state.away,
             "sync_error": state.sync_error,
         }
+
+    def _unrecorded_of(self, served: Served) -> dict[str, str]:
+        below = f"{served.archive_url}/{served.sweep}/"
+        found = [failure for failure in list(self._unrecorded.values()) if failure.work.key.startswith(below)]
+        return {failure.work.key: f"{describe(failure.work)}: {failure.error}" for failure in found}
 
     def _evaluator_status(self, name: str) -> dict[str, Any]:
         tally, where = self._queue.evaluators.get(name), self._where.get(name, {})
@@ -323,8 +347,10 @@ class Coordinator:
         return {"name": name, **where, "at": what, "seconds": seconds, **counts}
 
 
-def _record(work: Work, failure: GivenUp) -> None:
-    """Write down in the archive that an evaluation is given up; where even that fails, it is tried again."""
+def _record(failure: GivenUp) -> None:
+    """Write down in the archive that an evaluation is given up."""
+    work = failure.work
+    assert isinstance(work, Work)
     record = {
         "ticket": work.ticket,
         "stage": work.stage,
@@ -333,10 +359,7 @@ def _record(work: Work, failure: GivenUp) -> None:
         "attempts": failure.attempts,
         "failed_at": time.time(),
     }
-    try:
-        TrialArchive(work.trial_url).write_evaluation_failure(work.stage, record)
-    except Exception:
-        return
+    TrialArchive(work.trial_url, _PATIENCE_S).write_evaluation_failure(work.stage, record)
 
 
 _OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 64}

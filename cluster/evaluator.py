@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from cluster.measurements import Measurement
-from cluster.ray_runtime import COORDINATOR, NAMESPACE, limit_threads, yield_cores
+from cluster.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
 from ppodd.errors import one_line
 
 _IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
@@ -20,14 +20,18 @@ _IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
 class Evaluator:
     """Works in a thread of its own from its first moment on, so that Ray's restart of a dead one is all it takes."""
 
-    def __init__(self, name: str, cpus: float, device: str):
-        self._name, self._device, self._cpus = name, device, cpus
+    def __init__(self, name: str, cpus: float, gpus: float):
+        self._name, self._cpus, self._gpus = name, cpus, gpus
+        self._device = "cuda" if gpus else "cpu"
         self._at: Any = None
         for task in (self._work_forever, self._beat_forever):
             threading.Thread(target=_or_die, args=(task,), daemon=True).start()
 
     def _work_forever(self) -> None:
+        import torch
+
         limit_threads(self._cpus)
+        limit_gpu_memory(self._gpus)
         if self._cpus == 0:
             yield_cores()
         node = ray.util.get_node_ip_address()
@@ -37,11 +41,14 @@ class Evaluator:
         while True:
             self._at = _answer("lease", self._name)
             if self._at is None:
+                torch.cuda.empty_cache()  # trials beside it may need what it holds
                 time.sleep(_IDLE_S)
                 continue
             values, error = self._carry_out(self._at)
             key, self._at = self._at.key, None
             _answer("finish", key, self._name, error, values)
+            if lost_device(error):
+                return  # and so ends the process: the next one may have a device again
             # one that can do nothing does not race through everything there is
             pause = min(2 * pause, _PAUSE_S) if error else _IDLE_S
             if error:
@@ -64,6 +71,11 @@ class Evaluator:
         while True:
             _answer("beat", self._name, self._at)
             time.sleep(BEAT_S)
+
+
+def lost_device(error: str) -> bool:
+    """Whether an error leaves this process without its GPU: of CUDA's errors, all but want of memory."""
+    return "CUDA error" in error and "out of memory" not in error
 
 
 def _or_die(task: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
     With `begin` all of them are started at once, to take their place before anything else does; else as there is work.
 
     Raises:
-        PpoddError: the cluster runs evaluators of another ppodd version.
+        PpoddError: the cluster runs evaluators of another ppodd version, or whose environment cannot read the archive.
     """
     coordinator = CoordinatorActor.options(
         name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
@@ -34,6 +34,11 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
         raise PpoddError(
             f"the cluster's evaluators are ppodd {running}, this is ppodd {__version__}: use that version, or end "
             f"them with its `ppodd evaluators stop` when they are done"
+        )
+    if why := ray.get(coordinator.why_not.remote(archive_url, sweep)):
+        raise PpoddError(
+            f"the cluster's evaluators cannot read {archive_url}: {why}; they keep the environment (credentials) of "
+            f"the job that began them: end them with `ppodd evaluators stop`, then go on with --resume"
         )
     ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool))
     if begin:

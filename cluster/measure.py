@@ -17,8 +17,8 @@ _POLL_S, _POLL_AT_MOST_S, _PATIENCE_S = 0.2, 2.0, 60.0
 def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE_S) -> list[float] | None:
     """Accuracies (percent) of the networks on the stage's candidate, from the evaluators.
 
-    `None` where nobody has been at it for `patience_s` seconds or it fails there: the trial then measures by itself, so
-    that trials that fill a cluster never wait for evaluators that find no place in it.
+    `None` where no evaluator has lived for `patience_s` seconds or it fails there: the trial then measures by itself,
+    so that trials that fill a cluster never wait for evaluators that find no place in it.
     """
     name = f"{trial_url}/stage-{stage:02d} {uuid.uuid4().hex[:8]}"
     waiting_since, pause = time.monotonic(), _POLL_S

@@ -18,7 +18,9 @@ class Measurement(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a measurement stands: accuracies (percent, one a network) once all are there; or failed, or worked at."""
+    """How a measurement stands: accuracies (percent, one a network) once all are there; or failed; or that somebody is
+    at it, or comes to it: an evaluator lives.
+    """
 
     values: list[float] | None = None
     failed: bool = False

@@ -106,7 +106,7 @@ class Queue:
         return work
 
     def _next(self, evaluator: str) -> Piece | None:
-        living = {name for name, tally in self.evaluators.items() if tally.seen > self.now() - self._lease_s}
+        living = self.living()
 
         def free(key: str) -> bool:
             failed = self._failed_by.get(key, set())
@@ -122,6 +122,10 @@ class Queue:
                     self._turn += offset + 1
                     return work
         return None
+
+    def living(self) -> set[str]:
+        """Evaluators that were heard of within the time of a lease."""
+        return {name for name, tally in self.evaluators.items() if tally.seen > self.now() - self._lease_s}
 
     def beat(self, evaluator: str, at: Piece | None = None) -> None:
         """The evaluator is alive, at this work: its lease is extended, or taken up where this queue is a new one."""

@@ -35,10 +35,16 @@ def connect(address: str | None = None, cpus: int | None = None) -> bool:
         ray.init(address=address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(
-            f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; start one with `ray start --head`, "
-            f"set RAY_AUTH_MODE alike everywhere, or leave --ray-address out to run on this machine"
+            f"no Ray cluster to join at {address!r}: {_said(error)}; start one with `ray start --head`, set "
+            f"RAY_AUTH_MODE alike everywhere, or leave --ray-address out to run on this machine"
         ) from None
     return False
+
+
+def _said(error: Exception) -> str:
+    """What Ray's error says: its first line, but for unequal versions, which it lists below."""
+    text = str(error)
+    return " ".join(text.split()) if "ersion mismatch" in text else text.splitlines()[0]
 
 
 def _reach(address: str) -> None:
@@ -62,6 +68,14 @@ def limit_threads(cpus: float) -> None:
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
+
+
+def limit_gpu_memory(gpus: float) -> None:
+    """Take no more of a GPU's memory than the share of it that is reserved."""
+    import torch
+
+    if 0 < gpus < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def yield_cores() -> None:

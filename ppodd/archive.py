@@ -36,6 +36,7 @@ import safetensors.numpy
 from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, Protocol, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import Folder, sha256
+from ppodd.retries import PATIENCE_S
 
 SCHEMA = 1
 _STAGE = re.compile(r"stage-(\d\d+)/stage\.json$")
@@ -114,8 +115,8 @@ def ticket(protocol: Protocol, poster_digests: Sequence[str], blend: Sequence[fl
 class Archive:
     """All sweeps below one folder or fsspec URL."""
 
-    def __init__(self, url: str | os.PathLike[str]):
-        self.folder = Folder(url)
+    def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
+        self.folder, self._patience_s = Folder(url, patience_s), patience_s
         self.url = self.folder.url
 
     def sweeps(self) -> list[str]:
@@ -141,7 +142,7 @@ class Archive:
         return {trial: names for trial, names in found.items() if "config.json" in names}
 
     def trial(self, sweep: str, trial: str) -> TrialArchive:
-        return TrialArchive(f"{self.url}/{sweep}/{trial}")
+        return TrialArchive(f"{self.url}/{sweep}/{trial}", self._patience_s)
 
     def sweep(self, sweep: str) -> dict[str, Any] | None:
         """The resolved sweep file (`tune` writes it), or `None` for runs that belong to no sweep file."""
@@ -182,8 +183,8 @@ class Archive:
 class TrialArchive:
     """One trial's folder: its config, stages, evaluations, progress and resume checkpoint."""
 
-    def __init__(self, url: str | os.PathLike[str]):
-        self.folder = Folder(url)
+    def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
+        self.folder = Folder(url, patience_s)
         self.url = self.folder.url
         *_, self.sweep, self.trial = ["", *self.url.rsplit("/", 2)]
 
@@ -312,7 +313,8 @@ class TrialArchive:
     # Progress and resume
 
     def write_progress(self, progress: dict[str, Any]) -> None:
-        self.folder.write_json("progress.json", {**progress, "updated_at": time.time()})
+        """Say how far it is; tried once, since it only informs."""
+        Folder(self.url, patience_s=0).write_json("progress.json", {**progress, "updated_at": time.time()})
 
     def progress(self) -> dict[str, Any] | None:
         return self.folder.get_json("progress.json")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from ppodd.errors import BadInput, CorruptArchive
-from ppodd.retries import persist
+from ppodd.retries import PATIENCE_S, persist
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
 
@@ -66,9 +66,15 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
 
 def _walk(path: str) -> Iterator[str]:
     """All files below a local folder; hidden folders, such as Tune's, are not entered."""
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_unless_gone):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (f"{folder}/{name}" for name in files)
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be read is not empty; one that is not there is."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
 
 
 class Folder:
@@ -78,9 +84,13 @@ class Folder:
     raises as `ppodd.retries.persist` where a remote folder cannot be reached.
     """
 
-    def __init__(self, url: str | os.PathLike[str]):
-        """Raise `BadInput` where the URL's protocol is unknown or its package is missing."""
-        self.url = os.fspath(url).rstrip("/")
+    def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
+        """For `patience_s` a remote folder that does not answer is asked again.
+
+        Raises:
+            BadInput: the URL's protocol is unknown or its package is missing.
+        """
+        self.url, self._patience_s = os.fspath(url).rstrip("/"), patience_s
         try:
             self._fs, self._path = fsspec.core.url_to_fs(self.url, **_options(self.url))
         except (ValueError, ImportError) as error:
@@ -93,7 +103,7 @@ class Folder:
         self._root = "/".join(self.url.split("/")[:3])
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url}/{name}")
+        return Folder(f"{self.url}/{name}", self._patience_s)
 
     def __repr__(self) -> str:
         return f"Folder({self.url!r})"
@@ -104,7 +114,7 @@ class Folder:
 
     def _do(self, method: Callable[..., _Answer], *args: Any) -> _Answer:
         """What a method of the file system answers, in the end. Raises `FileNotFoundError`."""
-        return method(*args) if self._local else persist(lambda: method(*args), self._root)
+        return method(*args) if self._local else persist(lambda: method(*args), self._root, self._patience_s)
 
     def exists(self, name: str) -> bool:
         try:

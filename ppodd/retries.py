@@ -33,16 +33,17 @@ _Answer = TypeVar("_Answer")
 _answered: set[str] = set()
 
 
-def persist(request: Callable[[], _Answer], root: str) -> _Answer:
+def persist(request: Callable[[], _Answer], root: str, patience_s: float = PATIENCE_S) -> _Answer:
     """The answer to a request that may be repeated.
 
     Args:
         request: raises `FileNotFoundError` where the file is not there, which is an answer too.
         root: what of the address must be right for any request, such as `s3://bucket`.
+        patience_s: how long to go on trying; what never answered is given up sooner.
 
     Raises:
         BadInput: it cannot work: no such bucket, no credentials, access denied.
-        PpoddError: it did not work for `PATIENCE_S`.
+        PpoddError: it did not work for so long.
     """
     began, wait_s = time.monotonic(), FIRST_WAIT_S
     while True:
@@ -59,7 +60,7 @@ def persist(request: Callable[[], _Answer], root: str) -> _Answer:
             if not may_pass(error):
                 raise BadInput(_why(error, root)) from error
             waited_s = time.monotonic() - began
-            if waited_s + wait_s > (PATIENCE_S if root in _answered else FIRST_CONTACT_S):
+            if waited_s + wait_s > min(patience_s, PATIENCE_S if root in _answered else FIRST_CONTACT_S):
                 raise PpoddError(
                     f"{root} gave no answer for {waited_s:.0f} s ({_text(error)}): check the network, the endpoint "
                     f"(AWS_ENDPOINT_URL for S3) and the service, then go on with --resume"

@@ -6,8 +6,11 @@ from archives import write_stage
 from cluster import coordinator as module
 from cluster.backlog import Backlog
 from cluster.coordinator import Coordinator
+from cluster.evaluator import lost_device
 from cluster.pool import Pool
-from ppodd.archive import Archive
+from cluster.queue import MAX_ATTEMPTS
+from cluster.ray_runtime import _said
+from ppodd.archive import Archive, TrialArchive
 from ppodd.config import DistillConfig, build
 from results.store import default_tracking_uri
 from results.sync import Syncer
@@ -49,22 +52,106 @@ def calls(monkeypatch):
     return counts
 
 
-def test_a_sweep_that_is_over_is_left_alone_for_a_while_but_not_when_it_is_asked_for(
-    coordinator, calls, tiny, tmp_path, monkeypatch
-):
-    now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    archive = Archive(tmp_path)
+@pytest.fixture
+def served(tiny, tmp_path):
+    """An archive with one evaluation to do, and what `serve` is told of it."""
+    archive = Archive(tmp_path / "archive")
     trial = archive.trial("s", "t")
     trial.create(build(DistillConfig, {**tiny, "num_stages": 1}), False)
     write_stage(trial, trial.config(), 1)
-    served = archive.url, "s", default_tracking_uri(archive.url)
-    coordinator.serve(*served, Pool(0, 0, 0, 0))
+    return trial, (archive.url, "s", default_tracking_uri(archive.url), Pool(0, 0, 0, 0))
+
+
+def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(coordinator, served, monkeypatch):
+    def full(*_):
+        raise OSError("disk full")
+
+    trial, how = served
+    coordinator.serve(*how)
+    coordinator.hello("e", {})
+    coordinator._look()
+    for _ in range(MAX_ATTEMPTS):
+        coordinator.finish(coordinator.lease("e").key, "e", "ValueError: boom")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialArchive, "write_evaluation_failure", full)
+        for _ in range(2):
+            coordinator._look()
+            assert coordinator.lease("e") is None
+            (why,) = coordinator.status()["failed"].values()
+            assert "s/t stage 1" in why and "boom" in why
+    coordinator._look()
+    (record,) = trial.evaluation_failures(1)
+    assert record["attempts"] == MAX_ATTEMPTS and len(coordinator.status(fresh=True)["failed"]) == 1
+    trial.folder.remove(f"stage-01/failures/{record['ticket']}.json")
+    coordinator.serve(*how)
+    coordinator._look()
+    assert coordinator.lease("e") is not None
+
+
+def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(coordinator, served, tmp_path, monkeypatch):
+    looked = []
+
+    def look(backlog):
+        looked.append(backlog.sweep)
+        if backlog.sweep == "away":
+            raise OSError("no route to host")
+        return genuine(backlog)
+
+    genuine = Backlog.look
+    monkeypatch.setattr(Backlog, "look", look)
+    coordinator.serve(str(tmp_path / "gone"), "away", served[1][2], Pool(0, 0, 0, 0))
+    coordinator.serve(*served[1])
+    for _ in range(2):
+        status = coordinator.status(fresh=True)
+        coordinator._sync()
+    assert looked == ["away", "s", "s"] and status["pending"] == 1
+    assert status["trouble"] == [f"{tmp_path}/gone: OSError: no route to host"]
+    assert coordinator.status()["sync_error"] == ""
+
+
+def test_a_waiting_trial_waits_for_an_evaluator_that_lives(coordinator):
+    assert not coordinator.measure("m", "/a/s/t", 1, 2).at_it
+    coordinator.hello("e", {})
+    coordinator.beat("e", None)
+    assert coordinator.measure("m", "/a/s/t", 1, 2).at_it
+
+
+def test_an_archive_that_the_coordinator_cannot_read_is_said(coordinator, served, monkeypatch):
+    url, sweep, *_ = served[1]
+    assert coordinator.why_not(url, sweep) == ""
+    assert coordinator.why_not(url, "t") == "it holds no sweep 't' as the coordinator sees it"
+
+    def denied(*_):
+        raise PermissionError("access denied")
+
+    monkeypatch.setattr(Archive, "holds", denied)
+    assert coordinator.why_not(url, sweep) == "PermissionError: access denied"
+
+
+def test_an_evaluator_ends_at_an_error_of_its_gpu_but_not_for_want_of_memory():
+    assert lost_device("AcceleratorError: CUDA error: an illegal memory access was encountered")
+    assert not lost_device("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
+    assert not lost_device("BadInput: no such data")
+
+
+def test_unequal_versions_of_ray_are_both_said():
+    error = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.59.0\nThis process: Ray: 2.60.0")
+    assert _said(error).endswith("Ray: 2.59.0 This process: Ray: 2.60.0")
+    assert _said(ConnectionError("refused\nmore")) == "refused"
+
+
+def test_a_sweep_that_is_over_is_left_alone_for_a_while_but_not_when_it_is_asked_for(
+    coordinator, calls, served, monkeypatch
+):
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    trial, how = served
+    coordinator.serve(*how)
     for _ in range(2):
         coordinator._look()
         coordinator._sync()
     assert calls == {"look": 2, "sync": 2}
-    (work,) = Backlog(archive.url, "s").look().open
+    (work,) = Backlog(*how[:2]).look().open
     trial.write_evaluation(1, {"ticket": work.ticket})
     calls.update(look=0, sync=0)
     for _ in range(3):
@@ -81,6 +168,6 @@ def test_a_sweep_that_is_over_is_left_alone_for_a_while_but_not_when_it_is_asked
     coordinator._look()
     coordinator._sync()
     assert calls == {"look": 3, "sync": 3}
-    coordinator.serve(*served, Pool(0, 0, 0, 0))
+    coordinator.serve(*how)
     coordinator._look()
     assert calls["look"] == 4 and coordinator.status()["pending"] == 1

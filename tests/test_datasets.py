@@ -276,6 +276,7 @@ def test_the_last_data_set_is_kept_for_the_next_call():
     assert load_once(config, CPU) is not load_once(config.model_copy(update={"validation": 0.3}), CPU)
 
 
+@pytest.mark.slow
 def test_real_cifar10_is_read_whole(cifar10_root):
     dataset = load(build(DistillConfig, {**preset("cifar10"), "root": str(cifar10_root), "zca": False}), CPU)
     assert sizes(dataset) == (45_000, 5_000, 10_000) and dataset.classes[8] == "ship"

@@ -161,6 +161,19 @@ def test_waits_grow_up_to_a_bound_and_end_with_patience(monkeypatch):
     assert all(b > a for a, b in zip(clock.slept[::2][:3], clock.slept[2::2][:3], strict=True))
 
 
+def test_what_only_informs_is_tried_once(monkeypatch):
+    clock, asked = Clock(), []
+    monkeypatch.setattr(retries, "time", clock)
+
+    def request():
+        asked.append(1)
+        raise OSError(errno.EBUSY, "busy")
+
+    with pytest.raises(PpoddError, match="gave no answer for 0 s"):
+        retries.persist(request, "s3://bucket", patience_s=0)
+    assert len(asked) == 1 and clock.slept == []
+
+
 # What does not
 
 

@@ -116,7 +116,8 @@ class ArchivedSearch(Searcher):
 
     def _record(self, wanted: int) -> None:
         held = self._archive.sweep(self._sweep.name) or {}
-        self._archive.write_sweep(self._sweep.name, {**held, **self._sweep.record(), "wanted": wanted})
+        kept = {"evaluation": held["evaluation"]} if "evaluation" in held else {}  # what was added later is elsewhere
+        self._archive.write_sweep(self._sweep.name, {**held, **self._sweep.record(), **kept, "wanted": wanted})
 
     def _tell(self, setting: _Setting) -> None:
         """Tell the searcher the mean over the seeds of a setting's last stages; of a failed one, that it failed."""

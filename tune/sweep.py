@@ -107,6 +107,7 @@ def run_sweep(
     if held:
         sweep.adopt(held)
     record = {**sweep.record(), "created_at": held.get("created_at", started)}
+    record["evaluation"] = held.get("evaluation", record["evaluation"])  # the first stays; others are added below
     if held.get("wanted") != record.get("wanted") or not held:
         archive.write_sweep(sweep.name, record)
     try:
@@ -153,6 +154,8 @@ def _run(
             sync(archive.url, tracking_uri, [sweep.name])
         else:
             ray.get(coordinator.sync.remote())  # what is shown next is read from MLflow
+            if (lag := ray.get(coordinator.status.remote())["sync_error"]) and say:
+                say(f"MLflow lags: {lag}; the coordinator goes on trying")
     except (PpoddError, ray.exceptions.RayError) as error:
         if say:
             say(f"MLflow lags: {one_line(error)}; `ppodd results sync` brings it up to date")

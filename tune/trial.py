@@ -13,7 +13,7 @@ import torch
 from ray import tune
 
 from cluster.measure import measure
-from cluster.ray_runtime import limit_threads
+from cluster.ray_runtime import limit_gpu_memory, limit_threads
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.errors import one_line
@@ -29,6 +29,7 @@ def trial(spec: dict[str, Any]) -> None:
     """
     job = spec["trial"]
     limit_threads(job["cpus"])
+    limit_gpu_memory(job["gpus"])
     config = build(DistillConfig, job["config"])
     if config.device == "auto":
         config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})

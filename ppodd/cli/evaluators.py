@@ -69,15 +69,16 @@ def run(args: argparse.Namespace) -> int:
 
     connect(args.ray_address)
     out = console()
+    if args.action == "stop":
+        evaluators.stop()  # whatever is left of them, with or without a coordinator
+        out.print(
+            "evaluators stopped; what is open is evaluated by the next ones (ppodd evaluators start, ppodd sweep)"
+        )
+        return 0
     coordinator = evaluators.find()
     if args.action == "scale":
         ray.get(coordinator.scale.remote(args.count))
         out.print(f"at most {args.count} evaluators from now on; those too many stop when they have nothing to do")
-    elif args.action == "stop":
-        evaluators.stop()
-        out.print(
-            "evaluators stopped; what is open is evaluated by the next ones (ppodd evaluators start, ppodd sweep)"
-        )
     else:
         _status(out, coordinator, args.watch)
     return 0
@@ -87,6 +88,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (("count", args.count, 1), ("cpus", args.cpus, 0), ("gpus", args.gpus, 0)):
         if value < least:
             raise BadInput(f"--{flag}={value}: at least {least}")
+    if args.idle_s < 0:
+        raise BadInput(f"--idle-s={args.idle_s}: at least 0 seconds")
     if args.gpus > 1 and args.gpus != int(args.gpus):
         raise BadInput(f"--gpus={args.gpus}: a fraction below 1, or a whole number")
 

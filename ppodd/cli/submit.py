@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         job_id = jobs.submit(submission)
     except KeyboardInterrupt:
         raise PpoddError("interrupted while submitting: nothing runs of it") from None
-    print(f"job {job_id}: sweep {sweep.name}, {len(sweep.trials)} trials → {archive}/{sweep.name}", flush=True)
+    print(f"job {job_id}: sweep {sweep.name}, {sweep.wanted} trials → {archive}/{sweep.name}", flush=True)
     return follow(jobs, job_id) if args.follow else _see_off(jobs, job_id, archive)
 
 
