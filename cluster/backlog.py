@@ -46,8 +46,9 @@ class Backlog:
     def look(self) -> Look:
         """What is open now. A trial that cannot be read is reported and does not hide the others."""
         look, going = Look(), []
-        self._read()
         found = self.archive.listing(self.sweep)
+        if not self._evaluations or len(found) < self._trials:
+            self._read()
         for name, files in found.items():
             trial = self.archive.trial(self.sweep, name)
             if name in self._over:
@@ -65,13 +66,12 @@ class Backlog:
         return look
 
     def _read(self) -> None:
-        if not self._evaluations:
-            record = self.archive.sweep(self.sweep) or {}
-            self._evaluations = self.archive.evaluations(self.sweep, record)
-            self._trials = max(record.get("wanted", 0), len(record.get("trials", [])))
+        record = self.archive.sweep(self.sweep) or {}
+        self._evaluations = self._evaluations or self.archive.evaluations(self.sweep, record)
+        self._trials = max(record.get("wanted", 0), len(record.get("trials", [])))
 
     def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
-        """Add what is open of a trial; whether all of its stages are there, or it was stopped early."""
+        """Add what is open of a trial; whether no stage of it is to come: all are there, it was stopped, it failed."""
         wanted, stages = self._stages_wanted(trial), stages_in(files)
         done, given_up, left = 0, {}, []
         for stage in stages:
@@ -89,7 +89,7 @@ class Backlog:
         whole = len(stages) >= wanted or "stopped.json" in files
         if whole and not left:
             self._over[trial.trial] = done, given_up
-        return whole
+        return whole or "failure.json" in files
 
     def _stages_wanted(self, trial: TrialArchive) -> int:
         if trial.trial not in self._wanted:

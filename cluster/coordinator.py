@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ _LOOK_AT_MOST_S, _SYNC_AT_MOST_S = 10.0, 60.0  # … but every so many seconds
 _PATIENCE_S = 5.0  # with an archive that does not answer: others wait meanwhile …
 _AWAY_S = 30.0  # … and it is left alone for so long
 _SETTLED_S = 60.0  # a sweep that is over is looked at, and synced, this often
+_MOMENT_S = 0.001
 _SILENT_S = 30.0  # a trial that waits asks far more often
 _SHOWN = 3  # problems of a sync
 _MEMORY = b"ppodd/served"  # survives the coordinator, not the cluster: the archive says the rest
@@ -111,8 +113,15 @@ class Coordinator:
             self._unrecorded = {key: f for key, f in self._unrecorded.items() if key not in self._unrecorded_of(served)}
             state.look_from = state.sync_from = 0.0
             self._queue.withdraw(served)
-            self._pool = self._pool.joined(pool)
+            before, self._pool = self._pool, self._pool.joined(pool)
+            if (before.cpus, before.gpus) != (self._pool.cpus, self._pool.gpus):
+                self._stop(set(self._known) - self._queue.evaluators.keys())  # they wait for another share
             self._write_memory()
+
+    def shown_in(self, archive_url: str, sweep: str) -> str | None:
+        """The MLflow store that shows a sweep; `None` where it is not served."""
+        state = self._served.get(Served(archive_url, sweep))
+        return state.tracking_uri if state else None
 
     def scale(self, count: int) -> None:
         """Have at most `count` evaluators; those too many stop when they have nothing to do."""
@@ -161,6 +170,7 @@ class Coordinator:
             self._where[evaluator] = where
             self._known.setdefault(evaluator, time.monotonic())
             self._queue.drop(evaluator)
+            self._queue.beat(evaluator)
             return True
 
     def lease(self, evaluator: str) -> Piece | None:
@@ -189,9 +199,10 @@ class Coordinator:
             self._queue.urge(self._measurements.ask(name, trial_url, stage, nets, self._pool.count, time.monotonic()))
             leased = {lease.work.key for lease in self._queue.leases()}
             answer = self._measurements.answer(name)
-            # who lives and is at something else comes to it next
-            at_it = any(key in leased for key in self._measurements.open(name)) or self._queue.living()
-            return answer._replace(at_it=bool(at_it))
+            # who is at something else comes to it next
+            pieces = self._measurements.open(name)
+            at_it = any(key in leased for key in pieces) or all(map(self._queue.may_come_to, pieces))
+            return answer._replace(at_it=at_it)
 
     def forget(self, name: str) -> None:
         """Nobody waits for this measurement any more."""
@@ -202,14 +213,14 @@ class Coordinator:
 
     # Looking, scaling, syncing
 
-    def _look(self, every: bool = False) -> float:
-        """Look at the served archives, at `every` one or where it is time; returns how long to rest."""
+    def _look(self, every: bool = False, only: Served | None = None) -> float:
+        """Look at the served archives (or `only` one), at `every` one or where it is time; how long to rest then."""
         started = time.monotonic()
         with self._look_lock:
             as_of = self._queue.now()
             self._record_given_up()
             for served, state in list(self._served.items()):
-                if started < state.look_from and (state.away or not every):
+                if only not in (None, served) or (started < state.look_from and (state.away or not every)):
                     continue
                 try:
                     look = state.backlog.look()
@@ -230,10 +241,15 @@ class Coordinator:
                     self._measurements.finish(failure.work.key, None)
                 else:
                     self._unrecorded[failure.work.key] = failure
+        away = {served.archive_url for served, state in list(self._served.items()) if state.away}
         for key, failure in list(self._unrecorded.items()):
+            archive_url = _served(failure).archive_url
+            if archive_url in away:
+                continue
             try:
                 _record(failure)
             except Exception:  # shown by `status`, not evaluated again, and tried again
+                away.add(archive_url)
                 continue
             del self._unrecorded[key]
 
@@ -251,18 +267,24 @@ class Coordinator:
                     self._known.pop(name)
                     self._queue.gone(name)
             start, stop = self._pool.plan({name: self._idle_s(name) for name in self._known}, self._queue.pending())
-            for name in stop:
-                ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
-                self._known.pop(name)
-                self._queue.gone(name)
+            self._stop(stop)
             self._start(start)
         return 0.0
+
+    def _stop(self, names: Iterable[str]) -> None:
+        for name in names:
+            with contextlib.suppress(ValueError):  # it is gone
+                ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
+            self._known.pop(name)
+            self._queue.gone(name)
 
     def _idle_s(self, evaluator: str) -> float:
         if self._queue.leases(evaluator):
             return 0.0
         tally = self._queue.evaluators.get(evaluator)
-        return max(0.001, time.monotonic() - max(self._known[evaluator], tally.busy_until if tally else 0.0))
+        if tally is None and not all(state.backlog.settled for state in self._served.values()):
+            return _MOMENT_S  # it waits for its place while there is work to come
+        return max(_MOMENT_S, time.monotonic() - max(self._known[evaluator], tally.busy_until if tally else 0.0))
 
     def _start(self, count: int) -> None:
         taken = [int(name.rpartition("-")[2]) for name in self._known]
@@ -275,15 +297,18 @@ class Coordinator:
             self._known[name] = time.monotonic()
         self._number += max(0, count)
 
-    def sync(self) -> None:
-        """Bring MLflow up to date now; `status` says what could not be."""
-        self._sync(every=True)
+    def sync(self, archive_url: str | None = None, sweep: str = "") -> str:
+        """Bring MLflow up to date now, with one sweep or all; what could not be, as `status` says it too."""
+        only = Served(archive_url, sweep) if archive_url is not None else None
+        self._sync(every=True, only=only)
+        of = [state for served, state in list(self._served.items()) if only in (None, served)]
+        return "; ".join(filter(None, (state.away or state.sync_error for state in of)))
 
-    def _sync(self, every: bool = False) -> float:
+    def _sync(self, every: bool = False, only: Served | None = None) -> float:
         started = time.monotonic()
         with self._sync_lock:
             for served, state in list(self._served.items()):
-                if (started < state.sync_from and not every) or state.away:
+                if only not in (None, served) or (started < state.sync_from and not every) or state.away:
                     continue
                 settled = state.backlog.settled  # all that this sync is to find is there
                 try:
@@ -296,10 +321,13 @@ class Coordinator:
 
     # Status
 
-    def status(self, fresh: bool = False) -> dict[str, Any]:
-        """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: after a look at the archives."""
+    def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> dict[str, Any]:
+        """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: after a look at the archives.
+
+        `only` an archive's URL and a sweep: that one is looked at.
+        """
         if fresh:
-            self._look(every=True)
+            self._look(every=True, only=Served(*only) if only else None)
         with self._lock:
             sweeps = [self._sweep_status(served, state) for served, state in self._served.items()]
             evaluators = [self._evaluator_status(name) for name in sorted(self._known)]
@@ -335,8 +363,7 @@ class Coordinator:
         }
 
     def _unrecorded_of(self, served: Served) -> dict[str, str]:
-        below = f"{served.archive_url}/{served.sweep}/"
-        found = [failure for failure in list(self._unrecorded.values()) if failure.work.key.startswith(below)]
+        found = [failure for failure in list(self._unrecorded.values()) if _served(failure) == served]
         return {failure.work.key: f"{describe(failure.work)}: {failure.error}" for failure in found}
 
     def _evaluator_status(self, name: str) -> dict[str, Any]:
@@ -345,6 +372,13 @@ class Coordinator:
         what, seconds = at[0] if at else ("idle" if where or tally else "waits for its place", self._idle_s(name))
         counts = {"done": tally.done if tally else 0, "failed": tally.failed if tally else 0}
         return {"name": name, **where, "at": what, "seconds": seconds, **counts}
+
+
+def _served(failure: GivenUp) -> Served:
+    """The sweep that a given-up evaluation belongs to."""
+    assert isinstance(failure.work, Work)
+    archive_url, sweep, _ = failure.work.trial_url.rsplit("/", 2)
+    return Served(archive_url, sweep)
 
 
 def _record(failure: GivenUp) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import ray
 
@@ -56,6 +56,15 @@ def find() -> Any:
         ) from None
 
 
+def shown_in(archive_url: str, sweep: str) -> str | None:
+    """The MLflow store that the cluster's coordinator logs this sweep to, if there is one that serves it."""
+    try:
+        coordinator: Any = ray.get_actor(COORDINATOR, NAMESPACE)
+        return cast(str | None, ray.get(coordinator.shown_in.remote(archive_url, sweep)))
+    except ValueError:
+        return None
+
+
 def wait(
     coordinator: Any, sweep: tuple[str, str] | None = None, show: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
@@ -65,12 +74,12 @@ def wait(
     """
     idle = 0
     while True:
-        status = ray.get(coordinator.status.remote(fresh=True))
+        status = ray.get(coordinator.status.remote(fresh=True, only=sweep))
         if show:
             show(status)
         idle = idle + 1 if _idle(status, sweep) else 0
         if idle == 2:  # what was given up before the first look is on record at the second
-            ray.get(coordinator.sync.remote())
+            ray.get(coordinator.sync.remote(*(sweep or ())))
             return ray.get(coordinator.status.remote())
         time.sleep(_POLL_S)
 

@@ -127,6 +127,10 @@ class Queue:
         """Evaluators that were heard of within the time of a lease."""
         return {name for name, tally in self.evaluators.items() if tally.seen > self.now() - self._lease_s}
 
+    def may_come_to(self, key: str) -> bool:
+        """Whether an evaluator lives that has not failed at this work."""
+        return bool(self.living() - self._failed_by.get(key, set()))
+
     def beat(self, evaluator: str, at: Piece | None = None) -> None:
         """The evaluator is alive, at this work: its lease is extended, or taken up where this queue is a new one."""
         if at and at.key not in self._leases and at.key not in self._closed:

@@ -105,8 +105,18 @@ def test_a_sweep_is_settled_when_nothing_is_open_and_nothing_to_come(archive, ba
     assert backlog.look().done == 8 and backlog.settled
     backlog.ask_again()
     assert not backlog.settled
+    trial.folder.remove("stage-02/stage.json")
+    assert backlog.look().done == 6 and not backlog.settled
+    trial.write_failure({"error": "boom"})
+    backlog.look()
+    assert backlog.settled and backlog.going == []  # until the sweep is resumed
+    trial.clear_failure()
+    write_stage(trial, trial.config(), 2)
+    backlog.ask_again()
     archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1", "seed=2"]})
     assert backlog.look().done == 8 and not backlog.settled  # a trial is to come
+    archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1"]})
+    assert backlog.look().done == 8 and backlog.settled  # it is not: a search had no more to suggest
 
 
 def test_running_trials_show_where_they_are(archive, backlog):

@@ -112,7 +112,12 @@ def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(coor
 def test_a_waiting_trial_waits_for_an_evaluator_that_lives(coordinator):
     assert not coordinator.measure("m", "/a/s/t", 1, 2).at_it
     coordinator.hello("e", {})
-    coordinator.beat("e", None)
+    assert coordinator.measure("m", "/a/s/t", 1, 2).at_it
+    for evaluator in ("e", "f"):
+        coordinator._known[evaluator] = 0.0
+    coordinator.finish(coordinator.lease("e").key, "e", "ValueError: boom")
+    assert not coordinator.measure("m", "/a/s/t", 1, 2).at_it  # it failed at it
+    coordinator.hello("f", {})
     assert coordinator.measure("m", "/a/s/t", 1, 2).at_it
 
 

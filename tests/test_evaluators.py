@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from ray_clusters import RayCluster, end_session
@@ -61,11 +62,14 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     for name, config in sweep.trials.items():
         list(run(config, archive.trial("archived", name)))
     how = ["--archive", archive.url, "--protocol", "mode: latest, nets: 1", "--count", "2", "--cpus", "0"]
-    said = ppodd(cluster, "evaluators", "start", *how)
+    said = ppodd(cluster, "evaluators", "start", *how, "--tracking-uri", f"sqlite:///{tmp_path}/view.db")
     assert "evaluating archived with at most 2 evaluators" in said
     wait_for(lambda: evaluations(archive, "archived") == [2, 2])
     (trial,) = (archive.trial("archived", name) for name in sweep.trials)
     assert [record["protocol"]["mode"] for record in trial.evaluations(2)].count("latest") == 1
+    # begun again, it stays where it is shown
+    ppodd(cluster, "evaluators", "start", *how)
+    assert (tmp_path / "view.db").exists() and not (tmp_path / "archive/mlflow.db").exists()
     assert "at most 1 evaluators" in ppodd(cluster, "evaluators", "scale", "1")
     wait_for(lambda: ppodd(cluster, "evaluators", "status").count("evaluator-") <= 1)
     for _ in range(2):  # also where nothing is left
@@ -116,6 +120,8 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
         (["start", "--protocol", "mood: latest"], "unknown config field 'mood'; did you mean 'mode'"),
         (["start", "--protocol", "latest"], "--protocol 'latest': write fields as"),
         (["scale", "-1"], "scale -1: name 0 or more"),
+        (["start", "--autoscaling"], "--autoscaling is said of a cluster: name it by --ray-address"),
+        (["start", "--idle-s", "-1"], "--idle-s=-1.0: at least 0 seconds"),
         (["status", "--ray-address", "127.0.0.1:1"], "no Ray cluster to join at '127.0.0.1:1'"),
     ],
 )
@@ -147,7 +153,9 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
         ],
         "trials": [
             {"sweep": "s", "trial": "t", "stage": 2, "num_stages": 4, "meta_step": 3, "meta_steps": 40,
-             "meta_loss": 1.5, "seconds_per_meta_step": 0.25, "seconds_left": 30.0},
+             "meta_loss": 1.5, "seconds_per_meta_step": 0.25, "seconds_left": 30.0, "updated_at": time.time() - 60},
+            {"sweep": "s", "trial": "u", "stage": 2, "num_stages": 4, "meta_step": 3, "meta_steps": 40,
+             "meta_loss": 1.5, "seconds_per_meta_step": 0.25, "seconds_left": 30.0, "updated_at": time.time() - 600},
         ],
     }  # fmt: skip
     Console(width=160).print(tables(status))
@@ -155,6 +163,7 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
     for part in (
         "3 pending, 1 running, 5 done, 1 failed, 2.5 a minute; at most 4 evaluators of 1 CPU, 0.25 GPU",
         "evaluator-0", "10.0.0.1", "s/t stage 2 (blend, convnet)", "1:01", "s/t", "2/4", "3/40", "1.500", "0:30",
+        "silent for 10:00",
         "failed: a stage 1: boom", "MLflow lags: s: store is away", "/a: away",
     ):  # fmt: skip
         assert part in shown, part

@@ -20,7 +20,7 @@ from cluster.ray_runtime import connect
 from cluster.reach import check_archive
 from ppodd.archive import Archive, stages_in
 from ppodd.datasets.readers import find
-from ppodd.errors import BadInput, PpoddError, one_line
+from ppodd.errors import BadInput, PpoddError, hidden, one_line
 from ppodd.out_of_memory import advice, is_out_of_memory
 from results.store import open_store
 from results.sync import sync
@@ -135,27 +135,31 @@ def _run(
     coordinator = evaluators.start(archive.url, sweep.name, tracking_uri, place.pool, place.beside)
     with _Watch(ProgressReader(sweep, archive), show):
         interrupted = _tune(sweep, archive, place.at_once)
+        given_up: dict[str, str] = {}  # also what the archive could not take a record of
         if (in_process or wait) and not interrupted:
-            evaluators.wait(coordinator, (archive.url, sweep.name))
+            status = evaluators.wait(coordinator, (archive.url, sweep.name))
+            of = [one for one in status["sweeps"] if (one["archive_url"], one["sweep"]) == (archive.url, sweep.name)]
+            given_up = {key: why for one in of for key, why in one["failed"].items()}
     look = Backlog(archive.url, sweep.name).look()
     outcome = Outcome(
         unfinished(sweep, archive),
         failures(sweep, archive),
         stopped(sweep, archive),
         sweep.wanted - len(sweep.trials),
-        {**look.given_up, **look.unreadable},
-        len(look.open),
+        {**look.given_up, **look.unreadable, **given_up},
+        sum(work.key not in given_up for work in look.open),
     )
     if in_process:
         evaluators.stop()
         ray.shutdown()
     try:
         if in_process:
-            sync(archive.url, tracking_uri, [sweep.name])
+            lag = hidden("; ".join(sync(archive.url, tracking_uri, [sweep.name]).problems))
         else:
-            ray.get(coordinator.sync.remote())  # what is shown next is read from MLflow
-            if (lag := ray.get(coordinator.status.remote())["sync_error"]) and say:
-                say(f"MLflow lags: {lag}; the coordinator goes on trying")
+            # what is shown next is read from MLflow
+            lag = ray.get(coordinator.sync.remote(archive.url, sweep.name))
+        if lag and say:
+            say(f"MLflow does not show all of it: {lag}")
     except (PpoddError, ray.exceptions.RayError) as error:
         if say:
             say(f"MLflow lags: {one_line(error)}; `ppodd results sync` brings it up to date")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_autoscaling
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 _SHOWN_FAILURES = 20
 _WATCH_S = 2.0
+_SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has reported nothing for so long may be gone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +91,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (("count", args.count, 1), ("cpus", args.cpus, 0), ("gpus", args.gpus, 0)):
         if value < least:
             raise BadInput(f"--{flag}={value}: at least {least}")
+    if args.autoscaling and args.ray_address is None:
+        raise BadInput("--autoscaling is said of a cluster: name it by --ray-address")
     if args.idle_s < 0:
         raise BadInput(f"--idle-s={args.idle_s}: at least 0 seconds")
     if args.gpus > 1 and args.gpus != int(args.gpus):
@@ -121,7 +126,7 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
     from cluster.reach import check_archive
     from ppodd.archive import Archive
     from ppodd.cli.console import console
-    from results.store import default_tracking_uri, open_store
+    from results.store import absolute, default_tracking_uri, open_store
 
     archive, out = Archive(args.archive), console()
     there = archive.sweeps()
@@ -131,20 +136,25 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
             raise BadInput(f"no sweep {sweep!r} in {archive.url} (there: {', '.join(there) or 'none'})")
     if not sweeps:
         raise BadInput(f"no sweep or run in {archive.url}: name the archive that one wrote to (--archive)")
-    uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
+    uri, on_cluster = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), args.ray_address is not None
     in_process = connect(args.ray_address)
+    uris = {}
+    for sweep in sweeps:  # what is shown somewhere stays there
+        shown = uri or (None if in_process else evaluators.shown_in(archive.url, sweep))
+        uris[sweep] = absolute(shown) if shown else default_tracking_uri(archive.url, on_cluster)
     if not in_process:
         check_archive(archive.url)
     if not args.autoscaling:
         _require_place(args)
-    open_store(uri)
+    for uri in sorted(set(uris.values())):
+        open_store(uri)
     for sweep in sweeps:
         for evaluation in evaluations:
             archive.add_evaluation(sweep, evaluation)
         archive.clear_evaluation_failures(sweep)
     pool = Pool(args.count, args.cpus, args.gpus, args.idle_s)
     for sweep in sweeps:
-        coordinator = evaluators.start(archive.url, sweep, uri, pool, begin=False)
+        coordinator = evaluators.start(archive.url, sweep, uris[sweep], pool, begin=False)
     if not in_process:
         out.print(
             f"evaluating {', '.join(sweeps)} with at most {args.count} evaluators: `ppodd evaluators status` shows it"
@@ -179,8 +189,6 @@ def _until_done(out: Any, coordinator: Any) -> int:
 
 
 def _status(out: Any, coordinator: Any, watch: bool) -> None:
-    import time
-
     import ray
 
     status = ray.get(coordinator.status.remote(fresh=True))
@@ -252,9 +260,10 @@ def tables(status: dict[str, Any]) -> Any:
             f"{now['meta_step']}/{now['meta_steps']}",
             f"{now['meta_loss']:.3f}",
         )
-        trials.add_row(
-            f"{now['sweep']}/{now['trial']}", *at, f"{now['seconds_per_meta_step']:.2f}", duration(now["seconds_left"])
-        )
+        silent = time.time() - now.get("updated_at", time.time())
+        waited = silent > _SILENT_S + _SILENT_STEPS * now["seconds_per_meta_step"]
+        left = f"silent for {duration(silent)}" if waited else duration(now["seconds_left"])
+        trials.add_row(f"{now['sweep']}/{now['trial']}", *at, f"{now['seconds_per_meta_step']:.2f}", left)
     reasons = [f"failed: {reason}" for reason in status["failed"].values()]
     more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []
     lag = [f"MLflow lags: {status['sync_error']}"] if status["sync_error"] else []
