@@ -114,7 +114,8 @@ class Coordinator:
             state.look_from = state.sync_from = 0.0
             self._queue.withdraw(served)
             before, self._pool = self._pool, self._pool.joined(pool)
-            if (before.cpus, before.gpus) != (self._pool.cpus, self._pool.gpus):
+            heard = time.monotonic() >= self._lease_from
+            if heard and (before.cpus, before.gpus) != (self._pool.cpus, self._pool.gpus):
                 self._stop(set(self._known) - self._queue.evaluators.keys())  # they wait for another share
             self._write_memory()
 

@@ -64,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "start":
         return _start(args, evaluations)
 
-    import ray
-
-    from cluster import evaluators
+    from cluster import evaluators  # before ray, which reads on its import what is set there
     from cluster.ray_runtime import connect
     from ppodd.cli.console import console
 
@@ -80,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     coordinator = evaluators.find()
     if args.action == "scale":
+        import ray
+
         ray.get(coordinator.scale.remote(args.count))
         out.print(f"at most {args.count} evaluators from now on; those too many stop when they have nothing to do")
     else:

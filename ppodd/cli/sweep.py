@@ -11,6 +11,7 @@ from ppodd.cli.options import add_archive, add_autoscaling
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
 
 _SHOWN = 10  # failures printed
+_SAY_EVERY_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,10 +77,12 @@ def run(args: argparse.Namespace) -> int:
             _results(out, archive, sweep.name, uri)
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
-    if not outcome.complete:
+    if outcome.unfinished:
         out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
-        return 1
-    return 0
+    elif outcome.evaluation_failures:
+        failed = len(outcome.evaluation_failures)
+        out.print(f"{failed} evaluations failed: the same command with --resume tries them again")
+    return 0 if outcome.complete else 1
 
 
 def _dry_run(sweep: Any, args: argparse.Namespace) -> int:
@@ -187,15 +190,17 @@ def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
 
 
 class _Shown:
-    """One live line on a terminal; elsewhere a line whenever another tenth of the work is done."""
+    """One live line on a terminal; elsewhere a line at every tenth of the work, and every minute."""
 
     def __init__(self, out: Any):
-        self._out, self._tenths, self.seconds = out, -1, 0.0
+        self._out, self._tenths, self._said, self.seconds = out, -1, 0.0, 0.0
         self._status = out.status("starting Ray") if out.is_terminal else None
 
     def __enter__(self) -> _Shown:
         if self._status:
             self._status.start()
+        else:
+            self._out.print("starting Ray")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -215,6 +220,6 @@ class _Shown:
         )
         if self._status:
             self._status.update(line)
-        elif int(share * 10) > self._tenths:
-            self._tenths = int(share * 10)
+        elif int(share * 10) > self._tenths or now.seconds > self._said + _SAY_EVERY_S:
+            self._tenths, self._said = int(share * 10), now.seconds
             self._out.print(line)
