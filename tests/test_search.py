@@ -16,7 +16,7 @@ from ppodd.errors import BadInput
 from ppodd.out_of_memory import OutOfMemory, is_out_of_memory
 from ppodd.run import run
 from tune.claim import check_claim
-from tune.scheduler import Rule
+from tune.scheduler import Rule, StageScheduler
 from tune.search import ArchivedSearch
 from tune.sweep import _record_failure, _tune, check_installed, failures, stopped, unfinished
 from tune.sweep_file import load_sweep
@@ -153,6 +153,19 @@ def test_what_is_suggested_again_while_it_runs_is_judged_when_that_ends(tiny, tm
         search.on_trial_complete(key)
     values = dict(zip((sweep.trials[name].lr for name in names), (30, 50), strict=True))
     assert len(told(search)) > 2 and all(value == values[lr] for lr, value in told(search))
+
+
+def test_a_damaged_stage_stops_no_search_or_scheduler_from_going_on(tiny, tmp_path):
+    archive, how = Archive(tmp_path / "archive"), {"seeds": [0], "scheduler": {"kind": "asha"}}
+    sweep = searched(tmp_path, tiny, num_samples=2, **how)
+    search = begun(sweep, archive)
+    names = [search.suggest(key)["trial"]["name"] for key in "ab"]
+    for name in names:
+        finish(archive, sweep, name, 30)
+    archive.trial("mine", names[0]).folder.write("stage-02/stage.json", b"{")
+    again = searched(tmp_path, tiny, num_samples=3, **how)
+    assert told(begun(again, archive)) == [(again.trials[names[1]].lr, 30)]
+    assert StageScheduler(again, archive)._seen == {names[0]: 1, names[1]: 2}
 
 
 def test_another_search_of_the_name_is_refused_and_its_first_difference_named(tiny, tmp_path):

@@ -6,6 +6,7 @@ as they would have. Progress is counted, in epochs or in arithmetic, never timed
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from typing import Any, NamedTuple, cast
@@ -16,6 +17,7 @@ from ppodd.archive import Archive
 from ppodd.config import DistillConfig
 from ppodd.cost import distillation_flops
 from ppodd.datasets.specs import Spec
+from ppodd.errors import CorruptArchive
 from tune.sweep_file import Scheduler, Sweep
 
 _RUNGS = 20  # more than any trial reaches
@@ -76,11 +78,14 @@ class StageScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE
 
     def _replay(self) -> None:
-        """Judge every archived stage, in the order they were finished."""
-        trials = [self._archive.trial(self._sweep.name, name) for name in self._sweep.trials]
-        records = [(trial, trial.stage(stage)) for trial in trials for stage in trial.stages()]
-        for trial, record in sorted(records, key=lambda found: found[1]["finished_at"]):
-            self._judge(trial.trial, record)
+        """Judge every archived stage that can be read, in the order they were finished."""
+        records = []
+        for trial in (self._archive.trial(self._sweep.name, name) for name in self._sweep.trials):
+            for stage in trial.stages():
+                with contextlib.suppress(CorruptArchive):  # the evaluators say so
+                    records.append((trial.trial, trial.stage(stage)))
+        for name, record in sorted(records, key=lambda found: found[1]["finished_at"]):
+            self._judge(name, record)
 
     def _judge(self, name: str, record: dict[str, Any]) -> bool:
         """Whether the trial is stopped after this stage; if so, its archive says why. A stage is judged once."""

@@ -17,7 +17,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from ppodd.archive import Archive
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, CorruptArchive
 from tune.scheduler import objective
 from tune.space import Distribution
 from tune.sweep_file import Sweep
@@ -132,12 +132,15 @@ class ArchivedSearch(Searcher):
             self._algorithm.add_evaluated_point(setting.values, mean)
 
     def _result(self, name: str) -> float | None:
-        """The objective at a trial's last stage; `None` while it is unfinished, or where it failed."""
+        """The objective at a trial's last stage; `None` while it is unfinished, or where it failed or is damaged."""
         trial = self._archive.trial(self._sweep.name, name)
         stages = trial.stages()
         if not stages or (len(stages) < self._sweep.trials[name].num_stages and trial.stopped() is None):
             return None
-        return objective(trial.stage(stages[-1]), self._sweep.file.objective)
+        try:
+            return objective(trial.stage(stages[-1]), self._sweep.file.objective)
+        except CorruptArchive:
+            return None
 
     def _value(self, name: str, suggested: Any) -> Any:
         distribution = self._distributions[name]
