@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppodd.archive import Archive, TrialArchive, stage_name, stages_in
+from ppodd.archive import Archive, TrialArchive, stage_name, stages_in, trials_wanted
 from ppodd.config import EvaluationConfig
 from ppodd.errors import one_line
 from ppodd.retries import PATIENCE_S
@@ -68,7 +68,7 @@ class Backlog:
     def _read(self) -> None:
         record = self.archive.sweep(self.sweep) or {}
         self._evaluations = self._evaluations or self.archive.evaluations(self.sweep, record)
-        self._trials = max(record.get("wanted", 0), len(record.get("trials", [])))
+        self._trials = trials_wanted(record)
 
     def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
         """Add what is open of a trial; whether no stage of it is to come: all are there, it was stopped, it failed."""

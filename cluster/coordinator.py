@@ -21,7 +21,7 @@ from cluster.queue import GivenUp, Piece, Queue
 from cluster.ray_runtime import NAMESPACE, named_evaluators
 from ppodd import __version__
 from ppodd.archive import Archive, TrialArchive
-from ppodd.errors import hidden, one_line
+from ppodd.errors import one_line
 from ppodd.work import Work
 from results.sync import Syncer
 
@@ -214,14 +214,14 @@ class Coordinator:
 
     # Looking, scaling, syncing
 
-    def _look(self, every: bool = False, only: Served | None = None) -> float:
+    def _look(self, every: bool = False, only: tuple[str, str] | None = None) -> float:
         """Look at the served archives (or `only` one), at `every` one or where it is time; how long to rest then."""
         started = time.monotonic()
         with self._look_lock:
             as_of = self._queue.now()
             self._record_given_up()
-            for served, state in list(self._served.items()):
-                if only not in (None, served) or (started < state.look_from and (state.away or not every)):
+            for served, state in self._states(only):
+                if started < state.look_from and (state.away or not every):
                     continue
                 try:
                     look = state.backlog.look()
@@ -298,23 +298,25 @@ class Coordinator:
             self._known[name] = time.monotonic()
         self._number += max(0, count)
 
-    def sync(self, archive_url: str | None = None, sweep: str = "") -> str:
-        """Bring MLflow up to date now, with one sweep or all; what could not be, as `status` says it too."""
-        only = Served(archive_url, sweep) if archive_url is not None else None
+    def sync(self, only: tuple[str, str] | None = None) -> str:
+        """Bring MLflow up to date now, with all or `only` one sweep; what could not be, as `status` says it too."""
         self._sync(every=True, only=only)
-        of = [state for served, state in list(self._served.items()) if only in (None, served)]
-        return "; ".join(filter(None, (state.away or state.sync_error for state in of)))
+        return "; ".join(filter(None, (state.away or state.sync_error for _, state in self._states(only))))
 
-    def _sync(self, every: bool = False, only: Served | None = None) -> float:
+    def _states(self, only: tuple[str, str] | None) -> list[tuple[Served, _State]]:
+        """All that is served as it is now, or `only` one (an archive's URL and a sweep)."""
+        return [(served, state) for served, state in list(self._served.items()) if only in (None, served)]
+
+    def _sync(self, every: bool = False, only: tuple[str, str] | None = None) -> float:
         started = time.monotonic()
         with self._sync_lock:
-            for served, state in list(self._served.items()):
-                if only not in (None, served) or (started < state.sync_from and not every) or state.away:
+            for served, state in self._states(only):
+                if (started < state.sync_from and not every) or state.away:
                     continue
                 settled = state.backlog.settled  # all that this sync is to find is there
                 try:
                     state.syncer = state.syncer or Syncer(served.archive_url, state.tracking_uri)
-                    state.sync_error = hidden("; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN]))
+                    state.sync_error = "; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN])
                     state.sync_from = started + _SETTLED_S if settled and not state.sync_error else 0.0
                 except Exception as error:  # the view may fail; the science goes on, and a later sync catches up
                     state.sync_error = one_line(error)
@@ -328,7 +330,7 @@ class Coordinator:
         `only` an archive's URL and a sweep: that one is looked at.
         """
         if fresh:
-            self._look(every=True, only=Served(*only) if only else None)
+            self._look(every=True, only=only)
         with self._lock:
             sweeps = [self._sweep_status(served, state) for served, state in self._served.items()]
             evaluators = [self._evaluator_status(name) for name in sorted(self._known)]

@@ -79,16 +79,20 @@ def wait(
             show(status)
         idle = idle + 1 if _idle(status, sweep) else 0
         if idle == 2:  # what was given up before the first look is on record at the second
-            ray.get(coordinator.sync.remote(*(sweep or ())))
+            ray.get(coordinator.sync.remote(sweep))
             return ray.get(coordinator.status.remote())
         time.sleep(_POLL_S)
 
 
 def _idle(status: dict[str, Any], sweep: tuple[str, str] | None) -> bool:
-    every = status["sweeps"]
-    of = every if sweep is None else [one for one in every if (one["archive_url"], one["sweep"]) == sweep]
+    of = sweeps_in(status, sweep)
     waiting = status["pending"] or status["running"] if sweep is None else False
     return not waiting and not any(one["pending"] or one["running"] or one["away"] for one in of)
+
+
+def sweeps_in(status: dict[str, Any], sweep: tuple[str, str] | None) -> list[dict[str, Any]]:
+    """What a status says of one sweep (an archive's URL and a name), or of each."""
+    return [one for one in status["sweeps"] if sweep in (None, (one["archive_url"], one["sweep"]))]
 
 
 def stop() -> None:

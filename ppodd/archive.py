@@ -360,6 +360,11 @@ def stage_name(stage: int) -> str:
     return f"stage-{stage:02d}"
 
 
+def trials_wanted(record: dict[str, Any]) -> int:
+    """How many trials a sweep is to have, as `sweep.json` says; of a search, also those not suggested yet."""
+    return max(record.get("wanted", 0), len(record.get("trials", [])))
+
+
 def stages_in(names: Iterable[str]) -> list[int]:
     """Numbers of the finished stages among the names of a trial's files (`Archive.listing`), in order."""
     return sorted(int(match[1]) for name in names if (match := _STAGE.match(name)))

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in
+from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in, trials_wanted
 from ppodd.config import DistillConfig, protocols
-from ppodd.errors import BadInput, CorruptArchive, PpoddError
+from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
 from results import schema
 from results.store import absolute, all_runs, artifact_folder, open_store, require_file, said
 
@@ -98,7 +98,7 @@ class Syncer:
             try:
                 self._sync_sweep(sweep, report)
             except PpoddError as error:
-                report.problems.append(str(error))
+                report.problems.append(one_line(error))
             except Exception as error:  # of MLflow, of the network, of a driver
                 self._forget(sweep)
                 raise PpoddError(f"MLflow store {self._uri}: {said(error)}") from error
@@ -122,9 +122,9 @@ class Syncer:
                 self._sync_trial(trial, files, parent, plan, report)
             except PpoddError as error:
                 self._trials.pop(f"{sweep}/{name}", None)  # what was read of it may not have been sent
-                report.problems.append(str(error))
+                report.problems.append(one_line(error))
         trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
-        expected = max(plan.get("wanted", 0), len(plan.get("trials", [])), len(found))
+        expected = max(trials_wanted(plan), len(found))
         finished = sum(trial.complete or trial.stopped for trial in trials)
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
@@ -151,7 +151,7 @@ class Syncer:
         except MlflowException:
             raise
         except Exception as error:  # a picture that cannot be drawn stops no sync
-            report.problems.append(f"no summary of sweep {sweep!r} in {self._uri}: {type(error).__name__}: {error}")
+            report.problems.append(f"no summary of sweep {sweep!r} in {hidden(self._uri)}: {one_line(error)}")
             return
         self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
 
@@ -160,7 +160,7 @@ class Syncer:
         try:
             return self.archive.sweep(sweep) or {}
         except CorruptArchive as error:
-            report.problems.append(str(error))
+            report.problems.append(one_line(error))
             return {}
 
     def _experiment(self, sweep: str) -> str:
@@ -244,7 +244,7 @@ class Syncer:
             try:
                 self._add_stage(trial, known, stage, tickets_in(files, stage), new, report)
             except PpoddError as error:
-                report.problems.append(str(error))
+                report.problems.append(one_line(error))
         known.complete = len(known.records) >= known.config.num_stages
         failure = trial.failure() if "failure.json" in files and not known.complete else None
         stopped = trial.stopped() if "stopped.json" in files and not (known.complete or failure) else None
@@ -308,7 +308,7 @@ class Syncer:
                 metrics = _metrics(schema.evaluation_metrics(record, own), record)
                 name, text = schema.protocol_tag(known.config, record["protocol"])
             except CorruptArchive as error:
-                report.problems.append(str(error))
+                report.problems.append(one_line(error))
                 continue
             except _DAMAGED as error:
                 where = f"{trial.url}/{stage_name(stage)}/evaluations/{ticket}.json"
@@ -326,7 +326,7 @@ class Syncer:
         try:
             picture = trial.png(stage)
         except CorruptArchive as error:
-            report.problems.append(str(error))
+            report.problems.append(one_line(error))
             return
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder, f"{stage_name(stage)}.png")

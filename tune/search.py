@@ -102,8 +102,9 @@ class ArchivedSearch(Searcher):
                 continue
             setting = _Setting(suggested, list(trials), key)
             if trials.keys() <= self._sweep.trials.keys():
-                self._repeats.append(setting)
-                if not self._goes_on(setting):
+                if self._goes_on(setting):
+                    self._repeats.append(setting)
+                else:
                     self._tell(setting)
                 continue
             self._settings.append(setting)

@@ -20,7 +20,7 @@ from cluster.ray_runtime import connect
 from cluster.reach import check_archive
 from ppodd.archive import Archive, stages_in
 from ppodd.datasets.readers import find
-from ppodd.errors import BadInput, PpoddError, hidden, one_line
+from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.out_of_memory import advice, is_out_of_memory
 from results.store import open_store
 from results.sync import sync
@@ -132,15 +132,15 @@ def _run(
     for evaluation in sweep.evaluations:
         archive.add_evaluation(sweep.name, evaluation)
     archive.clear_evaluation_failures(sweep.name)
-    coordinator = evaluators.start(archive.url, sweep.name, tracking_uri, place.pool, place.beside)
+    served = archive.url, sweep.name
+    coordinator = evaluators.start(*served, tracking_uri, place.pool, place.beside)
     with _Watch(ProgressReader(sweep, archive), show):
         interrupted = _tune(sweep, archive, place.at_once)
         given_up: dict[str, str] = {}  # also what the archive could not take a record of
         if (in_process or wait) and not interrupted:
-            status = evaluators.wait(coordinator, (archive.url, sweep.name))
-            of = [one for one in status["sweeps"] if (one["archive_url"], one["sweep"]) == (archive.url, sweep.name)]
-            given_up = {key: why for one in of for key, why in one["failed"].items()}
-    look = Backlog(archive.url, sweep.name).look()
+            status = evaluators.wait(coordinator, served)
+            given_up = {k: why for one in evaluators.sweeps_in(status, served) for k, why in one["failed"].items()}
+    look = Backlog(*served).look()
     outcome = Outcome(
         unfinished(sweep, archive),
         failures(sweep, archive),
@@ -154,10 +154,10 @@ def _run(
         ray.shutdown()
     try:
         if in_process:
-            lag = hidden("; ".join(sync(archive.url, tracking_uri, [sweep.name]).problems))
+            lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name]).problems)
         else:
             # what is shown next is read from MLflow
-            lag = ray.get(coordinator.sync.remote(archive.url, sweep.name))
+            lag = ray.get(coordinator.sync.remote(served))
         if lag and say:
             say(f"MLflow does not show all of it: {lag}")
     except (PpoddError, ray.exceptions.RayError) as error:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ppodd.cli.options import add_archive, add_autoscaling
+from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
 from ppodd.errors import BadInput
 
 if TYPE_CHECKING:
@@ -91,8 +91,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (("count", args.count, 1), ("cpus", args.cpus, 0), ("gpus", args.gpus, 0)):
         if value < least:
             raise BadInput(f"--{flag}={value}: at least {least}")
-    if args.autoscaling and args.ray_address is None:
-        raise BadInput("--autoscaling is said of a cluster: name it by --ray-address")
+    check_autoscaling(args)
     if args.idle_s < 0:
         raise BadInput(f"--idle-s={args.idle_s}: at least 0 seconds")
     if args.gpus > 1 and args.gpus != int(args.gpus):

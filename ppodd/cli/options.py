@@ -8,6 +8,8 @@ from typing import Any
 
 import pydantic
 
+from ppodd.errors import BadInput
+
 DEFAULT_ARCHIVE = "ppodd-archive"
 _ALIASES = {"epochs": ["--epoch"], "workers": ["-j"]}
 
@@ -49,3 +51,9 @@ def add_autoscaling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--autoscaling", action="store_true", help="the cluster adds nodes: what it has now limits and refuses nothing"
     )
+
+
+def check_autoscaling(args: argparse.Namespace) -> None:
+    """Raise `BadInput` where no cluster is named that could scale."""
+    if args.autoscaling and args.ray_address is None:
+        raise BadInput("--autoscaling is said of a cluster: name it by --ray-address")

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ppodd.cli.options import add_archive, add_autoscaling
+from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
 
 _SHOWN = 10  # failures printed
@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"sweep {sweep.name}: {sweep.wanted} trials{stages} → {args.archive}/{sweep.name}", flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
-    if args.autoscaling and args.ray_address is None:
-        raise BadInput("--autoscaling is said of a cluster: name it by --ray-address")
+    check_autoscaling(args)
     require("ray", "mlflow", "pandas", "matplotlib")
 
     from ppodd.archive import Archive
