@@ -34,8 +34,9 @@ class Evaluator:
         limit_gpu_memory(self._gpus)
         if self._cpus == 0:
             yield_cores()
-        node = ray.util.get_node_ip_address()
-        while not _answer("hello", self._name, {"node": node, "pid": os.getpid(), "device": self._device}):
+        node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+        where = {"node": node, "node_id": node_id, "pid": os.getpid(), "device": self._device}
+        while not _answer("hello", self._name, where):
             continue  # the coordinator is being restarted
         pause = _IDLE_S
         while True:

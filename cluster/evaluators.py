@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.coordinator import CoordinatorActor
 from cluster.pool import Pool
-from cluster.ray_runtime import COORDINATOR, NAMESPACE, named_evaluators
+from cluster.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_evaluators
 from ppodd import __version__
 from ppodd.errors import BadInput, PpoddError
 
@@ -26,8 +27,10 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
     Raises:
         PpoddError: the cluster runs evaluators of another ppodd version, or whose environment cannot read the archive.
     """
+    # on the head while that lives: no node that an autoscaler added, or that may be taken away, is kept for it
+    head = NodeAffinitySchedulingStrategy(head_node(), soft=True)
     coordinator = CoordinatorActor.options(
-        name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+        name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, scheduling_strategy=head
     ).remote()
     running = ray.get(coordinator.version.remote())
     if running != __version__:
@@ -40,9 +43,7 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
             f"the cluster's evaluators cannot read {archive_url}: {why}; they keep the environment (credentials) of "
             f"the job that began them: end them with `ppodd evaluators stop`, then go on with --resume"
         )
-    ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool))
-    if begin:
-        ray.get(coordinator.start_evaluators.remote())
+    ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin))
     return coordinator
 
 

@@ -1,26 +1,34 @@
-"""How many evaluators there are: as many as there is work for, up to a maximum; idle ones give their share back."""
+"""The pool that a sweep asks for: as many evaluators as there is work for, up to a maximum; idle ones stop."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Share(NamedTuple):
+    """What an evaluator reserves.
+
+    With 0 CPUs it takes what trials leave: it runs at the lowest priority of the operating system.
+    """
+
+    cpus: float
+    gpus: float
 
 
 @dataclass(frozen=True)
 class Pool:
-    """At most `count` evaluators; each reserves `cpus` and `gpus`, and stops after `idle_s` seconds without work.
-
-    With 0 CPUs an evaluator takes what trials leave: it runs at the lowest priority of the operating system.
-    """
+    """At most `count` evaluators; each reserves `cpus` and `gpus`, and stops after `idle_s` seconds without work."""
 
     count: int = 1
     cpus: float = 1
     gpus: float = 0
     idle_s: float = 120
 
-    def joined(self, other: Pool) -> Pool:
-        """What serves both: the new one's reservations, the larger of everything else."""
-        return replace(other, count=max(self.count, other.count), idle_s=max(self.idle_s, other.idle_s))
+    @property
+    def share(self) -> Share:
+        return Share(self.cpus, self.gpus)
 
     def plan(self, idle_s: Mapping[str, float], pending: int) -> tuple[int, list[str]]:
         """How many evaluators to start, and which to stop.

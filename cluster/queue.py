@@ -146,6 +146,11 @@ class Queue:
             if lease.evaluator == evaluator:
                 self.finish(key, evaluator, why)
 
+    def release(self, evaluator: str) -> None:
+        """What the evaluator had is open again, and its loss is no fault of that work."""
+        for lease in self.leases(evaluator):
+            del self._leases[lease.work.key]
+
     def finish(self, key: str, evaluator: str, error: str = "") -> None:
         """The work is done, or failed: then it is open again, until it failed `MAX_ATTEMPTS` times."""
         lease = self._leases.get(key)
@@ -204,8 +209,8 @@ class Queue:
         return 60 * len(self._finished) / max(1.0, self.now() - self._finished[0])
 
     def gone(self, evaluator: str) -> None:
-        """The evaluator will not come back."""
-        self.drop(evaluator)
+        """The evaluator was ended, and will not come back."""
+        self.release(evaluator)
         self.evaluators.pop(evaluator, None)
 
     def _tally(self, evaluator: str) -> Tally:

@@ -1,5 +1,7 @@
 """When the coordinator looks at archives and syncs them: its tasks called by hand, without a cluster."""
 
+from dataclasses import replace
+
 import pytest
 from archives import write_stage
 
@@ -14,6 +16,8 @@ from ppodd.archive import Archive, TrialArchive
 from ppodd.config import DistillConfig, build
 from results.store import default_tracking_uri
 from results.sync import Syncer
+
+AT = {"node_id": "n"}
 
 
 @pytest.fixture
@@ -32,7 +36,28 @@ def coordinator(monkeypatch):
     monkeypatch.setattr(module.threading, "Thread", Still)
     monkeypatch.setattr(module, "internal_kv", Memory)
     monkeypatch.setattr(module, "named_evaluators", list)
+    monkeypatch.setattr(module.ray, "nodes", lambda: [{"NodeID": "n", "Alive": True}])
     return Coordinator()
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The evaluators that were started and not killed, with their shares."""
+    there = {}
+
+    class Actor:
+        @staticmethod
+        def options(**_):
+            return Actor
+
+        @staticmethod
+        def remote(name, cpus, gpus):
+            there[name] = (cpus, gpus)
+
+    monkeypatch.setattr(module, "EvaluatorActor", Actor)
+    monkeypatch.setattr(module, "_kill", there.pop)
+    monkeypatch.setattr(module, "named_evaluators", lambda: list(there))
+    return there
 
 
 @pytest.fixture
@@ -59,24 +84,26 @@ def served(tiny, tmp_path):
     trial = archive.trial("s", "t")
     trial.create(build(DistillConfig, {**tiny, "num_stages": 1}), False)
     write_stage(trial, trial.config(), 1)
-    return trial, (archive.url, "s", default_tracking_uri(archive.url), Pool(0, 0, 0, 0))
+    return trial, (archive.url, "s", default_tracking_uri(archive.url), Pool(1, 0, 0, 0), True)
 
 
-def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(coordinator, served, monkeypatch):
+def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(
+    coordinator, started, served, monkeypatch
+):
     def full(*_):
         raise OSError("disk full")
 
     trial, how = served
     coordinator.serve(*how)
-    coordinator.hello("e", {})
+    (e,) = started
     coordinator._look()
     for _ in range(MAX_ATTEMPTS):
-        coordinator.finish(coordinator.lease("e").key, "e", "ValueError: boom")
+        coordinator.finish(coordinator.lease(e).key, e, "ValueError: boom")
     with monkeypatch.context() as patch:
         patch.setattr(TrialArchive, "write_evaluation_failure", full)
         for _ in range(2):
             coordinator._look()
-            assert coordinator.lease("e") is None
+            assert coordinator.lease(e) is None
             (why,) = coordinator.status()["failed"].values()
             assert "s/t stage 1" in why and "boom" in why
     coordinator._look()
@@ -85,10 +112,12 @@ def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(co
     trial.folder.remove(f"stage-01/failures/{record['ticket']}.json")
     coordinator.serve(*how)
     coordinator._look()
-    assert coordinator.lease("e") is not None
+    assert coordinator.lease(e) is not None
 
 
-def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(coordinator, served, tmp_path, monkeypatch):
+def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(
+    coordinator, started, served, tmp_path, monkeypatch
+):
     looked = []
 
     def look(backlog):
@@ -99,7 +128,7 @@ def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(coor
 
     genuine = Backlog.look
     monkeypatch.setattr(Backlog, "look", look)
-    coordinator.serve(str(tmp_path / "gone"), "away", served[1][2], Pool(0, 0, 0, 0))
+    coordinator.serve(str(tmp_path / "gone"), "away", *served[1][2:])
     coordinator.serve(*served[1])
     for _ in range(2):
         status = coordinator.status(fresh=True)
@@ -109,16 +138,69 @@ def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(coor
     assert coordinator.status()["sync_error"] == ""
 
 
-def test_a_waiting_trial_waits_for_an_evaluator_that_lives(coordinator):
-    assert not coordinator.measure("m", "/a/s/t", 1, 2).at_it
-    coordinator.hello("e", {})
-    assert coordinator.measure("m", "/a/s/t", 1, 2).at_it
-    for evaluator in ("e", "f"):
-        coordinator._known[evaluator] = 0.0
-    coordinator.finish(coordinator.lease("e").key, "e", "ValueError: boom")
-    assert not coordinator.measure("m", "/a/s/t", 1, 2).at_it  # it failed at it
-    coordinator.hello("f", {})
-    assert coordinator.measure("m", "/a/s/t", 1, 2).at_it
+def test_a_waiting_trial_waits_for_an_evaluator_that_lives(coordinator, started, served):
+    def waits(url=served[0].url):
+        return coordinator.measure("m", url, 1, 2).at_it
+
+    url, sweep, uri, pool, begin = served[1]
+    coordinator.serve(url, sweep, uri, replace(pool, count=2), begin)
+    e, f = started
+    assert not waits() and not waits("/a/unknown/t")
+    coordinator.hello(e, AT)
+    assert waits()
+    for _ in range(2):
+        coordinator.finish(coordinator.lease(e).key, e, "ValueError: boom")
+    assert not waits()  # it failed at all of it
+    coordinator.hello(f, AT)
+    assert waits()
+
+
+def test_sweeps_that_ask_for_other_shares_have_evaluators_of_their_own(coordinator, started, served, tiny):
+    _, (url, sweep, uri, *_) = served
+    other = Archive(url).trial("big", "t")
+    other.create(build(DistillConfig, {**tiny, "num_stages": 1}), False)
+    write_stage(other, other.config(), 1)
+    coordinator.serve(url, sweep, uri, Pool(2, 1, 0, 60), False)
+    coordinator.serve(url, "big", uri, Pool(3, 1, 0.5, 60), False)
+    coordinator._look()
+    coordinator._scale()
+    assert list(started.values()) == [(1, 0), (1, 0.5)]
+    small, big = started
+    assert coordinator.lease(small).trial_url.endswith("/s/t")
+    assert coordinator.lease(big).trial_url.endswith("/big/t")
+    assert [pool["gpus"] for pool in coordinator.status()["pools"]] == [0, 0.5]
+    # asked for another share, a sweep leaves its evaluators, but for what one is at
+    coordinator.serve(url, "big", uri, Pool(1, 1, 0, 60), False)
+    coordinator._look()
+    coordinator._scale()
+    assert set(started) == {small, big} and coordinator.status()["pending"] == 0
+    coordinator.finish(f"{other.url}/1/{coordinator.lease(big).ticket}", big)
+    coordinator._scale()
+    assert set(started) == {small}
+
+
+def test_the_loss_of_a_node_is_no_fault_of_the_work(coordinator, started, served, monkeypatch):
+    coordinator.serve(*served[1])
+    (e,) = started
+    coordinator._look()
+    for process in range(2 * MAX_ATTEMPTS):
+        coordinator.hello(e, {"node_id": f"spot {process}"})
+        assert coordinator.lease(e)
+    coordinator._release_lost()
+    assert coordinator.status()["running"] == 0
+    for _ in range(MAX_ATTEMPTS):  # but a process that dies of it is
+        coordinator.hello(e, AT)
+        assert coordinator.lease(e)
+    coordinator.hello(e, AT)
+    assert coordinator.lease(e) is None
+
+
+def test_an_evaluator_that_was_taken_for_gone_is_ended_when_it_is_there_after_all(coordinator, started, served):
+    coordinator.serve(*served[1])
+    coordinator._look()
+    started["evaluator-9"] = (1, 0)
+    coordinator._scale()
+    assert list(started) == ["evaluator-0"]
 
 
 def test_an_archive_that_the_coordinator_cannot_read_is_said(coordinator, served, monkeypatch):
@@ -146,7 +228,7 @@ def test_unequal_versions_of_ray_are_both_said():
 
 
 def test_a_sweep_that_is_over_is_left_alone_for_a_while_but_not_when_it_is_asked_for(
-    coordinator, calls, served, monkeypatch
+    coordinator, started, calls, served, monkeypatch
 ):
     now = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)

@@ -144,7 +144,7 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
 
     status = {
         "version": "1", "pending": 3, "running": 1, "done": 5, "failed": {"t": "a stage 1: boom"}, "per_minute": 2.5,
-        "pool": {"count": 4, "cpus": 1, "gpus": 0.25, "idle_s": 60}, "sync_error": "s: store is away",
+        "pools": [{"count": 4, "cpus": 1, "gpus": 0.25, "idle_s": 60}], "sync_error": "s: store is away",
         "trouble": ["/a: away"],
         "sweeps": [{"sweep": "s", "archive_url": "/a", "pending": 3, "running": 1, "done": 5, "failed": {"t": "boom"}}],
         "evaluators": [

@@ -2,9 +2,10 @@
 
 import pytest
 
+from cluster.crew import Crew
 from cluster.evaluators import _idle
 from cluster.measurements import Answer, Measurements
-from cluster.pool import Pool
+from cluster.pool import Pool, Share
 
 POOL = Pool(count=3, idle_s=60)
 
@@ -27,8 +28,19 @@ def test_the_pool_follows_the_backlog(idle_s, pending, start, stop):
     assert POOL.plan(idle_s, pending) == (start, stop)
 
 
-def test_a_pool_that_serves_two_sweeps_has_the_larger_maximum_and_the_latest_share():
-    assert Pool(4, 1, 0.5, 10).joined(Pool(2, 2, 0.25, 60)) == Pool(4, 2, 0.25, 60)
+def test_sweeps_of_one_share_have_one_crew_of_the_larger_numbers_and_those_of_another_none_of_it():
+    asked = [Pool(4, 1, 0.5, 10), Pool(2, 1, 0.5, 60), Pool(8, 1, 0, 90)]
+    assert Crew(Share(1, 0.5)).pool(asked) == Pool(4, 1, 0.5, 60)
+    assert Crew(Share(1, 0)).pool(asked) == asked[2]
+    assert Crew(Share(2, 0)).pool(asked) == Pool(0, 2, 0, 0)
+
+
+def test_an_evaluator_without_a_place_is_idle_for_a_moment_only_while_work_is_to_come():
+    crew = Crew(Share(1, 0))
+    crew.known["waits"] = crew.queue.now() - 100
+    assert crew.idle_s("waits", work_to_come=True) < 1 < crew.idle_s("waits")
+    assert crew.plan(Pool(1, idle_s=60), True) == (0, []) and crew.plan(Pool(1, idle_s=60), False) == (0, ["waits"])
+    assert crew.plan(Pool(0), True) == (0, ["waits"])  # nobody wants such ones any more
 
 
 def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networks():

@@ -72,6 +72,13 @@ def test_a_dead_evaluators_work_is_open_again(queue):
     assert sorted(take(queue, 4)) == ["a0", "a1", "b0", "b1"]
 
 
+def test_what_an_evaluator_had_that_was_lost_is_open_again_and_was_not_tried(queue):
+    for _ in range(2 * MAX_ATTEMPTS):
+        assert queue.lease("lost").key in ("a0", "b0")
+        queue.release("lost")
+    assert not queue.given_up and queue.pending() == 4
+
+
 def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
     queue.lease("silent"), queue.lease("alive")
     clock.now = 50

@@ -239,10 +239,10 @@ def tables(status: dict[str, Any]) -> Any:
 
     from ppodd.cli.console import duration
 
-    pool = status["pool"]
+    pools = [f"{pool['count']} evaluators of {pool['cpus']:g} CPU, {pool['gpus']:g} GPU" for pool in status["pools"]]
     head = (
-        f"ppodd {status['version']}: {counts(status)}, {status['per_minute']:.1f} a minute; at most {pool['count']} "
-        f"evaluators of {pool['cpus']:g} CPU, {pool['gpus']:g} GPU"
+        f"ppodd {status['version']}: {counts(status)}, {status['per_minute']:.1f} a minute; at most "
+        f"{', '.join(pools) or 'no evaluators'}"
     )
     sweeps = _table("sweep", "archive", "pending", "running", "done", "failed")
     for sweep in status["sweeps"]:
