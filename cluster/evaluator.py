@@ -12,7 +12,7 @@ import ray
 
 from cluster.measurements import Measurement
 from cluster.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
-from ppodd.errors import one_line
+from ppodd.errors import lost_device, one_line
 
 _IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
 
@@ -72,11 +72,6 @@ class Evaluator:
         while True:
             _answer("beat", self._name, self._at)
             time.sleep(BEAT_S)
-
-
-def lost_device(error: str) -> bool:
-    """Whether an error leaves this process without its GPU: of CUDA's errors, all but want of memory."""
-    return "CUDA error" in error and "out of memory" not in error
 
 
 def _or_die(task: Callable[[], None]) -> None:

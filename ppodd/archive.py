@@ -2,6 +2,7 @@
 
     <archive>/<sweep>/sweep.json                                the resolved sweep: its trials and evaluation
     <archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
+    <archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
     <archive>/<sweep>/<trial>/config.json
                               stage-01/stage.json               written last: a stage exists when it does
                                        poster.safetensors       poster, labels or label array, class order

@@ -8,12 +8,12 @@ from archives import write_stage
 from cluster import coordinator as module
 from cluster.backlog import Backlog
 from cluster.coordinator import Coordinator
-from cluster.evaluator import lost_device
 from cluster.pool import Pool
 from cluster.queue import MAX_ATTEMPTS
 from cluster.ray_runtime import _said
 from ppodd.archive import Archive, TrialArchive
 from ppodd.config import DistillConfig, build
+from ppodd.errors import lost_device
 from results.store import default_tracking_uri
 from results.sync import Syncer
 

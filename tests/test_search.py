@@ -219,7 +219,8 @@ def test_a_trial_whose_process_was_killed_for_memory_says_so(tiny, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(tmp_path_factory):
+    os.environ["PPODD_FATAL"] = str(tmp_path_factory.mktemp("fatal") / "left")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
     connect(None, cpus=2)
     yield
@@ -287,3 +288,20 @@ def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cl
     trial = archive.trial("mine", name)
     assert [trial.stage(stage)["real_chunk"] for stage in trial.stages()] == [16, 16]  # of the 64 real images: 32, 16
     assert unfinished(sweep, archive) == [] and trial.config().real_chunk == 500
+
+
+def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("tune.sweep._LOSSES", 1)
+    sweep = load_sweep(sweep_file(tmp_path, {**tiny, "arch": "fatal:Fatal"}, grid={"lr": [0.01, 0.02]}))
+    archive, losses = Archive(tmp_path / "archive"), Path(os.environ["PPODD_FATAL"])
+    archive.write_sweep("mine", sweep.record())
+    losses.write_text("1")
+    assert not _tune(sweep, archive)
+    assert unfinished(sweep, archive) == [] and failures(sweep, archive) == {} and losses.read_text() == "0"
+    name, _ = sweep.trials
+    for stage in (1, 2):
+        (archive.folder / "mine").remove(f"{name}/stage-{stage:02d}/stage.json")
+    (archive.folder / "mine").remove(f"{name}/resume/state.safetensors")
+    losses.write_text("9")
+    assert not _tune(sweep, archive)
+    assert losses.read_text() == "7" and "died" in failures(sweep, archive)[name]

@@ -25,12 +25,14 @@ from ppodd.out_of_memory import advice, is_out_of_memory
 from results.store import open_store
 from results.sync import sync
 from tune.claim import check_claim
+from tune.driver import only_driver
 from tune.placement import Placement, nodes, placement
 from tune.progress import Progress, ProgressReader
 from tune.sweep_file import Sweep
 
 _SHOW_EVERY_S = 1.0
 _SHARE = 0.2  # of the time goes into looking how far it is
+_LOSSES = 3  # of its process or node, after which a trial is given up; it goes on from its last checkpoint
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def run_sweep(
     Where the cluster is `autoscaling`, what its nodes have now limits nothing.
 
     Raises:
-        BadInput: the archive holds another sweep, the data is not there, no cluster answers, its nodes do not see the
-            archive, or it lacks the resources asked for; the archive holds nothing new then.
+        BadInput: the archive holds another sweep, or another driver runs it, the data is not there, no cluster answers,
+            its nodes do not see the archive, or it lacks the resources asked for; the archive holds nothing new then.
     """
     archive = Archive(archive_url)
     check_claim(sweep, archive, resume)
@@ -103,17 +105,18 @@ def run_sweep(
         say(place.notice)
     open_store(tracking_uri)  # made here, before several processes could try to
     # the archive is not touched before all of this holds
-    held = archive.sweep(sweep.name) or {}
-    if held:
-        sweep.adopt(held)
-    record = {**sweep.record(), "created_at": held.get("created_at", started)}
-    record["evaluation"] = held.get("evaluation", record["evaluation"])  # the first stays; others are added below
-    if held.get("wanted") != record.get("wanted") or not held:
-        archive.write_sweep(sweep.name, record)
-    try:
-        return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
-    except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
-        raise PpoddError(str(error)) from error
+    with only_driver(archive, sweep.name, say):
+        held = archive.sweep(sweep.name) or {}
+        if held:
+            sweep.adopt(held)
+        record = {**sweep.record(), "created_at": held.get("created_at", started)}
+        record["evaluation"] = held.get("evaluation", record["evaluation"])  # the first stays; others are added below
+        if held.get("wanted") != record.get("wanted") or not held:
+            archive.write_sweep(sweep.name, record)
+        try:
+            return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
+        except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
+            raise PpoddError(str(error)) from error
 
 
 def _run(
@@ -219,6 +222,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None) -> bool:
             name=time.strftime("%Y%m%d-%H%M%S"),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            failure_config=tune.FailureConfig(max_failures=_LOSSES),
             storage_path=storage_path,
         ),
     )

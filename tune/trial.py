@@ -16,7 +16,7 @@ from cluster.measure import measure
 from cluster.ray_runtime import limit_gpu_memory, limit_threads
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
-from ppodd.errors import one_line
+from ppodd.errors import lost_device, one_line
 from ppodd.out_of_memory import OutOfMemory, halved
 from ppodd.run import Measure, run
 
@@ -25,7 +25,8 @@ def trial(spec: dict[str, Any]) -> None:
     """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the
     `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
 
-    It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there.
+    It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
+    in the archive and over for Tune, which begins again only what loses its process, node or device.
     """
     job = spec["trial"]
     limit_threads(job["cpus"])
@@ -41,8 +42,12 @@ def trial(spec: dict[str, Any]) -> None:
         while smaller:
             config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere)
     except Exception as error:
-        archive.write_failure({"error": one_line(error), "failed_at": time.time()})
-        raise
+        said = one_line(error)
+        archive.write_failure({"error": said, "failed_at": time.time()})
+        if lost_device(said):
+            raise
+    # the error and all that its frames held are gone here, before this process goes on with another trial
+    _free_memory()
 
 
 def _distil(
@@ -57,10 +62,13 @@ def _distil(
         smaller = halved(config) if may_halve else None
         if smaller is None:
             raise
-    # the error and all that its frames held are gone here
+    _free_memory()  # as are the error and all that its frames held
+    return smaller
+
+
+def _free_memory() -> None:
     gc.collect()
     torch.cuda.empty_cache()
-    return smaller
 
 
 def _report(archive: TrialArchive, record: dict[str, Any]) -> None:

@@ -1,0 +1,73 @@
+"""One driver at a time: marks of drivers that live, that were killed here, and that were killed elsewhere."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ppodd.archive import Archive
+from ppodd.errors import BadInput
+from tune import driver
+from tune.driver import only_driver
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "_RENEW_S", 0.05)
+    monkeypatch.setattr(driver, "_POLL_S", 0.02)
+    monkeypatch.setattr(driver, "_DEAD_S", 0.5)
+    return Archive(tmp_path / "archive")
+
+
+def test_a_second_driver_is_refused_while_the_first_lives_and_no_longer(archive):
+    said = []
+    with only_driver(archive, "s"):
+        with (
+            pytest.raises(BadInput, match=r"sweep 's' in .*archive is being run by another driver \(.*, process \d+\)"),
+            only_driver(archive, "s", said.append),
+        ):
+            pass
+        assert len(said) == 1 and "looking for a minute" in said[0]
+        with only_driver(archive, "other"):
+            pass
+    assert not archive.folder.find()
+    with only_driver(archive, "s", said.append):
+        pass
+    assert len(said) == 1
+
+
+def test_a_driver_that_fails_leaves_no_mark(archive):
+    with pytest.raises(RuntimeError), only_driver(archive, "s"):
+        raise RuntimeError
+    assert not archive.folder.find()
+
+
+def test_what_a_driver_left_that_was_killed_here_is_taken_over_at_once(archive):
+    code = (
+        "import os; from ppodd.archive import Archive; from tune.driver import only_driver\n"
+        f"with only_driver(Archive({archive.url!r}), 's'): os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert archive.folder.find() == ["s/driver.json"]
+    said = []
+    with only_driver(archive, "s", said.append):
+        assert said == []
+
+
+def test_what_a_driver_left_that_was_killed_elsewhere_is_taken_over_when_nobody_renews_it(archive):
+    folder, name = archive.folder / "s", "driver.json"
+    gone = {"host": "spot-7", "machine": "another", "pid": 1, "renewal": "0"}
+    folder.write_json(name, gone)
+    said = []
+    with only_driver(archive, "s", said.append):
+        assert "spot-7, process 1" in said[0] and folder.read_json(name)["pid"] != 1
+
+
+def test_a_driver_elsewhere_that_ends_meanwhile_is_waited_for(archive):
+    folder, name = archive.folder / "s", "driver.json"
+    folder.write(name, json.dumps({"host": "h", "machine": "another", "pid": 1, "renewal": "0"}).encode())
+    threading.Timer(0.1, folder.remove, [name]).start()
+    with only_driver(archive, "s"):
+        assert folder.read_json(name)["host"] != "h"
