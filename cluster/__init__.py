@@ -26,6 +26,9 @@ _ENVIRONMENT = {
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 _has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-if os.environ["RAY_AUTH_MODE"] == "token" and not _has_token and not Path("~/.ray/auth_token").expanduser().exists():
+OWN_TOKEN = os.environ["RAY_AUTH_MODE"] == "token" and not (
+    _has_token or Path("~/.ray/auth_token").expanduser().exists()
+)
+if OWN_TOKEN:
     # a Ray of our own listens on every interface: nobody joins it without this process's token
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

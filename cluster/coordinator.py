@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -86,6 +87,10 @@ class Coordinator:
     def version(self) -> str:
         return __version__
 
+    def code(self) -> str:
+        """The digest of the code that the job shipped which began this; empty where it shipped none."""
+        return os.environ.get("PPODD_CODE", "")
+
     def _forever(self, task: Callable[[], float | None], pause: float) -> None:
         """Do it again and again, after `pause` seconds or as many as it asks for, whatever happens."""
         while True:
@@ -124,6 +129,12 @@ class Coordinator:
             self._write_memory()
             if begin:
                 self._start(crew, self._pool(crew).count - len(crew.known))
+
+    def serves(self, besides: tuple[str, str]) -> list[str]:
+        """The sweeps that are not over or not yet in MLflow, but for one (an archive's URL and a sweep)."""
+        self._look(every=True)
+        states = [(served, state) for served, state in list(self._served.items()) if served != besides]
+        return [served.sweep for served, state in states if not state.backlog.settled or state.sync_error]
 
     def shown_in(self, archive_url: str, sweep: str) -> str | None:
         """The MLflow store that shows a sweep; `None` where it is not served."""

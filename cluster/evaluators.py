@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,11 +13,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.coordinator import CoordinatorActor
 from cluster.pool import Pool
-from cluster.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_evaluators
+from cluster.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_actors, named_evaluators
 from ppodd import __version__
 from ppodd.errors import BadInput, PpoddError
 
-_POLL_S = 0.5
+_POLL_S, _END_POLL_S, _END_S = 0.5, 0.05, 30.0
 
 
 def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool = True) -> Any:
@@ -24,9 +25,31 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
 
     With `begin` all of them are started at once, to take their place before anything else does; else as there is work.
 
+    Evaluators keep the code and environment of the job that began them. Those that do not fit this one are replaced
+    where they have nothing else to do.
+
     Raises:
-        PpoddError: the cluster runs evaluators of another ppodd version, or whose environment cannot read the archive.
+        PpoddError: the cluster's evaluators are of another ppodd version, or have other code or an environment that
+            cannot read the archive, and are at work for other sweeps.
     """
+    coordinator = _coordinator()
+    if why := _unfit(coordinator, archive_url, sweep):
+        if others := ray.get(coordinator.serves.remote((archive_url, sweep))):
+            raise PpoddError(
+                f"the cluster's evaluators {why}; they keep the code and environment of the job that began them, and "
+                f"serve {', '.join(others)}: wait until these are over, or end them with `ppodd evaluators stop`; then "
+                f"go on with --resume"
+            )
+        stop()
+        coordinator = _coordinator()
+        if why := _unfit(coordinator, archive_url, sweep):
+            raise PpoddError(f"evaluators of this job {why}")
+    ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin))
+    return coordinator
+
+
+def _coordinator() -> Any:
+    """The cluster's coordinator, begun where there is none. Raises `PpoddError`: it is of another version."""
     # on the head while that lives: no node that an autoscaler added, or that may be taken away, is kept for it
     head = NodeAffinitySchedulingStrategy(head_node(), soft=True)
     coordinator = CoordinatorActor.options(
@@ -38,13 +61,16 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
             f"the cluster's evaluators are ppodd {running}, this is ppodd {__version__}: use that version, or end "
             f"them with its `ppodd evaluators stop` when they are done"
         )
-    if why := ray.get(coordinator.why_not.remote(archive_url, sweep)):
-        raise PpoddError(
-            f"the cluster's evaluators cannot read {archive_url}: {why}; they keep the environment (credentials) of "
-            f"the job that began them: end them with `ppodd evaluators stop`, then go on with --resume"
-        )
-    ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin))
     return coordinator
+
+
+def _unfit(coordinator: Any, archive_url: str, sweep: str) -> str:
+    """Why the evaluators there are cannot serve this process's sweep, if so."""
+    code = os.environ.get("PPODD_CODE")  # which only a submitted job has
+    if code is not None and ray.get(coordinator.code.remote()) != code:
+        return "run other code than this job's"
+    why = ray.get(coordinator.why_not.remote(archive_url, sweep))
+    return f"cannot read {archive_url}: {why}" if why else ""
 
 
 def find() -> Any:
@@ -103,6 +129,9 @@ def stop() -> None:
     _kill(COORDINATOR)  # first, so that it starts no others
     for name in named_evaluators():
         _kill(name)
+    end = time.monotonic() + _END_S
+    while named_actors() and time.monotonic() < end:  # who begins them anew must not find these
+        time.sleep(_END_POLL_S)
 
 
 def _kill(name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppodd.errors import BadInput
+from ppodd.files import sha256
 
 SWEEP_FILE, ENVIRONMENT_FILE = ".ppodd/sweep.yaml", ".ppodd/environment.json"
 LIMIT_BYTES = 512 * 2**20  # Ray's
@@ -34,6 +35,8 @@ def write(
 ) -> Shipped:
     """Write the package of a job. What `.gitignore` names travels too: what is generated may be needed.
 
+    Among the values goes a digest of the code, `$PPODD_CODE`: evaluators know by it that they have another's.
+
     Raises:
         BadInput: there is no such folder, a file cannot be read, or it is more than Ray takes.
     """
@@ -43,10 +46,15 @@ def write(
         raise BadInput(f"--working-dir {str(working_dir)!r} {_too_large(sizes)}")
     try:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as package:
+            digests = []
             for name, path in files.items():
-                _add(package, name, path.read_bytes(), path.stat().st_mode & 0o777)
+                data = path.read_bytes()
+                digests.append(f"{sha256(data)} {name}")
+                _add(package, name, data, path.stat().st_mode & 0o777)
+            code = sha256("\n".join(digests).encode()) if digests else ""
             _add(package, SWEEP_FILE, sweep_file.read_bytes(), 0o644)
-            _add(package, ENVIRONMENT_FILE, json.dumps(dict(environment), sort_keys=True).encode(), 0o600)
+            values = json.dumps({**environment, "PPODD_CODE": code}, sort_keys=True)
+            _add(package, ENVIRONMENT_FILE, values.encode(), 0o600)
     except OSError as error:
         raise BadInput(f"cannot ship {error.filename}: {error.strerror}") from None
     return Shipped(len(files), size)

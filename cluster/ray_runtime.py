@@ -8,6 +8,7 @@ import os
 import socket
 from typing import Any
 
+from cluster import OWN_TOKEN
 from ppodd.errors import BadInput
 
 NAMESPACE = "ppodd"
@@ -38,6 +39,12 @@ def connect(address: str | None = None, cpus: int | None = None) -> bool:
             f"no Ray cluster to join at {address!r}: {_said(error)}; start one with `ray start --head`, set "
             f"RAY_AUTH_MODE alike everywhere, or leave --ray-address out to run on this machine"
         ) from None
+    if OWN_TOKEN:  # it took one that it cannot know; its calls to this process would be refused
+        ray.shutdown()
+        raise BadInput(
+            f"the Ray cluster at {address!r} runs without a token: anyone who reaches it can run code there; start it "
+            f"with RAY_AUTH_MODE=token and one (`ray get-auth-token --generate`), or set RAY_AUTH_MODE=disabled here"
+        )
     return False
 
 
@@ -54,13 +61,17 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), _REACH_S).close()
 
 
-def named_evaluators() -> list[str]:
-    """Names of the evaluators that exist, idle or not."""
+def named_actors() -> list[str]:
+    """Names of the coordinator and the evaluators that exist."""
     import ray
 
     actors = ray.util.list_named_actors(all_namespaces=True)
-    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
-    return sorted(name for name in names if name.startswith("evaluator-"))
+    return sorted(actor["name"] for actor in actors if actor["namespace"] == NAMESPACE)
+
+
+def named_evaluators() -> list[str]:
+    """Names of the evaluators that exist, idle or not."""
+    return [name for name in named_actors() if name.startswith("evaluator-")]
 
 
 def head_node() -> str:

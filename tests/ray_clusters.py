@@ -35,14 +35,14 @@ _OBJECT_STORE_BYTES = 80_000_000
 class RayCluster:
     """A cluster with a dashboard and token authentication; `address` is for drivers, `dashboard` for job clients."""
 
-    def __init__(self, folder: Path, cpus: int = 2, scales_to: int = 0):
+    def __init__(self, folder: Path, cpus: int = 2, scales_to: int = 0, auth: str = "token"):
         """With `cpus` on the head; Ray's autoscaler adds up to `scales_to` nodes of one core where there is need."""
         self.token = folder / "ray-token"
         self.token.write_text(_own_token())
         self.token.chmod(0o600)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
-            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_MODE": auth,
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

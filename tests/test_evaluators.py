@@ -95,6 +95,18 @@ def test_a_cluster_without_nodes_adds_them_for_a_sweep_that_says_it_may(tiny, tm
     assert evaluations(archive, "grown") == [1, 1, 1]
 
 
+def test_a_cluster_without_a_token_is_joined_only_by_who_says_so(tmp_path):
+    with RayCluster(tmp_path, cpus=1, auth="disabled") as cluster:
+        status = command("evaluators", "status", "--ray-address", cluster.address)
+        for auth, message in (
+            ({"HOME": str(tmp_path)}, "runs without a token: anyone who reaches it can run code there"),
+            ({"RAY_AUTH_MODE": "disabled"}, "no evaluators on this cluster"),
+        ):
+            env = {name: value for name, value in cluster.env.items() if not name.startswith("RAY_AUTH")} | auth
+            said = subprocess.run(status, capture_output=True, text=True, env=env)
+            assert said.returncode == 2 and message in said.stderr and said.stderr.count("\n") == 1
+
+
 def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
     from ppodd.config import DistillConfig, build
     from ppodd.run import run

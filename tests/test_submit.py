@@ -184,6 +184,21 @@ def test_following_can_be_left_and_the_job_be_stopped(cluster, here, folder, tin
     assert code == 2 and "did you mean 'long'?" in error
 
 
+def test_evaluators_of_other_code_are_begun_anew_but_not_while_another_sweep_needs_them(
+    cluster, here, submitted, folder, tiny
+):
+    arguments = ["submit", sweep_file(folder, tiny, "coded"), "--archive", folder / "archive", "--follow"]
+    there = ["--ray-address", cluster.address]
+    served = ppodd(cluster, "evaluators", "status", *there).stdout
+    assert "long" in served and "tiny" not in served  # which was over when the other came
+    code, log, error = here(*arguments, "--working-dir", submitted[1])
+    assert code == 1 and "the cluster's evaluators run other code than this job's" in log, log + error
+    assert "serve long: wait until these are over" in log
+    assert ppodd(cluster, "evaluators", "stop", *there).returncode == 0
+    code, log, error = here(*arguments, "--working-dir", submitted[1], "--resume")
+    assert code == 0 and "coded-2: SUCCEEDED" in log, log + error
+
+
 def test_what_the_cluster_finds_wrong_is_said_here(here, folder, tiny, monkeypatch):
     path = sweep_file(folder, tiny, "unseen")
     code, _, error = here("submit", path, "--archive", "memory://archive", "--tracking-uri", f"sqlite:///{folder}/m.db")
@@ -355,8 +370,17 @@ def test_a_package_holds_code_without_what_is_hidden_or_left_out(tmp_path):
     with zipfile.ZipFile(tmp_path / "1.zip") as held:
         assert held.namelist()[:3] == ["a.py", "pkg/b.py", "pkg/generated.py"] and shipped.files == 3
         assert held.namelist()[3:] == [package.SWEEP_FILE, package.ENVIRONMENT_FILE]
-        assert json.loads(held.read(package.ENVIRONMENT_FILE)) == {"A": "b"}
+        values = json.loads(held.read(package.ENVIRONMENT_FILE))
+        assert values["A"] == "b" and values["PPODD_CODE"]
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()  # uploaded once
+    # the code is told from other code, whatever travels with it
+    sweep.write_text("name: t")
+    found = []
+    for where in ([code, ["data"]], [code, ["data", "a.py"]], []):
+        package.write(tmp_path / "3.zip", sweep, {}, *where)
+        with zipfile.ZipFile(tmp_path / "3.zip") as held:
+            found.append(json.loads(held.read(package.ENVIRONMENT_FILE))["PPODD_CODE"])
+    assert found[0] == values["PPODD_CODE"] != found[1] and found[2] == ""
 
 
 def test_more_than_ray_takes_is_refused_by_name(tmp_path):
