@@ -194,9 +194,6 @@ def test_evaluators_of_other_code_are_begun_anew_but_not_while_another_sweep_nee
     code, log, error = here(*arguments, "--working-dir", submitted[1])
     assert code == 1 and "the cluster's evaluators run other code than this job's" in log, log + error
     assert "serve long: wait until these are over" in log
-    assert ppodd(cluster, "evaluators", "stop", *there).returncode == 0
-    code, log, error = here(*arguments, "--working-dir", submitted[1], "--resume")
-    assert code == 0 and "coded-2: SUCCEEDED" in log, log + error
 
 
 def test_what_the_cluster_finds_wrong_is_said_here(here, folder, tiny, monkeypatch):
