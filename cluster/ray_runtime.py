@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import socket
+import subprocess
+import sys
 from typing import Any
 
 from cluster import OWN_TOKEN
@@ -14,7 +16,7 @@ from ppodd.errors import BadInput
 NAMESPACE = "ppodd"
 COORDINATOR = "coordinator"
 _OBJECT_STORE_BYTES = 200_000_000  # paths and small records travel, not data
-_REACH_S = 5.0
+_REACH_S, _JOIN_S = 5.0, 60.0
 
 
 def connect(address: str | None = None, cpus: int | None = None) -> bool:
@@ -39,12 +41,25 @@ def connect(address: str | None = None, cpus: int | None = None) -> bool:
             f"no Ray cluster to join at {address!r}: {_said(error)}; start one with `ray start --head`, set "
             f"RAY_AUTH_MODE alike everywhere, or leave --ray-address out to run on this machine"
         ) from None
-    if OWN_TOKEN:  # it took one that it cannot know; its calls to this process would be refused
+    if OWN_TOKEN and _takes_anyone(address):  # its calls to this process would be refused
         ray.shutdown()
         raise BadInput(
             f"the Ray cluster at {address!r} runs without a token: anyone who reaches it can run code there; start it "
             f"with RAY_AUTH_MODE=token and one (`ray get-auth-token --generate`), or set RAY_AUTH_MODE=disabled here"
         )
+    return False
+
+
+def _takes_anyone(address: str) -> bool:
+    """Whether a process without a token may join the cluster."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    join = f"import ray; ray.init(address={address!r}, log_to_driver=False)"
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        command = [sys.executable, "-c", join]
+        joined = subprocess.run(
+            command, env={**environment, "RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=_JOIN_S
+        )
+        return joined.returncode == 0
     return False
 
 
