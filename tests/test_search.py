@@ -1,4 +1,4 @@
-"""Searched sweeps, early stopping and want of memory: over hand-made archives, and through real Ray and Optuna."""
+"""Searched sweeps, early stopping and want of memory: over hand-made archives, and through real Ray and searchers."""
 
 import os
 from pathlib import Path
@@ -17,8 +17,8 @@ from ppodd.out_of_memory import OutOfMemory, is_out_of_memory
 from ppodd.run import run
 from tune.claim import check_claim
 from tune.scheduler import Rule, StageScheduler
-from tune.search import ArchivedSearch
-from tune.sweep import _record_failure, _tune, check_installed, failures, stopped, unfinished
+from tune.search import ArchivedSearch, check_installed
+from tune.sweep import _record_failure, _tune, failures, stopped, unfinished
 from tune.sweep_file import load_sweep
 
 pytestmark = pytest.mark.filterwarnings(
@@ -67,6 +67,12 @@ def told(search):
     """What Optuna knows: the value of each setting that it was told of."""
     study = search._algorithm._ot_study
     return [(trial.params["lr"], trial.value) for trial in study.trials if trial.state.is_finished()]
+
+
+def told_hyperopt(search):
+    """What HyperOpt knows: the value of each setting that it was told of, with its choice."""
+    done = [trial for trial in search._algorithm._hpopt_trials.trials if trial["state"] == 2]
+    return [({key: values[0] for key, values in t["misc"]["vals"].items()}, -t["result"]["loss"]) for t in done]
 
 
 def test_a_suggestion_is_listed_before_it_runs_and_judged_by_the_mean_over_seeds(tiny, tmp_path):
@@ -164,7 +170,9 @@ def test_a_damaged_stage_stops_no_search_or_scheduler_from_going_on(tiny, tmp_pa
         finish(archive, sweep, name, 30)
     archive.trial("mine", names[0]).folder.write("stage-02/stage.json", b"{")
     again = searched(tmp_path, tiny, num_samples=3, **how)
-    assert told(begun(again, archive)) == [(again.trials[names[1]].lr, 30)]
+    search = begun(again, archive)
+    failed, fine = (again.trials[name].lr for name in names)
+    assert told(search) == [(failed, None), (fine, 30)]
     assert StageScheduler(again, archive)._seen == {names[0]: 1, names[1]: 2}
 
 
@@ -180,9 +188,61 @@ def test_another_search_of_the_name_is_refused_and_its_first_difference_named(ti
             check_claim(searched(tmp_path, tiny, num_samples=2, **changes), archive, resume=True)
 
 
-def test_a_searcher_that_is_not_installed_is_said():
-    with pytest.raises(BadInput, match=r"search: nowhere is not installed: pip install 'ppodd\[nowhere\]'"):
-        check_installed("nowhere")
+def test_hyperopt_is_told_what_came_of_its_suggestions_and_resumed_what_the_archive_knows(tiny, tmp_path):
+    pytest.importorskip("hyperopt", reason="HyperOpt is no extra: pip install hyperopt")
+    sample = {
+        "lr": {"loguniform": [0.001, 0.1]},
+        "poster_width, poster_height": {"choice": [[24, 12], [28, 12]]},
+        "window": {"randint": [1, 3]},
+        "blend": {"choice": ["dynamic", "latest"]},
+    }
+    when = [{"if": {"blend": "dynamic"}, "sample": {"blend_boost": {"uniform": [1, 2]}}}]
+    how = {"sample": sample, "when": when, "search": {"algorithm": "hyperopt", "seed": 1}, "seeds": [0]}
+    archive, sweep = Archive(tmp_path / "archive"), searched(tmp_path, tiny, num_samples=4, **how)
+    search = begun(sweep, archive)
+    names = [search.suggest(key)["trial"]["name"] for key in "abcd"]
+    configs = [sweep.trials[name] for name in names]
+    for config in configs:
+        assert 0.001 <= config.lr <= 0.1 and 1 <= config.window <= 3
+        assert (config.poster_width, config.poster_height) in ((24, 12), (28, 12))
+    for key, name, accuracy in zip("ab", names, (30, 50), strict=False):
+        finish(archive, sweep, name, accuracy)
+        search.on_trial_complete(key)
+    assert [value for _, value in told_hyperopt(search)] == [30, 50]
+    search.on_trial_complete("c", error=True)
+    assert len(told_hyperopt(search)) == 2
+
+    again = searched(tmp_path, tiny, num_samples=6, **how)
+    search = begun(again, archive)
+    found = {values["lr"]: (values["window"], value) for values, value in told_hyperopt(search)}
+    assert found == {c.lr: (c.window, value) for c, value in zip(configs, (30, 50), strict=False)}
+    assert [search.suggest(key)["trial"]["name"] for key in "ab"] == names[2:]  # the unfinished first
+    finish(archive, again, names[3], 70)
+    search.on_trial_complete("b")
+    assert {values["lr"]: value for values, value in told_hyperopt(search)}[configs[3].lr] == 70
+    new = [search.suggest(key)["trial"]["name"] for key in "cd"]
+    assert not set(new) & set(names) and search.suggest("e") == Searcher.FINISHED
+
+
+def test_hyperopt_goes_where_the_objective_is_better(tiny, tmp_path):
+    pytest.importorskip("hyperopt", reason="HyperOpt is no extra: pip install hyperopt")
+    how = {"search": {"algorithm": "hyperopt"}, "seeds": [0], "sample": {"lr": {"uniform": [0.001, 0.1]}}}
+    archive, sweep = Archive(tmp_path / "archive"), searched(tmp_path, tiny, num_samples=40, **how)
+    search, rates = begun(sweep, archive), []
+    while (job := search.suggest("a")) != Searcher.FINISHED:
+        rates.append(sweep.trials[job["trial"]["name"]].lr)
+        finish(archive, sweep, job["trial"]["name"], 1000 * rates[-1])
+        search.on_trial_complete("a")
+    first, last = rates[:20], rates[20:]  # the first 20 are drawn
+    assert len(rates) == 40 and sum(last) / 20 > sum(first) / 20 + 0.01
+
+
+def test_a_searcher_that_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"search: optuna is not installed: pip install 'ppodd\[optuna\]'"):
+        check_installed("optuna")
+    with pytest.raises(BadInput, match=r"search: hyperopt is not installed: pip install hyperopt$"):
+        check_installed("hyperopt")
 
 
 # Want of memory

@@ -6,6 +6,8 @@ seeds, read from the archive. So a resumed search is told all that the archive k
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import logging
 import statistics
@@ -14,12 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ray.tune
 from ray.tune.search import Searcher
+from ray.tune.search.sample import Domain
 
 from ppodd.archive import Archive
 from ppodd.errors import BadInput, CorruptArchive
 from tune.scheduler import objective
-from tune.space import Distribution
 from tune.sweep_file import Sweep
 
 _ATTEMPTS = 200  # suggestions in a row that bring nothing new: the space is used up
@@ -27,11 +30,11 @@ _ATTEMPTS = 200  # suggestions in a row that bring nothing new: the space is use
 
 @dataclass
 class _Setting:
-    """A suggested setting: the searcher's values, its trials (one a seed), the searcher's key for it, if it has one."""
+    """A suggested setting: the searcher's values, its trials (one a seed), the searcher's key for it."""
 
     values: dict[str, Any]
     trials: list[str]
-    key: str = ""
+    key: str
 
 
 class ArchivedSearch(Searcher):
@@ -54,11 +57,12 @@ class ArchivedSearch(Searcher):
         self._distributions = sweep.space
         # begun anew, a searcher of the same seed would suggest the same again
         seed = sweep.file.search.seed + len(self._settings)
-        self._algorithm = _ALGORITHMS[sweep.file.search.algorithm](
-            self._distributions, sweep.file.objective, sweep.file.mode, seed
-        )
+        self._algorithm = _searcher(sweep, seed, [setting.values for setting in self._settings])
         for setting in self._settings:
-            self._tell(setting)
+            self._algorithm.suggest(setting.key)
+        for setting in self._settings:
+            if not self._goes_on(setting):
+                self._tell(setting)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial (`{"trial": job}`), or that there is none."""
@@ -125,12 +129,8 @@ class ArchivedSearch(Searcher):
         found = [self._result(name) for name in setting.trials]
         values = [value for value in found if value is not None]
         failed = len(values) < len(found)
-        mean = statistics.fmean(values) if values else 0.0
-        if setting.key:
-            result = None if failed else {self._sweep.file.objective: mean}
-            self._algorithm.on_trial_complete(setting.key, result, error=failed)
-        elif not failed:
-            self._algorithm.add_evaluated_point(setting.values, mean)
+        result = None if failed else {self._sweep.file.objective: statistics.fmean(values)}
+        self._algorithm.on_trial_complete(setting.key, result, error=failed)
 
     def _result(self, name: str) -> float | None:
         """The objective at a trial's last stage; `None` while it is unfinished, or where it failed or is damaged."""
@@ -155,7 +155,8 @@ def _grouped(sweep: Sweep) -> list[_Setting]:
     settings: dict[str, _Setting] = {}
     for name in sweep.trials:
         values = sweep.suggested[name]
-        settings.setdefault(json.dumps(values, sort_keys=True), _Setting(values, [])).trials.append(name)
+        new = _Setting(values, [], f"archived.{len(settings)}")
+        settings.setdefault(json.dumps(values, sort_keys=True), new).trials.append(name)
     return list(settings.values())
 
 
@@ -164,20 +165,32 @@ def _category(value: Any) -> Any:
     return value if isinstance(value, (str, int, float)) else json.dumps(value)
 
 
-def _optuna(space: dict[str, Distribution], metric: str, mode: str, seed: int) -> Searcher:
-    """Optuna's TPE (arXiv 1907.10902) through Ray's integration."""
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(logging.WARNING)
-    kinds: dict[str, Callable[[list[Any]], Any]] = {
-        "choice": lambda values: optuna.distributions.CategoricalDistribution([_category(v) for v in values]),
-        "uniform": lambda values: optuna.distributions.FloatDistribution(*values),
-        "loguniform": lambda values: optuna.distributions.FloatDistribution(values[0], values[1], log=True),
-        "randint": lambda values: optuna.distributions.IntDistribution(*values),
-    }
-    found = {name: kinds[distribution.kind](distribution.values) for name, distribution in space.items()}
-    return OptunaSearch(found, metric=metric, mode=mode, seed=seed)
+def check_installed(algorithm: str) -> None:
+    """Raise `BadInput` where the package that a searched sweep's suggestions come from is missing."""
+    if importlib.util.find_spec(algorithm) is None:
+        package = "'ppodd[optuna]'" if algorithm == "optuna" else algorithm
+        raise BadInput(f"search: {algorithm} is not installed: pip install {package}")
 
 
-_ALGORITHMS: dict[str, Callable[[dict[str, Distribution], str, str, int], Searcher]] = {"optuna": _optuna}
+# Ray's integration of each: its class, and what that calls the seed.
+_ALGORITHMS = {"optuna": ("OptunaSearch", "seed"), "hyperopt": ("HyperOptSearch", "random_state_seed")}
+
+_DOMAINS: dict[str, Callable[[list[Any]], Domain]] = {
+    "choice": lambda values: ray.tune.choice([_category(value) for value in values]),
+    "uniform": lambda values: ray.tune.uniform(*values),
+    "loguniform": lambda values: ray.tune.loguniform(*values),
+    "randint": lambda values: ray.tune.randint(values[0], values[1] + 1),
+}
+
+
+def _searcher(sweep: Sweep, seed: int, first: list[dict[str, Any]]) -> Any:
+    """The searcher that the file asks for, which suggests the `first` settings in their order and then its own."""
+    assert sweep.file.search
+    algorithm = sweep.file.search.algorithm
+    name, seed_argument = _ALGORITHMS[algorithm]
+    kind = getattr(importlib.import_module(f"ray.tune.search.{algorithm}"), name)
+    logging.getLogger(algorithm).setLevel(logging.WARNING)
+    space = kind.convert_search_space({key: _DOMAINS[d.kind](d.values) for key, d in sweep.space.items()})
+    # HyperOpt takes no empty list
+    how = {"points_to_evaluate": first or None, seed_argument: seed}
+    return kind(space, metric=sweep.file.objective, mode=sweep.file.mode, **how)

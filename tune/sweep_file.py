@@ -90,7 +90,7 @@ class When(_Section):
 class Search(_Section):
     """Who suggests the `num_samples` settings that are tried, out of `sample`, by what came of earlier ones."""
 
-    algorithm: Literal["optuna"] = "optuna"
+    algorithm: Literal["optuna", "hyperopt"] = "optuna"
     seed: Annotated[int, Field(ge=0)] = 0
 
 
