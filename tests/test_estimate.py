@@ -1,11 +1,14 @@
 """What is said of a sweep before it runs, and while it does."""
 
 import pytest
+import torch
 import yaml
 from archives import write_evaluations, write_stage
 
+import ppodd.datasets
 from ppodd.archive import Archive
 from ppodd.cli.main import main
+from ppodd.cli.sweep import _hours
 from ppodd.config import EvaluationConfig
 from ppodd.run import run
 from tune.estimate import Timer, _typical, budgets
@@ -39,7 +42,7 @@ def test_the_estimate_is_made_of_the_pieces_it_timed(path):
     timer = Timer(sweep)
     times = {"meta": 2.0, "first": 0.5, "more": 1.5}
 
-    def once(key, measure):
+    def once(place, key, measure):
         return times["more" if key.endswith(" 11") else "first" if key.endswith(" 1") else "meta"]
 
     timer._once = once
@@ -48,6 +51,60 @@ def test_the_estimate_is_made_of_the_pieces_it_timed(path):
     stages, trials = 2 * (1 + 2) * 2, 8
     assert hours.trials_s == pytest.approx(trials * 8 * 2 + stages * (3 * 0.1 + 0.4))
     assert hours.evaluations_s == pytest.approx(stages * 2 * (4 * 0.1 + 2 * 0.4))
+
+
+def test_evaluations_are_timed_where_evaluators_do_them_and_the_rest_where_trials_are(path, monkeypatch, capsys):
+    load, loaded = ppodd.datasets.load_once, set()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+
+    def on_cpu(config, device):
+        loaded.add(device.type)
+        return load(config, torch.device("cpu"))
+
+    monkeypatch.setattr("ppodd.datasets.load_once", on_cpu)
+    where = ["resources={cpus: 3, gpus: 0.5}", "evaluators={cpus: 2}", "grid.num_stages=[1]", "seeds=[0]"]
+    timer = Timer(load_sweep(path, where))
+    assert (timer.trials, timer.evaluators, timer.no_gpu) == (("cuda", 3), ("cpu", 2), []) and loaded == {"cuda"}
+    found = []
+
+    def once(place, key, measure):
+        found.append((place.device, key.split()[1:] != []))
+        measure()
+        return 3600.0 if place.device == "cuda" else 60.0
+
+    timer._once = once
+    hours = timer.hours()
+    assert loaded == {"cuda", "cpu"} and set(found) == {("cuda", False), ("cuda", True), ("cpu", True)}
+    # two trials of 8 meta-steps and a judging; two kinds of networks evaluate each, judged at two budgets
+    assert (hours.trials_s, hours.evaluations_s) == (2 * 9 * 3600, 2 * 2 * 2 * 60)
+    text = _hours(timer._sweep, timer)
+    assert "trials 9 GPU hours, evaluations 0.27 core hours" in text and "on cuda, evaluations on cpu)" in text
+
+
+def test_a_piece_is_timed_with_the_threads_of_its_place(path):
+    timer, threads = Timer(load_sweep(path, ["resources.cpus=2", "evaluators.cpus=1.5"])), torch.get_num_threads()
+    try:
+        found = {
+            timer._once(place, "a", lambda: float(torch.get_num_threads()))
+            for place in (timer.trials, timer.evaluators, timer.trials)
+        }
+    finally:
+        torch.set_num_threads(threads)
+    assert found == {2.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("where", "who"),
+    [
+        (["resources.gpus=1"], "the trials want a GPU"),
+        (["evaluators.gpus=0.5"], "the evaluators want a GPU"),
+        (["resources.gpus=1", "evaluators.gpus=0.5"], "the trials and evaluators want a GPU"),
+    ],
+)
+def test_without_the_gpu_that_is_wanted_there_is_no_estimate(path, where, who, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    sweep = load_sweep(path, where)
+    assert _hours(sweep, Timer(sweep)) == f"no estimate: {who}, and there is none here to time them on"
 
 
 @pytest.mark.parametrize(("cctype", "steps"), [(0, (2, 2)), (1, (0, 2)), (2, (1, 2)), (3, (0, 3))])

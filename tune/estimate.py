@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppodd.archive import drawn_posters
 from ppodd.blend import evaluation_weights
 from ppodd.config import DistillConfig, EvaluationConfig, Protocol, poster_ipc, protocols
 from ppodd.datasets.specs import SPECS
-from tune.sweep_file import Sweep
+from tune.sweep_file import Resources, Sweep
 
 if TYPE_CHECKING:
     from ppodd.datasets import Dataset
@@ -56,7 +56,6 @@ class Hours:
     evaluations_s: float
     wall_s: float
     at_once: int
-    device: str
     timed: int
 
 
@@ -103,30 +102,39 @@ def data_key(config: DistillConfig) -> str:
     return f"{config.dataset}|{config.root}|{config.image_size}|{config.validation}"
 
 
+class _Place(NamedTuple):
+    """Where work is timed: as trials or evaluators do it."""
+
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, reserved: Resources) -> _Place:
+        import torch
+
+        device = "cuda" if reserved.gpus and torch.cuda.is_available() else "cpu"
+        return cls(device, max(1, int(reserved.cpus)))
+
+
 class Timer:
-    """Times meta-steps and evaluations on the device at hand, once for each kind that differs.
+    """Times meta-steps and evaluations, each kind once, on the device and with the threads of who does them.
 
     Making one raises `BadInput` where the data is not on this machine.
 
     Attributes:
         images: training images of each data set, by `data_key`.
-        no_gpu: the trials want a GPU and there is none here, so that timing them would say nothing.
+        no_gpu: who wants a GPU where there is none here, so that timing would say nothing.
     """
 
     def __init__(self, sweep: Sweep):
-        import torch
-
-        from ppodd.datasets import load_once
-
         self._sweep = sweep
-        wants_gpu = sweep.file.resources.gpus > 0
-        self.device = torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
-        self.no_gpu = wants_gpu and self.device.type == "cpu"
-        torch.set_num_threads(max(1, int(sweep.file.resources.cpus)))
-        self._load: Callable[[DistillConfig], Dataset] = lambda config: load_once(config, self.device)
-        self._known: dict[str, float] = {}
+        reserved = {"trials": sweep.file.resources, "evaluators": sweep.file.evaluators}
+        places = {who: _Place.of(resources) for who, resources in reserved.items()}
+        self.trials, self.evaluators = places["trials"], places["evaluators"]
+        self.no_gpu = [who for who in places if reserved[who].gpus and places[who].device == "cpu"]
+        self._known: dict[tuple[_Place, str], float] = {}
         different = {data_key(config): config for config in sweep.examples}
-        self.images = {key: len(self._load(config).train.y) for key, config in different.items()}
+        self.images = {key: len(_load(config, self.trials).train.y) for key, config in different.items()}
 
     def hours(self) -> Hours:
         """The estimate for the whole sweep; of a searched one, from some settings of its space."""
@@ -135,7 +143,7 @@ class Timer:
         share = sweep.wanted / len(configs)
         trials = [self._trial_s(config) for config in configs]
         evaluations = [
-            config.num_stages * self._evaluation_s(config, protocol)
+            config.num_stages * self._evaluation_s(config, protocol, self.evaluators)
             for config in configs
             for protocol in protocols(sweep.evaluations, config)
         ]
@@ -145,41 +153,57 @@ class Timer:
         beside = evaluations_s / sweep.file.evaluators.count
         wall = max(trials_s / at_once, max(trials))
         wall = max(wall, beside) if apart else wall + evaluations_s / at_once
-        return Hours(trials_s, evaluations_s, wall, at_once, str(self.device), len(self._known))
+        return Hours(trials_s, evaluations_s, wall, at_once, len(self._known))
 
     def _trial_s(self, config: DistillConfig) -> float:
-        """Meta-steps and stage accuracies of a trial."""
+        """Meta-steps and stage accuracies of a trial, which waits for these where evaluators measure them."""
         steps = _meta_steps(config, self.images[data_key(config)]) or 0
-        meta_step = self._once(_time_key(config), lambda: _meta_step_s(_typical(config), self._load(config)))
+        meta_step = self._once(self.trials, _time_key(config), lambda: _meta_step_s(config, self.trials))
         stage = EvaluationConfig(arch=(config.arch,), nets=config.stage_nets, budgets=(config.stage_steps,))
-        return steps * meta_step + config.num_stages * self._evaluation_s(config, stage.protocols(config)[0])
+        place = self.trials if self._sweep.file.stage_accuracy == "trial" else self.evaluators
+        return steps * meta_step + config.num_stages * self._evaluation_s(config, stage.protocols(config)[0], place)
 
-    def _evaluation_s(self, config: DistillConfig, protocol: Protocol) -> float:
+    def _evaluation_s(self, config: DistillConfig, protocol: Protocol, place: _Place) -> float:
         """One stage under one protocol: training steps, and judging at each budget."""
         kind = protocol.model_copy(update={"budgets": (), "seed": 0, "inner_lr": None}).model_dump_json()
-        first = self._once(f"{_time_key(config)} {kind} 1", lambda: self._train_s(config, protocol, 1))
-        steps = 1 + _TRAINING_STEPS
-        more = self._once(f"{_time_key(config)} {kind} {steps}", lambda: self._train_s(config, protocol, steps))
-        step = max(0.0, more - first) / _TRAINING_STEPS
+
+        def seconds(steps: int) -> float:
+            key = f"{_time_key(config)} {kind} {steps}"
+            return self._once(place, key, lambda: _train_s(config, protocol, steps, place))
+
+        first = seconds(1)
+        step = max(0.0, seconds(1 + _TRAINING_STEPS) - first) / _TRAINING_STEPS
         return protocol.budgets[-1] * step + len(protocol.budgets) * max(0.0, first - step)
 
-    def _train_s(self, config: DistillConfig, protocol: Protocol, steps: int) -> float:
-        from ppodd.evaluate import evaluate
+    def _once(self, place: _Place, key: str, measure: Callable[[], float]) -> float:
+        import torch
 
-        dataset = self._load(config)
-        run = _distillation(config, dataset)
-        poster = run.poster_file(run.first_position())
-        short = protocol.model_copy(update={"budgets": (steps,)})
-        return _seconds(lambda: evaluate([poster], [1.0], run.layout, short, dataset.test), 1)
-
-    def _once(self, key: str, measure: Callable[[], float]) -> float:
-        if key not in self._known:
-            self._known[key] = measure()
-        return self._known[key]
+        if (place, key) not in self._known:
+            torch.set_num_threads(place.threads)
+            self._known[place, key] = measure()
+        return self._known[place, key]
 
 
-def _meta_step_s(config: DistillConfig, dataset: Dataset) -> float:
+def _load(config: DistillConfig, place: _Place) -> Dataset:
+    import torch
+
+    from ppodd.datasets import load_once
+
+    return load_once(config, torch.device(place.device))
+
+
+def _train_s(config: DistillConfig, protocol: Protocol, steps: int, place: _Place) -> float:
+    from ppodd.evaluate import evaluate
+
+    dataset = _load(config, place)
     run = _distillation(config, dataset)
+    poster = run.poster_file(run.first_position())
+    short = protocol.model_copy(update={"budgets": (steps,)})
+    return _seconds(lambda: evaluate([poster], [1.0], run.layout, short, dataset.test), 1)
+
+
+def _meta_step_s(config: DistillConfig, place: _Place) -> float:
+    run = _distillation(_typical(config), _load(config, place))
     position, problem = run.first_position(), run.problems([])
     return _seconds(lambda: run.meta_step(position, problem, [1.0]), _META_STEPS)
 

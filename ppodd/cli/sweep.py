@@ -135,8 +135,12 @@ def _hours(sweep: Any, timer: Any) -> str:
     from ppodd.cli.console import duration
 
     if timer.no_gpu:
-        return "no estimate: the trials reserve a GPU, and there is none here to time one on"
+        who = " and ".join(timer.no_gpu)
+        return f"no estimate: the {who} want a GPU, and there is none here to time them on"
     found = timer.hours()
+    devices = timer.trials.device
+    if timer.evaluators.device != devices:
+        devices = f"{devices}, evaluations on {timer.evaluators.device}"
 
     def reserved(seconds: float, share: Any) -> str:
         unit, amount = ("GPU", share.gpus) if share.gpus else ("core", share.cpus or 1)
@@ -145,7 +149,7 @@ def _hours(sweep: Any, timer: Any) -> str:
     return (
         f"estimate: trials {reserved(found.trials_s, sweep.file.resources)}, evaluations "
         f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on this "
-        f"machine, {found.at_once} trials at a time (from {found.timed} pieces of work timed here on {found.device})"
+        f"machine, {found.at_once} trials at a time (from {found.timed} pieces of work timed here on {devices})"
     )
 
 
