@@ -127,7 +127,10 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
         (["start", "--archive", "gone"], "no sweep or run in"),
         (["start", "--archive", "gone", "--sweep", "s"], "no sweep 's' in"),
         (["start", "--count", "0"], "--count=0: at least 1"),
-        (["start", "--gpus", "1.5"], "--gpus=1.5: a fraction below 1"),
+        (
+            ["start", "--gpus", "2"],
+            "--gpus=2: an evaluator computes on one GPU: write 1 or a fraction, and raise --count",
+        ),
         (["start", "--protocol", "mode: worst"], "mode.0='worst'"),
         (["start", "--protocol", "mood: latest"], "unknown config field 'mood'; did you mean 'mode'"),
         (["start", "--protocol", "latest"], "--protocol 'latest': write fields as"),

@@ -27,7 +27,7 @@ def file(trial=(1, 0), evaluator=(1, 0), count=1):
         ([Node(64, [1, 1])], file((4, 1), (1, 0.5)), 1),  # half a GPU is the evaluators' own
         ([Node(64, [1, 1])], file((4, 0.3), (1, 0.2)), 5),  # 2 beside the evaluator, 3 on the other GPU
         ([Node(4, [1]), Node(4, [1])], file((4, 1), (0, 0)), 2),
-        ([Node(64, [1] * 8)], file((4, 2), (1, 0.25), 4), 3),  # 4 evaluators on one GPU, 3 pairs of the other 7
+        ([Node(64, [1] * 8)], file((4, 1), (1, 0.25), 4), 7),  # 4 evaluators on one GPU
         ([Node(8, [])], file((0, 0), (1, 0)), None),
     ],
 )
@@ -63,15 +63,10 @@ def test_what_an_autoscaling_cluster_has_now_limits_nothing():
             file(trial=(64, 0)),
             "resources: a trial asks for 64 CPU and 0 GPU, which no node of the cluster has (2 nodes",
         ),
-        (file(trial=(1, 2)), "of 8 CPU and 1 GPU): lower its cpus or gpus"),  # 2 GPUs on no one node
-        (file(evaluator=(1, 3)), "evaluators: one asks for 1 CPU and 3 GPU"),
+        (file(trial=(1, 0.5)), "of 8 CPU and 0 GPU): lower its cpus or gpus"),
+        (file(evaluator=(1, 1)), "evaluators: one asks for 1 CPU and 1 GPU"),
     ],
 )
 def test_what_no_node_ever_has_is_refused(wanted, message):
     with pytest.raises(BadInput, match=re.escape(message)):
-        placement(wanted, [Node(8, [1]), Node(8, [1])])
-
-
-def test_a_share_that_ray_cannot_give_is_refused():
-    with pytest.raises(ValueError, match="a fraction below 1, or a whole number"):
-        file(trial=(1, 1.5))
+        placement(wanted, [Node(8), Node(8)])

@@ -82,6 +82,16 @@ def test_overrides(tmp_path):
         ("epochs: 6", "blend: dynamik", "unknown blend 'dynamik'; did you mean 'dynamic'"),
         ("seeds: [0, 5]", "seeds: [0, 0]", "appears twice"),
         ("seeds: [0, 5]", "seeds: [0, 5", "no valid YAML"),
+        (
+            "seeds:",
+            "resources: {gpus: 2}\nseeds:",
+            "line 11: resources.gpus=2: a trial or an evaluator computes on one GPU",
+        ),
+        (
+            "seeds:",
+            "evaluators: {gpus: 1.5}\nseeds:",
+            "line 11: evaluators.gpus=1.5: .*: write 1 or a fraction, and have",
+        ),
         ("num_samples: 2", "name: again", "line 10: key 'name' appears twice"),
     ],
 )

@@ -21,14 +21,13 @@ class Node:
     gpus: list[float] = field(default_factory=list)
 
     def take(self, wanted: Resources) -> bool:
-        """Reserve it, as Ray does: a fraction on one GPU, a whole number of whole ones. Whether there was room."""
-        needed = [wanted.gpus] if wanted.gpus < 1 else [1.0] * round(wanted.gpus)
-        devices = [i for i, free in enumerate(self.gpus) if free >= needed[0] - _ROUNDING] if wanted.gpus else []
-        if self.cpus < wanted.cpus - _ROUNDING or (wanted.gpus and len(devices) < len(needed)):
+        """Reserve it, as Ray does: the share of a GPU on one of them. Whether there was room."""
+        device = next((i for i, free in enumerate(self.gpus) if free >= wanted.gpus - _ROUNDING), None)
+        if self.cpus < wanted.cpus - _ROUNDING or (wanted.gpus and device is None):
             return False
         self.cpus -= wanted.cpus
-        for device, share in zip(devices, needed, strict=False) if wanted.gpus else ():
-            self.gpus[device] -= share
+        if device is not None:
+            self.gpus[device] -= wanted.gpus
         return True
 
 

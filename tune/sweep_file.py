@@ -42,16 +42,18 @@ class _Section(pydantic.BaseModel):
 
 
 class Resources(_Section):
-    """What a trial or an evaluator reserves; may be fractions of a CPU, of one GPU, or several whole GPUs."""
+    """What a trial or an evaluator reserves; may be fractions of a CPU; of a GPU at most one, on which it computes."""
 
     cpus: Annotated[float, Field(ge=0)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
 
     @pydantic.field_validator("gpus")
     @classmethod
-    def _whole_or_a_fraction(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError("use a fraction below 1, or a whole number of GPUs")
+    def _one_gpu(cls, gpus: float) -> float:
+        if gpus > 1:
+            raise ValueError(
+                "a trial or an evaluator computes on one GPU: write 1 or a fraction, and have more of them at once"
+            )
         return gpus
 
 
@@ -273,7 +275,8 @@ def _file(values: dict[str, Any]) -> SweepFile:
         if first["type"] == "extra_forbidden":
             known = [f.alias or key for key, f in _NESTED[path[0]].model_fields.items()]
             raise Misplaced(path, str(unknown(f"{path[0]} key", path[-1], known))) from None
-        raise Misplaced(path, f"{'.'.join(path)}={first['input']!r}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise Misplaced(path, f"{'.'.join(path)}={first['input']!r}: {reason}") from None
 
 
 def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:

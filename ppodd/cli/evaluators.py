@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument("--count", type=int, default=1, help="at most this many evaluators (default: 1)")
     start.add_argument("--cpus", type=float, default=1, help="cores that each reserves (0: it takes what others leave)")
-    start.add_argument("--gpus", type=float, default=0, help="GPUs that each reserves, such as 0.25")
+    start.add_argument("--gpus", type=float, default=0, help="share of a GPU that each reserves, such as 0.25")
     start.add_argument("--idle-s", type=float, default=120, help="seconds without work after which one stops")
     start.add_argument(
         "--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine, until all is done"
@@ -94,8 +94,10 @@ def _check_numbers(args: argparse.Namespace) -> None:
     check_autoscaling(args)
     if args.idle_s < 0:
         raise BadInput(f"--idle-s={args.idle_s}: at least 0 seconds")
-    if args.gpus > 1 and args.gpus != int(args.gpus):
-        raise BadInput(f"--gpus={args.gpus}: a fraction below 1, or a whole number")
+    if args.gpus > 1:
+        raise BadInput(
+            f"--gpus={args.gpus:g}: an evaluator computes on one GPU: write 1 or a fraction, and raise --count"
+        )
 
 
 def protocol(text: str) -> EvaluationConfig:
