@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic
 from pydantic import Field
 
+from ppodd.architectures import ARCHITECTURES, check_architecture
 from ppodd.blend import STRATEGIES, BlendParameters
-from ppodd.datasets.specs import SPECS, Spec, is_path
+from ppodd.datasets.specs import SPECS, Spec, is_path, known_spec
 from ppodd.errors import BadInput, unknown
 
-ARCHITECTURES = ("convnet", "convnet2", "convnet4", "convnetw", "convnetw2", "convnetw4")
 OPTIMISERS = ("Adam", "SGD")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "color", "cutout")
 ENGINES = ("recomputed", "unrolled")
@@ -48,7 +48,7 @@ def _named(what: str, value: str, accepted: tuple[str, ...]) -> str:
 
 def _architecture(value: str) -> str:
     """A name of `ARCHITECTURES`, or `module:attribute` of the user's own network."""
-    return value if ":" in value else _named("arch", value, ARCHITECTURES)
+    return value if ":" in value else _named("arch", value, tuple(ARCHITECTURES))
 
 
 def _augmentation(value: str) -> str:
@@ -208,6 +208,8 @@ class DistillConfig(_Config):
         )
         if self.dataset in SPECS and not self.image_size:
             check_geometry(self, SPECS[self.dataset])
+        if spec := known_spec(self.dataset, self.image_size):
+            check_architecture(self.arch, spec)
         return self
 
     def notices(self) -> list[str]:
@@ -270,6 +272,13 @@ class EvaluationConfig(_Config):
             for arch in self.arch
             for mode in self.mode
         ]
+
+
+def check_evaluation(evaluation: EvaluationConfig, dataset: str, image_size: int) -> None:
+    """Raise `BadInput` where one of its networks does not fit the data set's images, as far as these are known."""
+    if spec := known_spec(dataset, image_size):
+        for arch in evaluation.arch:
+            check_architecture(arch, spec)
 
 
 class Protocol(_Config):

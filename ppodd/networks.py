@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from ppodd.architectures import ARCHITECTURES, Shape, feature_size, first_padding
 from ppodd.datasets.specs import Spec
 from ppodd.errors import BadInput
 
@@ -26,18 +27,16 @@ class ConvNet(nn.Module):
         super().__init__()
         self.norm = norm
         blocks: list[nn.Module] = []
-        channels, height, width = spec.channels, spec.height, spec.width
-        for block, out in enumerate(widths):
-            # one channel: 28-pixel images count as 32
-            padding = 3 if block == 0 and spec.channels == 1 else 1
-            height, width = height + 2 * padding - 2, width + 2 * padding - 2
-            if min(height, width) < 2:
-                raise BadInput(
-                    f"{len(widths)} blocks are too many for images of {spec.height} × {spec.width} px: "
-                    f"choose an arch with fewer"
-                )
+        height, width = feature_size(spec, len(widths))
+        if not min(height, width):
+            raise BadInput(
+                f"{len(widths)} blocks are too many for images of {spec.height} × {spec.width} px: "
+                f"choose an arch with fewer"
+            )
+        channels, padding = spec.channels, first_padding(spec)
+        for out in widths:
             blocks += [nn.Conv2d(channels, out, 3, padding=padding), *_norm(norm, out), nn.ReLU(), nn.AvgPool2d(2)]
-            channels, height, width = out, height // 2, width // 2
+            channels, padding = out, 1
         self.features = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels * height * width, spec.classes)
 
@@ -52,18 +51,11 @@ def _norm(kind: str, channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(channels, channels)]
 
 
-def _doubling(width: int, blocks: int) -> list[int]:
-    return [width * 2**block for block in range(blocks)]
+def _named(shape: Shape) -> Callable[[Spec, int], nn.Module]:
+    def build(spec: Spec, width: int) -> nn.Module:
+        return ConvNet(spec, [width * shape.growth**block for block in range(shape.blocks)], shape.norm)
 
-
-_ARCHITECTURES: dict[str, Callable[[Spec, int], nn.Module]] = {
-    "convnet": lambda spec, width: ConvNet(spec, [width] * 3),
-    "convnet2": lambda spec, width: ConvNet(spec, [width] * 3, norm="none"),
-    "convnet4": lambda spec, width: ConvNet(spec, [width] * 4),
-    "convnetw": lambda spec, width: ConvNet(spec, _doubling(width, 3)),
-    "convnetw2": lambda spec, width: ConvNet(spec, _doubling(width, 3), norm="batch"),
-    "convnetw4": lambda spec, width: ConvNet(spec, _doubling(width, 4)),
-}
+    return build
 
 
 class Network:
@@ -99,7 +91,7 @@ def fresh_network(
     Raises:
         BadInput: a user's `module:attribute` that cannot be imported or called with `(spec, width)`.
     """
-    build = _ARCHITECTURES.get(arch) or _imported(arch)
+    build = _named(ARCHITECTURES[arch]) if arch in ARCHITECTURES else _imported(arch)
     # torch's initialisers know only the global generator: lend it, and put it back
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

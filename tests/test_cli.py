@@ -107,6 +107,7 @@ BAD = [
     (["distill", "--dataset=cifar11"], "unknown dataset 'cifar11'; did you mean 'cifar10'"),
     (["distill", "--preset=digitz"], "unknown preset 'digitz'; did you mean 'digits'"),
     (["distill", "--blend=dinamic"], "unknown blend 'dinamic'; did you mean 'dynamic'"),
+    (["distill", "--arch=convnet4"], "arch=convnet4: its 4 blocks are too many for images of 8 × 8 px"),
     (["distill", "--arch=convnt"], "unknown arch 'convnt'; did you mean 'convnet'"),
     (["distill", "--inner_optim=Adm"], "unknown optimiser 'Adm'; did you mean 'Adam'"),
     (["distill", "--syn_strategy=flop"], "unknown augmentation in strategy 'flop'; did you mean 'flip'"),

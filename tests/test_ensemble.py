@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from ppodd import augment
+from ppodd.architectures import ARCHITECTURES
 from ppodd.archive import PosterFile
-from ppodd.config import ARCHITECTURES, AUGMENTATIONS, DistillConfig, EvaluationConfig, build
+from ppodd.config import AUGMENTATIONS, DistillConfig, EvaluationConfig, build
 from ppodd.datasets import Split
 from ppodd.datasets.specs import Spec
 from ppodd.ensemble import Ensemble, RectifiedPool

@@ -13,7 +13,7 @@ from test_submit import evaluations, sweep_file, wait_for
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
 from ppodd.cli.main import main
-from ppodd.config import EvaluationConfig
+from ppodd.config import DistillConfig, EvaluationConfig, build
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,18 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys
     assert main(["evaluators", *arguments]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_protocol_whose_network_does_not_fit_a_sweeps_images_is_refused(listed, tiny, tmp_path, capsys):
+    archive, config = Archive(tmp_path), build(DistillConfig, tiny)
+    archive.trial("small", "a").create(config, resume=False)
+    if listed:
+        archive.write_sweep("small", {"trials": [{"name": "a", "config": config.model_dump(mode="json")}]})
+    assert main(["evaluators", "start", f"--archive={tmp_path}", "--protocol", "arch: [convnet, convnet4]"]) == 2
+    said = capsys.readouterr().err
+    assert "--protocol for small: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px: choose" in said
+    assert archive.evaluations("small") == [EvaluationConfig()]
 
 
 def test_a_protocol_is_yaml_or_a_file_of_it(tmp_path):

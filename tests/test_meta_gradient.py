@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ppodd import meta_gradient as module
-from ppodd.config import ARCHITECTURES, DistillConfig, build
+from ppodd.architectures import ARCHITECTURES
+from ppodd.config import DistillConfig, build
 from ppodd.datasets import load_once
 from ppodd.datasets.specs import Spec
 from ppodd.distill import distill

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from ppodd import augment
-from ppodd.config import ARCHITECTURES, AUGMENTATIONS
+from ppodd.architectures import ARCHITECTURES, check_architecture
+from ppodd.config import AUGMENTATIONS
 from ppodd.datasets.specs import SPECS, Spec
 from ppodd.errors import BadInput
 from ppodd.networks import fresh_network
@@ -46,6 +47,22 @@ def test_28_pixel_images_count_as_32():
 def test_too_small_an_image_for_a_network_is_refused():
     with pytest.raises(BadInput, match="4 blocks are too many for images of 8 × 8 px"):
         fresh_network("convnet4", Spec(10, 3, 8, 8), 8, 0, CPU)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "spec",
+    [SPECS["digits"], SPECS["cifar10"], Spec(3, 3, 8, 8), Spec(3, 3, 15, 40), Spec(3, 1, 28, 3), Spec(3, 3, 4, 4)],
+)
+def test_what_is_said_to_fit_can_be_built_and_nothing_else(arch, spec):
+    try:
+        check_architecture(arch, spec)
+    except BadInput:
+        with pytest.raises(BadInput, match="blocks are too many"):
+            fresh_network(arch, spec, 4, 0, CPU)
+    else:
+        network = fresh_network(arch, spec, 4, 0, CPU)
+        assert network(network.theta, torch.zeros(2, spec.channels, spec.height, spec.width)).shape == (2, spec.classes)
 
 
 def test_instance_norm_ignores_the_scale_of_an_image():

@@ -92,6 +92,17 @@ def test_overrides(tmp_path):
             "evaluators: {gpus: 1.5}\nseeds:",
             "line 11: evaluators.gpus=1.5: .*: write 1 or a fraction, and have",
         ),
+        (
+            "epochs: 6",
+            "arch: convnet4",
+            "line 4: trial .*: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px: choose convnet, "
+            "convnet2, convnetw, convnetw2$",
+        ),
+        (
+            "nets: 2",
+            "arch: [convnet, convnetw4]",
+            "line 13: arch=convnetw4: its 4 blocks are too many for images of 8 × 8",
+        ),
         ("num_samples: 2", "name: again", "line 10: key 'name' appears twice"),
     ],
 )
@@ -114,6 +125,14 @@ def test_errors_name_file_line_and_key(tmp_path, old, new, message):
 def test_bad_overrides(tmp_path, override, message):
     with pytest.raises(BadInput, match=message):
         load_sweep(write(tmp_path, GOOD), [override])
+
+
+def test_a_network_must_fit_the_images_as_they_are_resized(tmp_path):
+    text = "name: a\npreset: cifar10\nconfig: {image_size: 15}\nevaluation:\n  - nets: 2\n  - {arch: [convnet4]}\n"
+    with pytest.raises(BadInput, match="line 6: arch=convnet4: its 4 blocks are too many for images of 15 × 15 px"):
+        load_sweep(write(tmp_path, text))
+    load_sweep(write(tmp_path, text), ["image_size=16"])
+    load_sweep(write(tmp_path, text), ["dataset=./mine.parquet"])  # what no one knows before it is read
 
 
 CONDITIONAL = """\

@@ -14,7 +14,15 @@ import yaml
 from pydantic import Field
 
 from ppodd.blend import LEAKING
-from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, absolute_paths, build, protocols
+from ppodd.config import (
+    CIRCUMSTANCES,
+    DistillConfig,
+    EvaluationConfig,
+    absolute_paths,
+    build,
+    check_evaluation,
+    protocols,
+)
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
 from tune.document import Document
@@ -298,6 +306,10 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
     with _at("evaluation"):
         for config in examples:
             protocols(evaluations, config)
+    for number, evaluation in enumerate(evaluations):
+        with _at("evaluation", str(number)):
+            for dataset, image_size in {(config.dataset, config.image_size) for config in examples}:
+                check_evaluation(evaluation, dataset, image_size)
     _check_choices(file, examples)
     return Sweep(file, evaluations, base, sections, examples, trials)
 

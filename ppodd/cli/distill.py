@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.config import DistillConfig, absolute_paths, build, check_geometry, poster_ipc
+from ppodd.config import DistillConfig, absolute_paths, build, poster_ipc
 from ppodd.datasets.specs import SPECS
 from ppodd.presets import PRESETS, preset
 
@@ -28,8 +28,6 @@ def configure(args: argparse.Namespace) -> DistillConfig:
     name = args.preset or (dataset if dataset in PRESETS else "")
     values: dict[str, Any] = {**(preset(name) if name else {}), **flags}
     config = build(DistillConfig, values)
-    if config.dataset in SPECS:
-        check_geometry(config, SPECS[config.dataset])
     if not config.name:
         label = name or config.dataset.rstrip("/").rsplit("/", 1)[-1]
         config = config.model_copy(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
 from ppodd.errors import BadInput
 
 if TYPE_CHECKING:
+    from ppodd.archive import Archive
     from ppodd.config import EvaluationConfig
 
 _SHOWN_FAILURES = 20
@@ -137,6 +139,8 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
             raise BadInput(f"no sweep {sweep!r} in {archive.url} (there: {', '.join(there) or 'none'})")
     if not sweeps:
         raise BadInput(f"no sweep or run in {archive.url}: name the archive that one wrote to (--archive)")
+    for sweep in sweeps if evaluations else ():
+        _check_protocols(archive, sweep, evaluations)
     uri, on_cluster = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), args.ray_address is not None
     in_process = connect(args.ray_address)
     uris = {}
@@ -162,6 +166,24 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
         )
         return 0
     return _until_done(out, coordinator)
+
+
+def _check_protocols(archive: Archive, sweep: str, evaluations: list[EvaluationConfig]) -> None:
+    """Raise `BadInput` where a network does not fit the images that a sweep's posters are of."""
+    from ppodd.config import check_evaluation
+    from ppodd.errors import CorruptArchive
+
+    record = archive.sweep(sweep)
+    configs = [trial["config"] for trial in record["trials"]] if record else []
+    for trial in archive.trials(sweep) if record is None else ():
+        with contextlib.suppress(CorruptArchive):  # the evaluators say so
+            configs.append(archive.trial(sweep, trial).config().model_dump())
+    for dataset, image_size in {(config["dataset"], config.get("image_size", 0)) for config in configs}:
+        for evaluation in evaluations:
+            try:
+                check_evaluation(evaluation, dataset, image_size)
+            except BadInput as error:
+                raise BadInput(f"--protocol for {sweep}: {error}") from None
 
 
 def _require_place(args: argparse.Namespace) -> None:

@@ -24,6 +24,14 @@ SPECS: dict[str, Spec] = {
 }
 
 
+def known_spec(dataset: str, image_size: int) -> Spec | None:
+    """The shape of a data set whose images are resized to `image_size` (0: not), where it is known unread."""
+    spec = SPECS.get(dataset)
+    if spec is None or image_size == 0 or dataset == "digits":  # which is never resized
+        return spec
+    return spec._replace(height=image_size, width=image_size)
+
+
 def is_path(dataset: str) -> bool:
     """Whether `dataset` names a file or folder rather than a known data set."""
     return dataset not in SPECS and ("/" in dataset or dataset.startswith(".") or dataset.endswith(".parquet"))
