@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -38,6 +38,7 @@ Steps = tuple[Positive, ...]
 
 class _Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    listed: ClassVar[str] = ""  # what lists the fields
 
 
 def _named(what: str, value: str, accepted: tuple[str, ...]) -> str:
@@ -68,6 +69,8 @@ Optimiser = Annotated[str, pydantic.AfterValidator(lambda v: _named("optimiser",
 
 class DistillConfig(_Config):
     """A whole multi-stage distillation. Field names are the flags that users of the method have."""
+
+    listed = "ppodd distill --help"
 
     # Run
     name: Annotated[str, Field(pattern=r"^[\w.=,+-]*$")] = Field("", description="name of the run in the archive")
@@ -231,6 +234,8 @@ class EvaluationConfig(_Config):
     Fields left empty (`None`) take the value of the distillation under test.
     """
 
+    listed = "ppodd evaluate --help"
+
     arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] = Field(
         ("convnet",), description="networks to train"
     )
@@ -389,7 +394,7 @@ def build(kind: type[C], values: dict[str, Any]) -> C:
     """A validated config of `kind`; every failure is one line of `BadInput`."""
     for key in values:
         if key not in kind.model_fields:
-            raise unknown("config field", key, kind.model_fields)
+            raise unknown("config field", key, kind.model_fields, kind.listed)
     try:
         return kind(**values)
     except pydantic.ValidationError as error:

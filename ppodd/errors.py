@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
+_WRITTEN_OUT = 20  # names
+
 
 class PpoddError(Exception):
     """A failure whose message is meant for the user (exit code 1)."""
@@ -39,13 +41,18 @@ def hidden(text: str) -> str:
     return re.sub(r"(://[^\s/@:]*):[^\s/@]*@", r"\1:***@", text)
 
 
-def unknown(what: str, value: object, accepted: Iterable[str]) -> BadInput:
-    """The error for `value`, which is none of the `accepted` names, with a near-miss suggestion."""
+def unknown(what: str, value: object, accepted: Iterable[str], listed: str = "") -> BadInput:
+    """The error for `value`, which is none of the `accepted` names, with near misses.
+
+    Many names are not written out where there is a list of them: `listed` says where.
+    """
     names = sorted(accepted)
+    if listed and len(names) > _WRITTEN_OUT:
+        return BadInput(f"unknown {what} {value!r}{near_miss(value, names, most=3)} (all {len(names)}: {listed})")
     return BadInput(f"unknown {what} {value!r}{near_miss(value, names)} (accepted: {', '.join(names)})")
 
 
-def near_miss(value: object, names: Sequence[str]) -> str:
-    """`; did you mean …?` where one of the `names` is near, else nothing."""
-    near = difflib.get_close_matches(str(value), names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def near_miss(value: object, names: Sequence[str], most: int = 1) -> str:
+    """`; did you mean …?` where some of the `names` are near, else nothing."""
+    near = difflib.get_close_matches(str(value), names, n=most)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -1,9 +1,12 @@
 """Sweep files: expansion, and errors that name file, line and key."""
 
+import re
+
 import pytest
 
+from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
-from tune.sweep_file import SWEEPS, load_sweep
+from tune.sweep_file import SWEEPS, SweepFile, load_sweep
 
 GOOD = """\
 name: mine
@@ -257,6 +260,22 @@ def test_errors_in_searches_and_schedulers_name_file_line_and_key(tmp_path, old,
     assert old in SEARCHED
     with pytest.raises(BadInput, match=message):
         load_sweep(write(tmp_path, SEARCHED.replace(old, new, 1)))
+
+
+def test_of_many_names_the_nearest_are_said_and_where_all_are_of_few_all(tmp_path):
+    fields = len(DistillConfig.model_fields)
+    for override, end in (
+        ("config.blend_bost=1", f"; did you mean 'blend_boost' or .* (all {fields}: ppodd distill --help)"),
+        ("config.xyzzy=1", f"'xyzzy' (all {fields}: ppodd distill --help)"),
+        (
+            "numsamples=3",
+            f"'num_samples' or .* (all {fields + len(SweepFile.model_fields)}: docs/sweeps.md, ppodd dist",
+        ),
+        ("evaluation.net=1", "; did you mean 'nets'? (accepted: arch, batch, budgets, comp_aug, "),
+    ):
+        with pytest.raises(BadInput, match=re.escape(end).replace(r"\.\*", ".*")) as caught:
+            load_sweep(write(tmp_path, GOOD), [override])
+        assert len(str(caught.value).partition("unknown")[2]) < 200
 
 
 def test_what_set_got_wrong_is_not_blamed_on_the_file(tmp_path):

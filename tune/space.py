@@ -78,9 +78,8 @@ class Section:
             for joint in joints:
                 for key in keys(joint):
                     if key not in DistillConfig.model_fields:
-                        raise Misplaced(
-                            (*path, place, joint), str(unknown("config field", key, DistillConfig.model_fields))
-                        )
+                        error = unknown("config field", key, DistillConfig.model_fields, DistillConfig.listed)
+                        raise Misplaced((*path, place, joint), str(error))
         for joint in grid:
             if both := set(keys(joint)) & {key for drawn in sample for key in keys(drawn)}:
                 raise Misplaced(

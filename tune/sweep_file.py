@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import yaml
@@ -123,6 +123,8 @@ class Scheduler(_Section):
 
 class SweepFile(_Section):
     """What a sweep file may say. `config`, `grid`, `sample` and `when` name fields of the distillation's config."""
+
+    listed: ClassVar[str] = "docs/sweeps.md"
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     description: str = ""
@@ -274,7 +276,7 @@ def load_sweep(path_or_name: str, overrides: Sequence[str] = ()) -> Sweep:
 
 def _file(values: dict[str, Any]) -> SweepFile:
     """The file's values, validated. Raises `Misplaced`."""
-    _check_keys(values, SweepFile.model_fields, "key", ())
+    _check_keys(values, SweepFile, "key", ())
     try:
         return SweepFile.model_validate(values)
     except pydantic.ValidationError as error:
@@ -289,7 +291,7 @@ def _file(values: dict[str, Any]) -> SweepFile:
 
 def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
     """The sweep of a validated file. Raises `Misplaced`."""
-    _check_keys(file.config, DistillConfig.model_fields, "config field", ("config",))
+    _check_keys(file.config, DistillConfig, "config field", ("config",))
     with _at("preset"):
         base = {**preset(file.preset), **file.config}
     sections = [Section.of((), {}, file.grid, file.sample)]
@@ -339,7 +341,7 @@ def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
 
 def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
     place = ("evaluation", str(number))
-    _check_keys(values, EvaluationConfig.model_fields, "config field", place)
+    _check_keys(values, EvaluationConfig, "config field", place)
     try:
         return build(EvaluationConfig, values)
     except BadInput as error:
@@ -360,10 +362,10 @@ class _at:
             raise Misplaced((*self.path, *re.findall(r"^\w+", str(error))), str(error)) from None
 
 
-def _check_keys(values: Mapping[str, Any], known: Any, what: str, path: Path_) -> None:
+def _check_keys(values: Mapping[str, Any], kind: Any, what: str, path: Path_) -> None:
     for key in values:
-        if key not in known:
-            raise Misplaced((*path, str(key)), str(unknown(what, key, known)))
+        if key not in kind.model_fields:
+            raise Misplaced((*path, str(key)), str(unknown(what, key, kind.model_fields, kind.listed)))
 
 
 def _apply(values: dict[str, Any], override: str, document: Document) -> str:
@@ -389,9 +391,9 @@ def _apply(values: dict[str, Any], override: str, document: Document) -> str:
             values[key] = value
         return ""
     if key not in DistillConfig.model_fields:
-        raise BadInput(
-            f"--set {override!r}: {unknown('key', key, [*SweepFile.model_fields, *DistillConfig.model_fields])}"
-        )
+        known = [*SweepFile.model_fields, *DistillConfig.model_fields]
+        listed = f"{SweepFile.listed}, {DistillConfig.listed}"
+        raise BadInput(f"--set {override!r}: {unknown('key', key, known, listed)}")
     document.overrides["config", key] = override
     values |= _without(key, values, override)
     when = [entry | _without(key, entry, override) for entry in values.get("when") or () if isinstance(entry, dict)]
