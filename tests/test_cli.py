@@ -12,6 +12,7 @@ import pytest
 
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import COMMANDS, main
+from ppodd.errors import BadInput
 
 CIFAR10_LINE = (
     "--name=PPoDD-CIFAR10-LT1-90 --distill_batch_size=96 --patch_num_x=16 --patch_num_y=6 --dataset=cifar10 "
@@ -168,6 +169,13 @@ def test_help_and_errors_bring_in_no_heavy_library():
     )
     codes = [0] * (len(COMMANDS) + 3) + [2] * len(BAD)
     assert done.stderr.splitlines()[-1] == f"{codes} []"
+
+
+def test_a_poster_is_held_against_the_images_as_they_are_resized():
+    small = ["--dataset=cifar10", "--poster_height=30", "--class_area_height=16"]
+    assert configured([*small, "--image_size=16"]).poster_height == 30
+    with pytest.raises(BadInput, match="poster_height=30 is smaller than the image height 32"):
+        configured(small)
 
 
 def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys):
