@@ -7,7 +7,6 @@ the archive, and a trial that was interrupted looks finished to it.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from tune.claim import check_claim
 from tune.driver import only_driver
 from tune.placement import Placement, nodes, placement
 from tune.progress import Progress, ProgressReader
+from tune.search import ArchivedSearch, check_installed
 from tune.sweep_file import Sweep
 
 _SHOW_EVERY_S = 1.0
@@ -61,12 +61,6 @@ def check_data(sweep: Sweep) -> None:
     """Raise `BadInput` where a trial's data set is not on this machine (and fetch it once, where that is possible)."""
     for dataset, root, size in {(c.dataset, c.root, c.image_size) for c in sweep.examples}:
         find(dataset, root, size)
-
-
-def check_installed(algorithm: str) -> None:
-    """Raise `BadInput` where the package that a searched sweep's suggestions come from is missing."""
-    if importlib.util.find_spec(algorithm) is None:
-        raise BadInput(f"search: {algorithm} is not installed: pip install 'ppodd[{algorithm}]'")
 
 
 def run_sweep(
@@ -263,8 +257,6 @@ def _plan(sweep: Sweep, archive: Archive) -> _Plan:
     left = unfinished(sweep, archive)
     if not sweep.file.search:
         return _Plan({"trial": {"grid_search": [job(name) for name in left]}}, None, scheduler)
-    from tune.search import ArchivedSearch
-
     return _Plan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
 
 
