@@ -1,6 +1,7 @@
 """The evaluators of a real cluster, from the command line: they outlive drivers, are watched, scaled and stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,12 +9,15 @@ import time
 
 import pytest
 from ray_clusters import RayCluster, end_session
+from servers import MlflowServer
 from test_submit import evaluations, sweep_file, wait_for
 
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, build
+from results.frame import frame
+from results.sync import sync
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,34 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
         capture_output=True, text=True, env=cluster.env,
     )  # fmt: skip
     assert gone.returncode == 2 and "no evaluators on this cluster: `ppodd evaluators start" in gone.stderr
+
+
+def test_a_sweep_goes_on_while_its_mlflow_server_is_away_and_is_in_it_once_it_is_back(
+    cluster, tiny, tmp_path, empty_store
+):
+    path = sweep_file(tmp_path, tiny, "away", config={"epochs": 200}, grid={"num_stages": [4]})
+    archive = Archive(tmp_path / "archive")
+    store, local = (f"sqlite:///{shutil.copy(empty_store, tmp_path / name)}" for name in ("server.db", "local.db"))
+    server = MlflowServer(store, tmp_path / "artifacts")
+    arguments = ["--archive", archive.url, "--tracking-uri", server.url, "--ray-address", cluster.address, "--wait"]
+    begin = command("sweep", path, *arguments)
+    try:
+        with subprocess.Popen(begin, env=cluster.env, stdout=subprocess.PIPE, text=True) as driver:
+            wait_for(lambda: not frame(server.url).empty)
+            server.stop()
+            assert len(evaluations(archive, "away")) < 4
+            lags = f"MLflow lags: away: MLflow store {server.url}: no answer"
+            wait_for(lambda: lags in ppodd(cluster, "evaluators", "status"))
+            said, _ = driver.communicate()
+        assert driver.returncode == 0 and f"MLflow does not show all of it: MLflow store {server.url}" in said
+        assert evaluations(archive, "away") == [1] * 4
+        sync(archive.url, local)
+        whole = frame(local).drop(columns="run_id")
+        assert len(whole) == 4 * 2
+        server.start()
+        wait_for(lambda: frame(server.url).drop(columns="run_id").equals(whole))
+    finally:
+        server.stop()
 
 
 def test_a_cluster_without_nodes_adds_them_for_a_sweep_that_says_it_may(tiny, tmp_path):
