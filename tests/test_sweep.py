@@ -22,6 +22,7 @@ from ppodd.config import EvaluationConfig
 from ppodd.errors import PpoddError
 from results.frame import frame
 from results.store import default_tracking_uri
+from tune.sweep import run_sweep
 from tune.sweep_file import load_sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -237,6 +238,26 @@ def test_stage_accuracies_from_the_pool_are_those_that_a_trial_measures_itself(c
         assert there["stage_accuracy"]["values"] == answer == pytest.approx(here["stage_accuracy"]["values"])
         assert here["digests"] == there["digests"]
     assert not any("candidate" in name for name in pooled.folder.find())
+
+
+def test_a_sweep_whose_trials_are_measured_by_the_pool_is_the_same_sweep(cluster, tiny, tmp_path, uri):
+    from ppodd.run import run
+
+    evaluators.stop()
+    values = {**tiny, "stage_nets": 3}
+    how = {"name": "asking", "stage_accuracy": "evaluators", "evaluators": {"cpus": 0, "count": 2}}
+    sweep = load_sweep(sweep_file(tmp_path, values, **how))
+    archive = Archive(tmp_path / "archive")
+    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True)
+    assert outcome.complete and not outcome.open_evaluations
+    # each of 3 stages: its accuracy in two parts, its evaluation; a trial that had measured itself would have left some
+    tallies = ray.get(evaluators.find().status.remote())["evaluators"]
+    assert [sum(one[count] for one in tallies) for count in ("done", "failed")] == [3 * (2 + 1), 0]
+    for name, config in sweep.trials.items():
+        for own in run(config, TrialArchive(tmp_path / "alone" / "asking" / name)):
+            there = archive.trial("asking", name).stage(own["stage"])
+            assert there["stage_accuracy"]["values"] == pytest.approx(own["stage_accuracy"]["values"])
+            assert there["digests"] == own["digests"]
 
 
 def test_a_trial_measures_itself_where_the_pool_finds_no_place(cluster, tiny, tmp_path, uri):
