@@ -98,7 +98,9 @@ def test_what_an_earlier_driver_saw_is_judged_again_in_its_order(sweep, tmp_path
     assert archive.trial("mine", four).stopped() == stopped
 
 
-def test_a_trial_that_went_on_is_not_stopped_in_hindsight(sweep, tmp_path):
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_a_trial_that_went_on_is_not_stopped_in_hindsight(sweep, tmp_path, kind):
+    sweep = load_sweep(str(tmp_path / "sweep.yaml"), [f"scheduler={{kind: {kind}, min_trials: 1}}"])
     archive = Archive(tmp_path / "archive")
     two, _, four, _ = sweep.trials
     archived(archive, sweep, two, 1, 60, order=1)

@@ -47,7 +47,8 @@ class Rule:
         else:
             # a trial never yields its place to others: it would lose what it holds in memory
             common |= {"min_samples_required": settings.min_trials, "min_time_slice": math.inf}
-            self._ray = MedianStoppingRule(**common)
+            # replayed, a trial may have gone on after the rule's stop: it is left alone then, not a failed assertion
+            self._ray = MedianStoppingRule(**common, hard_stop=False)
         self._known: set[str] = set()
 
     def stops(self, trial: str, progress: float, value: float) -> bool:
@@ -58,7 +59,7 @@ class Rule:
             self._ray.on_trial_add(cast(Any, None), cast(Any, named))
         report = {"progress": progress, "value": value}
         decision = self._ray.on_trial_result(cast(Any, None), cast(Any, named), report)
-        return decision == TrialScheduler.STOP
+        return decision != TrialScheduler.CONTINUE  # the median rule's stop is a pause to Ray
 
 
 class StageScheduler(FIFOScheduler):
