@@ -28,12 +28,15 @@ def check_archive(archive_url: str) -> None:
 
 
 def _on(node: str) -> Any:
-    return _read.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+    return _READ.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
-@ray.remote(num_cpus=0, max_retries=0)
 def _read(archive_url: str, name: str) -> bytes:
     return Folder(archive_url).read(name)
+
+
+# no decorator: a decorated function travels by value, and would never import `cluster`, which takes up what was shipped
+_READ: Any = ray.remote(num_cpus=0, max_retries=0)(_read)
 
 
 def _check(archive_url: str, host: str, answer: ray.ObjectRef, content: bytes) -> None:

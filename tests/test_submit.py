@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 from ray_clusters import RayCluster, free_port
+from s3 import CREDENTIALS
+from servers import MlflowServer
 
 from cluster import package, versions
 from cluster.submit import Jobs
@@ -205,6 +208,25 @@ def test_what_the_cluster_finds_wrong_is_said_here(here, folder, tiny, monkeypat
     code, log, _ = here("submit", path, "--archive", folder / "archive", "--follow")
     assert f"ppodd: the cluster runs ppodd {__version__}, the submitting machine ppodd 9.9" in log
     assert code == 2 and log.splitlines()[-1] == "job unseen-2: FAILED"
+
+
+def test_a_sweep_on_s3_is_evaluated_with_the_credentials_that_were_submitted(
+    cluster, here, bucket, gate, folder, tiny, empty_store, tmp_path
+):
+    path, archive = sweep_file(folder, tiny, "remote"), Archive(f"{bucket}/runs")
+    names = [option for name in (*CREDENTIALS, "AWS_ENDPOINT_URL") for option in ("--env", name)]
+    server = MlflowServer(f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}", tmp_path / "artifacts")
+    arguments = ["submit", path, "--archive", archive.url, "--tracking-uri", server.url, "--follow"]
+    try:
+        # evaluators that are there keep the environment of the job that began them, which did without credentials
+        assert ppodd(cluster, "evaluators", "stop", "--ray-address", cluster.address).returncode == 0
+        code, log, error = here(*arguments, *names)
+        assert code == 0 and "job remote: SUCCEEDED" in log, log + error
+        wait_for(lambda: evaluations(archive, "remote") == [1, 1, 1])
+        wait_for(lambda: len(frame(server.url)) == 3 * 2)
+        assert ppodd(cluster, "evaluators", "stop", "--ray-address", cluster.address).returncode == 0
+    finally:
+        server.stop()
 
 
 def test_another_ray_on_the_cluster_is_said_before_anything_is_uploaded(cluster, here, folder, tiny, monkeypatch):
