@@ -367,3 +367,25 @@ def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, 
     losses.write_text("9")
     assert not _tune(sweep, archive)
     assert losses.read_text() == "7" and "died" in failures(sweep, archive)[name]
+
+
+def test_a_sweep_that_waits_for_a_place_says_so_once(cluster, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("tune.sweep._PLACE_S", 0.2)
+    sweep, archive = load_sweep(sweep_file(tmp_path, {**tiny, "num_stages": 1})), Archive(tmp_path / "archive")
+    archive.write_sweep("mine", sweep.record())
+
+    @ray.remote(num_cpus=2)
+    class Busy:
+        def there(self):
+            return True
+
+    busy, said = Busy.remote(), []
+    assert ray.get(busy.there.remote())
+
+    def say(line):
+        said.append(line)
+        ray.kill(busy)
+
+    assert not _tune(sweep, archive, say=say)
+    assert unfinished(sweep, archive) == [] and len(said) == 1
+    assert "each asks for 1 CPU and 0 GPU, the cluster has 1 nodes, of 2 CPU and 0 GPU" in said[0]

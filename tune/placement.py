@@ -90,12 +90,27 @@ def require_place(who: str, wanted: Resources, nodes: Sequence[Node]) -> None:
     """Raise `BadInput` where no node could ever give `wanted`; `who` begins with the key to lower."""
     if any(node.take(wanted) for node in _copy(nodes)):
         return
-    most = ", ".join(sorted({f"{node.cpus:g} CPU and {len(node.gpus)} GPU" for node in nodes}, reverse=True))
     raise BadInput(
-        f"{who} asks for {wanted.cpus:g} CPU and {wanted.gpus:g} GPU, which no node of the cluster has "
-        f"({len(nodes)} nodes, of {most or 'nothing'}): lower its cpus or gpus, or say --autoscaling where nodes are "
-        f"to come"
+        f"{who} asks for {_said(wanted)}, which no node of the cluster has ({_offered(nodes)}): lower its cpus or "
+        f"gpus, or say --autoscaling where nodes are to come"
     )
+
+
+def starving(wanted: Resources) -> str:
+    """What is said while no trial finds a place."""
+    return (
+        f"no trial has found a place yet: each asks for {_said(wanted)}, the cluster has {_offered(nodes())}; others "
+        f"may hold it, or its autoscaler is still to add it: `ray status` on the head says if it cannot"
+    )
+
+
+def _said(wanted: Resources) -> str:
+    return f"{wanted.cpus:g} CPU and {wanted.gpus:g} GPU"
+
+
+def _offered(nodes: Sequence[Node]) -> str:
+    kinds = ", ".join(sorted({f"{node.cpus:g} CPU and {len(node.gpus)} GPU" for node in nodes}, reverse=True))
+    return f"{len(nodes)} nodes, of {kinds or 'nothing'}"
 
 
 def _copy(nodes: Sequence[Node]) -> list[Node]:

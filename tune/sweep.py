@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ray import tune
+
 from cluster import evaluators
 from cluster.backlog import Backlog
 from cluster.ray_runtime import connect
@@ -25,12 +27,13 @@ from results.store import open_store
 from results.sync import sync
 from tune.claim import check_claim
 from tune.driver import only_driver
-from tune.placement import Placement, nodes, placement
+from tune.placement import Placement, nodes, placement, starving
 from tune.progress import Progress, ProgressReader
 from tune.search import ArchivedSearch, check_installed
 from tune.sweep_file import Sweep
 
 _SHOW_EVERY_S = 1.0
+_PLACE_S = 120.0  # to find a place for the first trial, before that is said
 _SHARE = 0.2  # of the time goes into looking how far it is
 _LOSSES = 3  # of its process or node, after which a trial is given up; it goes on from its last checkpoint
 
@@ -132,7 +135,7 @@ def _run(
     served = archive.url, sweep.name
     coordinator = evaluators.start(*served, tracking_uri, place.pool, place.beside)
     with _Watch(ProgressReader(sweep, archive), show):
-        interrupted = _tune(sweep, archive, place.at_once)
+        interrupted = _tune(sweep, archive, place.at_once, say)
         given_up: dict[str, str] = {}  # also what the archive could not take a record of
         if (in_process or wait) and not interrupted:
             status = evaluators.wait(coordinator, served)
@@ -188,10 +191,9 @@ def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
     return {name: stop["why"] for name, stop in found.items() if stop}
 
 
-def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None) -> bool:
+def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Callable[[str], None] | None = None) -> bool:
     """Run the unfinished trials, and those that a search comes up with; whether the user interrupted them."""
     import ray
-    from ray import tune
 
     from tune.trial import trial
 
@@ -202,6 +204,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None) -> bool:
     limits = [limit for limit in (at_once, file.max_concurrent) if limit]
     folder = archive.folder / sweep.name
     storage_path = f"{folder.url}/.tune" if "://" not in folder.url else None
+    first = _FirstTrial(lambda: say(starving(file.resources)) if say else None)
     tuner = tune.Tuner(
         tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus}),
         param_space=plan.space,
@@ -218,15 +221,37 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None) -> bool:
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             failure_config=tune.FailureConfig(max_failures=_LOSSES),
             storage_path=storage_path,
+            callbacks=[first],
         ),
     )
-    grid = tuner.fit()
+    with first:
+        grid = tuner.fit()
     for result in (grid[number] for number in range(len(grid))):
         if result.error and result.config:
             _record_failure(sweep, archive, result.config["trial"]["config"]["name"], result.error)
     # an interrupted Tuner returns as if its trials were done
     open_ = [name for name in unfinished(sweep, archive) if not archive.trial(sweep.name, name).failure()]
     return (bool(open_) or bool(plan.search and not plan.search.done)) and ray.is_initialized()
+
+
+class _FirstTrial(tune.Callback):
+    """Says, once, that no trial has found a place after two minutes in the block."""
+
+    def __init__(self, say: Callable[[], None]):
+        self._late = threading.Timer(_PLACE_S, say)
+        self._late.daemon = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its settings, and we never read them
+
+    def on_trial_start(self, *_: Any, **__: Any) -> None:
+        self._late.cancel()
+
+    def __enter__(self) -> None:
+        self._late.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._late.cancel()
 
 
 class _Plan(NamedTuple):
