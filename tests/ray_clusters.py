@@ -35,8 +35,10 @@ _OBJECT_STORE_BYTES = 80_000_000
 class RayCluster:
     """A cluster with a dashboard and token authentication; `address` is for drivers, `dashboard` for job clients."""
 
-    def __init__(self, folder: Path, cpus: int = 2, scales_to: int = 0, auth: str = "token"):
-        """With `cpus` on the head; Ray's autoscaler adds up to `scales_to` nodes of one core where there is need."""
+    def __init__(self, folder: Path, cpus: int = 2, gpus: int = 0, scales_to: int = 0, auth: str = "token"):
+        """With `cpus` and `gpus` on the head, which Ray takes on faith; its autoscaler adds up to `scales_to` nodes of
+        one core where there is need.
+        """
         self.token = folder / "ray-token"
         self.token.write_text(_own_token())
         self.token.chmod(0o600)
@@ -51,7 +53,7 @@ class RayCluster:
             # a node's and a job's `ray` and `python` are these tests' own, on whatever PATH they were begun
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
-        self._cpus, self._port, self._dashboard_port = cpus, free_port(), free_port()
+        self._cpus, self._gpus, self._port, self._dashboard_port = cpus, gpus, free_port(), free_port()
         # with an autoscaler, Ray takes the host's own address, whatever is said
         host = ray.util.get_node_ip_address() if scales_to else "127.0.0.1"
         self.address = f"{host}:{self._port}"
@@ -69,7 +71,7 @@ class RayCluster:
             head = ["--head", f"--port={self._port}", "--include-dashboard=true", "--dashboard-host=127.0.0.1"]
             client = f"--ray-client-server-port={free_port()}"
             head += [f"--autoscaling-config={self._scaling}"] if self._scaling else []
-            self._start([*head, f"--dashboard-port={self._dashboard_port}", client], self._cpus)
+            self._start([*head, f"--dashboard-port={self._dashboard_port}", client], self._cpus, self._gpus)
             self._wait(self._serves_jobs, "the dashboard")
         except BaseException:
             self.stop()
@@ -96,13 +98,13 @@ class RayCluster:
             self.kill(node)
         shutil.rmtree(self.logs, ignore_errors=True)
 
-    def _start(self, arguments: list[str], cpus: int) -> subprocess.Popen[Any]:
+    def _start(self, arguments: list[str], cpus: int, gpus: int = 0) -> subprocess.Popen[Any]:
         # a folder of its own: nodes of one host would clear away each other's working directories
         self._begun += 1
         folder = self.logs / f"n{self._begun}"
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1",
-            f"--num-cpus={cpus}", "--num-gpus=0",
+            f"--num-cpus={cpus}", f"--num-gpus={gpus}",
             f"--object-store-memory={_OBJECT_STORE_BYTES}", f"--temp-dir={folder}", "--include-log-monitor=false",
             f"--dashboard-agent-listen-port={free_port()}", *arguments,
         ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The evaluators of a real cluster, from the command line: they outlive drivers, are watched, scaled and stopped."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -137,6 +138,26 @@ def test_a_cluster_without_a_token_is_joined_only_by_who_says_so(tmp_path):
             env = {name: value for name, value in cluster.env.items() if not name.startswith("RAY_AUTH")} | auth
             said = subprocess.run(status, capture_output=True, text=True, env=env)
             assert said.returncode == 2 and message in said.stderr and said.stderr.count("\n") == 1
+
+
+def test_on_one_gpu_evaluators_get_their_place_when_the_trials_have_left_it(tiny, tmp_path):
+    """There need be no such GPU: the trials compute on the CPU, and what the evaluators do is try."""
+    how = {"resources": {"gpus": 1}, "evaluators": {"cpus": 0, "gpus": 0.5, "idle_s": 600}}
+    how |= {"config": {"device": "cpu", "num_stages": 1}, "grid": {"epochs": [4, 200]}}
+    path, archive = sweep_file(tmp_path, tiny, "shared", **how), Archive(tmp_path / "archive")
+    with RayCluster(tmp_path, gpus=1) as cluster:
+        begin = command("sweep", path, "--archive", archive.url, "--ray-address", cluster.address)
+        with subprocess.Popen(begin, env=cluster.env, stdout=subprocess.PIPE, text=True) as driver:
+            try:
+                wait_for(lambda: evaluations(archive, "shared") == [0])
+                wait_for(lambda: "waits for its place" in ppodd(cluster, "evaluators", "status"))
+                said, _ = driver.communicate()
+            finally:
+                driver.kill()
+        assert driver.returncode == 0 and "they wait until trials leave some" in said
+        wait_for(lambda: re.search(r"evaluator-0 .* cuda ", ppodd(cluster, "evaluators", "status")))
+        trials = [archive.trial("shared", name) for name in archive.trials("shared")]
+        wait_for(lambda: any(trial.evaluations(1) or trial.evaluation_failures(1) for trial in trials))
 
 
 def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
