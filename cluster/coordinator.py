@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -77,6 +77,7 @@ class Coordinator:
         self._number = 0  # of the next evaluator: no name is used twice
         self._trouble: dict[str, str] = {}  # of the tasks below: what the last attempt failed by
         self._unrecorded: dict[str, GivenUp] = {}  # by key: the archive could not take their record yet
+        self._retired = False  # others take over; nothing is started or remembered any more
         restarted = self._remember()
         # evaluators that are at work say so before anybody is given the same
         self._lease_from = time.monotonic() + (1.2 * BEAT_S if restarted else 0)
@@ -111,14 +112,16 @@ class Coordinator:
             return one_line(error)
         return "" if there else f"it holds no sweep {sweep!r} as the coordinator sees it"
 
-    def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool) -> None:
-        """Evaluate and log this sweep from now on; asked again, its archive is read anew.
+    def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool) -> bool:
+        """Evaluate and log this sweep from now on; asked again, its archive is read anew. Whether it does.
 
         With `begin` all evaluators that its pool may have are started, before there is work: so they take their place
         before trials do.
         """
         served = Served(archive_url, sweep)
         with self._look_lock, self._lock:
+            if self._retired:
+                return False
             self._take(served, tracking_uri, pool)
             state, crew = self._served[served], self._crew(pool.share)
             state.backlog.ask_again()
@@ -129,17 +132,30 @@ class Coordinator:
             self._write_memory()
             if begin:
                 self._start(crew, self._pool(crew).count - len(crew.known))
+            return True
 
-    def serves(self, besides: tuple[str, str]) -> list[str]:
-        """The sweeps that are not over or not yet in MLflow, but for one (an archive's URL and a sweep)."""
+    def retire(self, besides: tuple[str, str]) -> list[str] | None:
+        """Serve no more, for another coordinator to take over; unless it is needed by sweeps, whose names it returns.
+
+        Those are all that are not over, or not yet in MLflow, but for one (an archive's URL and a sweep). `None`: it
+        has retired for somebody else.
+        """
         self._look(every=True)
-        states = [(served, state) for served, state in list(self._served.items()) if served != besides]
-        return [served.sweep for served, state in states if not state.backlog.settled or state.sync_error]
+        self._sync(every=True)
+        with self._look_lock, self._lock:
+            if self._retired:
+                return None
+            others = [(served, state) for served, state in self._served.items() if served != besides]
+            needed = [
+                served.sweep for served, state in others if not state.backlog.settled or state.away or state.sync_error
+            ]
+            self._retired = not needed
+            return needed
 
-    def shown_in(self, archive_url: str, sweep: str) -> str | None:
-        """The MLflow store that shows a sweep; `None` where it is not served."""
+    def serving(self, archive_url: str, sweep: str) -> tuple[str, Pool] | None:
+        """The MLflow store that shows a sweep, and its pool; `None` where it is not served."""
         state = self._served.get(Served(archive_url, sweep))
-        return state.tracking_uri if state else None
+        return (state.tracking_uri, state.pool) if state else None
 
     def scale(self, count: int) -> None:
         """Have at most `count` evaluators of each share; those too many stop when they have nothing to do."""
@@ -150,6 +166,7 @@ class Coordinator:
 
     def _take(self, served: Served, tracking_uri: str, pool: Pool) -> None:
         """Know the sweep; the MLflow store that shows it and the pool, those named last."""
+        self._crew(pool.share)
         state = self._served.get(served)
         if state is None:
             self._served[served] = _State(Backlog(*served, _PATIENCE_S), tracking_uri, pool)
@@ -168,6 +185,8 @@ class Coordinator:
         return crew.pool([state.pool for state in self._served.values()])
 
     def _write_memory(self) -> None:
+        if self._retired:
+            return
         known = [(*served, state.tracking_uri, asdict(state.pool)) for served, state in self._served.items()]
         memory = json.dumps({"served": known, "shares": self._shares})
         internal_kv._internal_kv_put(_MEMORY, memory.encode(), overwrite=True, namespace=NAMESPACE.encode())
@@ -187,7 +206,9 @@ class Coordinator:
 
     def forget_all(self) -> None:
         """What is served is not to be remembered: the coordinator is about to be stopped."""
-        internal_kv._internal_kv_del(_MEMORY, namespace=NAMESPACE.encode())
+        with self._lock:
+            self._retired = True
+            internal_kv._internal_kv_del(_MEMORY, namespace=NAMESPACE.encode())
 
     # Evaluators
 
@@ -210,8 +231,9 @@ class Coordinator:
                 return None
             return crew.queue.lease(evaluator)
 
-    def beat(self, evaluator: str, at: Piece | None) -> None:
+    def beat(self, evaluator: str, at: Piece | None, where: dict[str, Any]) -> None:
         with self._lock:
+            self._where.setdefault(evaluator, where)  # a restarted coordinator hears no `hello`
             if crew := self._crew_of(evaluator):
                 crew.queue.beat(evaluator, at if time.monotonic() < self._lease_from else None)
 
@@ -243,21 +265,27 @@ class Coordinator:
             if state is None:
                 return Answer()
             queue = self._crew(state.pool.share).queue
-            queue.urge(self._measurements.ask(name, trial_url, stage, nets, state.pool.count, time.monotonic()))
-            leased = {lease.work.key for crew in self._crews.values() for lease in crew.queue.leases()}
+            self._measurements.ask(name, trial_url, stage, nets, state.pool.count, time.monotonic())
             answer = self._measurements.answer(name)
-            # who is at something else comes to it next
+            leased = {lease.work.key for crew in self._crews.values() for lease in crew.queue.leases()}
             pieces = self._measurements.open(name)
-            at_it = any(key in leased for key in pieces) or all(map(queue.may_come_to, pieces))
+            waiting = [piece for piece in pieces if piece.key not in leased]
+            self._take_back(waiting)  # from those that had the sweep's share when it was asked for first
+            queue.urge(waiting)
+            # who is at something else comes to it next
+            at_it = len(waiting) < len(pieces) or all(queue.may_come_to(piece.key) for piece in pieces)
             return answer._replace(at_it=at_it)
 
     def forget(self, name: str) -> None:
         """Nobody waits for this measurement any more."""
         with self._lock:
-            for key in self._measurements.open(name):
-                for crew in self._crews.values():
-                    crew.queue.take_back(key)
+            self._take_back(self._measurements.open(name))
             self._measurements.forget(name)
+
+    def _take_back(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            for crew in self._crews.values():
+                crew.queue.take_back(piece.key)
 
     # Looking, scaling, syncing
 
@@ -278,9 +306,10 @@ class Coordinator:
                     continue
                 with self._lock:
                     state.look, state.away = look, ""
-                    others = [other for other in self._crews.values() if other is not crew]
-                    theirs = {lease.work.key for other in others for lease in other.queue.leases()}
-                    left = [w for w in look.open if w.key not in self._unrecorded and w.key not in theirs]
+                    left = [w for w in look.open if w.key not in self._unrecorded]
+                    for other in (other.queue for other in self._crews.values() if other is not crew):
+                        theirs = {lease.work.key for lease in other.leases()}
+                        left = [w for w in left if w.key not in theirs and not other.closed_since(w.key, as_of)]
                     crew.queue.offer(served, left, as_of)
                     state.look_from = started + _SETTLED_S if state.backlog.settled else 0.0
         return min(_LOOK_AT_MOST_S, (time.monotonic() - started) / _SHARE)
@@ -334,7 +363,7 @@ class Coordinator:
         crew.queue.gone(name)
 
     def _start(self, crew: Crew, count: int) -> None:
-        if count < 1:
+        if count < 1 or self._retired:
             return
         names = [f"evaluator-{number}" for number in range(self._number, self._number + count)]
         self._number += count

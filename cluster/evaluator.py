@@ -23,6 +23,8 @@ class Evaluator:
     def __init__(self, name: str, cpus: float, gpus: float):
         self._name, self._cpus, self._gpus = name, cpus, gpus
         self._device = "cuda" if gpus else "cpu"
+        node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+        self._where = {"node": node, "node_id": node_id, "pid": os.getpid(), "device": self._device}
         self._at: Any = None
         for task in (self._work_forever, self._beat_forever):
             threading.Thread(target=_or_die, args=(task,), daemon=True).start()
@@ -34,9 +36,7 @@ class Evaluator:
         limit_gpu_memory(self._gpus)
         if self._cpus == 0:
             yield_cores()
-        node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
-        where = {"node": node, "node_id": node_id, "pid": os.getpid(), "device": self._device}
-        while not _answer("hello", self._name, where):
+        while not _answer("hello", self._name, self._where):
             continue  # the coordinator is being restarted
         pause = _IDLE_S
         while True:
@@ -70,7 +70,7 @@ class Evaluator:
 
     def _beat_forever(self) -> None:
         while True:
-            _answer("beat", self._name, self._at)
+            _answer("beat", self._name, self._at, self._where)
             time.sleep(BEAT_S)
 
 

@@ -13,11 +13,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.coordinator import CoordinatorActor
 from cluster.pool import Pool
-from cluster.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_actors, named_evaluators
+from cluster.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_evaluators
 from ppodd import __version__
 from ppodd.errors import BadInput, PpoddError
 
-_POLL_S, _END_POLL_S, _END_S = 0.5, 0.05, 30.0
+_POLL_S, _END_POLL_S, _END_S, _REPLACE_S = 0.5, 0.05, 30.0, 120.0
 
 
 def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool = True) -> Any:
@@ -32,20 +32,30 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
         PpoddError: the cluster's evaluators are of another ppodd version, or have other code or an environment that
             cannot read the archive, and are at work for other sweeps.
     """
-    coordinator = _coordinator()
-    if why := _unfit(coordinator, archive_url, sweep):
-        if others := ray.get(coordinator.serves.remote((archive_url, sweep))):
-            raise PpoddError(
-                f"the cluster's evaluators {why}; they keep the code and environment of the job that began them, and "
-                f"serve {', '.join(others)}: wait until these are over, or end them with `ppodd evaluators stop`; then "
-                f"go on with --resume"
-            )
-        stop()
-        coordinator = _coordinator()
-        if why := _unfit(coordinator, archive_url, sweep):
-            raise PpoddError(f"evaluators of this job {why}")
-    ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin))
-    return coordinator
+    end, mine = time.monotonic() + _REPLACE_S, False
+    while time.monotonic() < end:
+        with contextlib.suppress(ray.exceptions.RayActorError):  # another job has just ended it
+            coordinator = _coordinator()
+            if why := _unfit(coordinator, archive_url, sweep):
+                if mine:
+                    raise PpoddError(f"evaluators of this job {why}")
+                others = ray.get(coordinator.retire.remote((archive_url, sweep)))
+                if others:
+                    raise PpoddError(
+                        f"the cluster's evaluators {why}; they keep the code and environment of the job that began "
+                        f"them, and serve {', '.join(others)}: wait until these are over, or end them with `ppodd "
+                        f"evaluators stop`; then go on with --resume"
+                    )
+                if others is not None:
+                    stop()
+                    mine = True
+                    continue
+            elif ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin)):
+                return coordinator
+        time.sleep(_POLL_S)  # another job is replacing it
+    raise PpoddError(
+        "the cluster's evaluators are being ended by another job: `ppodd evaluators stop`, then go on with --resume"
+    )
 
 
 def _coordinator() -> Any:
@@ -83,11 +93,11 @@ def find() -> Any:
         ) from None
 
 
-def shown_in(archive_url: str, sweep: str) -> str | None:
-    """The MLflow store that the cluster's coordinator logs this sweep to, if there is one that serves it."""
+def serving(archive_url: str, sweep: str) -> tuple[str, Pool] | None:
+    """The MLflow store that the cluster's coordinator logs this sweep to, and its pool, if there is one that does."""
     try:
         coordinator: Any = ray.get_actor(COORDINATOR, NAMESPACE)
-        return cast(str | None, ray.get(coordinator.shown_in.remote(archive_url, sweep)))
+        return cast(tuple[str, Pool] | None, ray.get(coordinator.serving.remote(archive_url, sweep)))
     except ValueError:
         return None
 
@@ -127,10 +137,10 @@ def stop() -> None:
     with contextlib.suppress(ValueError, ray.exceptions.RayError):
         ray.get(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote())
     _kill(COORDINATOR)  # first, so that it starts no others
-    for name in named_evaluators():
-        _kill(name)
     end = time.monotonic() + _END_S
-    while named_actors() and time.monotonic() < end:  # who begins them anew must not find these
+    while (left := named_evaluators()) and time.monotonic() < end:  # who begins them anew must not find these
+        for name in left:
+            _kill(name)
         time.sleep(_END_POLL_S)
 
 

@@ -73,10 +73,10 @@ class Measurements:
         del self._asked[name]
         return Answer([value for key in asked.pieces for value in asked.values[key]])
 
-    def open(self, name: str) -> list[str]:
-        """Keys of the pieces that are not done."""
+    def open(self, name: str) -> list[Measurement]:
+        """The pieces that are not done."""
         asked = self._asked.get(name)
-        return [key for key in asked.pieces if key not in asked.values] if asked else []
+        return [piece for key, piece in asked.pieces.items() if key not in asked.values] if asked else []
 
     def silent(self, since: float) -> list[str]:
         """Measurements that nobody has asked for since then."""

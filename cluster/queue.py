@@ -71,8 +71,11 @@ class Queue:
 
     def offer(self, source: Hashable, works: Sequence[Piece], as_of: float) -> None:
         """The open works of a source, as a look that began at `as_of` found them."""
-        fresh = {w.key: w for w in works if self._closed.get(w.key, float("-inf")) < as_of}
-        self._open[source] = fresh
+        self._open[source] = {w.key: w for w in works if not self.closed_since(w.key, as_of)}
+
+    def closed_since(self, key: str, as_of: float) -> bool:
+        """Whether this work was done or given up since then."""
+        return self._closed.get(key, float("-inf")) >= as_of
 
     def withdraw(self, source: Hashable) -> None:
         """Forget a source; and that works of it failed."""
@@ -81,8 +84,8 @@ class Queue:
             self._failed_by.pop(key, None)
 
     def urge(self, works: Sequence[Piece]) -> None:
-        """Work that somebody waits for."""
-        self._urgent |= {work.key: work for work in works}
+        """Work that somebody waits for; what is done or given up is not begun again."""
+        self._urgent |= {work.key: work for work in works if work.key not in self._closed}
 
     def take_back(self, key: str) -> None:
         """Nobody waits for this urgent work any more."""

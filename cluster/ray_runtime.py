@@ -76,17 +76,13 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), _REACH_S).close()
 
 
-def named_actors() -> list[str]:
-    """Names of the coordinator and the evaluators that exist."""
+def named_evaluators() -> list[str]:
+    """Names of the evaluators that exist, idle or not."""
     import ray
 
     actors = ray.util.list_named_actors(all_namespaces=True)
-    return sorted(actor["name"] for actor in actors if actor["namespace"] == NAMESPACE)
-
-
-def named_evaluators() -> list[str]:
-    """Names of the evaluators that exist, idle or not."""
-    return [name for name in named_actors() if name.startswith("evaluator-")]
+    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+    return sorted(name for name in names if name.startswith("evaluator-"))
 
 
 def head_node() -> str:

@@ -179,6 +179,50 @@ def test_sweeps_that_ask_for_other_shares_have_evaluators_of_their_own(coordinat
     assert set(started) == {small}
 
 
+def test_a_trial_that_waits_is_served_by_the_share_that_its_sweep_has_now(coordinator, started, served):
+    trial, (url, sweep, uri, *_) = served
+    coordinator.serve(url, sweep, uri, Pool(1, 1, 0, 60), True)
+    assert not coordinator.measure("m", trial.url, 1, 2).at_it
+    coordinator.serve(url, sweep, uri, Pool(1, 1, 0.5, 60), True)
+    small, big = started
+    coordinator.hello(big, AT)
+    assert coordinator.measure("m", trial.url, 1, 2).at_it
+    assert coordinator.lease(small) is None
+    piece = coordinator.lease(big)
+    assert piece.first == 0
+    coordinator.finish(piece.key, big, values=[1.0, 2.0])
+    assert coordinator.measure("m", trial.url, 1, 2).values == [1.0, 2.0]
+
+
+def test_a_coordinator_retires_only_when_no_other_sweep_needs_it(coordinator, started, served):
+    _, how = served
+    coordinator.serve(*how)
+    assert coordinator.retire(("elsewhere", "x")) == ["s"]
+    assert coordinator.retire(how[:2]) == []
+    assert coordinator.retire(how[:2]) is None and coordinator.serve(*how) is False
+
+
+def test_an_evaluation_that_ends_while_its_sweep_changes_shares_is_not_begun_again(
+    coordinator, started, served, monkeypatch
+):
+    _, (url, sweep, uri, *_) = served
+    coordinator.serve(url, sweep, uri, Pool(1, 1, 0, 60), True)
+    (small,) = started
+    coordinator._look()
+    work = coordinator.lease(small)
+    coordinator.serve(url, sweep, uri, Pool(1, 1, 0.5, 60), True)
+    genuine = Backlog.look
+
+    def look(backlog):
+        found = genuine(backlog)
+        coordinator.finish(work.key, small)  # after the archive was read
+        return found
+
+    monkeypatch.setattr(Backlog, "look", look)
+    coordinator._look()
+    assert coordinator.status()["pending"] == 0
+
+
 def test_the_loss_of_a_node_is_no_fault_of_the_work(coordinator, started, served, monkeypatch):
     coordinator.serve(*served[1])
     (e,) = started
@@ -186,6 +230,8 @@ def test_the_loss_of_a_node_is_no_fault_of_the_work(coordinator, started, served
     for process in range(2 * MAX_ATTEMPTS):
         coordinator.hello(e, {"node_id": f"spot {process}"})
         assert coordinator.lease(e)
+    coordinator._where.clear()  # restarted, it learns from a beat where they are
+    coordinator.beat(e, None, {"node_id": "spot 9"})
     coordinator._release_lost()
     assert coordinator.status()["running"] == 0
     for _ in range(MAX_ATTEMPTS):  # but a process that dies of it is

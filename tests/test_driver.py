@@ -1,6 +1,5 @@
 """One driver at a time: marks of drivers that live, that were killed here, and that were killed elsewhere."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from tune.driver import only_driver
 def archive(tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "_RENEW_S", 0.05)
     monkeypatch.setattr(driver, "_POLL_S", 0.02)
-    monkeypatch.setattr(driver, "_DEAD_S", 0.5)
+    monkeypatch.setattr(driver, "_SETTLE_S", 0.02)
     return Archive(tmp_path / "archive")
 
 
@@ -56,18 +55,45 @@ def test_what_a_driver_left_that_was_killed_here_is_taken_over_at_once(archive):
         assert said == []
 
 
-def test_what_a_driver_left_that_was_killed_elsewhere_is_taken_over_when_nobody_renews_it(archive):
+ELSEWHERE = {"host": "spot-7", "machine": "another", "pid": 1, "token": "0", "renewed_at": 0}
+
+
+def test_what_a_driver_left_that_was_killed_elsewhere_is_taken_over_when_nobody_renews_it(archive, monkeypatch):
+    monkeypatch.setattr(driver, "_DEAD_S", 0.1)
     folder, name = archive.folder / "s", "driver.json"
-    gone = {"host": "spot-7", "machine": "another", "pid": 1, "renewal": "0"}
-    folder.write_json(name, gone)
+    folder.write_json(name, ELSEWHERE)
     said = []
     with only_driver(archive, "s", said.append):
         assert "spot-7, process 1" in said[0] and folder.read_json(name)["pid"] != 1
 
 
-def test_a_driver_elsewhere_that_ends_meanwhile_is_waited_for(archive):
+def test_a_driver_elsewhere_that_ends_meanwhile_is_waited_for(archive, monkeypatch):
     folder, name = archive.folder / "s", "driver.json"
-    folder.write(name, json.dumps({"host": "h", "machine": "another", "pid": 1, "renewal": "0"}).encode())
-    threading.Timer(0.1, folder.remove, [name]).start()
+    folder.write_json(name, ELSEWHERE)
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            folder.remove(name)
+
+    monkeypatch.setattr(driver.time, "sleep", sleep)
     with only_driver(archive, "s"):
-        assert folder.read_json(name)["host"] != "h"
+        assert len(slept) == 4 and folder.read_json(name)["host"] != "spot-7"
+
+
+def test_of_two_that_begin_in_one_moment_one_goes_on(archive, monkeypatch):
+    folder, name = archive.folder / "s", "driver.json"
+    monkeypatch.setattr(driver.time, "sleep", lambda _: folder.write_json(name, ELSEWHERE))
+    with pytest.raises(BadInput, match="has just been begun by another driver"), only_driver(archive, "s"):
+        pass
+    assert folder.read_json(name) == ELSEWHERE
+
+
+def test_a_driver_that_slept_and_was_replaced_ends_and_leaves_the_others_mark(archive):
+    folder, name = archive.folder / "s", "driver.json"
+    said = []
+    with pytest.raises(KeyboardInterrupt), only_driver(archive, "s", said.append):
+        folder.write_json(name, ELSEWHERE)
+        threading.Event().wait(30)
+    assert folder.read_json(name) == ELSEWHERE and "has taken over this sweep" in said[0]

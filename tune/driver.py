@@ -7,6 +7,7 @@ Clocks of two machines may differ: a driver elsewhere counts as alive while its 
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import secrets
@@ -23,7 +24,7 @@ from ppodd.errors import BadInput
 from ppodd.files import Folder
 
 _MARK = "driver.json"
-_RENEW_S, _DEAD_S, _POLL_S = 15.0, 60.0, 1.0
+_RENEW_S, _DEAD_S, _POLL_S, _SETTLE_S = 15.0, 60.0, 1.0, 0.5
 
 
 @contextlib.contextmanager
@@ -46,15 +47,24 @@ def only_driver(archive: Archive, sweep: str, say: Callable[[str], None] | None 
                 f"sweep {sweep!r} in {archive.url} is being run by another driver ({who}): wait for its end, or end "
                 f"it, then go on with --resume"
             )
-    mark = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()}
+    mine = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+    _write(folder, mine)
+    time.sleep(_SETTLE_S)
+    if not _is(folder, mine):  # of those that begin in one moment, the last one goes on
+        raise BadInput(f"sweep {sweep!r} in {archive.url} has just been begun by another driver: wait for its end")
     over = threading.Event()
 
     def renew() -> None:
         while not over.wait(_RENEW_S):
             with contextlib.suppress(Exception):  # an archive that is away ends no sweep by it
-                _write(folder, mark)
+                if _is(folder, mine):
+                    _write(folder, mine)
+                    continue
+                if say:
+                    say("another driver has taken over this sweep, as this one was not heard of: it ends here")
+                _thread.interrupt_main()
+                return
 
-    _write(folder, mark)
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
     try:
@@ -63,11 +73,17 @@ def only_driver(archive: Archive, sweep: str, say: Callable[[str], None] | None 
         over.set()
         thread.join()
         with contextlib.suppress(Exception):
-            folder.remove(_MARK)
+            if _is(folder, mine):
+                folder.remove(_MARK)
 
 
-def _write(folder: Folder, mark: dict[str, Any]) -> None:
-    folder.write_json(_MARK, {**mark, "renewal": secrets.token_hex(8)})
+def _write(folder: Folder, mine: dict[str, Any]) -> None:
+    folder.write_json(_MARK, {**mine, "renewed_at": time.time()})
+
+
+def _is(folder: Folder, mine: dict[str, Any]) -> bool:
+    """Whether the mark is this driver's."""
+    return (folder.get_json(_MARK) or {}).get("token") == mine["token"]
 
 
 def _lives(folder: Folder, mark: dict[str, Any]) -> bool:

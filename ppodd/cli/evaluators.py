@@ -6,12 +6,15 @@ import argparse
 import contextlib
 import os
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
 from ppodd.errors import BadInput
 
 if TYPE_CHECKING:
+    from cluster.pool import Pool
     from ppodd.archive import Archive
     from ppodd.config import EvaluationConfig
 
@@ -38,10 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--tracking-uri", help="MLflow store (default: $MLFLOW_TRACKING_URI, else SQLite in the archive)"
     )
-    start.add_argument("--count", type=int, default=1, help="at most this many evaluators (default: 1)")
-    start.add_argument("--cpus", type=float, default=1, help="cores that each reserves (0: it takes what others leave)")
-    start.add_argument("--gpus", type=float, default=0, help="share of a GPU that each reserves, such as 0.25")
-    start.add_argument("--idle-s", type=float, default=120, help="seconds without work after which one stops")
+    pool = start.add_argument_group("pool", "of a sweep that is served already, what is not given stays as it is")
+    pool.add_argument("--count", type=int, help="at most this many evaluators (default: 1)")
+    pool.add_argument("--cpus", type=float, help="cores that each reserves (default: 1; 0: what others leave)")
+    pool.add_argument("--gpus", type=float, help="share of a GPU that each reserves, such as 0.25 (default: 0)")
+    pool.add_argument("--idle-s", type=float, help="seconds without work after which one stops (default: 120)")
     start.add_argument(
         "--ray-address", help="a running cluster (auto, HOST:PORT); default: this machine, until all is done"
     )
@@ -91,12 +95,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (("count", args.count, 1), ("cpus", args.cpus, 0), ("gpus", args.gpus, 0)):
-        if value < least:
+        if value is not None and value < least:
             raise BadInput(f"--{flag}={value}: at least {least}")
     check_autoscaling(args)
-    if args.idle_s < 0:
+    if args.idle_s is not None and args.idle_s < 0:
         raise BadInput(f"--idle-s={args.idle_s}: at least 0 seconds")
-    if args.gpus > 1:
+    if args.gpus is not None and args.gpus > 1:
         raise BadInput(
             f"--gpus={args.gpus:g}: an evaluator computes on one GPU: write 1 or a fraction, and raise --count"
         )
@@ -143,27 +147,27 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
         _check_protocols(archive, sweep, evaluations)
     uri, on_cluster = args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), args.ray_address is not None
     in_process = connect(args.ray_address)
-    uris = {}
-    for sweep in sweeps:  # what is shown somewhere stays there
-        shown = uri or (None if in_process else evaluators.shown_in(archive.url, sweep))
+    given = {key: getattr(args, key) for key in ("count", "cpus", "gpus", "idle_s") if getattr(args, key) is not None}
+    uris, pools = {}, {}
+    for sweep in sweeps:  # what is shown somewhere stays there, and so does its pool
+        shown, pool = (None if in_process else evaluators.serving(archive.url, sweep)) or (None, Pool())
+        shown, pools[sweep] = uri or shown, replace(pool, **given)
         uris[sweep] = absolute(shown) if shown else default_tracking_uri(archive.url, on_cluster)
     if not in_process:
         check_archive(archive.url)
     if not args.autoscaling:
-        _require_place(args)
+        _require_place(pools.values())
     for uri in sorted(set(uris.values())):
         open_store(uri)
     for sweep in sweeps:
         for evaluation in evaluations:
             archive.add_evaluation(sweep, evaluation)
         archive.clear_evaluation_failures(sweep)
-    pool = Pool(args.count, args.cpus, args.gpus, args.idle_s)
     for sweep in sweeps:
-        coordinator = evaluators.start(archive.url, sweep, uris[sweep], pool, begin=False)
+        coordinator = evaluators.start(archive.url, sweep, uris[sweep], pools[sweep], begin=False)
     if not in_process:
-        out.print(
-            f"evaluating {', '.join(sweeps)} with at most {args.count} evaluators: `ppodd evaluators status` shows it"
-        )
+        most = max(pool.count for pool in pools.values())
+        out.print(f"evaluating {', '.join(sweeps)} with at most {most} evaluators: `ppodd evaluators status` shows it")
         return 0
     return _until_done(out, coordinator)
 
@@ -186,11 +190,12 @@ def _check_protocols(archive: Archive, sweep: str, evaluations: list[EvaluationC
                 raise BadInput(f"--protocol for {sweep}: {error}") from None
 
 
-def _require_place(args: argparse.Namespace) -> None:
+def _require_place(pools: Iterable[Pool]) -> None:
     from tune.placement import nodes, require_place
     from tune.sweep_file import Resources
 
-    require_place("--cpus, --gpus: an evaluator", Resources(cpus=args.cpus, gpus=args.gpus), nodes())
+    for pool in pools:
+        require_place("--cpus, --gpus: an evaluator", Resources(cpus=pool.cpus, gpus=pool.gpus), nodes())
 
 
 def _until_done(out: Any, coordinator: Any) -> int:
