@@ -140,6 +140,7 @@ def test_a_cluster_without_a_token_is_joined_only_by_who_says_so(tmp_path):
             assert said.returncode == 2 and message in said.stderr and said.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_on_one_gpu_evaluators_get_their_place_when_the_trials_have_left_it(tiny, tmp_path):
     """There need be no such GPU: the trials compute on the CPU, and what the evaluators do is try."""
     how = {"resources": {"gpus": 1}, "evaluators": {"cpus": 0, "gpus": 0.5, "idle_s": 600}}

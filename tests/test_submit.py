@@ -210,6 +210,7 @@ def test_what_the_cluster_finds_wrong_is_said_here(here, folder, tiny, monkeypat
     assert code == 2 and log.splitlines()[-1] == "job unseen-2: FAILED"
 
 
+@pytest.mark.slow
 def test_a_sweep_on_s3_is_evaluated_with_the_credentials_that_were_submitted(
     cluster, here, bucket, gate, folder, tiny, empty_store, tmp_path
 ):
