@@ -296,7 +296,7 @@ def said(capsys, *arguments):
             ["--address", "http://h:1", "--archive", "/a", "--tracking-uri", "sqlite:///x.db"],
             "is relative: the",
         ),
-        (["--address", "http://h:1", "--archive", "/a", "--set", "num_stage=2"], "did you mean 'num_stages'?"),
+        (["--address", "http://h:1", "--archive", "/a", "--set", "num_stage=2"], "did you mean 'num_stages' or"),
         (
             ["--address", "http://127.0.0.1:1", "--archive", "/a"],
             "no Ray dashboard at 'http://127.0.0.1:1': Con",
