@@ -1,8 +1,9 @@
 """One driver at a time: marks of drivers that live, that were killed here, and that were killed elsewhere."""
 
+import signal
 import subprocess
 import sys
-import threading
+import time
 
 import pytest
 
@@ -90,10 +91,24 @@ def test_of_two_that_begin_in_one_moment_one_goes_on(archive, monkeypatch):
     assert folder.read_json(name) == ELSEWHERE
 
 
-def test_a_driver_that_slept_and_was_replaced_ends_and_leaves_the_others_mark(archive):
+@pytest.mark.parametrize(
+    ("ignored", "ends"), [((), signal.SIGINT), ((signal.SIGINT,), signal.SIGTERM)], ids=["terminal", "background"]
+)
+def test_a_driver_that_slept_and_was_replaced_ends_and_leaves_the_others_mark(archive, ignored, ends):
+    def ended(number, frame):
+        assert number == ends
+        raise KeyboardInterrupt
+
     folder, name = archive.folder / "s", "driver.json"
     said = []
-    with pytest.raises(KeyboardInterrupt), only_driver(archive, "s", said.append):
-        folder.write_json(name, ELSEWHERE)
-        threading.Event().wait(30)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN if number in ignored else ended) for number in numbers]
+    try:
+        with pytest.raises(KeyboardInterrupt), only_driver(archive, "s", said.append):
+            folder.write_json(name, ELSEWHERE)
+            for _ in range(300):
+                time.sleep(0.1)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
     assert folder.read_json(name) == ELSEWHERE and "has taken over this sweep" in said[0]

@@ -11,6 +11,7 @@ import _thread
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -62,6 +63,8 @@ def only_driver(archive: Archive, sweep: str, say: Callable[[str], None] | None 
                     continue
                 if say:
                     say("another driver has taken over this sweep, as this one was not heard of: it ends here")
+                if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script starts in the background
+                    os.kill(os.getpid(), signal.SIGTERM)
                 _thread.interrupt_main()
                 return
 
