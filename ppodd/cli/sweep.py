@@ -52,11 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.archive import Archive
     from ppodd.cli.console import console, duration
     from results.store import default_tracking_uri
-    from tune.search import check_installed
     from tune.sweep import run_sweep
 
-    if sweep.file.search:
-        check_installed(sweep.file.search.algorithm)
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
     out = console()
