@@ -47,8 +47,8 @@ class StageResult:
         blend: π that the stage was trained under, oldest poster first.
         evaluation_blend: π to evaluate it with.
         accuracy: mean, std, values (percent) of the stage's networks; `split` says on which images.
-        meta_loss: first, last and mean meta-loss of the stage.
-        meta_steps, seconds: spent on this and all earlier stages.
+        meta_loss: first, last and mean meta-loss of the stage; empty where it was not trained here.
+        meta_steps, seconds: spent on this and all earlier stages; `seconds` is `None` where nobody took the time.
     """
 
     stage: int
@@ -58,7 +58,7 @@ class StageResult:
     accuracy: dict[str, Any]
     meta_loss: dict[str, float]
     meta_steps: int
-    seconds: float
+    seconds: float | None
 
 
 Accuracies = list[float]  # percent, one a network
@@ -153,13 +153,13 @@ class Distillation:
         position = position or self.first_position()
         archived = list(finished)
         for stage in range(position.stage, config.num_stages + 1):
-            accuracies = [f.accuracy for f in archived[: stage - 1]]
-            blend = blend_weights(config.blend, accuracies, config.blend_parameters)
-            frozen = [f.poster for f in archived[: stage - 1]]
             if stage > len(archived):
-                self.train_stage(position, frozen, blend, on_progress, on_checkpoint)
-                weights = evaluation_weights(config.blend, accuracies, config.blend_parameters)
-                result = self.result(position, frozen, blend, weights, measure)
+                frozen = [f.poster for f in archived]
+                self.train_stage(position, frozen, self.blend(archived), on_progress, on_checkpoint)
+                loss = {"first": position.loss["first"], "last": position.loss["last"]}
+                loss["mean"] = position.loss["sum"] / self.stage_steps
+                poster = self.poster_file(position)
+                result = self.result(poster, archived, measure, loss, position.meta_steps, position.seconds)
                 archived.append(Finished(result.poster, result.accuracy["mean"]))
                 yield result
             position = self.next_position(position)
@@ -201,6 +201,10 @@ class Distillation:
         return learned
 
     # A stage
+
+    def blend(self, archived: Sequence[Finished]) -> list[float]:
+        """π that the stage after the archived ones trains under."""
+        return blend_weights(self.config.blend, [f.accuracy for f in archived], self.config.blend_parameters)
 
     def train_stage(
         self,
@@ -321,20 +325,23 @@ class Distillation:
 
     def result(
         self,
-        position: Position,
-        frozen: Sequence[PosterFile],
-        blend: list[float],
-        evaluation_blend: list[float],
+        poster: PosterFile,
+        archived: Sequence[Finished],
         measure: Measure,
+        meta_loss: dict[str, float],
+        meta_steps: int,
+        seconds: float | None,
     ) -> StageResult:
-        config = self.config
-        poster = self.poster_file(position)
+        """Measure the poster of the stage after the archived ones; what training it took is given."""
+        config, stage = self.config, len(archived) + 1
+        blend = self.blend(archived)
+        evaluation_blend = evaluation_weights(config.blend, [f.accuracy for f in archived], config.blend_parameters)
         protocol = Protocol(
             arch=config.arch,
             mode="blend",
             budgets=(config.stage_steps,),
             nets=config.stage_nets,
-            seed=derived_seed(config.seed, "stage accuracy", position.stage),
+            seed=derived_seed(config.seed, "stage accuracy", stage),
             width=config.width,
             batch=config.distill_batch_size,
             optim=config.inner_optim,
@@ -346,18 +353,14 @@ class Distillation:
         # the published code chose π by accuracies on the mixture that it evaluated
         drawn = evaluation_blend if config.blend in LEAKING else blend
         split = self._choice_split()
-        values = measure([*frozen, poster], drawn, protocol, split)
+        values = measure([*(f.poster for f in archived), poster], drawn, protocol, split)
         return StageResult(
-            stage=position.stage,
+            stage=stage,
             poster=poster,
             blend=blend,
             evaluation_blend=evaluation_blend,
             accuracy={**summary(values), "split": split, "steps": config.stage_steps, "nets": config.stage_nets},
-            meta_loss={
-                "first": position.loss["first"],
-                "last": position.loss["last"],
-                "mean": position.loss["sum"] / self.stage_steps,
-            },
-            meta_steps=position.meta_steps,
-            seconds=position.seconds,
+            meta_loss=meta_loss,
+            meta_steps=meta_steps,
+            seconds=seconds,
         )

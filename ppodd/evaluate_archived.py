@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from ppodd.archive import SCHEMA, PosterFile, TrialArchive, mode_blend, summary
-from ppodd.blend import LEAKING
 from ppodd.config import Protocol, build
 from ppodd.datasets import Dataset, load_once
 from ppodd.device import resolve_device
@@ -45,7 +44,7 @@ def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
         "posters": [trial.stage(stage)["digests"]["poster.safetensors"] for stage in range(1, work.stage + 1)],
         "accuracy": {str(budget): summary(values) for budget, values in accuracies.items()},
         "split": "test",
-        "leaks_test_set": config.blend in LEAKING,
+        "leaks_test_set": record["leaks_test_set"],
         "budgets": pixel_budget(posters, blend, layout),
         "seconds": time.time() - started,
         "device": str(dataset.test.x.device),

@@ -32,28 +32,25 @@ class InitialPoster(NamedTuple):
     def of(cls, file: PosterFile) -> InitialPoster:
         return cls(file.poster, file.labels if file.learned_labels else None, file.class_order)
 
-    def check(self, config: DistillConfig, spec: Spec) -> None:
+    def check(self, config: DistillConfig, spec: Spec, name: str = "the poster to start from") -> None:
         """Raise `BadInput` unless this poster, its labels and class layout are of the config's shapes."""
         grid = (config.poster_class_num_y, config.poster_class_num_x)
         if self.class_order is not None and self.class_order.shape != grid:
             raise BadInput(
-                f"the poster to start from lays its classes out as {self.class_order.shape} (rows, columns), the "
+                f"{name} lays its classes out as {self.class_order.shape} (rows, columns), the "
                 f"config as {grid}: change poster_class_num_x and poster_class_num_y"
             )
         expected = (spec.channels, config.poster_height, config.poster_width)
         if self.poster.shape != expected:
             raise BadInput(
-                f"the poster to start from is {self.poster.shape} (C, H, W), the config's is {expected}: "
+                f"{name} is {self.poster.shape} (C, H, W), the config's is {expected}: "
                 f"change poster_height and poster_width"
             )
         if (self.label_array is not None) != config.train_y:
             kind = "fixed" if self.label_array is None else "learned"
-            raise BadInput(f"the poster to start from has {kind} labels: change train_y={config.train_y}")
+            raise BadInput(f"{name} has {kind} labels: change train_y={config.train_y}")
         if self.label_array is not None and len(self.label_array) != spec.classes:
-            raise BadInput(
-                f"the poster to start from has labels of {len(self.label_array)} classes, the data set "
-                f"has {spec.classes}"
-            )
+            raise BadInput(f"{name} has labels of {len(self.label_array)} classes, the data set has {spec.classes}")
 
 
 def load_poster(name: str) -> InitialPoster:
@@ -75,12 +72,17 @@ def load_poster(name: str) -> InitialPoster:
         return InitialPoster.of(PosterFile.from_bytes(place.read_bytes(), name))
     for poster in (place, Path(SAVED_POSTERS, f"{name}_poster.pt")):
         if poster.suffix == ".pt" and poster.is_file():
-            labels = poster.with_name(poster.name.removesuffix("_poster.pt") + "_label.pt")
+            labels = label_file(poster)
             return InitialPoster(load_tensor(poster), load_tensor(labels) if labels.is_file() else None)
     raise BadInput(
         f"no poster at {name!r}: name a stage folder (…/stage-03) or poster.safetensors of an archive, a "
         f"…_poster.pt, or a run whose files are in {SAVED_POSTERS}/"
     )
+
+
+def label_file(poster: Path) -> Path:
+    """Where PoDD's code saves the learned labels of the poster that it saved as `poster`."""
+    return poster.with_name(poster.name.removesuffix("_poster.pt") + "_label.pt")
 
 
 def load_tensor(path: Path) -> np.ndarray:

@@ -86,23 +86,21 @@ def run(
     )
     for result in stage_results:
         frozen.append(result.poster)
-        layout = Layout.of(config, dataset.spec, result.poster.class_order)
-        png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
-        record = {
-            **stage_record(config, dataset, result),
-            "budgets": {
-                **pixel_budget(frozen, result.evaluation_blend, layout),
-                "meta_steps": result.meta_steps,
-                "seconds": result.seconds,
-            },
-        }
-        yield trial.write_stage(result.stage, record, result.poster, png)
+        yield write_stage(trial, config, dataset, frozen, result)
 
 
-def stage_record(config: DistillConfig, dataset: Dataset, result: StageResult) -> dict[str, Any]:
-    """What `stage.json` says of a stage, beside its budgets."""
-    spec = dataset.spec
-    return {
+def write_stage(
+    trial: TrialArchive,
+    config: DistillConfig,
+    dataset: Dataset,
+    posters: Sequence[PosterFile],
+    result: StageResult,
+    **also: Any,
+) -> dict[str, Any]:
+    """Archive a finished stage, the last of these posters; returns its record, which says `also` this."""
+    layout, spec = Layout.of(config, dataset.spec, result.poster.class_order), dataset.spec
+    png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
+    record = {
         "num_stages": config.num_stages,
         "blend_strategy": config.blend,
         "blend": result.blend,
@@ -121,7 +119,14 @@ def stage_record(config: DistillConfig, dataset: Dataset, result: StageResult) -
         "device": str(dataset.train.x.device),
         "real_chunk": config.real_chunk,
         "finished_at": time.time(),
+        "budgets": {
+            **pixel_budget(posters, result.evaluation_blend, layout),
+            "meta_steps": result.meta_steps,
+            "seconds": result.seconds,
+        },
+        **also,
     }
+    return trial.write_stage(result.stage, record, result.poster, png)
 
 
 def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Position | None:

@@ -342,7 +342,7 @@ def _protocol(shown: Lines, x: str) -> str:
         f"window {one_or_range(rows['window'])}",
         "every stage" if x in _EVERY_STAGE else "last stage of each trial",
         *([f"averaged over {', '.join(shown.pooled)}"] if shown.pooled else []),
-        *(["'released' LEAKS the test set"] if rows["leaks_test_set"].any() else []),
+        *(["some posters LEAK the test set"] if rows["leaks_test_set"].any() else []),
     ]
     return "; ".join(facts)
 

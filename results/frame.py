@@ -73,7 +73,9 @@ def frame_of(chosen: Chosen) -> pd.DataFrame:
     rows = _accuracies(values).merge(_of_runs(chosen.trials), on="run_id")
     for column, key in _PER_STAGE.items():
         # a stage that is being written has no results: an inner join leaves out what is without its budgets
-        rows = rows.merge(_metric(values, key, column), on=["run_id", "stage"])
+        unknown_of_imported = column in ("distill_seconds", "meta_loss")
+        on = ["run_id", "stage"]
+        rows = rows.merge(_metric(values, key, column), on=on, how="left" if unknown_of_imported else "inner")
     rows = rows.merge(_protocols(chosen.trials), on=["run_id", "suffix"], how="left")
     rows["protocol"] = rows["protocol"].fillna(rows["suffix"])
     latest = rows["mode"] == "latest"  # draws on one poster, whatever the stage's blend
@@ -240,7 +242,10 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if early := sorted(set(names[behind & stopped])):
         notes.append(f"{len(early)} trials were stopped early, before their last stage: {listed(early, 3)}")
     if len(table) and table["leaks_test_set"].any():
-        notes.append("rows of the blend 'released' LEAK the test set into training")
+        leaking = sorted(set(names[table["leaks_test_set"]]))
+        notes.append(
+            f"{len(leaking)} trials LEAK the test set, which chose their blend or poster: {listed(leaking, 3)}"
+        )
     if departs := sorted(set(table["protocol"]) - {""}):
         notes.append(f"evaluated otherwise than distilled: {'; '.join(departs)}")
     return notes

@@ -145,8 +145,9 @@ def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield CUMULATIVE_IPC, budgets["cumulative_ipc"]
     yield STORAGE, budgets["storage_bytes"]["fp32"]
     yield META_STEPS, budgets["meta_steps"]
-    yield DISTILL_SECONDS, budgets["seconds"]
-    yield META_LOSS, record["meta_loss"]["last"]
+    if record["meta_loss"]:  # not of an imported poster
+        yield DISTILL_SECONDS, budgets["seconds"]
+        yield META_LOSS, record["meta_loss"]["last"]
     yield STAGE_ACCURACY, accuracy["mean"]
     if accuracy["std"] is not None:
         yield f"{STAGE_ACCURACY}/std", accuracy["std"]

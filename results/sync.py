@@ -396,7 +396,7 @@ def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:
     """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
     try:
         record = trial.stage(stages[0])
-        return round(1000 * (record["finished_at"] - record["budgets"]["seconds"]))
+        return round(1000 * (record["finished_at"] - (record["budgets"]["seconds"] or 0)))
     except (CorruptArchive, IndexError, *_DAMAGED):
         return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ppodd.archive import drawn_posters
 from ppodd.blend import evaluation_weights
 from ppodd.config import DistillConfig, EvaluationConfig, Protocol, poster_ipc, protocols
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.specs import known_spec
 from tune.sweep_file import Resources, Sweep
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def budgets(sweep: Sweep, images: dict[str, int] | None = None) -> list[Budget]:
 
 def _budget(sweep: Sweep, configs: Sequence[DistillConfig], images: dict[str, int]) -> Budget:
     config = configs[0]
-    ipc = poster_ipc(config, SPECS[config.dataset]) if config.dataset in SPECS else None
+    spec = known_spec(config.dataset, config.image_size)
+    ipc = poster_ipc(config, spec) if spec else None
     asked = protocols(sweep.evaluations, config)
     drawn = max(_drawn(config, protocol.mode) for protocol in asked)
     steps = config.num_stages * sum(protocol.nets * protocol.budgets[-1] for protocol in asked)

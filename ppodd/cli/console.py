@@ -55,10 +55,12 @@ def percent(values: dict[str, Any]) -> str:
 def stage_line(record: dict[str, Any]) -> str:
     accuracy, budgets = record["stage_accuracy"], record["budgets"]
     blend = ", ".join(f"{weight:.2f}" for weight in record["blend"])
+    loss = record["meta_loss"]
+    course = f" meta-loss {loss['first']:.3f} → {loss['last']:.3f}," if loss else ""
+    spent = f", {duration(budgets['seconds'])}" if budgets["seconds"] is not None else ""
     leak = " LEAKS THE TEST SET," if record["leaks_test_set"] else ""
     return (
         f"stage {record['stage']}/{record['num_stages']}: {accuracy['split']} accuracy {percent(accuracy)} %"
         f" ({accuracy['nets']} nets, {accuracy['steps']} steps),{leak} π = [{blend}],"
-        f" meta-loss {record['meta_loss']['first']:.3f} → {record['meta_loss']['last']:.3f},"
-        f" {budgets['meta_steps']} meta-steps, {duration(budgets['seconds'])}"
+        f"{course} {budgets['meta_steps']} meta-steps{spent}"
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
 from ppodd.config import DistillConfig, absolute_paths, build, poster_ipc
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.specs import known_spec
 from ppodd.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from ppodd.archive import TrialArchive
 
 SWEEP = "runs"  # the archive's folder for distillations that belong to no sweep
 
@@ -21,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, DistillConfig, "the method's flags")
 
 
-def configure(args: argparse.Namespace) -> DistillConfig:
-    """The config: the preset (by name, else the data set's own, else `digits`) under the given flags."""
+def configure(args: argparse.Namespace, default: dict[str, Any] | None = None) -> DistillConfig:
+    """The config: the preset (by name, else the data set's own, else `digits`), what is known, the given flags."""
     flags = given(args, DistillConfig)
     dataset = flags.get("dataset", "digits")
     name = args.preset or (dataset if dataset in PRESETS else "")
-    values: dict[str, Any] = {**(preset(name) if name else {}), **flags}
+    values: dict[str, Any] = {**(preset(name) if name else {}), **(default or {}), **flags}
     config = build(DistillConfig, values)
     if not config.name:
         label = name or config.dataset.rstrip("/").rsplit("/", 1)[-1]
@@ -36,17 +39,23 @@ def configure(args: argparse.Namespace) -> DistillConfig:
     return absolute_paths(config)
 
 
+def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
+    """The folder of a run that belongs to no sweep."""
+    from ppodd.archive import TrialArchive
+
+    return TrialArchive(f"{archive.rstrip('/')}/{SWEEP}/{config.name}")
+
+
 def run(args: argparse.Namespace) -> int:
     config = configure(args)
 
-    from ppodd.archive import TrialArchive
     from ppodd.cli.console import bar, console, stage_line
     from ppodd.cli.evaluate import evaluate_trials
     from ppodd.config import EvaluationConfig
     from ppodd.run import run as distil
 
     out = console()
-    trial = TrialArchive(f"{args.archive.rstrip('/')}/{SWEEP}/{config.name}")
+    trial = trial_of(args.archive, config)
     for notice in config.notices():
         out.print(f"note: {notice}")
     _announce(out, config, trial.url)
@@ -61,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _announce(out: Any, config: DistillConfig, url: str) -> None:
     size = f"{config.poster_width} × {config.poster_height} px"
-    ipc = f" ({poster_ipc(config, SPECS[config.dataset]):.3f} IPC)" if config.dataset in SPECS else ""
+    spec = known_spec(config.dataset, config.image_size)
+    ipc = f" ({poster_ipc(config, spec):.3f} IPC)" if spec else ""
     out.print(
         f"{config.name}: {config.dataset}, poster {size}{ipc}, {config.num_stages} stages of {config.stage_epochs} "
         f"epochs, blend {config.blend}, seed {config.seed} → {url}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ COMMANDS = {
     "distill": "distil a data set into posters, stage by stage",
     "evaluate": "train fresh networks on archived posters and report their accuracy",
     "render": "posters of a trial or stage as a picture; stages as a strip or GIF",
+    "import": "posters of PoDD / P-PoDD implementations into an archive",
     "export": "a stage's patches and soft labels as a ready training set",
     "sweep": "run a sweep file: many distillations on Ray, evaluated and logged to MLflow",
     "evaluators": "start, watch, scale and stop the evaluators of an archive or cluster",
@@ -87,7 +89,7 @@ def _run(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS)
-    module = importlib.import_module(f"ppodd.cli.{argv[0]}")
+    module = importlib.import_module(f"ppodd.cli.{argv[0]}{'_' * keyword.iskeyword(argv[0])}")
     parser = Parser(prog=f"ppodd {argv[0]}", description=module.__doc__)
     module.add_arguments(parser)
     try:

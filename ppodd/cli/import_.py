@@ -1,0 +1,57 @@
+"""Archive posters that another implementation of PoDD or P-PoDD distilled, and evaluate them like any other.
+
+Give the flags of the run that made them: they say the data set, the layout, the network and the compute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from ppodd.cli.distill import configure, trial_of
+from ppodd.cli.options import add_archive, add_config_flags
+from ppodd.config import DistillConfig
+from ppodd.presets import PRESETS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="POSTER.pt [LABEL.pt]",
+        help="a poster for each stage, in order; a …_label.pt after its poster, or beside it, holds its learned labels",
+    )  # fmt: skip
+    parser.add_argument("--preset", default="", help=f"settings to start from: {', '.join(PRESETS)}")
+    add_archive(parser)
+    parser.add_argument("--no-evaluate", action="store_true", help="leave the evaluation to `ppodd evaluate`")
+    add_config_flags(parser, DistillConfig, "the flags of the run that made them (default: size and labels as saved)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ppodd.cli.console import console, stage_line
+    from ppodd.cli.evaluate import evaluate_trials
+    from ppodd.config import EvaluationConfig
+    from ppodd.imported import import_posters, saved_posters
+
+    posters = saved_posters(args.files)
+    first = posters[0]
+    height, width = first.held.poster.shape[-2:]
+    config = configure(
+        args,
+        default={
+            "name": re.sub(r"[^\w.=,+-]", "-", first.path.stem.removesuffix("_poster")),
+            "poster_width": width,
+            "poster_height": height,
+            "train_y": first.held.label_array is not None,
+            "num_stages": len(posters),
+        },
+    )
+    out, trial = console(), trial_of(args.archive, config)
+    for number, record in enumerate(import_posters(config, trial, posters), 1):
+        if number == 1:
+            rows = " / ".join(" ".join(map(str, row)) for row in trial.poster(1).class_order)
+            out.print(f"class layout, row by row: {rows} (--class_order {config.class_order}; must be the run's own)")
+        out.print(stage_line(record))
+    out.print("note: PoDD's code keeps the poster that did best on the test set: the results are marked as leaking it")
+    if not args.no_evaluate:
+        evaluate_trials(out, [trial], EvaluationConfig(), config.device)
+    out.print(f"archived in {trial.url}")
+    return 0
