@@ -32,24 +32,15 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
         PpoddError: the cluster's evaluators are of another ppodd version, or have other code or an environment that
             cannot read the archive, and are at work for other sweeps.
     """
-    end, mine = time.monotonic() + _REPLACE_S, False
+    end, ended = time.monotonic() + _REPLACE_S, False
     while time.monotonic() < end:
         with contextlib.suppress(ray.exceptions.RayActorError):  # another job has just ended it
             coordinator = _coordinator()
-            if why := _unfit(coordinator, archive_url, sweep):
-                if mine:
-                    raise PpoddError(f"evaluators of this job {why}")
-                others = ray.get(coordinator.retire.remote((archive_url, sweep)))
-                if others:
-                    raise PpoddError(
-                        f"the cluster's evaluators {why}; they keep the code and environment of the job that began "
-                        f"them, and serve {', '.join(others)}: wait until these are over, or end them with `ppodd "
-                        f"evaluators stop`; then go on with --resume"
-                    )
-                if others is not None:
-                    stop()
-                    mine = True
-                    continue
+            why = _unfit(coordinator, archive_url, sweep)
+            if why and ended:
+                raise PpoddError(f"evaluators of this job {why}")
+            if why:
+                ended = _end_idle(coordinator, archive_url, sweep, why)
             elif ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin)):
                 return coordinator
         time.sleep(_POLL_S)  # another job is replacing it
@@ -81,6 +72,20 @@ def _unfit(coordinator: Any, archive_url: str, sweep: str) -> str:
         return "run other code than this job's"
     why = ray.get(coordinator.why_not.remote(archive_url, sweep))
     return f"cannot read {archive_url}: {why}" if why else ""
+
+
+def _end_idle(coordinator: Any, archive_url: str, sweep: str, why: str) -> bool:
+    """End evaluators that are unfit and serve no other sweep; whether it was done, for another job may be at it."""
+    others = ray.get(coordinator.retire.remote((archive_url, sweep)))
+    if others:
+        raise PpoddError(
+            f"the cluster's evaluators {why}; they keep the code and environment of the job that began them, and serve "
+            f"{', '.join(others)}: wait until these are over, or end them with `ppodd evaluators stop`; then go on "
+            f"with --resume"
+        )
+    if others is not None:
+        stop()
+    return others is not None
 
 
 def find() -> Any:

@@ -1,7 +1,8 @@
-"""Whether an archive is free for a sweep, or holds this very sweep, or another one of its name."""
+"""A sweep's place in the archive: free, or held by this very sweep, or by another one of its name."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ppodd.archive import Archive
@@ -37,6 +38,13 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
         raise BadInput(
             f"{archive.url} already holds sweep {sweep.name!r}: finish it with --resume, or give this one another name"
         )
+
+
+def write_claim(sweep: Sweep, archive: Archive, **changes: Any) -> None:
+    """Write `sweep.json`. Its date and first evaluation stay; evaluations that were added are recorded beside it."""
+    held = archive.sweep(sweep.name) or {"created_at": time.time()}
+    kept: dict[str, Any] = {key: held[key] for key in ("created_at", "evaluation") if key in held}
+    archive.write_sweep(sweep.name, {**sweep.record(), **changes, **kept})
 
 
 def _contents(sweep: Sweep, record: dict[str, Any]) -> dict[str, Any]:

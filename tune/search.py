@@ -22,6 +22,7 @@ from ray.tune.search.sample import Domain
 
 from ppodd.archive import Archive
 from ppodd.errors import BadInput, CorruptArchive
+from tune.claim import write_claim
 from tune.scheduler import objective
 from tune.sweep_file import Sweep
 
@@ -114,15 +115,10 @@ class ArchivedSearch(Searcher):
             self._settings.append(setting)
             self._sweep.trials.update(trials)
             self._sweep.suggested.update(dict.fromkeys(trials, suggested))
-            self._record(self._sweep.wanted)
+            write_claim(self._sweep, self._archive)
             return list(trials)
-        self._record(len(self._sweep.trials))  # no more are to come
+        write_claim(self._sweep, self._archive, wanted=len(self._sweep.trials))  # no more are to come
         return []
-
-    def _record(self, wanted: int) -> None:
-        held = self._archive.sweep(self._sweep.name) or {}
-        kept = {"evaluation": held["evaluation"]} if "evaluation" in held else {}  # what was added later is elsewhere
-        self._archive.write_sweep(self._sweep.name, {**held, **self._sweep.record(), **kept, "wanted": wanted})
 
     def _tell(self, setting: _Setting) -> None:
         """Tell the searcher the mean over the seeds of a setting's last stages; of a failed one, that it failed."""

@@ -25,7 +25,7 @@ from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.out_of_memory import advice, is_out_of_memory
 from results.store import open_store
 from results.sync import sync
-from tune.claim import check_claim
+from tune.claim import check_claim, write_claim
 from tune.driver import only_driver
 from tune.placement import Placement, nodes, placement, starving
 from tune.progress import Progress, ProgressReader
@@ -93,7 +93,6 @@ def run_sweep(
         check_installed(sweep.file.search.algorithm)
     if ray_address is None:
         check_data(sweep)
-    started = time.time()
     in_process = connect(ray_address)
     if not in_process:
         check_archive(archive.url)
@@ -104,13 +103,11 @@ def run_sweep(
     # the archive is not touched before all of this holds
     with only_driver(archive, sweep.name, say):
         check_claim(sweep, archive, resume)  # another may have come and gone since
-        held = archive.sweep(sweep.name) or {}
+        held = archive.sweep(sweep.name)
         if held:
             sweep.adopt(held)
-        record = {**sweep.record(), "created_at": held.get("created_at", started)}
-        record["evaluation"] = held.get("evaluation", record["evaluation"])  # the first stays; others are added below
-        if held.get("wanted") != record.get("wanted") or not held:
-            archive.write_sweep(sweep.name, record)
+        if not held or held.get("wanted") != sweep.record().get("wanted"):
+            write_claim(sweep, archive)
         try:
             return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
         except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
