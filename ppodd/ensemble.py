@@ -81,11 +81,10 @@ def _wide(stacks: Sequence[nn.Sequential]) -> Iterator[nn.Module]:
 def _filled(layers: Sequence[nn.Module], kind: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
     """A layer of `kind` that holds the parameters and buffers of `layers` one after another."""
     states = [layer.state_dict() for layer in layers]
-    state = {name: torch.cat([s[name] for s in states]) if t.dim() else t for name, t in states[0].items()}
-    like = next(layers[0].parameters())
-    # made on no device, a layer draws no initial values: the networks' own replace them
-    layer = kind(*args, **kwargs, device="meta").to(like.dtype).to_empty(device=like.device)
-    layer.load_state_dict(state)
+    state = {name: torch.cat([s[name] for s in states]) if t.dim() else t.clone() for name, t in states[0].items()}
+    # made on no device, a layer draws no initial values: the networks' own take their place
+    layer = kind(*args, **kwargs, device="meta")
+    layer.load_state_dict(state, assign=True)
     return layer
 
 

@@ -6,12 +6,11 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
 from ppodd.config import DistillConfig
 from ppodd.errors import PpoddError
 
-# What PyTorch's allocators say on a CPU, on other devices, and what Ray says of a process that it killed for memory.
+# What PyTorch's allocators say on a CPU and on other devices, in kinds of `RuntimeError`, and what Ray says of a
+# process that it killed for memory.
 _SAID = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "running low on memory")
 
 
@@ -20,9 +19,7 @@ class OutOfMemory(PpoddError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in _SAID))
 
 
 def advice(config: DistillConfig) -> str:

@@ -86,6 +86,7 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     assert gone.returncode == 2 and "no evaluators on this cluster: `ppodd evaluators start" in gone.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_while_its_mlflow_server_is_away_and_is_in_it_once_it_is_back(
     cluster, tiny, tmp_path, empty_store
 ):
@@ -113,6 +114,7 @@ def test_a_sweep_goes_on_while_its_mlflow_server_is_away_and_is_in_it_once_it_is
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_cluster_without_nodes_adds_them_for_a_sweep_that_says_it_may(tiny, tmp_path):
     path = sweep_file(tmp_path, tiny, "grown", evaluators={"cpus": 1}, max_concurrent=1)
     archive = Archive(tmp_path / "archive")

@@ -17,6 +17,7 @@ from results.store import default_tracking_uri
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 def test_a_sweep_on_s3_is_finished_by_resume_and_looked_at_from_anywhere(
     bucket, gate, tiny, tmp_path, monkeypatch, capsys
 ):

@@ -104,6 +104,7 @@ def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, t
     assert other.returncode == 2 and "holds another sweep 'tiny': trial num_stages=1,inner_lr=0.01" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):
     path = sweep_file(tmp_path, {**tiny, "epochs": 24}, seeds=[0, 1])
     driver = subprocess.Popen(command("sweep", path), cwd=tmp_path, env={**os.environ, **PATH}, start_new_session=True)
@@ -289,6 +290,7 @@ def test_data_that_is_not_there_is_said_before_anything_is_written(tiny, tmp_pat
     assert not (tmp_path / "ppodd-archive").exists()
 
 
+@pytest.mark.slow
 def test_a_network_of_the_users_own_beside_the_sweep_file_reaches_trials_and_evaluators(tiny, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n\n\ndef net(spec, width):\n    pixels = spec.channels * spec.height * spec.width\n"

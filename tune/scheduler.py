@@ -15,7 +15,6 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig
-from ppodd.cost import distillation_flops
 from ppodd.datasets.specs import Spec
 from ppodd.errors import CorruptArchive
 from tune.sweep_file import Scheduler, Sweep
@@ -119,6 +118,8 @@ class StageScheduler(FIFOScheduler):
         epochs = stage * config.stage_epochs
         if self._settings.compare_at == "epochs":
             return epochs
+        from ppodd.cost import distillation_flops  # needs torch, which else no driver does
+
         data = record["data"]
         steps = config.steps_per_epoch or math.ceil(data["images"]["train"] / config.batch_size)
         spec = Spec(len(data["classes"]), *data["shape"])

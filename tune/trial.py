@@ -7,9 +7,8 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import tune
 
 from cluster.measure import measure
@@ -18,7 +17,9 @@ from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.errors import lost_device, one_line
 from ppodd.out_of_memory import OutOfMemory, halved
-from ppodd.run import Measure, run
+
+if TYPE_CHECKING:
+    from ppodd.run import Measure
 
 
 def trial(spec: dict[str, Any]) -> None:
@@ -54,6 +55,8 @@ def _distil(
     config: DistillConfig, archive: TrialArchive, may_halve: bool, measure: Measure | None
 ) -> DistillConfig | None:
     """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
+    from ppodd.run import run  # in the trial's process alone: a driver does without torch
+
     try:
         for record in run(config, archive, resume=True, measure=measure):
             _report(archive, record)
@@ -67,6 +70,8 @@ def _distil(
 
 
 def _free_memory() -> None:
+    import torch
+
     gc.collect()
     torch.cuda.empty_cache()
 

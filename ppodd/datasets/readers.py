@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import pickle
@@ -99,6 +100,13 @@ def digits() -> Raw:
     bunch = load_digits()
     x = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     return _split_off(x, bunch.target.astype(np.int64), tuple(str(d) for d in range(10)))
+
+
+def _digits_files() -> list[Path]:
+    """Where scikit-learn keeps them, found without importing it, which takes seconds; none if it is elsewhere now."""
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets/data/digits.csv.gz" if package and package.origin else None
+    return [file] if file and file.is_file() else []
 
 
 def parquet(train: list[Path], test: list[Path], size: int) -> Raw:
@@ -276,7 +284,7 @@ def find(dataset: str, root: str, image_size: int) -> Source:
         BadInput: nothing readable is there; the message says what was looked for and where.
     """
     if dataset == "digits":
-        return Source([], digits)
+        return Source(_digits_files(), digits)
     if dataset not in SPECS:
         path = Path(root, dataset).expanduser()
         if not path.exists():
