@@ -203,6 +203,7 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
         assert strip.size == (2 * 24 * 4 + 4, 12 * 4) and animation.n_frames == 2
 
 
+@pytest.mark.slow
 def test_a_killed_distillation_resumes_to_the_poster_of_an_uninterrupted_one(tiny, tmp_path):
     values = {**tiny, "epochs": 12, "checkpoint_every": 3}
     whole = ppodd("distill", "--name=whole", "--no-evaluate", *flags(values), cwd=tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppodd.cli.main import COMMANDS, Parser
+from ppodd.cli.main import COMMANDS, Parser, module_of
 from tune.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -36,11 +36,9 @@ def commands(text):
 
 @pytest.mark.parametrize("words", [w for page in PAGES for w in commands(page.read_text())], ids=" ".join)
 def test_commands_on_the_pages_are_accepted(words):
-    import importlib
-
     assert words[0] in COMMANDS
     parser = Parser(prog=words[0])
-    module = importlib.import_module(f"ppodd.cli.{words[0]}")
+    module = module_of(words[0])
     module.add_arguments(parser)
     args = parser.parse(words[1:])
     if words[0] == "distill":

@@ -39,9 +39,13 @@ def ppodd(cluster, *arguments):
     return done.stdout
 
 
-def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_sweep(cluster, tiny, tmp_path):
+def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_sweep(
+    cluster, tiny, tmp_path, empty_store
+):
     path = sweep_file(tmp_path, tiny, "killed", config={"epochs": 40}, seeds=[0, 1])
     archive = Archive(tmp_path / "archive")
+    (tmp_path / "archive").mkdir()
+    shutil.copy(empty_store, tmp_path / "archive/mlflow.db")
     arguments = ["sweep", path, "--archive", archive.url, "--ray-address", cluster.address]
     driver = subprocess.Popen(command(*arguments), env=cluster.env, start_new_session=True)
     wait_for(lambda: evaluations(archive, "killed"))
@@ -129,6 +133,7 @@ def test_a_cluster_without_nodes_adds_them_for_a_sweep_that_says_it_may(tiny, tm
     assert evaluations(archive, "grown") == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_token_is_joined_only_by_who_says_so(tmp_path):
     with RayCluster(tmp_path, cpus=1, auth="disabled") as cluster:
         status = command("evaluators", "status", "--ray-address", cluster.address)

@@ -351,6 +351,7 @@ def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cl
     assert unfinished(sweep, archive) == [] and trial.config().real_chunk == 500
 
 
+@pytest.mark.slow
 def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("tune.sweep._LOSSES", 1)
     sweep = load_sweep(sweep_file(tmp_path, {**tiny, "arch": "fatal:Fatal"}, grid={"lr": [0.01, 0.02]}))

@@ -55,7 +55,10 @@ def cluster(folder):
 
 
 @pytest.fixture(scope="module")
-def archive(folder):
+def archive(folder, empty_store):
+    """An archive, its MLflow store made already."""
+    (folder / "archive").mkdir()
+    shutil.copy(empty_store, folder / "archive/mlflow.db")
     return Archive(folder / "archive")
 
 

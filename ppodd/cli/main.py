@@ -8,6 +8,7 @@ import keyword
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
@@ -89,7 +90,7 @@ def _run(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS)
-    module = importlib.import_module(f"ppodd.cli.{argv[0]}{'_' * keyword.iskeyword(argv[0])}")
+    module = module_of(argv[0])
     parser = Parser(prog=f"ppodd {argv[0]}", description=module.__doc__)
     module.add_arguments(parser)
     try:
@@ -97,6 +98,10 @@ def _run(argv: list[str]) -> int:
     except SystemExit as leave:  # --help
         return int(leave.code or 0)
     return int(module.run(args) or 0)
+
+
+def module_of(command: str) -> ModuleType:
+    return importlib.import_module(f"ppodd.cli.{command}{'_' * keyword.iskeyword(command)}")
 
 
 def _overview() -> str:
