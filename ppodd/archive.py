@@ -4,6 +4,7 @@
     <archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
     <archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
     <archive>/<sweep>/<trial>/config.json
+                              imported.json                     the files its posters came from, if not distilled here
                               stage-01/stage.json               written last: a stage exists when it does
                                        poster.safetensors       poster, labels or label array, class order
                                        poster.png
@@ -191,13 +192,16 @@ class TrialArchive:
 
     # Config
 
-    def create(self, config: DistillConfig, resume: bool) -> None:
-        """Claim the folder for `config`, or continue it.
+    def create(self, config: DistillConfig, resume: bool, imported: Sequence[dict[str, Any]] = ()) -> None:
+        """Claim the folder for `config`, or continue it; `imported` says which files its posters come from.
 
         Raises:
-            BadInput: the folder holds another config, or this one and `resume` is off.
+            BadInput: the folder holds another config, or this one and `resume` is off, or posters that were imported
+                where these are not, or the other way round.
         """
         if not self.folder.exists("config.json"):
+            if imported:
+                self.folder.write_json("imported.json", {"posters": list(imported)})
             self.folder.write_json("config.json", config.model_dump(mode="json"))
             return
         held = self.config()
@@ -208,6 +212,11 @@ class TrialArchive:
                     f"{self.url} holds another run: {field}={theirs!r} there, {mine!r} here; "
                     f"choose another --name or --archive, or resume with the same settings"
                 )
+        if self.folder.exists("imported.json") != bool(imported):
+            raise BadInput(
+                f"{self.url} holds {'a distillation' if imported else 'imported posters'}: choose another --name"
+                + ("" if imported else ", or go on with `ppodd import`")
+            )
         if not resume:
             raise BadInput(f"{self.url} already holds this run: continue it with --resume, or choose another --name")
 

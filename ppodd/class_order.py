@@ -28,9 +28,9 @@ def class_order(method: str, dataset: Dataset, rows: int, columns: int) -> np.nd
         BadInput: the list is no permutation, the table is not square, symmetric and finite, or CLIP is not there.
     """
     classes = rows * columns
-    published = _PUBLISHED.get((dataset.name, rows, columns))
-    if method == "auto" and published:
-        return np.array(published)
+    published = published_order(dataset.name, rows, columns)
+    if method == "auto" and published is not None:
+        return published
     if method in ("auto", "means"):
         return order_from_distances(class_mean_distances(dataset), rows, columns)
     if method == "sequential":
@@ -44,6 +44,12 @@ def class_order(method: str, dataset: Dataset, rows: int, columns: int) -> np.nd
     raise unknown(
         "class_order", method, (*CLASS_ORDERS, "0,1,2,… (labels row by row)", "distances.csv", "distances.npy")
     )
+
+
+def published_order(dataset: str, rows: int, columns: int) -> np.ndarray | None:
+    """The order that PoDD's text distances give, where it was published."""
+    found = _PUBLISHED.get((dataset, rows, columns))
+    return None if found is None else np.array(found)
 
 
 def order_from_distances(distances: np.ndarray, rows: int, columns: int) -> np.ndarray:

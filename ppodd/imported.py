@@ -5,13 +5,17 @@ PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ppodd.archive import PosterFile, TrialArchive
+from ppodd.class_order import published_order
 from ppodd.config import DistillConfig
-from ppodd.datasets import load_once
+from ppodd.datasets import Dataset, load_once
 from ppodd.device import resolve_device
 from ppodd.distill import Distillation, Finished
 from ppodd.errors import BadInput
@@ -35,55 +39,64 @@ def saved_posters(files: Sequence[str]) -> list[SavedPoster]:
     """The posters in these files, in order; a `…_label.pt` belongs to the poster before it, or lies beside it.
 
     Raises:
-        BadInput: a file is not there, holds something else, or labels come without a poster.
+        BadInput: a file is not there, holds something else, or there are labels without a poster of theirs.
     """
     pairs: list[tuple[Path, Path | None]] = []
     for file in map(Path, files):
         if file.suffix != ".pt" or not file.is_file():
             raise BadInput(f"no file {str(file)!r}: name what torch.save wrote, …_poster.pt and …_label.pt")
-        if not file.name.endswith("label.pt"):
-            beside = label_file(file)
-            pairs.append((file, beside if beside.is_file() else None))
-        elif pairs:
+        if not file.name.endswith("_label.pt"):
+            pairs.append((file, None))
+        elif pairs and pairs[-1][1] is None:
             pairs[-1] = (pairs[-1][0], file)
         else:
-            raise BadInput(f"{str(file)!r} comes before any poster: name the poster it belongs to first")
-    return [
-        SavedPoster(file, labels, InitialPoster(load_tensor(file), load_tensor(labels) if labels else None))
-        for file, labels in pairs
-    ]
+            raise BadInput(f"{str(file)!r} has no poster before it: name each poster, then its labels")
+    found = []
+    for file, named in pairs:
+        labels = named or (label_file(file) if label_file(file).is_file() else None)
+        held = InitialPoster(load_tensor(file), load_tensor(labels) if labels else None)
+        found.append(SavedPoster(file, labels, held))
+    return found
 
 
 @explained
 def import_posters(
-    config: DistillConfig, trial: TrialArchive, posters: Sequence[SavedPoster]
+    config: DistillConfig,
+    trial: TrialArchive,
+    posters: Sequence[SavedPoster],
+    show_layout: Callable[[np.ndarray], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Archive one poster a stage, as if `config` had distilled them; yields each stage's record.
 
-    Their stage accuracies are measured here, and π follows from these. Meta-steps are counted from the config; seconds
-    and meta-losses are not known. Since PoDD's code keeps the poster that did best on the test set, every stage is
-    marked as leaking it. Stages that are archived already are left as they are.
+    Their stage accuracies are measured here, and π follows from these, on images held out here: PoDD's code trains on
+    the whole training set and keeps the poster that did best on the test set, so every stage is marked as leaking it.
+    Meta-steps are counted from the config and the whole training set; seconds and meta-losses are not known. Stages
+    that are archived already are left as they are.
+
+    Args:
+        show_layout: is told the class layout `[rows, columns]` that fixed labels follow from, before anything is done.
 
     Raises:
-        BadInput: the posters are not as many as the stages or do not fit the config, the folder holds another run or
-            other posters, or the data or device is not there.
+        BadInput: the posters are not as many as the stages or do not fit the config, their class layout is not known,
+            the folder holds another run or other posters, or the data or device is not there.
     """
-    if len(posters) != config.num_stages:
-        raise BadInput(
-            f"num_stages={config.num_stages}, but the files hold {len(posters)} posters: name one for each stage, in "
-            f"order, or give --num_stages {len(posters)}"
-        )
-    if config.train_lr:
-        raise BadInput("train_lr=True: the files hold no learned rate; give it as --inner_lr, and --no-train_lr")
+    _check(config, posters)
     keep_freed_memory()
     dataset = load_once(config, resolve_device(config.device))
-    distillation = Distillation(config, dataset, posters[0].held)
     for saved in posters:
         saved.held.check(config, dataset.spec, str(saved.path))
-        if _shape(saved) != _shape(posters[0]):
-            raise BadInput(f"{saved.labels} holds labels of another shape than {posters[0].labels}")
+    distillation = Distillation(config, dataset, None)
     fixed, order = distillation.fixed_labels.numpy(), distillation.layout.class_order
-    trial.create(config, resume=True)
+    if not config.train_y:
+        if config.class_order == "auto" and published_order(dataset.name, *order.shape) is None:
+            raise BadInput(
+                "class_order=auto: the labels follow from the class layout, which the files do not hold; give that of "
+                "the run that made them, a list of labels row by row or clip, which PoDD's code uses"
+            )
+        if show_layout:
+            show_layout(order)
+    files = [{"poster": saved.path.name, "labels": saved.labels and saved.labels.name} for saved in posters]
+    trial.create(config, resume=True, imported=files)
     archived: list[Finished] = []
     for stage, saved in enumerate(posters, 1):
         labels = fixed if saved.held.label_array is None else saved.held.label_array
@@ -94,17 +107,36 @@ def import_posters(
             if record["digests"]["poster.safetensors"] != sha256(poster.to_bytes()):
                 raise BadInput(f"{trial.url} has another stage {stage} than {saved.path}: choose another --name")
         else:
-            steps = stage * distillation.stage_steps
+            steps = _meta_steps(config, dataset, stage)
             result = distillation.result(poster, archived, distillation.measure, {}, steps, None)
-            origin = {"poster": saved.path.name, "labels": saved.labels and saved.labels.name}
             frozen = [f.poster for f in archived]
-            record = write_stage(
-                trial, config, dataset, [*frozen, poster], result, imported=origin, leaks_test_set=True
-            )
+            record = write_stage(trial, config, dataset, [*frozen, poster], result, leaks_test_set=True)
         archived.append(Finished(poster, record["stage_accuracy"]["mean"]))
         yield record
 
 
-def _shape(saved: SavedPoster) -> tuple[int, ...] | None:
-    labels = saved.held.label_array
-    return None if labels is None else labels.shape
+def _check(config: DistillConfig, posters: Sequence[SavedPoster]) -> None:
+    """Raise `BadInput` where the files are too few, or lack what the config says they have."""
+    if len(posters) != config.num_stages:
+        raise BadInput(
+            f"num_stages={config.num_stages}, but the files hold {len(posters)} posters: name one for each stage, in "
+            f"order, or give --num_stages {len(posters)}"
+        )
+    if config.train_lr:
+        raise BadInput("train_lr=True: the files hold no learned rate; give it as --inner_lr, and --no-train_lr")
+    first = posters[0].held.label_array
+    for saved in posters:
+        labels = saved.held.label_array
+        if config.train_y and labels is None:
+            raise BadInput(
+                f"train_y=True, but {saved.path} has no learned labels: {label_file(saved.path)} is not there; name "
+                f"their file after the poster, or give --no-train_y"
+            )
+        if labels is not None and first is not None and labels.shape != first.shape:
+            raise BadInput(f"{saved.labels} holds labels of another shape than {posters[0].labels}")
+
+
+def _meta_steps(config: DistillConfig, dataset: Dataset, stage: int) -> int:
+    """Until the end of a stage: an epoch of PoDD's code passes over all training images, none held out."""
+    images = len(dataset.train.y) + len(dataset.validation.y)
+    return stage * config.stage_epochs * (config.steps_per_epoch or math.ceil(images / config.batch_size))

@@ -82,7 +82,7 @@ def load_poster(name: str) -> InitialPoster:
 
 def label_file(poster: Path) -> Path:
     """Where PoDD's code saves the learned labels of the poster that it saved as `poster`."""
-    return poster.with_name(poster.name.removesuffix("_poster.pt") + "_label.pt")
+    return poster.with_name(poster.name.removesuffix(".pt").removesuffix("_poster") + "_label.pt")
 
 
 def load_tensor(path: Path) -> np.ndarray:

@@ -39,10 +39,14 @@ class Answer(NamedTuple):
 
 
 def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the kind of evaluation that most trials have: modes, networks and protocols are never mixed."""
+    """The rows of the kind of evaluation that most trials have: modes, networks and protocols are never mixed.
+
+    Posters that were imported count only where none were distilled here.
+    """
     if frame.empty:
         return frame
-    counts = frame.groupby(list(KINDS))["trial"].nunique()
+    own = frame[frame["origin"] == "distilled"]
+    counts = (frame if own.empty else own).groupby(list(KINDS))["trial"].nunique()
     chosen = counts.sort_values(ascending=False, kind="stable").index[0]
     return frame[(frame[list(KINDS)] == list(chosen)).all(axis=1)]
 

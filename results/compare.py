@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput, unknown
-from results.frame import KINDS, MEASURED, SIZE, by_seed, chosen_steps, kinds, last_stages, over_seeds, remarks, varied
+from results.frame import (
+    KINDS,
+    MEASURED,
+    SIZE,
+    by_seed,
+    chosen_steps,
+    kinds,
+    last_stages,
+    over_seeds,
+    remarks,
+    timed,
+    varied,
+)
 from results.statistics import ALPHA, ENOUGH_SEEDS, Paired, few_seeds, holm, paired
 
 BUDGETS = ("poster_ipc", "cumulative_ipc", "meta_steps", "seconds")
@@ -70,6 +82,7 @@ def compare(
     if at not in BUDGETS:
         raise unknown("budget", at, BUDGETS)
     _require_field(frame, by)
+    whole, frame = frame, timed(frame) if at == "seconds" else frame
     rows = chosen_steps(last_stages(frame) if at == "poster_ipc" else frame, steps)
     _require_values(rows, by, against)
     plan, rows = _plan(rows, by, at)
@@ -81,11 +94,13 @@ def compare(
     pairs, overall = _pairs(by_seed(rows, every), plan, against)
     where = f"test accuracy in percent after {int(rows['steps'].iloc[0])} training steps"
     notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *few_seeds(cells["seeds"])]
+    if untimed := whole["trial"].nunique() - frame["trial"].nunique():
+        notes.append(f"{untimed} trials took an unknown time, their posters being imported: left out")
     notes += _tied(cells, by, [name for name in plan.tied if name not in plan.size])
     if missing := _unmeasured(frame, rows):
         notes.append(f"{missing} trials have no results at this training budget: name another with --steps")
     notes += _test_notes(pairs)
-    return Comparison(cells.drop(columns=_shown_elsewhere(cells, plan)), pairs, overall, [*notes, *remarks(frame)])
+    return Comparison(cells.drop(columns=_shown_elsewhere(cells, plan)), pairs, overall, [*notes, *remarks(whole)])
 
 
 def _require_field(frame: pd.DataFrame, by: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ppodd.errors import BadInput, unknown
 from ppodd.files import atomic_path
-from results.frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, settings, varied
+from results.frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, settings, timed, varied
 from results.published import DATASET, series
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -164,6 +164,7 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
     if x not in AXES:
         raise unknown("x", x, AXES)
     measured = frame if x in _EVERY_STAGE else last_stages(frame)
+    measured = timed(measured) if x == "seconds" else measured
     rows = chosen_steps(measured, steps)
     if x == "steps":
         rows = measured

@@ -19,7 +19,7 @@ _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 NOT_SETTINGS = frozenset({"seed", *CIRCUMSTANCES})
 
 SIZE = ("poster_width", "poster_height")
-KINDS = ("mode", "eval_arch", "protocol")
+KINDS = ("mode", "eval_arch", "protocol", "origin")
 
 MEASURED = {
     "sweep": "object",
@@ -31,6 +31,7 @@ MEASURED = {
     "mode": "object",
     "eval_arch": "object",
     "protocol": "object",
+    "origin": "object",
     "steps": "int64",
     "accuracy_pct": "float64",
     "std_pct": "float64",
@@ -126,6 +127,7 @@ def _of_runs(runs: list[Run]) -> pd.DataFrame:
                 "trial": trial,
                 "run_id": run.id,
                 "status": run.tags.get(schema.STATUS, "running"),
+                "origin": run.tags.get(schema.ORIGIN, "distilled"),
                 "leaks_test_set": json.loads(run.tags.get(schema.LEAKS, "false")),
             }
         )
@@ -215,6 +217,14 @@ def where(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 def last_stages(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of each finished trial's last stage."""
     return table[table["stage"] == table["num_stages"]] if len(table) else table
+
+
+def timed(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials whose seconds are known; those of imported posters are not. Raises `BadInput` without any."""
+    rows = table[table["distill_seconds"].notna()]
+    if len(table) and rows.empty:
+        raise BadInput("how long these posters took is not known (they were imported): compare at meta_steps")
+    return rows
 
 
 def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:

@@ -25,6 +25,7 @@ STOPPED = "ppodd.stopped"  # why it was stopped early
 EVALUATION_FAILURES = "ppodd.evaluation_failures"  # [{"stage", "arch", "mode", "error"}]
 STAGES = "ppodd.stages"  # "2/4"
 LEAKS = "ppodd.leaks_test_set"
+ORIGIN = "ppodd.origin"  # "imported": its posters were not distilled here
 DATA = "ppodd.data_digest"
 VERSIONS = "ppodd.versions"
 PROGRESS = "ppodd.progress"
@@ -145,8 +146,9 @@ def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield CUMULATIVE_IPC, budgets["cumulative_ipc"]
     yield STORAGE, budgets["storage_bytes"]["fp32"]
     yield META_STEPS, budgets["meta_steps"]
-    if record["meta_loss"]:  # not of an imported poster
+    if budgets["seconds"] is not None:  # not known of imported posters, nor is the loss
         yield DISTILL_SECONDS, budgets["seconds"]
+    if record["meta_loss"]:
         yield META_LOSS, record["meta_loss"]["last"]
     yield STAGE_ACCURACY, accuracy["mean"]
     if accuracy["std"] is not None:

@@ -256,6 +256,8 @@ class Syncer:
             new.tags[schema.LOGGED] = logged
         if known.records and len(digests := schema.poster_digests(known.records)) <= _TAG_CHARS:
             new.tags[schema.POSTERS] = digests
+        if "imported.json" in files:
+            new.tags[schema.ORIGIN] = "imported"
         if failure:
             new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
         if stopped:

@@ -151,6 +151,13 @@ def test_what_is_not_there_is_named(arguments, message, tmp_path, monkeypatch, c
     assert message in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
+def test_a_sweeps_driver_does_without_torch():
+    """It only hands out work; loading torch would take it longer than all it does itself."""
+    code = "import sys, tune.sweep, tune.trial, tune.search, tune.scheduler; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PATH})
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_help_and_errors_bring_in_no_heavy_library():
     """What makes them fast, told without a clock: benchmarks/startup.py has the times."""
     code = (

@@ -27,7 +27,7 @@ def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.
             "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", "num_stages": 1,
             "blend": "dynamic", "blend_boost": 1.5, "seed": 0, "num_train_eval": 3, "lr": 0.1, "epochs": 8,
             "width": 4, "window": 2, "poster_width": 20, "poster_height": 16, "stages_done": None,
-            "accuracy": None, "seconds": 5.0, **values,
+            "accuracy": None, "seconds": 5.0, "origin": "distilled", **values,
         }  # fmt: skip
         done, accuracy = trial.pop("stages_done") or trial["num_stages"], trial.pop("accuracy")
         seconds = trial.pop("seconds")
@@ -54,6 +54,22 @@ def seeds(**values: Any) -> list[dict[str, Any]]:
 def test_means_and_stds_are_over_seeds_alone():
     result = compare(rows([*seeds(num_stages=1), *seeds(num_stages=2)]), "num_stages").table
     assert result[["num_stages", "accuracy_pct", "std_pct", "seeds"]].values.tolist() == [[1, 11, 1, 3], [2, 21, 1, 3]]
+
+
+def test_trials_that_took_an_unknown_time_are_left_out_where_seconds_count_and_counted():
+    imported = seeds(num_stages=3, seconds=float("nan"), origin="imported")
+    frame = rows([*seeds(num_stages=1), *seeds(num_stages=2), *imported])
+    result = compare(frame, "num_stages", at="seconds")
+    assert set(result.table["num_stages"]) == {1, 2}
+    assert "3 trials took an unknown time, their posters being imported: left out" in result.notes
+    assert set(compare(frame, "num_stages").table["num_stages"]) == {1, 2, 3}
+    assert len(curve_points(frame, "seconds")) == 1 + 2
+    with pytest.raises(BadInput, match="two protocols in one curve: origin is distilled, imported"):
+        curve_points(frame, "meta_steps", by=["num_stages"])
+    alone = rows(imported)
+    for look in (lambda: compare(alone, "lr", at="seconds"), lambda: curve_points(alone, "seconds")):
+        with pytest.raises(BadInput, match="not known \\(they were imported\\): compare at meta_steps"):
+            look()
 
 
 def test_a_seed_run_twice_counts_once():

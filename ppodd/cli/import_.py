@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import Any
 
 from ppodd.cli.distill import configure, trial_of
 from ppodd.cli.options import add_archive, add_config_flags
@@ -34,23 +35,25 @@ def run(args: argparse.Namespace) -> int:
     posters = saved_posters(args.files)
     first = posters[0]
     height, width = first.held.poster.shape[-2:]
-    config = configure(
-        args,
-        default={
-            "name": re.sub(r"[^\w.=,+-]", "-", first.path.stem.removesuffix("_poster")),
-            "poster_width": width,
-            "poster_height": height,
-            "train_y": first.held.label_array is not None,
-            "num_stages": len(posters),
-        },
-    )
+    known = {
+        "name": re.sub(r"[^\w.=,+-]", "-", first.path.stem.removesuffix("_poster")),
+        "poster_width": width,
+        "poster_height": height,
+        "num_stages": len(posters),
+    }
+    config = configure(args, known | ({"train_y": True} if first.labels else {}))
     out, trial = console(), trial_of(args.archive, config)
-    for number, record in enumerate(import_posters(config, trial, posters), 1):
-        if number == 1:
-            rows = " / ".join(" ".join(map(str, row)) for row in trial.poster(1).class_order)
-            out.print(f"class layout, row by row: {rows} (--class_order {config.class_order}; must be the run's own)")
+
+    def layout(order: Any) -> None:
+        rows = " / ".join(" ".join(map(str, row)) for row in order)
+        out.print(f"class layout, row by row: {rows} (class_order {config.class_order}): it must be that of the run")
+
+    for record in import_posters(config, trial, posters, layout):
         out.print(stage_line(record))
-    out.print("note: PoDD's code keeps the poster that did best on the test set: the results are marked as leaking it")
+    out.print(
+        "note: PoDD's code trains on the whole training set, with what is held out here, and keeps the poster that did "
+        "best on the test set: the results are marked as leaking it"
+    )
     if not args.no_evaluate:
         evaluate_trials(out, [trial], EvaluationConfig(), config.device)
     out.print(f"archived in {trial.url}")
