@@ -86,5 +86,5 @@ def _notes(frame: pd.DataFrame, rows: pd.DataFrame, table: pd.DataFrame, publish
     if missing := int((table["seeds"] == 0).sum()):
         notes.append(f"{missing} published rows have nothing measured beside them yet")
     if table["leaks"].any():
-        notes.append("rows that leak chose weights or posters by test accuracies, as the published runs did")
+        notes.append("rows that leak chose weights or posters by test accuracy, as the published runs did")
     return [*notes, *remarks(frame)]

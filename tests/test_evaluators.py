@@ -39,6 +39,7 @@ def ppodd(cluster, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_sweep(
     cluster, tiny, tmp_path, empty_store
 ):
@@ -61,6 +62,7 @@ def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_
     assert evaluations(archive, "killed") == [1] * 6 and "test accuracy in percent" in ended
 
 
+@pytest.mark.slow
 def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny, tmp_path):
     from ppodd.run import run
     from tune.sweep_file import load_sweep
