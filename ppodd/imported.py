@@ -1,7 +1,4 @@
-"""Posters that another implementation distilled, archived as the stages of a run, to be evaluated like any other.
-
-PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`: one tensor each.
-"""
+"""Posters that another implementation distilled, archived as the stages of a run, to be evaluated like any other."""
 
 from __future__ import annotations
 
@@ -21,9 +18,10 @@ from ppodd.distill import Distillation, Finished
 from ppodd.errors import BadInput
 from ppodd.evaluate_archived import check_data
 from ppodd.files import sha256
-from ppodd.initial import InitialPoster, label_file, load_tensor
+from ppodd.initial import InitialPoster, load_tensor
 from ppodd.memory import keep_freed_memory
 from ppodd.out_of_memory import explained
+from ppodd.podd_files import label_file
 from ppodd.run import write_stage
 
 
@@ -35,28 +33,12 @@ class SavedPoster(NamedTuple):
     held: InitialPoster
 
 
-def saved_posters(files: Sequence[str]) -> list[SavedPoster]:
-    """The posters in these files, in order; a `…_label.pt` belongs to the poster before it, or lies beside it.
-
-    Raises:
-        BadInput: a file is not there, holds something else, or there are labels without a poster of theirs.
-    """
-    pairs: list[tuple[Path, Path | None]] = []
-    for file in map(Path, files):
-        if file.suffix != ".pt" or not file.is_file():
-            raise BadInput(f"no file {str(file)!r}: name what torch.save wrote, …_poster.pt and …_label.pt")
-        if not file.name.endswith("_label.pt"):
-            pairs.append((file, None))
-        elif pairs and pairs[-1][1] is None:
-            pairs[-1] = (pairs[-1][0], file)
-        else:
-            raise BadInput(f"{str(file)!r} has no poster before it: name each poster, then its labels")
-    found = []
-    for file, named in pairs:
-        labels = named or (label_file(file) if label_file(file).is_file() else None)
-        held = InitialPoster(load_tensor(file), load_tensor(labels) if labels else None)
-        found.append(SavedPoster(file, labels, held))
-    return found
+def load_posters(files: Sequence[tuple[Path, Path | None]]) -> list[SavedPoster]:
+    """The posters in these files, each with that of its labels. Raises `BadInput` where one holds something else."""
+    return [
+        SavedPoster(poster, labels, InitialPoster(load_tensor(poster), load_tensor(labels) if labels else None))
+        for poster, labels in files
+    ]
 
 
 @explained

@@ -13,6 +13,7 @@ from ppodd.config import SAVED_POSTERS, DistillConfig
 from ppodd.datasets.specs import Spec
 from ppodd.errors import BadInput
 from ppodd.files import Folder
+from ppodd.podd_files import label_file
 
 
 class InitialPoster(NamedTuple):
@@ -78,11 +79,6 @@ def load_poster(name: str) -> InitialPoster:
         f"no poster at {name!r}: name a stage folder (…/stage-03) or poster.safetensors of an archive, a "
         f"…_poster.pt, or a run whose files are in {SAVED_POSTERS}/"
     )
-
-
-def label_file(poster: Path) -> Path:
-    """Where PoDD's code saves the learned labels of the poster that it saved as `poster`."""
-    return poster.with_name(poster.name.removesuffix(".pt").removesuffix("_poster") + "_label.pt")
 
 
 def load_tensor(path: Path) -> np.ndarray:

@@ -93,6 +93,7 @@ def test_a_preset_is_chosen_by_name_or_data_set_and_flags_win():
 
 BAD = [
     (["distil"], "unknown command 'distil'; did you mean 'distill'"),
+    (["import", "gone_poster.pt"], "no file 'gone_poster.pt': name what torch.save wrote"),
     (["distill", "--windw=3"], "unknown flag '--windw'; did you mean '--window'"),
     (["distill", "stray"], "unexpected argument 'stray'"),
     (["distill", "--window"], "expected one argument"),

@@ -12,6 +12,7 @@ from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets import load
+from ppodd.podd_files import paired
 from ppodd.presets import preset
 from ppodd.run import run
 from ppodd.work import works
@@ -139,7 +140,7 @@ def test_learned_labels_may_be_named_after_their_poster(tmp_path):
     for name in ("a_label.pt", "else_label.pt"):
         torch.save(torch.full((1, 10, 4, 9), float(len(name))), tmp_path / name)
     beside, named = (
-        imported.saved_posters([str(tmp_path / name) for name in names])[0].held.label_array
+        imported.load_posters(paired([str(tmp_path / name) for name in names]))[0].held.label_array
         for names in (["a.pt"], ["a.pt", "else_label.pt"])
     )
     np.testing.assert_array_equal(beside, np.full((10, 4, 9), 10.0))

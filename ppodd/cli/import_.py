@@ -12,6 +12,7 @@ from typing import Any
 from ppodd.cli.distill import configure, trial_of
 from ppodd.cli.options import add_archive, add_config_flags
 from ppodd.config import DistillConfig
+from ppodd.podd_files import paired
 from ppodd.presets import PRESETS
 
 
@@ -27,12 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    files = paired(args.files)
+
     from ppodd.cli.console import console, stage_line
     from ppodd.cli.evaluate import evaluate_trials
     from ppodd.config import EvaluationConfig
-    from ppodd.imported import import_posters, saved_posters
+    from ppodd.imported import import_posters, load_posters
 
-    posters = saved_posters(args.files)
+    posters = load_posters(files)
     first = posters[0]
     height, width = first.held.poster.shape[-2:]
     known = {
