@@ -1,6 +1,6 @@
 """What the service costs beside the trials: a sweep's wall time against its trials' own time divided by the slots.
 
-    python benchmarks/overhead.py [--trials 12] [--epochs 45] [--slots 2]
+    python benchmarks/overhead.py [--trials 16] [--epochs 45] [--slots 2]
 
 Trials of a minute or more on digits. A trial's own time runs from the moment it claims its folder to its last stage, as
 the archive says; what is left of the wall time is Ray, Tune, process starts, loading, the watch, the MLflow sync, and
@@ -41,7 +41,7 @@ def run(folder, trials, epochs, slots, evaluate):
     if not evaluate:
         # nobody takes up what the trials archive
         running.evaluators.start, start = lambda *args, **kwargs: None, running.evaluators.start
-        running.evaluators.wait, wait = lambda *args, **kwargs: {}, running.evaluators.wait
+        running.evaluators.wait, wait = lambda *args, **kwargs: {"sweeps": []}, running.evaluators.wait
     try:
         outcome = running.run_sweep(sweep, archive.url, default_tracking_uri(archive.url))
     finally:
@@ -61,7 +61,7 @@ def run(folder, trials, epochs, slots, evaluate):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=45)
     parser.add_argument("--slots", type=int, default=os.cpu_count())
     args = parser.parse_args()
