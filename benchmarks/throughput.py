@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster import evaluators
+from cluster import coordinator, evaluators
 from cluster.evaluator import Evaluator
 from cluster.pool import Pool
-from cluster.ray_runtime import NAMESPACE, connect
+from cluster.ray_runtime import connect
 from ppodd import __version__
 from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
 from ppodd.config import DistillConfig, build
@@ -65,6 +65,16 @@ class InstantEvaluator(Evaluator):
         return None, ""
 
 
+class InstantCoordinator(coordinator.Coordinator):
+    """A coordinator, in a process of its own, whose evaluators are such ones."""
+
+    def __init__(self):
+        import ray
+
+        coordinator.EvaluatorActor = ray.remote(max_restarts=-1)(InstantEvaluator)
+        super().__init__()
+
+
 def main():
     import ray  # after the package that sets its environment
 
@@ -86,23 +96,19 @@ def main():
         uri = default_tracking_uri(archive.url)
         open_store(uri)
         connect(None, cpus=os.cpu_count())
-        # the pool starts none itself: there is no work yet, and then there are as many as it may have
-        coordinator = evaluators.start(archive.url, "many", uri, Pool(args.evaluators, 0, 0, 3600), begin=False)
-        actor = ray.remote(max_restarts=-1, num_cpus=0)(InstantEvaluator)
-        for number in range(args.evaluators):
-            name = f"evaluator-{number}"
-            actor.options(name=name, namespace=NAMESPACE, lifetime="detached").remote(name, 1, "cpu")
-        while len(ray.get(coordinator.status.remote())["evaluators"]) < args.evaluators:
+        evaluators.CoordinatorActor = ray.remote(**coordinator._OPTIONS)(InstantCoordinator)
+        service = evaluators.start(archive.url, "many", uri, Pool(args.evaluators, 0, 0, 3600))
+        while sum(one["at"] == "idle" for one in ray.get(service.status.remote())["evaluators"]) < args.evaluators:
             time.sleep(0.1)
         write = ray.remote(num_cpus=1)(write_trial)
         started = time.perf_counter()
         ray.get([write.remote(archive.trial("many", name).url, v, args.stages) for name, v in configs.items()])
         written = time.perf_counter() - started
-        while (status := ray.get(coordinator.status.remote()))["done"] < wanted:
+        while (status := ray.get(service.status.remote()))["done"] < wanted:
             assert not status["failed"], status["failed"]
             time.sleep(0.2)
         evaluated = time.perf_counter() - started
-        ray.get(coordinator.sync.remote())
+        ray.get(service.sync.remote())
         logged = time.perf_counter() - started
         rows = frame(uri, ["many"])
         shown = rows.groupby(["trial", "stage"]).ngroups
