@@ -94,4 +94,6 @@ def load_tensor(path: Path) -> np.ndarray:
     if not isinstance(held, torch.Tensor) or held.ndim not in (3, 4) or (held.ndim == 4 and len(held) != 1):
         shape = tuple(held.shape) if isinstance(held, torch.Tensor) else type(held).__name__
         raise BadInput(f"{path} holds {shape}: needed is one tensor of three axes, or of four with the first of size 1")
+    if not torch.isfinite(held).all():
+        raise BadInput(f"{path} holds NaN or infinite values: the run that made it had failed; name another file")
     return held.detach().float().reshape(held.shape[-3:]).numpy()

@@ -129,7 +129,8 @@ def test_the_slurm_script_runs_a_sweep_on_two_nodes_and_ends_its_ray(capsys, tin
     number = 40_000 + os.getpid() % 10_000
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))},
-        "PATH": f"{commands}:{os.environ['PATH']}",
+        # this Python's own `ray` and `python`, on whatever PATH the tests were begun
+        "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path),
         "SLURM_JOB_ID": str(number),

@@ -292,6 +292,7 @@ def test_distillation_starts_from_what_podds_code_saved(tiny, tmp_path, monkeypa
     [
         ({"a": 1}, {}, "holds dict: needed is one tensor"),
         (torch.zeros(2, 1, 12, 24), {}, r"holds \(2, 1, 12, 24\): needed is one tensor"),
+        (torch.full((1, 12, 24), float("nan")), {}, "holds NaN or infinite values"),
         (torch.zeros(1, 10, 24), {}, r"is \(1, 10, 24\) \(C, H, W\), the config's is \(1, 12, 24\)"),
         (torch.zeros(1, 12, 24), {"train_y": True}, "has fixed labels: change train_y=True"),
         (Path("/tmp"), {}, "holds no tensor that can be loaded safely"),
