@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     trial = trial_of(args.archive, config)
     for notice in config.notices():
         out.print(f"note: {notice}")
-    _announce(out, config, trial.url)
+    announce(out, config, trial.url)
     with bar(out) as show:
         for record in distil(config, trial, resume=args.resume, progress=show):
             out.print(stage_line(record))
@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(out: Any, config: DistillConfig, url: str) -> None:
+def announce(out: Any, config: DistillConfig, url: str) -> None:
+    """Say what the config is of, in one line."""
     size = f"{config.poster_width} × {config.poster_height} px"
     spec = known_spec(config.dataset, config.image_size)
     ipc = f" ({poster_ipc(config, spec):.3f} IPC)" if spec else ""

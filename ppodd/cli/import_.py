@@ -9,7 +9,7 @@ import argparse
 import re
 from typing import Any
 
-from ppodd.cli.distill import configure, trial_of
+from ppodd.cli.distill import announce, configure, trial_of
 from ppodd.cli.options import add_archive, add_config_flags
 from ppodd.config import DistillConfig
 from ppodd.podd_files import paired
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     }
     config = configure(args, known | ({"train_y": True} if first.labels else {}))
     out, trial = console(), trial_of(args.archive, config)
+    announce(out, config, trial.url)
 
     def layout(order: Any) -> None:
         rows = " / ".join(" ".join(map(str, row)) for row in order)
