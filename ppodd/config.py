@@ -183,6 +183,10 @@ class DistillConfig(_Config):
         """Epochs of each stage: `⌊epochs / num_stages⌋`."""
         return (self.epochs - self.start_epoch) // self.num_stages
 
+    def epoch_steps(self, images: int) -> int:
+        """Meta-steps of an epoch over so many training images: one pass, the last batch a shorter one."""
+        return self.steps_per_epoch or math.ceil(images / self.batch_size)
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> DistillConfig:
         patches = self.patch_num_x * self.patch_num_y
@@ -365,6 +369,12 @@ def check_geometry(config: DistillConfig, spec: Spec) -> None:
 def poster_ipc(config: DistillConfig, spec: Spec) -> float:
     """Images per class of one poster: `H·W / (h·w·K)`."""
     return config.poster_width * config.poster_height / (spec.height * spec.width * spec.classes)
+
+
+def known_poster_ipc(config: DistillConfig) -> float | None:
+    """The same of a data set whose shape is known unread, else `None`."""
+    spec = known_spec(config.dataset, config.image_size)
+    return poster_ipc(config, spec) if spec else None
 
 
 def absolute_paths(config: DistillConfig) -> DistillConfig:

@@ -135,8 +135,7 @@ class Distillation:
         self.initial = initial
         if initial is not None and initial.label_array is not None:
             self.label_shape = initial.label_array.shape[1:]
-        images = len(dataset.train.y)
-        self.epoch_steps = config.steps_per_epoch or math.ceil(images / config.batch_size)
+        self.epoch_steps = config.epoch_steps(len(dataset.train.y))
         self.stage_steps = config.stage_epochs * self.epoch_steps
 
     def stages(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,11 +78,12 @@ def import_posters(
             show_layout(order)
     files = [{"poster": saved.path.name, "labels": saved.labels and saved.labels.name} for saved in posters]
     trial.create(config, resume=True, imported=files)
+    there = trial.stages()
     archived: list[Finished] = []
     for stage, saved in enumerate(posters, 1):
         labels = fixed if saved.held.label_array is None else saved.held.label_array
         poster = PosterFile(saved.held.poster, labels, order)
-        if stage in trial.stages():
+        if stage in there:
             record = trial.stage(stage)
             check_data(record, dataset, trial)
             if record["digests"]["poster.safetensors"] != sha256(poster.to_bytes()):
@@ -121,4 +121,4 @@ def _check(config: DistillConfig, posters: Sequence[SavedPoster]) -> None:
 def _meta_steps(config: DistillConfig, dataset: Dataset, stage: int) -> int:
     """Until the end of a stage: an epoch of PoDD's code passes over all training images, none held out."""
     images = len(dataset.train.y) + len(dataset.validation.y)
-    return stage * config.stage_epochs * (config.steps_per_epoch or math.ceil(images / config.batch_size))
+    return stage * config.stage_epochs * config.epoch_steps(images)

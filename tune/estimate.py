@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppodd.archive import drawn_posters
 from ppodd.blend import evaluation_weights
-from ppodd.config import DistillConfig, EvaluationConfig, Protocol, poster_ipc, protocols
-from ppodd.datasets.specs import known_spec
+from ppodd.config import DistillConfig, EvaluationConfig, Protocol, known_poster_ipc, protocols
 from tune.sweep_file import Resources, Sweep
 
 if TYPE_CHECKING:
@@ -70,8 +69,7 @@ def budgets(sweep: Sweep, images: dict[str, int] | None = None) -> list[Budget]:
 
 def _budget(sweep: Sweep, configs: Sequence[DistillConfig], images: dict[str, int]) -> Budget:
     config = configs[0]
-    spec = known_spec(config.dataset, config.image_size)
-    ipc = poster_ipc(config, spec) if spec else None
+    ipc = known_poster_ipc(config)
     asked = protocols(sweep.evaluations, config)
     drawn = max(_drawn(config, protocol.mode) for protocol in asked)
     steps = config.num_stages * sum(protocol.nets * protocol.budgets[-1] for protocol in asked)
@@ -95,8 +93,9 @@ def _drawn(config: DistillConfig, mode: str) -> int:
 
 
 def _meta_steps(config: DistillConfig, images: int | None) -> int | None:
-    epoch = config.steps_per_epoch or (-(-images // config.batch_size) if images else None)
-    return epoch and config.num_stages * config.stage_epochs * epoch
+    if not (images or config.steps_per_epoch):
+        return None
+    return config.num_stages * config.stage_epochs * config.epoch_steps(images or 0)
 
 
 def data_key(config: DistillConfig) -> str:

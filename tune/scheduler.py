@@ -121,7 +121,7 @@ class StageScheduler(FIFOScheduler):
         from ppodd.cost import distillation_flops  # needs torch, which else no driver does
 
         data = record["data"]
-        steps = config.steps_per_epoch or math.ceil(data["images"]["train"] / config.batch_size)
+        steps = config.epoch_steps(data["images"]["train"])
         spec = Spec(len(data["classes"]), *data["shape"])
         return 1e-9 * distillation_flops(config, spec, epochs * steps, stage)
 

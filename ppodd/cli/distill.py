@@ -6,8 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.config import DistillConfig, absolute_paths, build, poster_ipc
-from ppodd.datasets.specs import known_spec
+from ppodd.config import DistillConfig, absolute_paths, build, known_poster_ipc
 from ppodd.presets import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
 def announce(out: Any, config: DistillConfig, url: str) -> None:
     """Say what the config is of, in one line."""
     size = f"{config.poster_width} × {config.poster_height} px"
-    spec = known_spec(config.dataset, config.image_size)
-    ipc = f" ({poster_ipc(config, spec):.3f} IPC)" if spec else ""
+    known = known_poster_ipc(config)
+    ipc = f" ({known:.3f} IPC)" if known else ""
     out.print(
         f"{config.name}: {config.dataset}, poster {size}{ipc}, {config.num_stages} stages of {config.stage_epochs} "
         f"epochs, blend {config.blend}, seed {config.seed} → {url}"
