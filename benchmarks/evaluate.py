@@ -1,27 +1,30 @@
 """Evaluation's networks trained together against one after another: ratios measured in one run, turn by turn.
 
     python benchmarks/evaluate.py [--sizes digits cifar10] [--nets 8] [--rounds 5] [--threads 2] [--alone-threads 1 2]
+    python benchmarks/evaluate.py --device cuda [--steps 500] [--images 10000]
 
 Both ways train the same networks on the same patches for a few steps and judge them; their accuracies are compared.
 The posters and test images are random: the time does not depend on what they show. Where other programs run too,
 torch's own threads wait for each other and time on the clock says little: measure one after another on one thread
-(--alone-threads 1), and read the ratio of processor seconds, which is that of a single core.
+(--alone-threads 1), and read the ratio of processor seconds, which is that of a single core. On a GPU one after another
+are ensembles of one network, whose gradient is autograd's, as in a bare loop.
 """
 
 import argparse
-import platform
 import statistics
 import time
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from measure import machine
 
 from ppodd.archive import PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets import Split
 from ppodd.datasets.specs import SPECS
-from ppodd.evaluate import Task, evaluate, one_alone
+from ppodd.evaluate import Task, evaluate, one_alone, one_ensemble
 from ppodd.geometry import Layout
 from ppodd.labels import fixed_labels
 from ppodd.presets import preset
@@ -44,7 +47,7 @@ SIZES = {
 }
 
 
-def setting(size, nets):
+def setting(size, nets, device):
     """Arguments of `evaluate`."""
     config = build(DistillConfig, {**preset(size.preset), **size.changes})
     spec = SPECS[config.dataset]
@@ -55,12 +58,16 @@ def setting(size, nets):
     labels = torch.randint(spec.classes, (size.images,), generator=random)
     (protocol,) = EvaluationConfig(nets=nets, budgets=(size.steps,)).protocols(config)
     posters = [PosterFile(poster, fixed_labels(layout).numpy(), layout.class_order)]
-    return posters, [1.0], layout, protocol, Split(images, labels)
+    return posters, [1.0], layout, protocol, Split(images.to(device), labels.to(device))
 
 
 def one_after_another(*arguments):
     task = Task.of(*arguments)
-    values = [one_alone(task, task.network(net), net) for net in range(task.protocol.nets)]
+    networks = [task.network(net) for net in range(task.protocol.nets)]
+    if task.split.x.device.type == "cpu":
+        values = [one_alone(task, network, net) for net, network in enumerate(networks)]
+    else:
+        values = [one_ensemble(task, [network.module], [net], Event())[0] for net, network in enumerate(networks)]
     return dict(zip(task.protocol.budgets, map(list, zip(*values, strict=True)), strict=True))
 
 
@@ -79,9 +86,9 @@ def turn(way, threads, arguments):
     return Turn(time.perf_counter() - clock, time.process_time() - processor, accuracies)
 
 
-def compare(name, nets, rounds, threads, alone_threads):
+def compare(name, size, nets, rounds, threads, alone_threads, device):
     """Together on `threads`, against one after another on each number of `alone_threads`."""
-    arguments = setting(SIZES[name], nets)
+    arguments = setting(size, nets, device)
     evaluate(*arguments)  # the first call of each operation is slower
     together, alone = [], {n: [] for n in alone_threads}
     for _ in range(rounds):
@@ -89,7 +96,7 @@ def compare(name, nets, rounds, threads, alone_threads):
         for n, turns in alone.items():
             turns.append(turn(one_after_another, n, arguments))
     clock = statistics.median(one.clock for one in together)
-    print(f"{name}: {nets} networks, {SIZES[name].steps} steps: together on {threads} threads {clock:.2f} s")
+    print(f"{name}: {nets} networks, {size.steps} steps: together on {threads} threads {clock:.2f} s")
     for n, turns in alone.items():
         pairs = list(zip(turns, together, strict=True))
         ratios = [one.clock / other.clock for one, other in pairs]
@@ -114,11 +121,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--alone-threads", type=int, nargs="+", help="of one after another (default: one, and all)")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--steps", type=int, help="of a turn (default: few, by the size)")
+    parser.add_argument("--images", type=int, help="to judge by (default: few, by the size)")
     args = parser.parse_args()
-    alone_threads = args.alone_threads or sorted({1, args.threads})
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, {args.threads} threads", flush=True)
+    alone_threads = args.alone_threads or sorted({1, args.threads} if args.device == "cpu" else {args.threads})
+    print(f"{machine(args.device)}, {args.threads} threads", flush=True)
     for name in args.sizes:
-        compare(name, args.nets, args.rounds, args.threads, alone_threads)
+        size = SIZES[name]
+        size = size._replace(steps=args.steps or size.steps, images=args.images or size.images)
+        compare(name, size, args.nets, args.rounds, args.threads, alone_threads, args.device)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Fair measurements: tasks in processes of their own, timed in turn, so that all of them share whatever else runs."""
+"""Fair measurements: tasks in processes of their own, timed in turn, so that all of them share whatever else runs.
+
+A task's time ends when all is done that it has queued on a GPU; the memory of a process that uses one is the GPU's.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -71,27 +75,43 @@ def in_turn(tasks: dict[str, tuple[Callable[..., Task], tuple]], rounds: int, wa
 
 def _serve(pipe: Connection, make: Callable[..., Task], args: tuple) -> None:
     task = make(*args)
+    settle()
     idle = resident_mib()
     reset_peak()
     result = None
     while pipe.recv() == "run":
         started, cpu = time.perf_counter(), time.process_time()
         result = task()
+        settle()
         pipe.send((time.perf_counter() - started, time.process_time() - cpu))
     pipe.send((peak_mib() - idle, result))
 
 
+def on_gpu() -> bool:
+    """Whether this process has used a CUDA device."""
+    return "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+
+
+def settle() -> None:
+    """Wait for what is queued on the GPU."""
+    if on_gpu():
+        sys.modules["torch"].cuda.synchronize()
+
+
 def resident_mib() -> float:
-    return _status("VmRSS")
+    return sys.modules["torch"].cuda.memory_allocated() / 2**20 if on_gpu() else _status("VmRSS")
 
 
 def peak_mib() -> float:
-    return _status("VmHWM")
+    return sys.modules["torch"].cuda.max_memory_allocated() / 2**20 if on_gpu() else _status("VmHWM")
 
 
 def reset_peak() -> None:
     """From now on `peak_mib` is that since now."""
-    Path("/proc/self/clear_refs").write_text("5")
+    if on_gpu():
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _status(field: str) -> float:
@@ -101,26 +121,28 @@ def _status(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def matmul_rate(side: int = 2048) -> Task:
+def matmul_rate(device: str = "cpu", side: int = 2048) -> Task:
     """A task that gives the best float32 matrix-multiply rate in GFLOP/s yet, with torch's threads as they are."""
     import torch
 
-    a, b = torch.randn(side, side), torch.randn(side, side)
+    a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
     best = 0.0
 
     def rate() -> float:
         nonlocal best
         for _ in range(5):
+            settle()
             started = time.perf_counter()
             a @ b
+            settle()
             best = max(best, 2e-9 * side**3 / (time.perf_counter() - started))
         return best
 
     return rate
 
 
-def machine() -> str:
-    """Processor, cores and versions, for the head of a table."""
+def machine(device: str = "cpu") -> str:
+    """Processor, cores, GPU if one is used, and versions, for the head of a table."""
     import os
     import platform
 
@@ -128,4 +150,5 @@ def machine() -> str:
 
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = names[0].split(":")[1].strip() if names else platform.processor()
-    return f"{name}, {os.cpu_count()} cores; python {platform.python_version()}, torch {torch.__version__}"
+    gpu = "" if device == "cpu" else f", {torch.cuda.get_device_name(device)}"
+    return f"{name}, {os.cpu_count()} cores{gpu}; python {platform.python_version()}, torch {torch.__version__}"

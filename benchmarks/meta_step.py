@@ -4,6 +4,7 @@
 
 `published` is the unrolled engine with patches cut in a Python loop and the allocator as it comes. Images are random
 and nothing is downloaded; there are no plain steps. Each line is a process of its own, timed in turn with the others.
+`--device cuda` measures on a GPU, and its memory.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ class LoopedPatches(Patches):
 
 
 def random_dataset(config):
-    """Random images of the shape and number that a meta-step needs."""
+    """Random images of the shape and number that a meta-step needs, on the config's device."""
     spec = SPECS[config.dataset]
     random = np.random.default_rng(0)
     images = random.standard_normal((config.batch_size, spec.channels, spec.height, spec.width), dtype=np.float32)
-    split = Split(torch.from_numpy(images), torch.from_numpy(random.integers(0, spec.classes, config.batch_size)))
+    labels = torch.from_numpy(random.integers(0, spec.classes, config.batch_size))
+    split = Split(torch.from_numpy(images).to(config.device), labels.to(config.device))
     return Dataset("random", "", tuple(map(str, range(spec.classes))), spec, split, split, split, None)
 
 
@@ -90,13 +92,15 @@ def main():
     parser.add_argument("--real", type=int, default=500, help="real images")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--only", nargs="*", help="some of: published unrolled recomputed longer")
     parser.add_argument("settings", nargs="*", help="key=value over the preset")
     args = parser.parse_args()
     changes = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in args.settings)}
     values = {
-        **preset(args.preset), "device": "cpu", "ddtype": "standard", "batch_size": args.real, "steps_per_epoch": 1,
-        "zca": False, "class_order": "sequential", "window": args.window, "totwindow": args.window, **changes,
+        **preset(args.preset), "device": args.device, "ddtype": "standard", "batch_size": args.real,
+        "steps_per_epoch": 1, "zca": False, "class_order": "sequential", "window": args.window,
+        "totwindow": args.window, **changes,
     }  # fmt: skip
     config = build(DistillConfig, values)
     longer = {**values, "window": 3 * args.window, "totwindow": 3 * args.window}
@@ -108,9 +112,9 @@ def main():
     }
     tasks = {name: task for name, task in tasks.items() if not args.only or name in args.only}
     torch.set_num_threads(args.threads)
-    measured = in_turn({"matmul": (matmul_rate, ()), **tasks}, args.rounds, warm=False)
+    measured = in_turn({"matmul": (matmul_rate, (args.device,)), **tasks}, args.rounds, warm=args.device != "cpu")
     rate = measured.pop("matmul").result
-    print(f"{machine()}, {args.threads} threads, {rate:.0f} GFLOP/s in a matrix product")
+    print(f"{machine(args.device)}, {args.threads} threads, {rate:.0f} GFLOP/s in a matrix product")
     print(
         f"{args.preset}: width {config.width}, window {args.window} (longer: {3 * args.window}), "
         f"{config.distill_batch_size} patches, {args.real} real images; median of {args.rounds}\n"

@@ -3,6 +3,7 @@
     python benchmarks/plain_steps.py [--preset cifar10] [--steps 10] [--rounds 5] [--threads 2] [key=value …]
 
 Both run in processes of their own with the same allocator, timed in turn. The bare loop neither gathers nor augments.
+`--device cuda` measures on a GPU.
 """
 
 from __future__ import annotations
@@ -69,15 +70,19 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("settings", nargs="*", help="key=value over the preset")
     args = parser.parse_args()
     changes = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in args.settings)}
     values = {
-        **preset(args.preset), "device": "cpu", "batch_size": 16, "zca": False, "class_order": "sequential", **changes,
+        **preset(args.preset), "device": args.device, "batch_size": 16, "zca": False, "class_order": "sequential",
+        **changes,
     }  # fmt: skip
     each = (values, args.threads, args.steps)
     measured = in_turn({"bare loop": (bare_loop, each), "plain steps": (plain_steps, each)}, args.rounds)
-    print(f"{machine()}, {args.threads} threads; {args.preset}, {args.steps} steps, median of {args.rounds}\n")
+    print(
+        f"{machine(args.device)}, {args.threads} threads; {args.preset}, {args.steps} steps, median of {args.rounds}\n"
+    )
     bare = measured["bare loop"]
     for name, m in measured.items():
         print(

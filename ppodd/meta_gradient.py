@@ -79,8 +79,9 @@ def meta_gradient(
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in learned.items()}
     with torch.enable_grad():
-        posters, lr = problem.posters(leaves), problem.lr(leaves)
-        inputs = _Inputs(*posters, torch.as_tensor(lr, dtype=state.theta.dtype, device=state.theta.device))
+        lr = problem.lr(leaves)
+        # filled in on the device: a copy of the number would wait for the plain steps
+        inputs = _Inputs(*problem.posters(leaves), lr if torch.is_tensor(lr) else state.theta.new_full((), lr))
     if engine == "unrolled":
         loss, cotangents = _unrolled(problem, inputs, state, window, real, chunk)
     else:
