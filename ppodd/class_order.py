@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,9 +112,25 @@ def clip_distances(names: tuple[str, ...]) -> np.ndarray:
         raise BadInput(
             "class_order 'clip' needs transformers: pip install 'ppodd[clip]', or use --class_order means"
         ) from None
-    place = os.environ.get("PPODD_CLIP", _CLIP)
+    folder = os.environ.get("PPODD_CLIP")
+    place = folder or _CLIP
+
+    def loaded(offline: bool) -> tuple[Any, Any]:
+        kinds = CLIPTokenizer, CLIPTextModel
+        tokenizer, model = (kind.from_pretrained(place, local_files_only=offline) for kind in kinds)
+        return tokenizer, model.eval()
+
     try:
-        tokenizer, model = CLIPTokenizer.from_pretrained(place), CLIPTextModel.from_pretrained(place).eval()
+        try:
+            tokenizer, model = loaded(offline=True)
+        except OSError:
+            if folder:
+                raise
+            from huggingface_hub import snapshot_download
+
+            # fails at once where there is no network; the download of all tries for minutes
+            snapshot_download(_CLIP, allow_patterns="config.json")
+            tokenizer, model = loaded(offline=False)
     except (OSError, ValueError) as error:
         raise BadInput(
             f"class_order 'clip': cannot load {place} ({str(error).splitlines()[0]}): "

@@ -1,8 +1,13 @@
 """ZCA (METHOD.md §4) and the order of the classes (METHOD.md §2)."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from ray_clusters import free_port
 
 from ppodd.class_order import class_order, clip_distances, order_from_distances
 from ppodd.config import DistillConfig, build
@@ -126,6 +131,17 @@ def test_clip_is_asked_for_when_missing(monkeypatch, tmp_path):
         clip_distances(("cat", "dog"))
 
 
+def test_clip_without_a_network_is_refused_at_once(tmp_path):
+    """Nobody listens at that port; the download itself would try for more than the time given here."""
+    pytest.importorskip("transformers", reason="the clip extra is not installed")
+    call = "from ppodd.class_order import clip_distances; clip_distances(('cat', 'dog'))"
+    away = {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", call], capture_output=True, text=True, timeout=150, env={**os.environ, **away}
+    )
+    assert "BadInput: class_order 'clip': cannot load openai/clip-vit-base-patch32" in done.stderr
+
+
 def test_clip_distances_of_a_small_local_model(monkeypatch, tmp_path):
     transformers = pytest.importorskip("transformers", reason="the clip extra is not installed")
     letters = [*"abcdefghijklmnopqrstuvwxyz"]
@@ -148,8 +164,6 @@ def test_clip_distances_of_a_small_local_model(monkeypatch, tmp_path):
 
 
 def test_without_transformers_clip_says_how_to_get_it(monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(BadInput, match=r"needs transformers: pip install 'ppodd\[clip\]'"):
         clip_distances(("cat", "dog"))
