@@ -123,6 +123,7 @@ def test_imported_posters_beside_distilled_ones_are_told_apart_and_never_chosen(
     report(store, str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
     assert "the test set chose their blend" in page and "not evaluated" not in page
+    assert "The answer leaves out 2 imported trials" in page
     (answer,) = answers(rows[(rows["origin"] == "imported") | (rows["seed"] == 0)])  # most are imported
     assert answer.accuracy.mean == rows[(rows["trial"] == "own0") & (rows["steps"] == 4)]["accuracy_pct"].iloc[-1]
 

@@ -17,8 +17,9 @@ from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from results import schema
 from results.compare import compare
+from results.effects import in_short
 from results.frame import frame
-from results.report import gather, in_short, page, report
+from results.report import gather, page, report
 from results.runs import choose
 from results.store import open_store
 from results.sync import sync
