@@ -23,6 +23,7 @@ from ppodd.initial import load_poster
 from ppodd.memory import keep_freed_memory
 from ppodd.out_of_memory import explained
 from ppodd.render import render
+from ppodd.words import counted
 
 Measure = Callable[[str, int, int], list[float] | None]
 
@@ -135,8 +136,8 @@ def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Po
     if saved is None:
         if stages:
             raise CorruptArchive(
-                f"{trial.folder.at('resume')} is missing, but {len(stages)} stages are archived: "
-                f"the run cannot go on as it would have; choose another --name"
+                f"{trial.folder.at('resume')} is missing beside {counted(len(stages), 'archived stage')}: the run "
+                f"cannot go on as it would have; choose another --name"
             )
         return None
     position = Position.from_arrays(*saved, device)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput, unknown
+from ppodd.words import counted
 from results.frame import (
     KINDS,
     MEASURED,
@@ -95,10 +96,10 @@ def compare(
     where = f"test accuracy in percent after {int(rows['steps'].iloc[0])} training steps"
     notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *few_seeds(cells["seeds"])]
     if untimed := whole["trial"].nunique() - frame["trial"].nunique():
-        notes.append(f"{untimed} trials took an unknown time, their posters being imported: left out")
+        notes.append(f"left out: {counted(untimed, 'trial')} of unknown seconds (imported posters)")
     notes += _tied(cells, by, [name for name in plan.tied if name not in plan.size])
     if missing := _unmeasured(frame, rows):
-        notes.append(f"{missing} trials have no results at this training budget: name another with --steps")
+        notes.append(f"{counted(missing, 'trial')} without results at this training budget: name another with --steps")
     notes += _test_notes(pairs)
     return Comparison(cells.drop(columns=_shown_elsewhere(cells, plan)), pairs, overall, [*notes, *remarks(whole)])
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ppodd.config import CIRCUMSTANCES, DistillConfig
 from ppodd.errors import BadInput, unknown
+from ppodd.words import counted
 from results import schema
 from results.bulk import Run
 from results.runs import Chosen, choose, listed
@@ -248,13 +249,14 @@ def remarks(table: pd.DataFrame) -> list[str]:
     behind = ~names.isin(set(names[table.index.isin(last_stages(table).index)]))
     stopped = table["status"] == "stopped"
     if unfinished := sorted(set(names[behind & ~stopped])):
-        notes.append(f"{len(unfinished)} trials have no results of their last stage (yet): {listed(unfinished, 3)}")
+        many = counted(len(unfinished), "trial")
+        notes.append(f"{many} without results of the last stage (yet): {listed(unfinished, 3)}")
     if early := sorted(set(names[behind & stopped])):
-        notes.append(f"{len(early)} trials were stopped early, before their last stage: {listed(early, 3)}")
+        notes.append(f"{counted(len(early), 'trial')} stopped early, before the last stage: {listed(early, 3)}")
     if len(table) and table["leaks_test_set"].any():
         leaking = sorted(set(names[table["leaks_test_set"]]))
         notes.append(
-            f"{len(leaking)} trials LEAK the test set, which chose their blend or poster: {listed(leaking, 3)}"
+            f"LEAKING: the test set chose blend or poster of {counted(len(leaking), 'trial')}: {listed(leaking, 3)}"
         )
     if departs := sorted(set(table["protocol"]) - {""}):
         notes.append(f"evaluated otherwise than distilled: {'; '.join(departs)}")

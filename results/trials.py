@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ppodd.words import counted
 from results import schema
 from results.bulk import Run
 from results.runs import Chosen, listed
@@ -106,7 +107,7 @@ def remarks(chosen: Chosen, every: list[Trial]) -> list[str]:
             notes.append(f"sweep {sweep}{half}: {finished} of {len(own) + not_begun} trials finished ({told})")
     accuracies = chosen.metrics[chosen.metrics["key"].str.startswith(schema.TEST_ACCURACY)]
     bare = [t.name for t in every if t.status == "finished" and t.run_id not in set(accuracies["run_id"])]
-    notes += [f"{len(bare)} finished trials are not evaluated yet: {listed(bare, _SHOWN)}"] if bare else []
+    notes += [f"not evaluated yet: {counted(len(bare), 'finished trial')}: {listed(bare, _SHOWN)}"] if bare else []
     failed = [(trial, failure) for trial in every for failure in trial.evaluation_failures]
     lines = [f"evaluation failed: {trial.name} stage {at(failure)}" for trial, failure in failed]
     rest = len(lines) - _SHOWN

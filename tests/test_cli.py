@@ -203,7 +203,7 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and "stage 1, latest, convnet2" in lines[1] and "3: " in lines[1] and "(1 nets" in lines[1]
+    assert len(lines) == 2 and "stage 1, latest, convnet2" in lines[1] and "3: " in lines[1] and "(1 net," in lines[1]
     assert main(["render", folder, "-o", "strip.png"]) == 0 and main(["render", folder, "-o", "stages.gif"]) == 0
     from PIL import Image
 

@@ -126,7 +126,7 @@ def test_a_missing_resume_checkpoint_is_an_error_not_another_run(tiny, tmp_path)
     next(stages)
     stages.close()
     trial_at(tmp_path).folder.remove("resume/state.safetensors")
-    with pytest.raises(CorruptArchive, match="resume is missing, but 1 stages are archived"):
+    with pytest.raises(CorruptArchive, match="resume is missing beside 1 archived stage"):
         list(run(config, trial_at(tmp_path), resume=True))
 
 

@@ -178,7 +178,7 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
     arguments = ["evaluators", "start", "--archive", archive.url, "--protocol", "arch: nowhere:net"]
     done = subprocess.run(command(*arguments), capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert "1 evaluations are in the archive, 1 failed" in done.stdout
+    assert "in the archive: 1 evaluation, 1 failed" in done.stdout
     assert "failed: one stage 1, blend, nowhere:net: " in done.stdout
     assert evaluations(archive, "runs") == [1]
 

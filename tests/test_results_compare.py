@@ -61,7 +61,7 @@ def test_trials_that_took_an_unknown_time_are_left_out_where_seconds_count_and_c
     frame = rows([*seeds(num_stages=1), *seeds(num_stages=2), *imported])
     result = compare(frame, "num_stages", at="seconds")
     assert set(result.table["num_stages"]) == {1, 2}
-    assert "3 trials took an unknown time, their posters being imported: left out" in result.notes
+    assert "left out: 3 trials of unknown seconds (imported posters)" in result.notes
     assert set(compare(frame, "num_stages").table["num_stages"]) == {1, 2, 3}
     assert len(curve_points(frame, "seconds")) == 1 + 2
     with pytest.raises(BadInput, match="two protocols in one curve: origin is distilled, imported"):
@@ -146,7 +146,7 @@ def test_half_the_seeds_and_trials_under_way_are_said():
     result, *_, notes = compare(frame[frame["num_stages"] == 1], "blend")
     assert result["seeds"].tolist() == [3, 1] and pd.isna(result["std_pct"][1])
     assert "one seed in some rows: no spread or interval can be given for them" in notes and "–" in as_text(result)
-    assert remarks(frame) == ["1 trials have no results of their last stage (yet): t4"]
+    assert remarks(frame) == ["1 trial without results of the last stage (yet): t4"]
 
 
 def test_a_half_finished_sweep_is_shown_with_what_is_missing():
@@ -159,7 +159,7 @@ def test_a_half_finished_sweep_is_shown_with_what_is_missing():
     ]  # fmt: skip
     assert as_text(shown).splitlines()[-1].split()[:4] == ["uniform", "0.5", "–", "0"]
     assert table_notes(frame)[0] == "two seeds: no interval can be given, and a difference may be chance"
-    assert table_notes(frame)[1] == "3 trials have no results of their last stage (yet): t2, t3, t4"
+    assert table_notes(frame)[1] == "3 trials without results of the last stage (yet): t2, t3, t4"
     nothing = table(rows(under_way))
     assert nothing["seeds"].tolist() == [0] and nothing["unfinished"].tolist() == [2]
 
@@ -167,21 +167,21 @@ def test_a_half_finished_sweep_is_shown_with_what_is_missing():
 def test_a_stopped_trial_is_neither_a_result_nor_half_finished():
     stopped = {"seed": 2, "num_stages": 3, "stages_done": 2, "status": "stopped"}
     frame = rows([*seeds(num_stages=3)[:2], stopped])
-    assert remarks(frame) == ["1 trials were stopped early, before their last stage: t2"]
+    assert remarks(frame) == ["1 trial stopped early, before the last stage: t2"]
     assert table(frame)["seeds"].tolist() == [2]
     assert curve_points(frame, "stage")["seeds"].tolist() == [3, 3, 2]
 
 
 def test_trials_of_one_name_in_two_sweeps_are_two_trials():
     done, behind = {"num_stages": 2, "trial": "t"}, {"num_stages": 2, "stages_done": 1, "trial": "t", "sweep": "other"}
-    assert remarks(rows([done, behind])) == ["1 trials have no results of their last stage (yet): other/t"]
+    assert remarks(rows([done, behind])) == ["1 trial without results of the last stage (yet): other/t"]
 
 
 def test_trials_not_measured_at_the_training_budget_are_said():
     frame = rows([*seeds(blend="dynamic"), *seeds(blend="latest"), *seeds(blend="uniform")], (100, 200))
     frame = frame[(frame["blend"] != "uniform") | (frame["steps"] == 100)]
     *_, notes = compare(frame, "blend")
-    assert "3 trials have no results at this training budget: name another with --steps" in notes
+    assert "3 trials without results at this training budget: name another with --steps" in notes
     shown = table(frame).set_index("blend")
     assert shown.loc["uniform", "200 steps"] == "" and shown.loc["latest", "200 steps"] == "11.0 ± 1.0"
 
@@ -320,7 +320,7 @@ def test_a_failed_trial_or_a_missing_stage_leaves_its_seed_out():
     trials.append({"blend": "b", "seed": 2, "accuracy": 9.0, "num_stages": 2, "stages_done": 1, "status": "failed"})
     _, pairs, _, notes = compare(rows(trials), "blend")
     assert pairs.loc[0, ["difference_pct", "seeds"]].tolist() == [1.25, 2]
-    assert "1 trials have no results of their last stage (yet): t5" in notes
+    assert "1 trial without results of the last stage (yet): t5" in notes
 
 
 def test_one_seed_gives_no_interval_and_no_test():

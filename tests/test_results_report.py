@@ -178,7 +178,7 @@ def test_trials_of_a_sweep_that_were_not_begun_or_evaluated_are_counted(tmp_path
     chosen = choose(uri)
     assert remarks(chosen, trials(chosen)) == [
         "sweep s is half-finished: 1 of 3 trials finished (not begun: 2)",
-        "1 finished trials are not evaluated yet: a",
+        "not evaluated yet: 1 finished trial: a",
     ]
 
 

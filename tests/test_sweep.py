@@ -86,7 +86,8 @@ def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, t
     path = sweep_file(tmp_path, {**tiny, "inner_optim": "SGD"}, grid=grid)
     done = ppodd("sweep", path, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "2 trials are unfinished" in done.stdout and done.stdout.count("failed: num_stages=") == 2
+    assert "unfinished: 2 trials; the same command with --resume" in done.stdout
+    assert done.stdout.count("failed: num_stages=") == 2
     assert "at stage 1, meta-step" in done.stdout
     archive = Archive(tmp_path / "ppodd-archive")
     records = evaluated(archive, "tiny")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ppodd.words import counted
+
 if TYPE_CHECKING:
     from ppodd.distill import Progress as Now
 
@@ -61,6 +63,6 @@ def stage_line(record: dict[str, Any]) -> str:
     leak = " LEAKS THE TEST SET," if record["leaks_test_set"] else ""
     return (
         f"stage {record['stage']}/{record['num_stages']}: {accuracy['split']} accuracy {percent(accuracy)} %"
-        f" ({accuracy['nets']} nets, {accuracy['steps']} steps),{leak} π = [{blend}],"
-        f"{course} {budgets['meta_steps']} meta-steps{spent}"
+        f" ({counted(accuracy['nets'], 'net')}, {counted(accuracy['steps'], 'step')}),{leak} π = [{blend}],"
+        f"{course} {counted(budgets['meta_steps'], 'meta-step')}{spent}"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ppodd.cli.options import add_archive, add_config_flags, given
 from ppodd.config import DistillConfig, absolute_paths, build, known_poster_ipc
 from ppodd.presets import PRESETS, preset
+from ppodd.words import counted
 
 if TYPE_CHECKING:
     from ppodd.archive import TrialArchive
@@ -73,6 +74,6 @@ def announce(out: Any, config: DistillConfig, url: str) -> None:
     known = known_poster_ipc(config)
     ipc = f" ({known:.3f} IPC)" if known else ""
     out.print(
-        f"{config.name}: {config.dataset}, poster {size}{ipc}, {config.num_stages} stages of {config.stage_epochs} "
-        f"epochs, blend {config.blend}, seed {config.seed} → {url}"
+        f"{config.name}: {config.dataset}, poster {size}{ipc}, {counted(config.num_stages, 'stage')} of "
+        f"{counted(config.stage_epochs, 'epoch')}, blend {config.blend}, seed {config.seed} → {url}"
     )

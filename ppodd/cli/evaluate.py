@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
 from ppodd.config import EvaluationConfig, build
+from ppodd.words import counted
 
 if TYPE_CHECKING:
     from ppodd.archive import TrialArchive
@@ -51,6 +52,7 @@ def evaluate_trials(
                 accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())
                 out.print(
                     f"{trial.trial} stage {stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
-                    f"steps   {accuracies}   ({protocol.nets} nets, poster IPC {budgets['poster_ipc']:.3f}, cumulative "
-                    f"IPC {budgets['cumulative_ipc']:.3f}{leak}, {duration(record['seconds'])})"
+                    f"steps   {accuracies}   ({counted(protocol.nets, 'net')}, poster IPC "
+                    f"{budgets['poster_ipc']:.3f}, cumulative IPC {budgets['cumulative_ipc']:.3f}{leak}, "
+                    f"{duration(record['seconds'])})"
                 )

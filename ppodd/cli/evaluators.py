@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
 from ppodd.errors import BadInput
+from ppodd.words import counted
 
 if TYPE_CHECKING:
     from cluster.pool import Pool
@@ -87,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
         import ray
 
         ray.get(coordinator.scale.remote(args.count))
-        out.print(f"at most {args.count} evaluators from now on; those too many stop when they have nothing to do")
+        out.print(
+            f"at most {counted(args.count, 'evaluator')} from now on; those too many stop when they have nothing to do"
+        )
     else:
         _status(out, coordinator, args.watch)
     return 0
@@ -166,8 +169,8 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
     for sweep in sweeps:
         coordinator = evaluators.start(archive.url, sweep, uris[sweep], pools[sweep], begin=False)
     if not in_process:
-        most = max(pool.count for pool in pools.values())
-        out.print(f"evaluating {', '.join(sweeps)} with at most {most} evaluators: `ppodd evaluators status` shows it")
+        most = counted(max(pool.count for pool in pools.values()), "evaluator")
+        out.print(f"evaluating {', '.join(sweeps)} with at most {most}: `ppodd evaluators status` shows it")
         return 0
     return _until_done(out, coordinator)
 
@@ -208,7 +211,7 @@ def _until_done(out: Any, coordinator: Any) -> int:
         status = evaluators.wait(coordinator, show=live.show)
     evaluators.stop()
     ray.shutdown()
-    out.print(f"{status['done']} evaluations are in the archive, {len(status['failed'])} failed")
+    out.print(f"in the archive: {counted(status['done'], 'evaluation')}, {len(status['failed'])} failed")
     for reason in status["failed"].values():
         out.print(f"failed: {reason}")
     if status["sync_error"]:
@@ -268,7 +271,10 @@ def tables(status: dict[str, Any]) -> Any:
 
     from ppodd.cli.console import duration
 
-    pools = [f"{pool['count']} evaluators of {pool['cpus']:g} CPU, {pool['gpus']:g} GPU" for pool in status["pools"]]
+    pools = [
+        f"{counted(pool['count'], 'evaluator')} of {pool['cpus']:g} CPU, {pool['gpus']:g} GPU"
+        for pool in status["pools"]
+    ]
     head = (
         f"ppodd {status['version']}: {counts(status)}, {status['per_minute']:.1f} a minute; at most "
         f"{', '.join(pools) or 'no evaluators'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ppodd.errors import BadInput
+from ppodd.words import counted
 
 _SUFFIXES = (".safetensors", ".npz", ".parquet")
 
@@ -31,5 +32,5 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.path!r} has {len(stages)} stages: name one, such as {args.path.rstrip('/')}/stage-01")
     arrays = training_set(trial, stages[0], args.mode)
     atomic_write(args.output, FORMATS[suffix](arrays))
-    print(f"{args.output}: {len(arrays['images'])} patches of {len(set(arrays['stage']))} posters")
+    print(f"{args.output}: {len(arrays['images'])} patches of {counted(len(set(arrays['stage'])), 'poster')}")
     return 0

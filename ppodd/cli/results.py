@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
+from ppodd.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,8 @@ def _sync(archive: str, uri: str, sweeps: list[str] | None) -> int:
 
     report = sync(archive, uri, sweeps)
     print(
-        f"{hidden(uri)} is up to date: {report.stages} stages and {report.evaluations} evaluations read from {archive}"
+        f"{hidden(uri)} is up to date: {counted(report.stages, 'stage')} and "
+        f"{counted(report.evaluations, 'evaluation')} read anew from {archive}"
     )
     for problem in report.problems:
         print(f"not read: {hidden(problem)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ppodd.cli.options import add_autoscaling
 from ppodd.errors import BadInput, PpoddError
+from ppodd.words import counted
 
 if TYPE_CHECKING:
     from cluster.submit import Jobs
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         job_id = jobs.submit(submission)
     except KeyboardInterrupt:
         raise PpoddError("interrupted while submitting: nothing runs of it") from None
-    print(f"job {job_id}: sweep {sweep.name}, {sweep.wanted} trials → {archive}/{sweep.name}", flush=True)
+    print(f"job {job_id}: sweep {sweep.name}, {counted(sweep.wanted, 'trial')} → {archive}/{sweep.name}", flush=True)
     return follow(jobs, job_id) if args.follow else _see_off(jobs, job_id, archive)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
+from ppodd.words import counted
 
 _SHOWN = 10  # failures printed
 _SAY_EVERY_S = 60.0
@@ -42,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
         versions.require_equal(versions.here(), versions.parse(args.require))
     sweep = load_sweep(args.file, args.set)
-    stages = f", {sum(config.num_stages for config in sweep.trials.values())} stages" if sweep.trials else ""
-    print(f"sweep {sweep.name}: {sweep.wanted} trials{stages} → {args.archive}/{sweep.name}", flush=True)
+    stages = sum(config.num_stages for config in sweep.trials.values())
+    size = counted(sweep.wanted, "trial") + (f", {counted(stages, 'stage')}" if stages else "")
+    print(f"sweep {sweep.name}: {size} → {args.archive}/{sweep.name}", flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)
@@ -65,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
     _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
     _said(out, "stopped early", outcome.stopped)
     if outcome.untried:
-        out.print(f"{outcome.untried} trials fewer than wanted: the space holds no more (valid) settings")
+        out.print(f"{counted(outcome.untried, 'trial')} fewer than wanted: the space holds no more (valid) settings")
     if outcome.open_evaluations:
         out.print(
-            f"{outcome.open_evaluations} evaluations are still open; the evaluators finish them: look with "
+            f"still open: {counted(outcome.open_evaluations, 'evaluation')}, which the evaluators finish: look with "
             f"`ppodd evaluators status`, then `ppodd results table --archive {archive.url}`"
         )
     else:
@@ -77,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
     if outcome.unfinished:
-        out.print(f"{len(outcome.unfinished)} trials are unfinished: the same command with --resume goes on with them")
+        out.print(f"unfinished: {counted(len(outcome.unfinished), 'trial')}; the same command with --resume goes on")
     elif outcome.evaluation_failures:
-        failed = len(outcome.evaluation_failures)
-        out.print(f"{failed} evaluations failed: the same command with --resume tries them again")
+        failed = counted(len(outcome.evaluation_failures), "evaluation")
+        out.print(f"{failed} failed: the same command with --resume tries again")
     return 0 if outcome.complete else 1
 
 

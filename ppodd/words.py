@@ -1,0 +1,8 @@
+"""Words for people."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `12,000 meta-steps`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
