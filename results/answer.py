@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from results.frame import KINDS, by_seed, chosen_steps, last_stages, settings
+from results.frame import KINDS, LATER_STAGES, by_seed, chosen_steps, last_stages, settings
 from results.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
 
 
@@ -20,6 +20,7 @@ class Answer(NamedTuple):
 
     Attributes:
         ahead: how many of the `others` it is ahead of beyond chance (paired t over shared seeds, Holm).
+        most_seeds: it was chosen among those that have as many seeds as it, others have fewer.
         runner_up: the setting next to it by validation accuracy; `lead` the difference to it, `p_holm` its p.
         cumulative: IPC that it draws on, and the range over the others.
         sentences: all of that in words, the claim first.
@@ -31,6 +32,7 @@ class Answer(NamedTuple):
     accuracy: Mean
     others: int
     ahead: int
+    most_seeds: bool
     runner_up: str
     lead: Paired | None
     p_holm: float
@@ -63,8 +65,30 @@ def answers(frame: pd.DataFrame, steps: int | None = None) -> list[Answer]:
     return [_answer(rows[rows["poster_ipc"] == ipc], float(ipc)) for ipc in sizes]
 
 
+def scope(frame: pd.DataFrame, steps: int | None = None) -> str:
+    """Which trials the answers are of, where these are not all that finished, or of several sweeps; else empty."""
+    whole = last_stages(frame)
+    if whole.empty:
+        return ""
+    rows = chosen_steps(last_stages(main_protocol(frame)), steps)
+    counted, finished = (len(table.drop_duplicates(["sweep", "trial"])) for table in (rows, whole))
+    sweeps = sorted(set(frame["sweep"]))
+    if counted == finished and len(sweeps) == 1:
+        return ""
+    several = f" of {len(sweeps)} sweeps ({', '.join(sweeps)}; --sweep takes one)" if len(sweeps) > 1 else ""
+    return (
+        f"Of {finished} finished trials{several} these answers count {counted}: those evaluated alike and read after "
+        f"{rows['steps'].iloc[0]} training steps."
+    )
+
+
 def _labels(rows: pd.DataFrame, fields: list[str]) -> list[str]:
-    return [label(dict(zip(fields, values, strict=True))) for values in rows[fields].to_numpy(object)]
+    """Settings in words; of one stage without what only later stages depend on."""
+    found = []
+    for values, stages in zip(rows[fields].to_numpy(object), rows["num_stages"], strict=True):
+        setting = dict(zip(fields, values, strict=True))
+        found.append(label({k: v for k, v in setting.items() if stages > 1 or k not in LATER_STAGES}))
+    return found
 
 
 def label(values: dict[str, object]) -> str:
@@ -88,6 +112,7 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
         accuracy=mean_interval(list(seeds[best].values())),
         others=len(tests),
         ahead=sum(corrected[other] < ALPHA and test.difference > 0 for other, test in tests.items()),
+        most_seeds=any(len(of) < len(seeds[best]) for of in seeds.values()),
         runner_up=runner_up,
         lead=tests.get(runner_up),
         p_holm=corrected.get(runner_up, math.nan),
@@ -121,15 +146,16 @@ def _sentences(answer: Answer, leaks: bool) -> list[str]:
 
 
 def _ahead(answer: Answer) -> str:
+    among = f" of the settings of {answer.accuracy.n} seeds" if answer.most_seeds else ""
     if answer.lead is None or answer.lead.n < ENOUGH_SEEDS:
         seeds = f"{answer.lead.n} shared seeds" if answer.lead and answer.lead.n > 1 else "one shared seed"
-        return f"It is the best by validation accuracy; with {seeds} no difference can be told from chance."
+        return f"It is the best by validation accuracy{among}; with {seeds} no difference can be told from chance."
     many = f"{answer.others} other settings" if answer.others > 1 else "1 other setting"
     if answer.ahead == answer.others:
         return f"The difference is real: it is ahead of the {many} beyond chance (paired t-test over seeds, Holm)."
     if answer.ahead == 0:
         return (
-            f"It is the best by validation accuracy, but the difference is not shown to be real: "
+            f"It is the best by validation accuracy{among}, but the difference is not shown to be real: "
             f"it is ahead of none of the {many} beyond chance (paired t-test over seeds, Holm)."
         )
     return f"It is ahead of {answer.ahead} of the {many} beyond chance (paired t-test over seeds, Holm)."

@@ -11,6 +11,7 @@ from ppodd.errors import BadInput, unknown
 from ppodd.words import counted
 from results.frame import (
     KINDS,
+    LATER_STAGES,
     MEASURED,
     SIZE,
     by_seed,
@@ -65,8 +66,8 @@ def compare(
     """Values of `by` side by side, at one budget `at` and one training budget; mean, std, interval are over seeds.
 
     At equal poster IPC each trial's last stage counts. At equal cumulative IPC or equal meta-steps every stage does, so
-    that few posters of many stages meet many posters of few. At equal seconds each trial counts with the last stage it
-    had finished when the quickest setting was done. Other settings that vary have rows of their own, but for those that
+    that few posters of many stages meet many posters of few. At equal seconds each setting counts with the last stage
+    that it had finished when the quickest was done. Other settings that vary have rows of their own, but for those that
     change along with `by` (such as a schedule set to fit `num_stages`): the notes name them.
 
     Differences are paired over shared seeds: all pairs, or every value against one.
@@ -74,7 +75,7 @@ def compare(
     Args:
         by: a config field, or `mode`, `eval_arch`, `protocol` or `sweep`.
         at: the budget, one of `BUDGETS`.
-        steps: the training budget; by default the largest.
+        steps: the training budget; by default the largest of those that most trials have.
         against: the value of `by` to compare the others with.
 
     Raises:
@@ -87,6 +88,11 @@ def compare(
     rows = chosen_steps(last_stages(frame) if at == "poster_ipc" else frame, steps)
     _require_values(rows, by, against)
     plan, rows = _plan(rows, by, at)
+    stages = rows.groupby(plan.keys, dropna=False)["stage"].transform("max")
+    alike = (stages == 1) & (by in LATER_STAGES)
+    if alike.all():
+        raise BadInput(f"{by} plays no part in a first stage, and there are no others here: nothing to compare")
+    rows = rows[~alike]
     every = [*plan.keys, *(() if by in SIZE else (by,)), *plan.apart]
     cells = over_seeds(rows, every)
     first = [*plan.keys, by]
@@ -97,6 +103,8 @@ def compare(
     notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *few_seeds(cells["seeds"])]
     if untimed := whole["trial"].nunique() - frame["trial"].nunique():
         notes.append(f"left out: {counted(untimed, 'trial')} of unknown seconds (imported posters)")
+    if alike.any():
+        notes.append(f"left out: first stages beside each other, in which {by} plays no part")
     notes += _tied(cells, by, [name for name in plan.tied if name not in plan.size])
     if missing := _unmeasured(frame, rows):
         notes.append(f"{counted(missing, 'trial')} without results at this training budget: name another with --steps")
@@ -115,7 +123,10 @@ def _require_values(rows: pd.DataFrame, by: str, against: str | None) -> None:
     values = list(dict.fromkeys(rows[by].map(str)))
     if len(values) < 2:
         there = ", ".join([*varied(rows), *kinds(rows)]) or "nothing"
-        raise BadInput(f"{by} has one value, {rows[by].iloc[0]}: nothing to compare (varied here: {there})")
+        raise BadInput(
+            f"{by} has one value at {rows['steps'].iloc[0]} training steps, {rows[by].iloc[0]}: nothing to compare "
+            f"(varied there: {there})"
+        )
     if against is not None and against not in values:
         raise unknown(f"value of {by}", against, values)
 
@@ -140,16 +151,22 @@ def _plan(rows: pd.DataFrame, by: str, at: str) -> tuple[_Plan, pd.DataFrame]:
 
 
 def _within_seconds(rows: pd.DataFrame, by: str, keys: list[str]) -> pd.DataFrame:
-    """Each trial's last stage that was finished in the mean time of the quickest value of `by`; a column says it."""
+    """Each setting's last stage that was finished in the mean time of the quickest value of `by`; a column says it.
+
+    By the setting's mean over seeds: were it each trial's own time, a cell would mix stages by chance.
+    """
+    setting = list(dict.fromkeys([by, "sweep", "num_stages", *varied(rows), *kinds(rows), "stage"]))
+    mean = rows.groupby(setting, dropna=False)["distill_seconds"].transform("mean")
+    rows = rows.assign(_mean_seconds=mean)
     found = []
     for _, group in rows.groupby(keys, dropna=False) if keys else [((), rows)]:
         whole = last_stages(group)
         if whole.empty:
             continue
         limit = float(whole.groupby(by)["distill_seconds"].mean().min())
-        inside = group[group["distill_seconds"] <= limit * (1 + _EQUAL_SECONDS)]
-        latest = inside[inside["stage"] == inside.groupby(["sweep", "trial"])["stage"].transform("max")]
-        found.append(latest.assign(seconds=round(limit, 1)))
+        inside = group[group["_mean_seconds"] <= limit * (1 + _EQUAL_SECONDS)]
+        latest = inside[inside["stage"] == inside.groupby(setting[:-1], dropna=False)["stage"].transform("max")]
+        found.append(latest.drop(columns="_mean_seconds").assign(seconds=round(limit, 1)))
     if not found:
         raise BadInput("no trial has finished its last stage yet: equal seconds are those of the quickest setting")
     return pd.concat(found, ignore_index=True)
@@ -173,22 +190,22 @@ def _shown_elsewhere(cells: pd.DataFrame, plan: _Plan) -> list[str]:
 def _pairs(seeds: pd.DataFrame, plan: _Plan, against: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Paired differences at every budget and other setting, then over all of these together."""
     by, rows, together = plan.by, [], []
+    values = list(dict.fromkeys(seeds[by].sort_values(key=_sortable).map(str)))
     for key, group in seeds.groupby(plan.keys, dropna=False):
         # where several stages of a value have one budget, its last counts: the one trained longest
         group = group.assign(**{by: group[by].map(str)}).sort_values("meta_steps", kind="stable")
         table = group.groupby([by, "seed"])["accuracy_pct"].last().unstack(by)
-        order = [value for value in dict.fromkeys(seeds[by].sort_values(key=_sortable).map(str)) if value in table]
+        order = [value for value in values if value in table]
         where = dict(zip(plan.keys, key, strict=True))
         rows += [{**where, "a": a, "b": b, **_tested(table, a, b)} for a, b in _which(order, against)]
         together.append(table[order])
     pairs = _corrected(pd.DataFrame(rows, columns=[*plan.keys, "a", "b", *_PAIR]))
-    return pairs, _overall(together, plan, against)
+    return pairs, _overall(together, values, plan, against)
 
 
-def _overall(tables: list[pd.DataFrame], plan: _Plan, against: str | None) -> pd.DataFrame:
+def _overall(tables: list[pd.DataFrame], values: list[str], plan: _Plan, against: str | None) -> pd.DataFrame:
     """One row a pair: a seed's difference is its mean over the rows of the comparison, those that hold most seeds."""
     rows = []
-    values = list(dict.fromkeys(value for table in tables for value in table.columns))
     for a, b in _which(values, against):
         both = [table[[a, b]].dropna() for table in tables if a in table and b in table]
         fullest = max(both, key=len, default=pd.DataFrame())

@@ -153,6 +153,10 @@ def settings(table: pd.DataFrame) -> list[str]:
     return [name for name in varied(table) if name not in SIZE or name in size]
 
 
+# What a first stage does not depend on: it has one poster, and nothing to start from.
+LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
+
+
 def kinds(table: pd.DataFrame) -> list[str]:
     """What tells kinds of evaluation apart, where the table holds several."""
     return [name for name in KINDS if table[name].nunique() > 1]
@@ -229,7 +233,7 @@ def timed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
-    """The rows of one training budget: the one asked for, else the largest.
+    """The rows of one training budget: the one asked for, else the largest of those that most trials have.
 
     Raises:
         BadInput: nothing was measured at that budget, or nothing at all.
@@ -239,7 +243,8 @@ def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
     there = sorted(table["steps"].unique())
     if steps is not None and steps not in there:
         raise BadInput(f"no results at {steps} training steps (there: {', '.join(map(str, there))})")
-    return table[table["steps"] == (steps or there[-1])]
+    trials = table.drop_duplicates(["sweep", "trial", "steps"])["steps"].value_counts()
+    return table[table["steps"] == (steps or trials[trials == trials.max()].index.max())]
 
 
 def remarks(table: pd.DataFrame) -> list[str]:

@@ -69,12 +69,11 @@ def cards(
 
 
 def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, int], str]:
-    """Test accuracy of each run and stage at the largest training budget, in words; of imported posters too."""
+    """Test accuracy of each run and stage at its largest training budget, in words; of imported posters too."""
     kinds = [main_protocol(rows) for _, rows in frame.groupby("origin")]
-    rows = pd.concat(kinds) if kinds else frame
-    rows = rows[rows["steps"] == rows["steps"].max()] if len(rows) else rows
+    rows = (pd.concat(kinds) if kinds else frame).sort_values("steps", kind="stable")
     found = zip(rows["run_id"], rows["stage"], rows["accuracy_pct"], strict=True)
-    return {(run, stage): f"{value:.1f}%" for run, stage, value in found}
+    return {(run, stage): f"{value:.1f}%" for run, stage, value in found}  # the last counts
 
 
 def _caption(trial: Trial, stage: int, accuracy: dict[tuple[str, int], str]) -> str:

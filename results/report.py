@@ -14,7 +14,7 @@ from ppodd import __version__
 from ppodd.errors import BadInput
 from ppodd.files import atomic_write
 from results import schema
-from results.answer import Answer, answers, main_protocol
+from results.answer import Answer, answers, main_protocol, scope
 from results.charts import Chart, chart
 from results.curve import lines
 from results.effects import Effect, effects
@@ -52,6 +52,7 @@ class Report(NamedTuple):
     title: str
     descriptions: list[str]
     answers: list[Answer]
+    scope: str
     sizes: Grid
     facts: list[tuple[str, str]]
     charts: list[Chart]
@@ -122,6 +123,7 @@ def gather(
         title=", ".join(names),
         descriptions=[text for text in described if text],
         answers=found,
+        scope=scope(frame, steps),
         sizes=grid(pd.DataFrame([_size(answer) for answer in found])) if len(found) > 1 else Grid([], []),
         facts=_facts(every, frame),
         charts=_charts(rows, steps),

@@ -116,8 +116,13 @@ class Accuracy(NamedTuple):
 
 def protocol_hash(protocol: dict[str, Any]) -> str:
     """Tells protocols apart that differ in more than architecture, mode and budgets, which metric names show."""
-    rest = {k: v for k, v in protocol.items() if k not in _SHOWN_IN_NAME}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_rest(protocol), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _rest(protocol: dict[str, Any]) -> dict[str, Any]:
+    """What a metric's name does not show; where the rate decays, that includes the step by which it has."""
+    rest = {k: v for k, v in sorted(protocol.items()) if k not in _SHOWN_IN_NAME}
+    return {**rest, "decay_steps": max(protocol["budgets"])} if protocol["decay"] else rest
 
 
 def own_protocol(config: DistillConfig, evaluation: EvaluationConfig) -> str:
@@ -128,8 +133,8 @@ def own_protocol(config: DistillConfig, evaluation: EvaluationConfig) -> str:
 def protocol_tag(config: DistillConfig, protocol: dict[str, Any]) -> tuple[str, str]:
     """Name and value of the tag that spells a protocol out; `departs` is empty where it follows the distillation's."""
     follows = build(EvaluationConfig, {}).protocols(config)[0].model_dump(mode="json")
-    rest = {k: v for k, v in sorted(protocol.items()) if k not in _SHOWN_IN_NAME}
-    departs = ", ".join(f"{k}={v}" for k, v in rest.items() if v != follows.get(k))
+    rest, usual = _rest(protocol), _rest(follows)
+    departs = ", ".join(f"{k}={v}" for k, v in rest.items() if v != usual.get(k))
     return PROTOCOL + protocol_hash(protocol), json.dumps({"departs": departs, **rest})
 
 

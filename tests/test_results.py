@@ -248,7 +248,7 @@ def test_one_seed_gives_no_spread_and_says_so(archive, uri):
     ("options", "message"),
     [
         ({"by": "num_stagez"}, "unknown field 'num_stagez'; did you mean 'num_stages'"),
-        ({"by": "lr"}, "lr has one value, 0.05: nothing to compare"),
+        ({"by": "lr"}, "lr has one value at 4 training steps, 0.05: nothing to compare"),
         ({"by": "blend", "at": "poster_icp"}, "unknown budget 'poster_icp'; did you mean 'poster_ipc'"),
         ({"by": "blend", "steps": 300}, r"no results at 300 training steps \(there: 2, 4\)"),
     ],

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ppodd.errors import BadInput
+from results.answer import answers, scope
 from results.compare import OVERALL, compare
 from results.curve import curve, curve_points
 from results.frame import remarks
@@ -24,7 +25,8 @@ def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.
     for number, values in enumerate(trials):
         trial: dict[str, Any] = {
             "sweep": "s", "trial": f"t{number}", "status": "finished", "leaks_test_set": False, "mode": "blend",
-            "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", "num_stages": 1,
+            "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", 
+            "num_stages": 2 if "blend" in values else 1,  # in one stage it plays no part
             "blend": "dynamic", "blend_boost": 1.5, "seed": 0, "num_train_eval": 3, "lr": 0.1, "epochs": 8,
             "width": 4, "window": 2, "poster_width": 20, "poster_height": 16, "stages_done": None,
             "accuracy": None, "seconds": 5.0, "origin": "distilled", **values,
@@ -143,7 +145,7 @@ def test_modes_and_protocols_can_be_compared_and_are_never_mixed():
 def test_half_the_seeds_and_trials_under_way_are_said():
     under_way = {"blend": "uniform", "seed": 1, "num_stages": 2, "stages_done": 1}
     frame = rows([*seeds(blend="dynamic"), {"blend": "uniform"}, under_way])
-    result, *_, notes = compare(frame[frame["num_stages"] == 1], "blend")
+    result, *_, notes = compare(frame, "blend")
     assert result["seeds"].tolist() == [3, 1] and pd.isna(result["std_pct"][1])
     assert "one seed in some rows: no spread or interval can be given for them" in notes and "–" in as_text(result)
     assert remarks(frame) == ["1 trial without results of the last stage (yet): t4"]
@@ -180,10 +182,49 @@ def test_trials_of_one_name_in_two_sweeps_are_two_trials():
 def test_trials_not_measured_at_the_training_budget_are_said():
     frame = rows([*seeds(blend="dynamic"), *seeds(blend="latest"), *seeds(blend="uniform")], (100, 200))
     frame = frame[(frame["blend"] != "uniform") | (frame["steps"] == 100)]
-    *_, notes = compare(frame, "blend")
+    assert set(compare(frame, "blend").notes[0].split()) >= {"100"}  # what all have, not what two in three have
+    *_, notes = compare(frame, "blend", steps=200)
     assert "3 trials without results at this training budget: name another with --steps" in notes
     shown = table(frame).set_index("blend")
-    assert shown.loc["uniform", "200 steps"] == "" and shown.loc["latest", "200 steps"] == "11.0 ± 1.0"
+    assert shown.loc["uniform", "200 steps"] == "" and shown.loc["latest", "200 steps"] == "21.0 ± 1.0"
+
+
+def test_one_trial_read_at_more_steps_does_not_stand_for_all():
+    frame = rows([*seeds(num_stages=1), *seeds(num_stages=2)], (100, 200))
+    frame = frame[(frame["trial"] == "t0") | (frame["steps"] == 100)]
+    assert len(compare(frame, "num_stages").table) == 2
+    with pytest.raises(BadInput, match="num_stages has one value at 200 training steps, 1: nothing to compare"):
+        compare(frame, "num_stages", steps=200)
+    (answer,) = answers(frame)
+    assert answer.steps == 100
+    assert scope(frame) == "" and scope(frame, 200) == (
+        "Of 6 finished trials these answers count 1: those evaluated alike and read after 200 training steps."
+    )
+    two = rows([*seeds(num_stages=1), *seeds(num_stages=2, sweep="other")])
+    assert "Of 6 finished trials of 2 sweeps (other, s; --sweep takes one) these answers count 6" in scope(two)
+
+
+def test_a_setting_that_plays_no_part_in_one_stage_is_not_compared_there_nor_told_apart():
+    alike = [trial for blend in ("dynamic", "uniform") for trial in seeds(blend=blend, num_stages=1)]
+    later = [*seeds(blend="dynamic", num_stages=2, accuracy=30.0), *seeds(blend="uniform", num_stages=2, accuracy=31.0)]
+    frame = rows([*alike, *later])
+    result = compare(frame, "blend")
+    assert result.pairs["num_stages"].tolist() == [2] and result.overall.empty
+    assert "left out: first stages beside each other, in which blend plays no part" in result.notes
+    with pytest.raises(BadInput, match="blend plays no part in a first stage"):
+        compare(rows(alike), "blend")
+    assert set(compare(frame, "num_stages").table["num_stages"]) == {1, 2}  # it is the others' baseline
+    (answer,) = answers(frame)
+    assert answer.others == 2  # num_stages 1, whatever the blend, and one blend of 2 stages
+
+
+def test_pairs_are_in_one_order_in_every_row_and_over_all():
+    """The first row lacks the least value."""
+    trials = [t for lr in (0.1, 0.2) for n in (1, 2, 4) if (lr, n) != (0.1, 1) for t in seeds(num_stages=n, lr=lr)]
+    result = compare(rows(trials), "num_stages")
+    pairs = set(zip(result.pairs["a"], result.pairs["b"], strict=True))
+    assert pairs == {("2", "1"), ("4", "1"), ("4", "2")}
+    assert set(zip(result.overall["a"], result.overall["b"], strict=True)) <= pairs
 
 
 def test_leaking_rows_are_marked():
@@ -342,6 +383,13 @@ def test_at_equal_seconds_each_trial_counts_with_what_it_had_by_then():
     cells, pairs, *_ = compare(rows(trials), "blend", at="seconds")
     assert cells[["seconds", "blend", "stage"]].values.tolist() == [[10.0, "dynamic", 2], [10.0, "uniform", 1]]
     assert pairs.loc[0, ["a", "difference_pct"]].tolist() == ["uniform", -10.0]
+
+
+def test_at_equal_seconds_all_seeds_of_a_setting_count_with_the_same_stage():
+    """Two of the three seeds happened to be done with their second stage too."""
+    slow = [{"seed": seed, "blend": "uniform", "seconds": s} for seed, s in ((0, 5.4), (1, 5.0), (2, 12.0))]
+    cells = compare(rows([*seeds(blend="dynamic", seconds=5.0), *slow]), "blend", at="seconds").table
+    assert cells[["blend", "stage", "seeds"]].values.tolist() == [["dynamic", 2, 3], ["uniform", 1, 3]]
 
 
 def test_two_seeds_give_no_verdict_however_small_p_is():

@@ -356,3 +356,16 @@ def test_a_summary_that_cannot_be_drawn_is_reported_and_stops_nothing(archive, u
         report = sync(archive.url, uri)
     assert report.evaluations == 2 and "no summary of sweep 's'" in report.problems[0]
     assert sync(archive.url, uri).problems == [] and run(uri, "s").data.tags[schema.SUMMARY] == "2"
+
+
+def test_trainings_whose_rate_decays_by_different_steps_are_told_apart(archive, uri, unfinished):
+    """Step 2 of 4 is another training than step 2 of 8."""
+    trial, config = unfinished
+    for last in (4, 8):
+        write_evaluations(trial, config, 1, EvaluationConfig(nets=3, decay=True, budgets=(2, last)))
+    sync(archive.url, uri)
+    rows = frame(uri)
+    decayed = rows[rows["protocol"].str.contains("decay=True")]
+    assert decayed.groupby("protocol")["steps"].apply(list).to_dict() == {
+        "decay=True, nets=3, decay_steps=4": [2, 4], "decay=True, nets=3, decay_steps=8": [2, 8]
+    }  # fmt: skip

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--filter", default="", help="MLflow filter of trials, such as \"params.blend = 'latest'\"")
         action.add_argument("--where", action="append", default=[], metavar="FIELD=VALUE", help="these rows only")
     for action in (compare, curve, report, paper):
-        action.add_argument("--steps", type=int, help="training budget (default: the largest)")
+        action.add_argument("--steps", type=int, help="training budget (default: the largest that most trials have)")
     for action in (table, compare, curve, report, paper, sync):
         add_archive(action)
         action.add_argument("--sweep", action="append", help="this sweep only (repeatable; default: all)")
