@@ -19,6 +19,7 @@ class Answer(NamedTuple):
     """The best setting of one poster size.
 
     Attributes:
+        validation: its mean stage accuracy (percent), by which it was chosen.
         ahead: how many of the `others` it is ahead of beyond chance (paired t over shared seeds, Holm).
         most_seeds: it was chosen among those that have as many seeds as it, others have fewer.
         runner_up: the setting next to it by validation accuracy; `lead` the difference to it, `p_holm` its p.
@@ -30,6 +31,7 @@ class Answer(NamedTuple):
     steps: int
     best: str
     accuracy: Mean
+    validation: float
     others: int
     ahead: int
     most_seeds: bool
@@ -110,6 +112,7 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
         steps=int(rows["steps"].iloc[0]),
         best=best,
         accuracy=mean_interval(list(seeds[best].values())),
+        validation=rows.loc[rows["setting"] == best, "stage_accuracy_pct"].mean(),
         others=len(tests),
         ahead=sum(corrected[other] < ALPHA and test.difference > 0 for other, test in tests.items()),
         most_seeds=any(len(of) < len(seeds[best]) for of in seeds.values()),
@@ -136,9 +139,10 @@ def _sentences(answer: Answer, leaks: bool) -> list[str]:
         spread = f"95% interval {mean.low:.1f} to {mean.high:.1f}, n = {mean.n} seeds"
     else:
         spread = f"n = {mean.n} seed{'s' * (mean.n > 1)}, so no interval"
+    chosen = f"; chosen by {answer.validation:.1f}% in validation" if answer.others else ""
     said = [
         f"At {answer.poster_ipc:.3g} IPC, {answer.best} reaches {mean.mean:.1f}% test accuracy after {answer.steps} "
-        f"training steps ({spread})."
+        f"training steps ({spread}{chosen})."
     ]
     if answer.others:
         said += [_ahead(answer), *_runner_up(answer), *_unequal(answer)]

@@ -23,6 +23,7 @@ from results.frame import (
     timed,
     varied,
 )
+from results.protocol import facts, one_or_range
 from results.statistics import ALPHA, ENOUGH_SEEDS, Paired, few_seeds, holm, paired
 
 BUDGETS = ("poster_ipc", "cumulative_ipc", "meta_steps", "seconds")
@@ -99,8 +100,9 @@ def compare(
     cells = cells[[*first, *(name for name in cells.columns if name not in first)]]
     cells = cells.sort_values([at, *(n for n in first if n != at)], key=_sortable, kind="stable", ignore_index=True)
     pairs, overall = _pairs(by_seed(rows, every), plan, against)
-    where = f"test accuracy in percent after {int(rows['steps'].iloc[0])} training steps"
-    notes = [f"{where}, mean and std over seeds, at equal {at}", *_budgets(cells, plan), *few_seeds(cells["seeds"])]
+    data = f"test accuracy on {one_or_range(rows['dataset'])} in percent after {int(rows['steps'].iloc[0])}"
+    head = f"{data} training steps, mean and std over seeds, at equal {at}"
+    notes = ["; ".join([head, *facts(rows)]), *_budgets(cells, plan), *few_seeds(cells["seeds"])]
     if untimed := whole["trial"].nunique() - frame["trial"].nunique():
         notes.append(f"left out: {counted(untimed, 'trial')} of unknown seconds (imported posters)")
     if alike.any():

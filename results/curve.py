@@ -12,6 +12,7 @@ import pandas as pd
 
 from ppodd.errors import BadInput, unknown
 from ppodd.files import atomic_path
+from results import protocol
 from results.frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, settings, timed, varied
 from results.published import DATASET, series
 
@@ -331,25 +332,14 @@ def _protocol(shown: Lines, x: str) -> str:
     several = points["seeds"].max() > 1
     spread = "bands" if x in _BANDS else "bars"
     facts = [
-        f"{one_or_range(rows['steps'])} training steps, {one_or_range(points['nets'])} networks of width "
-        f"{one_or_range(rows['width'])} ({one_or_range(rows['eval_arch'])})",
-        f"trained on: {one_or_range(rows['mode'])}",
-        *(f"evaluated with {departs}" for departs in sorted(set(rows["protocol"]) - {""})),
-        f"{one_or_range(points['seeds'])} seeds",
+        f"{protocol.one_or_range(rows['steps'])} training steps",
+        *protocol.facts(rows),
+        f"{protocol.one_or_range(points['seeds'])} seeds",
         f"{spread}: std over seeds" if several else f"one seed: no {spread}",
         *([f"no {spread[:-1]}: one seed"] if several and points["seeds"].min() == 1 else []),
         *(["points of one IPC stand side by side"] if points["line"].nunique() > 1 and x == "poster_ipc" else []),
-        f"{one_or_range(rows['meta_steps'])} meta-steps",
-        f"window {one_or_range(rows['window'])}",
         "every stage" if x in _EVERY_STAGE else "last stage of each trial",
         *([f"averaged over {', '.join(shown.pooled)}"] if shown.pooled else []),
         *(["some posters LEAK the test set"] if rows["leaks_test_set"].any() else []),
     ]
     return "; ".join(facts)
-
-
-def one_or_range(values: pd.Series) -> str:
-    if values.dtype == object or pd.api.types.is_string_dtype(values):
-        return ", ".join(sorted(set(values.map(str))))
-    low, high = values.min(), values.max()
-    return f"{low}" if low == high else f"{low}–{high}"

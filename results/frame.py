@@ -263,6 +263,4 @@ def remarks(table: pd.DataFrame) -> list[str]:
         notes.append(
             f"LEAKING: the test set chose blend or poster of {counted(len(leaking), 'trial')}: {listed(leaking, 3)}"
         )
-    if departs := sorted(set(table["protocol"]) - {""}):
-        notes.append(f"evaluated otherwise than distilled: {'; '.join(departs)}")
     return notes

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput
-from results.curve import one_or_range
 from results.frame import chosen_steps, kinds, last_stages, over_seeds, remarks, settings
+from results.protocol import one_or_range
 from results.published import DATASET, META_STEPS, STEPS, Published, Row
 from results.statistics import few_seeds
 

@@ -7,11 +7,14 @@ from typing import Any
 import pandas as pd
 
 from results.frame import KINDS, last_stages, over_seeds, remarks, settings
+from results.protocol import facts, one_or_range
 from results.statistics import few_seeds
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent).
+
+    `validation` is the accuracy on held-out training images at the last stage, which choices are made by.
 
     Trials without their last stage are no results: a column `unfinished` counts them, and a setting that has no others
     is a row without numbers. `notes` says what must stand beside the table.
@@ -22,17 +25,19 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     last = last_stages(rows)
     keys = [*settings(rows), *KINDS, "poster_ipc"]
     cells = over_seeds(last, [*keys, "cumulative_ipc", "steps"])
+    validation = over_seeds(last.assign(accuracy_pct=last["stage_accuracy_pct"]), [*keys, "cumulative_ipc", "steps"])
+    cells["validation"] = list(map(mean_std, validation["accuracy_pct"], validation["std_pct"]))
     budgets = [f"{steps} steps" for steps in sorted(rows["steps"].unique())]
     done = [
         _row(dict(zip([*keys, "cumulative_ipc"], values, strict=True)), group)
         for values, group in cells.groupby([*keys, "cumulative_ipc"], sort=True, dropna=False)
     ]
-    columns = [*keys, "cumulative_ipc", "seeds", "nets", *budgets]
+    columns = [*keys, "cumulative_ipc", "seeds", "nets", "validation", *budgets]
     out = pd.DataFrame(done, columns=columns)
     if len(waiting := _waiting(rows, last, keys)):
         out = out.merge(waiting, on=keys, how="outer").fillna({"seeds": 0, "unfinished": 0})
         out = out.astype({"unfinished": "int64"})
-    out = out.fillna(dict.fromkeys(budgets, ""))
+    out = out.fillna(dict.fromkeys(["validation", *budgets], ""))
     if rows["leaks_test_set"].any():
         leaks = rows.groupby(keys, dropna=False)["leaks_test_set"].any().rename("leaks")
         out = out.merge(leaks.reset_index(), on=keys, how="left")
@@ -44,13 +49,16 @@ def notes(frame: pd.DataFrame) -> list[str]:
     last = last_stages(frame)
     if last.empty:
         return remarks(frame)
-    return [*few_seeds(over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])["seeds"]), *remarks(frame)]
+    few = few_seeds(over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])["seeds"])
+    data = f"test accuracy on {one_or_range(last['dataset'])} in percent, mean ± std over seeds"
+    return ["; ".join([data, *facts(last)]), *few, *remarks(frame)]
 
 
 def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
     shown = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
     at = {f"{steps} steps": text for steps, text in zip(cells["steps"], shown, strict=True)}
-    return {**setting, "seeds": _one_or_range(cells["seeds"]), "nets": int(cells["nets"].max()), **at}
+    counts = {"seeds": _one_or_range(cells["seeds"]), "nets": int(cells["nets"].max())}
+    return {**setting, **counts, "validation": cells["validation"].iloc[-1], **at}
 
 
 def _waiting(rows: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -268,7 +268,7 @@ def test_a_curve_is_drawn_with_its_protocol(archive, uri, tmp_path, suffix):
     assert len(points) == 4 and path.stat().st_size > 1000
     if suffix == "svg":
         text = path.read_text()
-        assert "4 training steps, 2 networks" in text and "num_stages 2" in text and "blend latest" in text
+        assert "4 training steps; 2 networks" in text and "num_stages 2" in text and "blend latest" in text
 
 
 def test_a_curve_by_one_field_pools_nothing_silently(archive, uri):
