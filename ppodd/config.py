@@ -27,6 +27,8 @@ SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, 
 CIRCUMSTANCES = frozenset(
     {"name", "device", "root", "workers", "engine", "real_chunk", "offload", "checkpoint_every", "print_freq"}
 )
+# Fields that a first stage does not depend on: it has one poster, and nothing to start from.
+LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
 CLASS_ORDERS = ("auto", "clip", "means", "sequential")
 
 Positive = Annotated[int, Field(ge=1)]

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from results.frame import KINDS, LATER_STAGES, by_seed, chosen_steps, last_stages, settings
+from ppodd.config import LATER_STAGES
+from results.frame import KINDS, by_seed, chosen_steps, last_stages, settings
 from results.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
 
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ppodd.config import LATER_STAGES
 from ppodd.errors import BadInput, unknown
 from ppodd.words import counted
 from results.frame import (
     KINDS,
-    LATER_STAGES,
     MEASURED,
     SIZE,
     by_seed,

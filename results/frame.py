@@ -153,10 +153,6 @@ def settings(table: pd.DataFrame) -> list[str]:
     return [name for name in varied(table) if name not in SIZE or name in size]
 
 
-# What a first stage does not depend on: it has one poster, and nothing to start from.
-LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
-
-
 def kinds(table: pd.DataFrame) -> list[str]:
     """What tells kinds of evaluation apart, where the table holds several."""
     return [name for name in KINDS if table[name].nunique() > 1]

@@ -156,3 +156,15 @@ def test_progress_counts_the_sweeps_own_evaluations_and_a_stopped_trial_as_done(
     archive.trial("mine", two).write_stopped({"why": "worse"})
     now = read()
     assert (now.trials_done, now.stages, now.evaluations, now.stopped) == (2, 11, 22, 1)
+
+
+def test_trials_of_one_stage_that_differ_in_their_blend_alone_are_said_to_repeat_each_other(tmp_path, capsys):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "name: s\npreset: digits-small\ngrid: {num_stages: [1, 2], blend: [dynamic, uniform]}\nseeds: [0, 1]\n"
+    )
+    arguments = ["sweep", str(path), "--dry-run", "--no-estimate", f"--archive={tmp_path}/a"]
+    assert main(arguments) == 0
+    assert "2 trials will repeat another: in one stage, blend has no part\n" in capsys.readouterr().out
+    assert main([*arguments, "--set=grid={num_stages: [1, 2]}"]) == 0
+    assert "repeat" not in capsys.readouterr().out

@@ -16,6 +16,7 @@ from pydantic import Field
 from ppodd.blend import LEAKING
 from ppodd.config import (
     CIRCUMSTANCES,
+    LATER_STAGES,
     DistillConfig,
     EvaluationConfig,
     absolute_paths,
@@ -190,6 +191,15 @@ class Sweep:
     @property
     def varied(self) -> list[str]:
         return varied(self.sections) + (["seed"] if len(self.file.seeds) > 1 else [])
+
+    @property
+    def repeats(self) -> list[str]:
+        """Trials that come to what an earlier one does: of one stage, apart only in what later stages depend on."""
+        first: dict[str, str] = {}
+        for trial, config in self.trials.items():
+            ignored = {"name", *(LATER_STAGES if config.num_stages == 1 else ())}
+            first.setdefault(config.model_dump_json(exclude=ignored), trial)
+        return [trial for trial in self.trials if trial not in first.values()]
 
     @property
     def space(self) -> dict[str, Distribution]:

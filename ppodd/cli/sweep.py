@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ppodd.config import LATER_STAGES
     from tune.sweep_file import load_sweep
 
     if args.require:
@@ -46,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
     stages = sum(config.num_stages for config in sweep.trials.values())
     size = counted(sweep.wanted, "trial") + (f", {counted(stages, 'stage')}" if stages else "")
     print(f"sweep {sweep.name}: {size} → {args.archive}/{sweep.name}", flush=True)
+    if repeats := sweep.repeats:
+        apart = ", ".join(sorted(LATER_STAGES & set(sweep.varied)))
+        print(f"{counted(len(repeats), 'trial')} will repeat another: in one stage, {apart} has no part", flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)
