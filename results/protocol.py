@@ -7,8 +7,9 @@ import pandas as pd
 
 def facts(rows: pd.DataFrame) -> list[str]:
     """Networks, what they trained on, and the compute behind the posters."""
+    nets = one_or_range(rows["nets"])
     return [
-        f"{one_or_range(rows['nets'])} networks of width {one_or_range(rows['width'])} "
+        f"{nets} network{'s' * (nets != '1')} of width {one_or_range(rows['width'])} "
         f"({one_or_range(rows['eval_arch'])})",
         f"trained on: {one_or_range(rows['mode'])}",
         *(f"evaluated with {departs}" for departs in sorted(set(rows["protocol"]) - {""})),
