@@ -1,13 +1,17 @@
 """The command line over a real store: what it prints, writes and refuses."""
 
+import shlex
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from archives import write_sweep
 
 from ppodd.archive import Archive
+from ppodd.cli.console import console
 from ppodd.cli.main import main
+from ppodd.cli.sweep import _results
 from ppodd.config import EvaluationConfig
 from results.sync import sync
 
@@ -38,6 +42,22 @@ def cli(folder, tmp_path, monkeypatch, capsys):
         return printed.err if code else printed.out
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("sweep", "by"), [("first", "compare: ppodd results compare --by blend --sweep first --archive "), ("second", None)]
+)
+def test_a_sweep_ends_with_commands_for_it_alone_and_compares_what_varies_in_it(cli, folder, capsys, sweep, by):
+    archive, store = Archive(folder), f"sqlite:///{folder}/mlflow.db"
+    ended = SimpleNamespace(name=sweep, varied=["blend", "seed"])
+    for given in (None, store):
+        _results(console(), archive, ended, store, given)
+        said = capsys.readouterr().out
+        assert ("compare: " in said) == bool(by) and (by or "") in said
+        commands = [line.split("results ")[1] for line in said.splitlines() if line.startswith(("report:", "compare:"))]
+        assert all(line.count("--tracking-uri") == bool(given) for line in commands)
+        for command in commands:
+            assert cli(*shlex.split(command))
 
 
 def test_tables_go_to_files_of_every_kind(cli, tmp_path):
