@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from cluster import OWN_TOKEN
@@ -17,10 +18,13 @@ NAMESPACE = "ppodd"
 COORDINATOR = "coordinator"
 _OBJECT_STORE_BYTES = 200_000_000  # paths and small records travel, not data
 _REACH_S, _JOIN_S = 5.0, 60.0
+_ALONE = "leave --ray-address out to run on this machine"
 
 
-def connect(address: str | None = None, cpus: int | None = None) -> bool:
+def connect(address: str | None = None, cpus: int | None = None, otherwise: str = _ALONE) -> bool:
     """Join the cluster at `address`, or start one in this process; whether it lives in this process.
+
+    `otherwise` is what else to do, in words, where none can be joined.
 
     Raises:
         BadInput: no cluster answers at `address`.
@@ -35,11 +39,12 @@ def connect(address: str | None = None, cpus: int | None = None) -> bool:
         return True
     try:
         _reach(address)
-        ray.init(address=address, **options)
+        with _silenced():
+            ray.init(address=address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(
             f"no Ray cluster to join at {address!r}: {_said(error)}; start one with `ray start --head`, set "
-            f"RAY_AUTH_MODE alike everywhere, or leave --ray-address out to run on this machine"
+            f"RAY_AUTH_MODE alike everywhere, or {otherwise}"
         ) from None
     if OWN_TOKEN and _takes_anyone(address):  # its calls to this process would be refused
         ray.shutdown()
@@ -63,10 +68,28 @@ def _takes_anyone(address: str) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Without the warnings that Ray's C++ writes to standard error, a line for each attempt: its error says it all."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _said(error: Exception) -> str:
-    """What Ray's error says: its first line, but for unequal versions, which it lists below."""
+    """What Ray's error says: its first line, but for unequal versions, which it lists below; and of a token why."""
     text = str(error)
-    return " ".join(text.split()) if "ersion mismatch" in text else text.splitlines()[0]
+    if "ersion mismatch" in text:
+        return " ".join(text.split())
+    line = text.splitlines()[0].partition(". Please specify")[0]  # which names flags of Ray's own commands
+    if "InvalidAuthToken" in str(error.__cause__):
+        return f"{line}: it asks for another token than is here (RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token)"
+    return line
 
 
 def _reach(address: str) -> None:

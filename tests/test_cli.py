@@ -190,9 +190,12 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     assert main(["distill", "--name=mine", *flags(tiny)]) == 0
     out = capsys.readouterr().out
-    assert "stage 2/2: validation accuracy" in out and "test accuracy in % by training steps" in out
+    assert "stage 2/2: validation accuracy" in out and "nothing to resume" not in out
+    assert "test accuracy in % by training steps, mean ± std over 2 networks   2: " in out
     assert "poster IPC 0.450, cumulative IPC 0.900" in out
-    folder = "ppodd-archive/runs/mine"
+    folder, there = "ppodd-archive/runs/mine", f"--archive {tmp_path}/ppodd-archive"
+    tables = f"in tables: ppodd results sync {there} && ppodd results table {there}"
+    assert out.splitlines()[-1] == tables
     assert main(["distill", "--name=mine", *flags(tiny)]) == 2
     assert "already holds this run: continue it with --resume" in capsys.readouterr().err
     assert main(["distill", "--name=mine", "--resume", *flags(tiny)]) == 0
@@ -203,12 +206,21 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
         == 0
     )
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and "stage 1, latest, convnet2" in lines[1] and "3: " in lines[1] and "(1 net," in lines[1]
+    assert len(lines) == 3 and "stage 1, latest, convnet2" in lines[1] and "steps, of 1 network   3: " in lines[1]
+    assert lines[2] == tables
     assert main(["render", folder, "-o", "strip.png"]) == 0 and main(["render", folder, "-o", "stages.gif"]) == 0
     from PIL import Image
 
     with Image.open("strip.png") as strip, Image.open("stages.gif") as animation:
         assert strip.size == (2 * 24 * 4 + 4, 12 * 4) and animation.n_frames == 2
+
+
+def test_resuming_what_is_not_there_says_that_it_starts_anew(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["distill", "--name=nosuch", "--resume", "--no-evaluate", *flags({**tiny, "num_stages": 1})]
+    said = "nothing to resume: no run is archived there; it starts anew"
+    assert main(arguments) == 0 and said in capsys.readouterr().out
+    assert main(arguments) == 0 and said not in capsys.readouterr().out
 
 
 @pytest.mark.slow

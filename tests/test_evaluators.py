@@ -81,7 +81,7 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     # begun again, it stays where it is shown
     ppodd(cluster, "evaluators", "start", *how)
     assert (tmp_path / "view.db").exists() and not (tmp_path / "archive/mlflow.db").exists()
-    assert "at most 1 evaluators" in ppodd(cluster, "evaluators", "scale", "1")
+    assert "at most 1 evaluator from" in ppodd(cluster, "evaluators", "scale", "1")
     wait_for(lambda: ppodd(cluster, "evaluators", "status").count("evaluator-") <= 1)
     for _ in range(2):  # also where nothing is left
         ppodd(cluster, "evaluators", "stop")
@@ -149,6 +149,16 @@ def test_a_cluster_without_a_token_is_joined_only_by_who_says_so(tmp_path):
 
 
 @pytest.mark.slow
+def test_another_ray_with_a_token_of_its_own_is_refused_in_one_line(cluster, tmp_path):
+    env = {name: value for name, value in cluster.env.items() if not name.startswith("RAY_AUTH")}
+    env |= {"HOME": str(tmp_path), "RAY_NUM_REDIS_GET_RETRIES": "2"}
+    status = command("evaluators", "status", "--ray-address", cluster.address)
+    said = subprocess.run(status, capture_output=True, text=True, env=env)
+    assert said.returncode == 2 and said.stderr.startswith(f"ppodd: no Ray cluster to join at '{cluster.address}'")
+    assert "it asks for another token than is here" in said.stderr and said.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
 def test_on_one_gpu_evaluators_get_their_place_when_the_trials_have_left_it(tiny, tmp_path):
     """There need be no such GPU: the trials compute on the CPU, and what the evaluators do is try."""
     how = {"resources": {"gpus": 1}, "evaluators": {"cpus": 0, "gpus": 0.5, "idle_s": 600}}
@@ -199,7 +209,7 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
         (["scale", "-1"], "scale -1: name 0 or more"),
         (["start", "--autoscaling"], "--autoscaling is said of a cluster: name it by --ray-address"),
         (["start", "--idle-s", "-1"], "--idle-s=-1.0: at least 0 seconds"),
-        (["status", "--ray-address", "127.0.0.1:1"], "no Ray cluster to join at '127.0.0.1:1'"),
+        (["status", "--ray-address", "127.0.0.1:1"], "or name the cluster that has the evaluators: --ray-address"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -57,6 +57,7 @@ def test_imported_posters_are_the_stages_of_the_run_that_made_them(tiny, tmp_pat
     assert main(arguments(tiny, files, tmp_path, **how)) == 0
     said = capsys.readouterr().out
     trial = TrialArchive(tmp_path / "archive/runs/run1")
+    assert said.splitlines()[-1].startswith(f"in tables: ppodd results sync --archive {tmp_path}/archive && ")
     assert trial.stages() == own.stages() == [1, 2]
     for stage in trial.stages():
         mine, theirs = trial.stage(stage), own.stage(stage)

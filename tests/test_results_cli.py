@@ -1,13 +1,18 @@
 """The command line over a real store: what it prints, writes and refuses."""
 
+import shlex
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from archives import write_sweep
+from conftest import TINY
 
 from ppodd.archive import Archive
+from ppodd.cli.console import console
 from ppodd.cli.main import main
+from ppodd.cli.sweep import _results
 from ppodd.config import EvaluationConfig
 from results.sync import sync
 
@@ -15,8 +20,6 @@ from results.sync import sync
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, empty_store):
     """Two sweeps: 2 blends × 3 seeds on one poster, and one seed on another."""
-    from conftest import TINY
-
     folder = tmp_path_factory.mktemp("cli") / "archive"
     folder.mkdir()
     shutil.copy(empty_store, folder / "mlflow.db")
@@ -38,6 +41,36 @@ def cli(folder, tmp_path, monkeypatch, capsys):
         return printed.err if code else printed.out
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("sweep", "by"), [("first", "compare: ppodd results compare --by blend --sweep first --archive "), ("second", None)]
+)
+def test_a_sweep_ends_with_commands_for_it_alone_and_compares_what_varies_in_it(cli, folder, capsys, sweep, by):
+    archive, store = Archive(folder), f"sqlite:///{folder}/mlflow.db"
+    ended = SimpleNamespace(name=sweep, varied=["blend", "seed"])
+    for given in (None, store):
+        _results(console(), archive, ended, store, given)
+        said = capsys.readouterr().out
+        assert ("compare: " in said) == bool(by) and (by or "") in said
+        commands = [line.split("results ")[1] for line in said.splitlines() if line.startswith(("report:", "compare:"))]
+        assert all(line.count("--tracking-uri") == bool(given) for line in commands)
+        for command in commands:
+            assert cli(*shlex.split(command))
+
+
+def test_results_that_are_not_in_the_store_yet_are_told_of_on_stderr(cli, folder, capsys):
+    archive = Archive(folder)
+    write_sweep(archive, "late", [{**TINY, "num_stages": 1}], EvaluationConfig(nets=2))
+    try:
+        for sweeps, said in (
+            ([], f"1 stage and 1 evaluation of the archive; `ppodd results sync --archive {folder}` adds them\n"),
+            (["--sweep", "first"], ""),
+        ):
+            assert main(["results", "table", "--archive", folder, *sweeps]) == 0
+            assert capsys.readouterr().err == (said and f"not in these results yet: {said}")
+    finally:
+        shutil.rmtree(f"{folder}/late")
 
 
 def test_tables_go_to_files_of_every_kind(cli, tmp_path):

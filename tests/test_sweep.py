@@ -19,7 +19,7 @@ from cluster.pool import Pool
 from cluster.ray_runtime import NAMESPACE, connect, named_evaluators
 from ppodd.archive import Archive, TrialArchive
 from ppodd.config import EvaluationConfig
-from ppodd.errors import PpoddError
+from ppodd.errors import BadInput, PpoddError
 from results.frame import frame
 from results.store import default_tracking_uri
 from tune.sweep import run_sweep
@@ -99,8 +99,11 @@ def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, t
         for steps, accuracy in record["accuracy"].items():
             row = rows[(rows.trial == name) & (rows.stage == stage) & (rows.steps == int(steps))].iloc[0]
             assert row.accuracy_pct == accuracy["mean"]
-    # another sweep of this name is refused, the same one is not begun again
-    assert ppodd("sweep", path, cwd=tmp_path).returncode == 2
+    assert "report: ppodd results report --sweep tiny --archive" in done.stdout
+    assert f"compare: ppodd results compare --by num_stages --sweep tiny --archive {archive.url}\n" in done.stdout
+    # another sweep of this name is refused, the same one is not begun again: before Ray is loaded
+    again = ppodd("sweep", path, cwd=tmp_path)
+    assert again.returncode == 2 and "already holds sweep 'tiny'" in again.stderr and "Ray" not in again.stdout
     other = ppodd("sweep", path, "--set", "seeds=[3]", "--resume", cwd=tmp_path)
     assert other.returncode == 2 and "holds another sweep 'tiny': trial num_stages=1,inner_lr=0.01" in other.stderr
 
@@ -244,6 +247,23 @@ def test_stage_accuracies_from_the_pool_are_those_that_a_trial_measures_itself(c
     assert not any("candidate" in name for name in pooled.folder.find())
 
 
+def test_a_resumed_sweep_takes_up_seeds_and_values_that_were_added(cluster, tiny, tmp_path, uri):
+    path, archive, said = sweep_file(tmp_path, tiny, name="grown"), Archive(tmp_path / "archive"), []
+    how = {"ray_address": "joined", "wait": True}
+    first = load_sweep(path, ["grid.num_stages=[1]"])
+    assert run_sweep(first, archive.url, uri, **how).complete
+    before, created = evaluated(archive, "grown"), archive.sweep("grown")["created_at"]
+    assert run_sweep(load_sweep(path, ["seeds=[0,1]"]), archive.url, uri, **how, resume=True, say=said.append).complete
+    after, record = evaluated(archive, "grown"), archive.sweep("grown")
+    assert "3 trials more than the 1 that the archive lists" in said
+    assert len(record["trials"]) == 4 and record["created_at"] == created
+    assert len(after) == 6 and all(len(found) == 1 for found in after.values()) and before.items() <= after.items()
+    rows = frame(uri, ["grown"])
+    assert rows["trial"].nunique() == 4 and set(rows["status"]) == {"finished"}
+    with pytest.raises(BadInput, match="seed=1 is only there"):
+        run_sweep(first, archive.url, uri, **how, resume=True)
+
+
 @pytest.mark.slow
 def test_a_sweep_whose_trials_are_measured_by_the_pool_is_the_same_sweep(cluster, tiny, tmp_path, uri):
     from ppodd.run import run
@@ -289,8 +309,9 @@ def test_no_cluster_at_an_address_is_said(tiny, tmp_path):
 
 def test_data_that_is_not_there_is_said_before_anything_is_written(tiny, tmp_path):
     values = {**tiny, "dataset": "./gone.parquet"}
-    done = ppodd("sweep", sweep_file(tmp_path, values), cwd=tmp_path)
+    done = ppodd("sweep", sweep_file(tmp_path, values), "--resume", cwd=tmp_path)
     assert done.returncode == 2 and "gone.parquet does not exist" in done.stderr.splitlines()[-1]
+    assert "nothing to resume: no sweep of this name is archived there; it starts anew" in done.stdout
     assert not (tmp_path / "ppodd-archive").exists()
 
 

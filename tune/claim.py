@@ -20,7 +20,7 @@ _DERIVED = (
 
 
 def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
-    """Find `sweep.json` absent, or the same when resuming.
+    """Find `sweep.json` absent, or when resuming the same, or with fewer trials: seeds or values may be added.
 
     Raises:
         BadInput: the archive holds another sweep of this name, or this one and `resume` is off.
@@ -29,14 +29,15 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
     if held is None:
         return
     mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
-    if mine != theirs:
+    if mine != theirs and not _adds(mine, theirs):
         raise BadInput(
             f"{archive.url} holds another sweep {sweep.name!r}: {_difference(mine, theirs)}; "
-            f"give this one another name, or another --archive"
+            f"{_way_out(sweep, mine, theirs)}"
         )
     if not resume:
+        how = "finish it" if mine == theirs else "add the new trials"
         raise BadInput(
-            f"{archive.url} already holds sweep {sweep.name!r}: finish it with --resume, or give this one another name"
+            f"{archive.url} already holds sweep {sweep.name!r}: {how} with --resume, or give this one another name"
         )
 
 
@@ -60,11 +61,36 @@ def _contents(sweep: Sweep, record: dict[str, Any]) -> dict[str, Any]:
     return rest if sweep.file.search else {**rest, "trials": trials}
 
 
+def _adds(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether mine is theirs and more trials; a scheduler would have judged theirs in other company."""
+    (rest, trials), (other, archived) = _split(mine), _split(theirs)
+    return rest == other and "scheduler" not in rest and archived.items() <= trials.items()
+
+
+def _split(contents: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything but the trials, and the trials."""
+    return {key: value for key, value in contents.items() if key != "trials"}, contents.get("trials", {})
+
+
+def _way_out(sweep: Sweep, mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """What to do instead, in words."""
+    (rest, trials), (other, archived) = _split(mine), _split(theirs)
+    if rest != other or any(trials[name] != archived[name] for name in trials.keys() & archived.keys()):
+        return "give this one another name, or another --archive"
+    if sweep.file.scheduler:
+        why = "none can be added where a scheduler compares them"
+    elif any(section.sample for section in sweep.sections):
+        why = "what `sample` draws changes with the seeds and the grid"
+    else:
+        why = "keep all that are there to add to them"
+    return f"{why}, or give this one another name: `ppodd results table --sweep {sweep.name} --sweep NAME` pools both"
+
+
 def _difference(mine: Any, theirs: Any, where: str = "") -> str:
     """The first difference of two records, in words."""
     if not (isinstance(mine, dict) and isinstance(theirs, dict)):
         return f"{where} is {theirs!r} there, {mine!r} here"
-    key = next(key for key in [*mine, *theirs] if mine.get(key) != theirs.get(key))
+    key = next(key for key in [*theirs, *mine] if mine.get(key) != theirs.get(key))
     if where == "trials":
         inside = f"trial {key}"
     else:

@@ -19,10 +19,11 @@ from cluster import evaluators
 from cluster.backlog import Backlog
 from cluster.ray_runtime import connect
 from cluster.reach import check_archive
-from ppodd.archive import Archive, stages_in
+from ppodd.archive import Archive, stages_in, trials_wanted
 from ppodd.datasets.readers import find
 from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.out_of_memory import advice, is_out_of_memory
+from ppodd.words import counted
 from results.store import open_store
 from results.sync import sync
 from tune.claim import check_claim, write_claim
@@ -106,8 +107,10 @@ def run_sweep(
         held = archive.sweep(sweep.name)
         if held:
             sweep.adopt(held)
-        if not held or held.get("wanted") != sweep.record().get("wanted"):
+        if not held or trials_wanted(held) != trials_wanted(sweep.record()):
             write_claim(sweep, archive)
+        if held and say and (added := len(sweep.trials) - len(held["trials"])):
+            say(f"{counted(added, 'trial')} more than the {len(held['trials'])} that the archive lists")
         try:
             return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
         except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     config = configure(args)
 
     from ppodd.cli.console import bar, console, stage_line
-    from ppodd.cli.evaluate import evaluate_trials
+    from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
     from ppodd.run import run as distil
 
@@ -59,12 +59,16 @@ def run(args: argparse.Namespace) -> int:
     for notice in config.notices():
         out.print(f"note: {notice}")
     announce(out, config, trial.url)
+    if args.resume and not trial.folder.exists("config.json"):
+        out.print("nothing to resume: no run is archived there; it starts anew")
     with bar(out) as show:
         for record in distil(config, trial, resume=args.resume, progress=show):
             out.print(stage_line(record))
     if not args.no_evaluate:
         evaluate_trials(out, [trial], EvaluationConfig(), config.device)
     out.print(f"archived in {trial.url}; pictures: ppodd render {trial.url} -o posters.png")
+    if not args.no_evaluate:
+        say_tables(out, [trial])
     return 0
 
 

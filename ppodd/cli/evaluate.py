@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     out = console()
     for trial, stages in targets:
         evaluate_trials(out, [trial], evaluation, args.device, stages)
+    say_tables(out, [trial for trial, _ in targets])
     return 0
 
 
@@ -50,9 +52,17 @@ def evaluate_trials(
                 budgets = record["budgets"]
                 leak = ", LEAKS THE TEST SET" if record["leaks_test_set"] else ""
                 accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())
+                over = "mean ± std over" if protocol.nets > 1 else "of"
                 out.print(
                     f"{trial.trial} stage {stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
-                    f"steps   {accuracies}   ({counted(protocol.nets, 'net')}, poster IPC "
+                    f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}   (poster IPC "
                     f"{budgets['poster_ipc']:.3f}, cumulative IPC {budgets['cumulative_ipc']:.3f}{leak}, "
                     f"{duration(record['seconds'])})"
                 )
+
+
+def say_tables(out: Any, trials: list[TrialArchive]) -> None:
+    """How to see these trials in tables: MLflow does not know of them yet."""
+    for archive in dict.fromkeys(trial.url.rsplit("/", 2)[0] for trial in trials):
+        there = f"--archive {shlex.quote(archive)}"
+        out.print(f"in tables: ppodd results sync {there} && ppodd results table {there}")

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from cluster.ray_runtime import connect
     from ppodd.cli.console import console
 
-    connect(args.ray_address)
+    connect(args.ray_address, otherwise="name the cluster that has the evaluators: --ray-address HOST:PORT")
     out = console()
     if args.action == "stop":
         evaluators.stop()  # whatever is left of them, with or without a coordinator

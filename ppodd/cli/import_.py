@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     files = paired(args.files)
 
     from ppodd.cli.console import console, stage_line
-    from ppodd.cli.evaluate import evaluate_trials
+    from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
     from ppodd.imported import import_posters, load_posters
 
@@ -61,4 +61,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_evaluate:
         evaluate_trials(out, [trial], EvaluationConfig(), config.device)
     out.print(f"archived in {trial.url}")
+    if not args.no_evaluate:
+        say_tables(out, [trial])
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.archive import Archive
     from ppodd.errors import BadInput
     from results.store import default_tracking_uri, exists
+    from results.sync import unsynced
 
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url)
@@ -73,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
         return _sync(archive.url, uri, args.sweep)
     if not args.tracking_uri and not exists(uri):
         raise BadInput(f"no results in {archive.url}: name the sweep's --archive, or run `ppodd results sync`")
+    if missing := unsynced(archive, uri, args.sweep):
+        how = f"`ppodd results sync --archive {shlex.quote(archive.url)}`"
+        print(f"not in these results yet: {missing} of the archive; {how} adds them", file=sys.stderr)
     action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
     action(args, uri)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,20 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)
-    require("ray", "mlflow", "pandas", "matplotlib")
 
     from ppodd.archive import Archive
+    from tune.claim import check_claim
+
+    archive = Archive(args.archive)
+    check_claim(sweep, archive, args.resume)  # before Ray is loaded, which takes seconds
+    require("ray", "mlflow", "pandas", "matplotlib")
+    if args.resume and archive.sweep(sweep.name) is None:
+        print("nothing to resume: no sweep of this name is archived there; it starts anew", flush=True)
+
     from ppodd.cli.console import console, duration
     from results.store import default_tracking_uri
     from tune.sweep import run_sweep
 
-    archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
     out = console()
     how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
@@ -79,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         try:
-            _results(out, archive, sweep.name, uri)
+            _results(out, archive, sweep, uri, args.tracking_uri)
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
     if outcome.unfinished:
@@ -173,29 +180,33 @@ def require(*modules: str, extra: str = "sweep") -> None:
         raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[{extra}]'")
 
 
-def _results(out: Any, archive: Any, sweep: str, uri: str) -> None:
+def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | None) -> None:
     """The table, the curve's path, and how to look at the rest."""
     from results.curve import curve
-    from results.frame import frame, last_stages
+    from results.frame import chosen_steps, frame, kinds, last_stages, settings
     from results.table import as_text, table
 
-    rows = frame(uri, [sweep])
-    if last_stages(rows).empty:
+    rows = frame(uri, [sweep.name])
+    last = last_stages(rows)
+    if last.empty:
         return
     out.print("\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)")
     out.print(f"{as_text(table(rows))}\n")
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "accuracy-vs-ipc.png")
         curve(rows, str(picture))
-        (archive.folder / sweep).write(picture.name, picture.read_bytes())
-    out.print(f"accuracy vs IPC: {(archive.folder / sweep).at(picture.name)}")
-    more = (
-        ""
-        if uri.startswith("http")
-        else f"; all runs: mlflow ui --backend-store-uri {hidden(uri)} (then http://127.0.0.1:5000)"
-    )
-    out.print(f"report: ppodd results report --sweep {sweep} --archive {archive.url} -o {sweep}.html")
-    out.print(f"compare: ppodd results compare --by num_stages --archive {archive.url}{more}")
+        (archive.folder / sweep.name).write(picture.name, picture.read_bytes())
+    out.print(f"accuracy vs IPC: {(archive.folder / sweep.name).at(picture.name)}")
+    these = f"--sweep {sweep.name} --archive {shlex.quote(archive.url)}"
+    if tracking_uri:
+        these += f" --tracking-uri {shlex.quote(hidden(tracking_uri))}"
+    out.print(f"report: ppodd results report {these} -o {sweep.name}.html")
+    last = chosen_steps(last, None)
+    vary = settings(last)
+    if by := [*(name for name in sweep.varied if name in vary), *kinds(last)]:
+        out.print(f"compare: ppodd results compare --by {by[0]} {these}")
+    if not uri.startswith("http"):
+        out.print(f"all runs: mlflow ui --backend-store-uri {hidden(uri)} (then http://127.0.0.1:5000)")
 
 
 class _Shown:
