@@ -165,7 +165,7 @@ def _reference(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
         raise BadInput(f"nothing was published over x={x}: name --x poster_ipc or --x num_stages")
     if there := sorted(set(shown.rows["dataset"]) - {DATASET}):
         raise BadInput(
-            f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published"
+            f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published out"
         )
     return {f"published {method}": points for method, points in found.items()}
 

@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "sync":
         return _sync(archive.url, uri, args.sweep)
     if not args.tracking_uri and not exists(uri):
-        raise BadInput(f"no results in {archive.url}: name the sweep's --archive, or run `ppodd results sync`")
+        archive.require()
+        raise BadInput(f"{archive.url} is not in MLflow yet: run `ppodd results sync --archive {args.archive}`")
     action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
     action(args, uri)
     return 0
@@ -89,7 +90,10 @@ def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
     rows, notes = frame_of(chosen), remarks(chosen, trials(chosen))
     if rows.empty:
         so_far = "".join(f"; {note}" for note in notes)
-        raise BadInput(f"{uri} holds no evaluations yet: wait for the evaluators, or run `ppodd results sync`{so_far}")
+        raise BadInput(
+            f"{uri} holds no evaluations yet: wait for the evaluators, or bring them from an archive: "
+            f"`ppodd results sync --archive …`{so_far}"
+        )
     return where(rows, args.where), notes
 
 
