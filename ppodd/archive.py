@@ -124,6 +124,11 @@ class Archive:
     def sweeps(self) -> list[str]:
         return [name for name in self.folder.names() if self.holds(name)]
 
+    def require(self) -> None:
+        """Raise `BadInput` where there is no sweep."""
+        if not any(map(self.holds, self.folder.names())):
+            raise BadInput(f"no archive at {self.url}: name the folder that a sweep or distillation wrote (--archive)")
+
     def holds(self, sweep: str) -> bool:
         """Whether there is a sweep of this name: a sweep file's, or runs that belong to none."""
         return (self.folder / sweep).exists("sweep.json") or bool(self.listing(sweep))
@@ -240,7 +245,8 @@ class TrialArchive:
     def write_stage(self, stage: int, record: dict[str, Any], poster: PosterFile, png: bytes) -> dict[str, Any]:
         """Archive a finished stage; its record, with schema and digest added, is written last and returned."""
         data = poster.to_bytes()
-        record = {"schema": SCHEMA, "stage": stage, **record, "digests": {"poster.safetensors": sha256(data)}}
+        digests = {"poster.safetensors": sha256(data), "poster.png": sha256(png)}
+        record = {"schema": SCHEMA, "stage": stage, **record, "digests": digests}
         self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
         self.folder.write(f"{stage_name(stage)}/poster.png", png)
         self.folder.write_json(f"{stage_name(stage)}/stage.json", record)
@@ -275,13 +281,18 @@ class TrialArchive:
 
     def _poster(self, stage: int, digest: str, record: str) -> PosterFile:
         name = f"{stage_name(stage)}/poster.safetensors"
-        data = self.folder.read(name)
-        if sha256(data) != digest:
-            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in {record}")
-        return PosterFile.from_bytes(data, self.folder.at(name))
+        return PosterFile.from_bytes(self._checked(name, digest, record), self.folder.at(name))
 
     def png(self, stage: int) -> bytes:
-        return self.folder.read(f"{stage_name(stage)}/poster.png")
+        """A stage's picture, its digest checked; older stages recorded none. Raises `CorruptArchive`."""
+        digest = self.stage(stage)["digests"].get("poster.png")
+        return self._checked(f"{stage_name(stage)}/poster.png", digest, "stage.json")
+
+    def _checked(self, name: str, digest: str | None, record: str) -> bytes:
+        data = self.folder.read(name)
+        if digest and sha256(data) != digest:
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in {record}")
+        return data
 
     def ticket(self, stage: int, protocol: Protocol) -> str:
         """The name of the evaluation of `stage` under `protocol`."""

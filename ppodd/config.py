@@ -22,6 +22,7 @@ OPTIMISERS = ("Adam", "SGD")
 AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "color", "cutout")
 ENGINES = ("recomputed", "unrolled")
 DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
+RUNS = "runs"  # folder of the runs in an archive that belong to no sweep
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
 CIRCUMSTANCES = frozenset(
@@ -35,7 +36,7 @@ Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Steps = tuple[Positive, ...]
+Steps = Annotated[tuple[Positive, ...], pydantic.AfterValidator(lambda v: tuple(sorted(set(v))))]
 
 
 class _Config(pydantic.BaseModel):
@@ -269,7 +270,7 @@ class EvaluationConfig(_Config):
             Protocol(
                 arch=arch,
                 mode=mode,
-                budgets=tuple(sorted(set(own(self.budgets, config.budgets)))),
+                budgets=own(self.budgets, config.budgets),
                 nets=own(self.nets, config.num_train_eval),
                 seed=self.eval_seed,
                 width=own(self.width, config.width),
@@ -410,9 +411,25 @@ def build(kind: type[C], values: dict[str, Any]) -> C:
     try:
         return kind(**values)
     except pydantic.ValidationError as error:
-        raise BadInput("; ".join(_one_line(e) for e in error.errors())) from None
+        errors = error.errors()
+        within = {e["loc"][:-1] for e in errors if e["loc"]}  # a list whose values are wrong is not also too short
+        raise BadInput("; ".join(said(e) for e in errors if e["loc"] not in within)) from None
 
 
-def _one_line(error: Any) -> str:
-    field = ".".join(str(part) for part in error["loc"]) or "config"
-    return f"{field}={error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+def said(error: Any) -> str:
+    """One of pydantic's errors in one line that begins with the field and its value."""
+    *names, last = [str(part) for part in error["loc"]] or ["config"]
+    field = ".".join(names if names and last.isdigit() else [*names, last])
+    return f"{field}={error['input']!r}: {_reason(error)}"
+
+
+def _reason(error: Any) -> str:
+    match error["type"]:
+        case "tuple_type" | "list_type":
+            return f"accepted is a list: write [{error['input']}]"
+        case "dict_type" | "model_type":
+            return "accepted are keys with their values: write {key: value}"
+        case "too_short":
+            return "name at least one"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"

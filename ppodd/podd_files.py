@@ -23,8 +23,11 @@ def paired(files: Sequence[str]) -> list[tuple[Path, Path | None]]:
     """
     pairs: list[tuple[Path, Path | None]] = []
     for file in map(Path, files):
-        if file.suffix != ".pt" or not file.is_file():
-            raise BadInput(f"no file {str(file)!r}: name what torch.save wrote, …_poster.pt and …{_LABEL}")
+        wanted = f"name what torch.save wrote, …_poster.pt and …{_LABEL}"
+        if not file.is_file():
+            raise BadInput(f"no file {str(file)!r}: {wanted}")
+        if file.suffix != ".pt":
+            raise BadInput(f"{str(file)!r} is no .pt file: {wanted}")
         if not file.name.endswith(_LABEL):
             pairs.append((file, None))
         elif pairs and pairs[-1][1] is None:

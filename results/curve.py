@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +11,8 @@ import pandas as pd
 
 from ppodd.errors import BadInput, unknown
 from ppodd.files import atomic_path
-from results import protocol
 from results.frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, settings, timed, varied
+from results.protocol import facts, one_or_range
 from results.published import DATASET, series
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -41,10 +40,13 @@ _STYLE = {
     "xtick.color": "#444444", "ytick.color": "#444444", "svg.fonttype": "none", "svg.hashsalt": "ppodd",
     "pdf.fonttype": 42,
 }  # fmt: skip
-_NOTE_POINTS, _NOTE_CHARS = 6, 24  # size of the footnote; how many of its characters an inch holds
-_LINE_INCHES = 0.17  # of the legend
+_POINTS, _SMALL_POINTS = 8, 6  # of letters; of the footnote's, and of a legend's with many entries
 MANY = 12  # entries that make a legend small
+_COLUMNS = 4  # of a legend above the picture, at most
+_EDGE, _HANDLE = 0.04, 0.6  # inches: free at the side; of a legend's lines with what is around them
+_BETWEEN = " · "
 _ASIDE, _ASIDE_IN_ALL = 0.012, 0.06  # of the axis: how far lines' points of one poster IPC stand apart
+_ALONE, _ALONE_IN_ALL = 0.02, 0.18  # likewise, where there is no other IPC
 _POINT = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", "nets"]
 
 
@@ -65,6 +67,8 @@ class Lines(NamedTuple):
         looks: for each line the number of its colour and marker, and that of its dashes and faces.
         told_by: the fields whose values differ between lines. Where they are two, dashes and faces are numbered by the
             first one's values, colours and markers by the second's.
+        short: for each line the values of these fields alone, or its whole name where there are none.
+        common: the fields that have one value in all of several lines, with it.
     """
 
     points: pd.DataFrame
@@ -72,6 +76,8 @@ class Lines(NamedTuple):
     pooled: list[str]
     looks: dict[str, tuple[int, int]]
     told_by: list[Told]
+    short: dict[str, str]
+    common: str
 
 
 def curve_points(
@@ -138,11 +144,16 @@ def curve(
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         _draw(axes, shown, x, reference)
-        axes.set_title(_heading(shown.rows, x), fontsize=8, loc="left", pad=6)
-        above = _legend(figure, axes, shown)
-        note = textwrap.fill(_protocol(shown, x), int(width * _NOTE_CHARS))
-        figure.supxlabel(note, fontsize=_NOTE_POINTS, color="#555555", x=0.01, ha="left")
-        figure.set_figheight(0.45 * width + 0.75 + above + 1.3 * _NOTE_POINTS / 72 * (note.count("\n") + 1))
+        beside, above, tall = _legend(figure, axes, shown)
+        room = width - beside - 0.65  # what the ticks and the label of the other axis leave
+        title, label = (_wrapped(figure, text, room) for text in (_heading(shown.rows, x), AXES[x]))
+        note = _wrapped(figure, _protocol(shown, x), width - 2 * _EDGE, _SMALL_POINTS)
+        axes.set_title(title, fontsize=_POINTS, loc="left", pad=6)
+        axes.set_xlabel(label)
+        figure.supxlabel(note, fontsize=_SMALL_POINTS, color="#555555", x=_EDGE / width, ha="left")
+        texts = [(title, _POINTS), (label, _POINTS), (note, _SMALL_POINTS)]
+        letters = sum(1.3 * points / 72 * (text.count("\n") + 1) for text, points in texts)
+        figure.set_figheight(max(0.45 * width + 0.45, tall) + above + letters)
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix)  # one picture for one store
         with atomic_path(output) as temporary:
             figure.savefig(temporary, format=suffix[1:], metadata=metadata)
@@ -155,7 +166,7 @@ def _reference(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
         raise BadInput(f"nothing was published over x={x}: name --x poster_ipc or --x num_stages")
     if there := sorted(set(shown.rows["dataset"]) - {DATASET}):
         raise BadInput(
-            f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published"
+            f"the published numbers are of {DATASET}, these results of {', '.join(there)}: leave --published out"
         )
     return {f"published {method}": points for method, points in found.items()}
 
@@ -187,10 +198,12 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
         pooled = [f"{', '.join(pooled)} (not the same values at every point)"]
     points["line"] = [_label(dict(zip(fields, values, strict=True))) for values in points[fields].to_numpy(object)]
     told_by = _told_by(points, fields)
-    looks = _looks(points, told_by)
+    looks, short = _looks(points, told_by), _short_names(points, told_by)
+    alike = {name: points[name].iloc[0] for name in fields if told_by and points[name].nunique(dropna=False) == 1}
     order = list(looks)
     points = points.sort_values(["line", x], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
-    return Lines(points[["line", x, *_POINT]].reset_index(drop=True), rows, pooled, looks, told_by)
+    shown = points[["line", x, *_POINT]].reset_index(drop=True)
+    return Lines(shown, rows, pooled, looks, told_by, short, _label(alike) if alike else "")
 
 
 def _told_by(points: pd.DataFrame, fields: list[str]) -> list[Told]:
@@ -207,6 +220,16 @@ def _looks(points: pd.DataFrame, told_by: list[Told]) -> dict[str, tuple[int, in
         colours = list(range(len(first)))
         dashes = [number + number // len(_MARKERS) for number in colours]  # another one when the markers begin anew
     return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
+
+
+def _short_names(points: pd.DataFrame, told_by: list[Told]) -> dict[str, str]:
+    if not told_by:
+        return {line: line for line in points["line"]}
+    said = [dict(zip(map(str, field.values), _texts(field.values), strict=True)) for field in told_by]
+    names = [field.name for field in told_by]
+    first = points.drop_duplicates("line")
+    values = [[of[str(v)] for of, v in zip(said, row, strict=True)] for row in first[names].to_numpy(object)]
+    return dict(zip(first["line"], map(_BETWEEN.join, values), strict=True))
 
 
 def _over_stages(rows: pd.DataFrame, fields: list[str], x: str) -> pd.DataFrame:
@@ -235,9 +258,11 @@ def _label(values: dict[str, Any]) -> str:
 def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float, float]]]) -> None:
     points = shown.points
     every = list(points.groupby("line", sort=False))
-    reach = points[x].max() - points[x].min() or 0.2 * points[x].max()
+    ticks = sorted({*points[x], *(at for known in reference.values() for at, _ in known)})
+    reach = ticks[-1] - ticks[0] or 0.2 * ticks[0]
     # at one x stand the points of all lines: their bars beside each other, not on each other
-    apart = min(_ASIDE, _ASIDE_IN_ALL / len(every)) * reach if x in ("poster_ipc", "num_stages") else 0
+    each, in_all = (_ASIDE, _ASIDE_IN_ALL) if len(ticks) > 1 else (_ALONE, _ALONE_IN_ALL)
+    apart = min(each, in_all / len(every)) * reach if x in ("poster_ipc", "num_stages") else 0
     for number, (line, group) in enumerate(every):
         hue, look = shown.looks[str(line)]
         colour, marker, dashes = (of[i % len(of)] for of, i in ((COLOURS, hue), (_MARKERS, hue), (_DASHES, look)))
@@ -254,40 +279,85 @@ def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float
     for number, (label, known) in enumerate(reference.items()):
         dashes = ((0, (6, 3)), (0, (3, 2)))[number % 2]
         axes.plot(*zip(*known, strict=True), label=label, color="#777777", linestyle=dashes, linewidth=1.1, zorder=1)
-    ticks = sorted({*points[x], *(at for known in reference.values() for at, _ in known)})
-    reach = max(ticks) - min(ticks) or reach
     if all(second - first > 0.07 * reach for first, second in itertools.pairwise(ticks)):
         axes.set_xticks(ticks, [f"{tick:.3g}" if tick < 1000 else f"{tick:.0f}" for tick in ticks])
-    axes.set_xlim(min(ticks) - 0.12 * reach, max(ticks) + 0.12 * reach)
-    axes.set_xlabel(AXES[x])
+    axes.set_xlim(ticks[0] - 0.12 * reach, ticks[-1] + 0.12 * reach)
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _legend(figure: Any, axes: Any, shown: Lines) -> float:
-    """The legend, at the side or in a narrow picture above; returns the height in inches that it takes there."""
+def _legend(figure: Any, axes: Any, shown: Lines) -> tuple[float, float, float]:
+    """The legend, at the side or in a narrow picture above.
+
+    Returns the inches it takes: of width at the side, of height above, of height at the side.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if labels == ["all"]:
-        return 0.0
-    of_two = _of_two_fields(shown)
-    if of_two:
-        published = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label not in shown.looks]
-        handles, labels = zip(*of_two, *published, strict=True)
-    longest = max(map(len, labels))
-    small = {"fontsize": 6} if len(labels) > MANY else {}
-    if figure.get_figwidth() - 0.06 * longest >= PAGE / 2:
-        figure.legend(handles, labels, frameon=False, loc="outside right upper", handlelength=3, **small)
-        return 0.0
-    columns = 2 if longest < 24 else 1
-    figure.legend(
-        handles, labels, frameon=False, loc="outside upper center", ncols=columns, handlelength=2.8, columnspacing=1.2,
-        **small,
-    )  # fmt: skip
-    return _LINE_INCHES * math.ceil(len(labels) / columns)
+        return 0.0, 0.0, 0.0
+    of_all = list(zip(handles, labels, strict=True))
+    published = [(handle, label) for handle, label in of_all if label not in shown.looks]
+    names = [field.name for field in shown.told_by]
+    groups = _of_two_fields(shown)
+    if not groups:
+        name = f"{names[0]} " if len(names) == 1 else ""
+        groups = [[(handle, name + shown.short[label]) for handle, label in of_all if label in shown.looks]]
+    groups[-1] += published
+    title = _BETWEEN.join(names) if len(names) > 2 else ""  # once for all entries
+    width, points = figure.get_figwidth(), _SMALL_POINTS if len(labels) > MANY else _POINTS
+
+    def draw(columns: int, place: str) -> tuple[float, float]:
+        """The legend in so many columns; its inches."""
+        for old in [*figure.legends]:
+            old.remove()
+        entries = _in_columns(groups) if columns == len(groups) else [entry for group in groups for entry in group]
+        legend = figure.legend(
+            [handle for handle, _ in entries],
+            [_wrapped(figure, text, width - _HANDLE, points) for _, text in entries],
+            title=_wrapped(figure, title, width - 2 * _EDGE, points) or None,
+            loc=f"outside {place}", ncols=columns, fontsize=points, title_fontsize=points, alignment="left",
+            frameon=False, handlelength=2.8, columnspacing=1.2,
+        )  # fmt: skip
+        box = legend.get_window_extent(figure.canvas.get_renderer())
+        return box.width / figure.dpi, box.height / figure.dpi
+
+    across, high = draw(1, "right upper")
+    if width - across >= PAGE / 2:
+        return across, 0.0, high
+    for columns in range(len(groups) if len(groups) > 1 else min(_COLUMNS, len(labels)), 0, -1):
+        across, high = draw(columns, "upper center")
+        if across <= width:
+            break
+    return 0.0, high, 0.0
 
 
-def _of_two_fields(shown: Lines) -> list[tuple[Any, str]]:
+def _in_columns(groups: list[list[tuple[Any, str]]]) -> list[tuple[Any, str]]:
+    """The groups made equally long, so that each fills a column."""
+    from matplotlib.lines import Line2D
+
+    rows = max(map(len, groups))
+    nothing = (Line2D([], [], linestyle=""), "")
+    return [entry for group in groups for entry in [*group, *[nothing] * (rows - len(group))]]
+
+
+def _wrapped(figure: Any, text: str, inches: float, points: float = _POINTS) -> str:
+    """The text in lines that are no longer than that."""
+    from matplotlib.font_manager import FontProperties
+
+    renderer, font = figure.canvas.get_renderer(), FontProperties(size=points)
+
+    def fits(line: str) -> bool:
+        return renderer.get_text_width_height_descent(line, font, ismath=False)[0] <= inches * figure.dpi
+
+    lines = [text]
+    for characters in range(len(text), 1, -1):
+        if all(map(fits, lines)):
+            break
+        lines = textwrap.wrap(text, characters, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _of_two_fields(shown: Lines) -> list[list[tuple[Any, str]]]:
     """Where two fields tell the lines apart, an entry for each value of the two instead of one for each line."""
     from matplotlib.lines import Line2D
 
@@ -304,21 +374,16 @@ def _of_two_fields(shown: Lines) -> list[tuple[Any, str]]:
         Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=_MARKERS[i % len(_MARKERS)], linestyle="", **style)
         for i in range(len(second.values))
     ]
-    nothing = Line2D([], [], linestyle="")
-    # columns of one length, so that each holds one field
-    rows = max(len(dashed), len(coloured))
     return [
-        entry
+        [(handle, f"{field.name} {text}") for handle, text in zip(handles, _texts(field.values), strict=True)]
         for handles, field in ((dashed, first), (coloured, second))
-        for entry in [
-            *zip(handles, [f"{field.name} {_short(value)}" for value in field.values], strict=True),
-            *[(nothing, "")] * (rows - len(handles)),
-        ]
     ]
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _texts(values: list[Any]) -> list[str]:
+    """The values in words, numbers to three digits where these tell them apart."""
+    short = [f"{value:.3g}" if isinstance(value, float) else str(value) or "–" for value in values]
+    return short if len(set(short)) == len(values) else list(map(str, values))
 
 
 def _heading(rows: pd.DataFrame, x: str) -> str:
@@ -331,10 +396,11 @@ def _protocol(shown: Lines, x: str) -> str:
     points, rows = shown.points, shown.rows
     several = points["seeds"].max() > 1
     spread = "bands" if x in _BANDS else "bars"
-    facts = [
-        f"{protocol.one_or_range(rows['steps'])} training steps",
-        *protocol.facts(rows),
-        f"{protocol.one_or_range(points['seeds'])} seeds",
+    said = [
+        f"{one_or_range(rows['steps'])} training steps",
+        *facts(rows),
+        *([shown.common] if shown.common else []),
+        f"{one_or_range(points['seeds'])} seeds",
         f"{spread}: std over seeds" if several else f"one seed: no {spread}",
         *([f"no {spread[:-1]}: one seed"] if several and points["seeds"].min() == 1 else []),
         *(["points of one IPC stand side by side"] if points["line"].nunique() > 1 and x == "poster_ipc" else []),
@@ -342,4 +408,4 @@ def _protocol(shown: Lines, x: str) -> str:
         *([f"averaged over {', '.join(shown.pooled)}"] if shown.pooled else []),
         *(["some posters LEAK the test set"] if rows["leaks_test_set"].any() else []),
     ]
-    return "; ".join(facts)
+    return "; ".join(said)

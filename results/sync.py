@@ -379,9 +379,7 @@ def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -
     Raises:
         BadInput: there is no archive (no store is made for it then); and as `Syncer` and `Syncer.sync`.
     """
-    folder = Archive(archive_url).folder
-    if not folder.names():
-        raise BadInput(f"no archive at {folder.url}: name the folder that a sweep or distillation wrote (--archive)")
+    Archive(archive_url).require()
     return Syncer(archive_url, tracking_uri).sync(sweeps)
 
 

@@ -62,6 +62,17 @@ def test_a_changed_poster_is_named(trial, tmp_path):
         trial.poster(1)
 
 
+def test_a_changed_picture_is_named_and_one_of_an_older_stage_is_taken(trial, tmp_path):
+    assert trial.png(1) == b"png"
+    (tmp_path / "sweep/trial/stage-01/poster.png").write_bytes(b"pnG")
+    with pytest.raises(CorruptArchive, match=r"stage-01/poster.png is damaged: its digest differs"):
+        trial.png(1)
+    record = trial.stage(1)
+    del record["digests"]["poster.png"]
+    trial.folder.write_json("stage-01/stage.json", record)
+    assert trial.png(1) == b"pnG"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

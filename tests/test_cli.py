@@ -116,8 +116,10 @@ BAD = [
     (["distill", "--lr=nan"], "lr='nan'"),
     (["evaluate"], "the following arguments are required"),
     (["evaluate", "x", "--nets=0"], "nets='0': input should be greater than or equal to 1"),
-    (["evaluate", "x", "--mode=both"], "mode"),
-    (["evaluate", "x", "--budgets=0,5"], "budgets"),
+    (["evaluate", "x", "--mode=both"], "ppodd: mode='both': input should be 'blend' or 'latest'\n"),
+    (["evaluate", "x", "--mode=,"], "mode=[]: name at least one"),
+    (["evaluate", "x", "--budgets=0,5"], "ppodd: budgets='0': input should be greater than or equal to 1\n"),
+    (["evaluate", "x", "--budgets=50,abc"], "ppodd: budgets='abc': input should be a valid integer"),
     (["render", "x", "-o", "x.jpg"], "accepted are files that end in .png or .gif"),
     (["sweep", "quikstart"], "unknown sweep 'quikstart'; did you mean 'quickstart'"),
     (["sweep", "quickstart", "--set", "lrr=1"], "unknown key 'lrr'; did you mean 'lr'"),
@@ -142,7 +144,8 @@ def test_bad_input_is_one_line_and_exit_2_and_nothing_is_written(arguments, mess
         (["distill", "--class_order=clap"], "unknown class_order 'clap'; did you mean 'clip'"),
         (["evaluate", "nowhere"], "'nowhere' is no trial of an archive"),
         (["render", "nowhere", "-o", "x.png"], "'nowhere' is no trial of an archive"),
-        (["results", "table", "--archive", "nowhere"], "no results in"),
+        (["results", "table", "--archive", "nowhere"], "/nowhere: name the folder that a sweep or distillation wrote"),
+        (["results", "sync", "--archive", "nowhere"], "/nowhere: name the folder that a sweep or distillation wrote"),
     ],
 )
 def test_what_is_not_there_is_named(arguments, message, tmp_path, monkeypatch, capsys):
@@ -186,6 +189,10 @@ def test_a_poster_is_held_against_the_images_as_they_are_resized():
         configured(small)
 
 
+def test_budgets_are_a_set():
+    assert configured(["--budgets=50,20,50"]).budgets == (20, 50)
+
+
 def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["distill", "--name=mine", *flags(tiny)]) == 0
@@ -213,6 +220,14 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
 
     with Image.open("strip.png") as strip, Image.open("stages.gif") as animation:
         assert strip.size == (2 * 24 * 4 + 4, 12 * 4) and animation.n_frames == 2
+    for name in ("poster.safetensors", "poster.png"):
+        path = Path(folder, "stage-01", name)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        capsys.readouterr()
+        assert main(["render", folder, "-o", "damaged.png"]) == 1 and not Path("damaged.png").exists()
+        assert f"stage-01/{name} is damaged: its digest differs" in capsys.readouterr().err
+        path.write_bytes(whole)
 
 
 def test_resuming_what_is_not_there_says_that_it_starts_anew(tiny, tmp_path, monkeypatch, capsys):

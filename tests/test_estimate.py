@@ -18,7 +18,7 @@ from tune.sweep_file import load_sweep
 
 @pytest.fixture
 def path(tiny, tmp_path):
-    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items()}
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k != "num_stages"}
     values = {"name": "mine", "config": config, "grid": {"num_stages": [1, 2], "blend": ["dynamic", "latest"]}}
     values |= {"seeds": [0, 1], "evaluation": {"nets": 3, "arch": ["convnet", "convnetw"]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

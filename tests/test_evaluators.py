@@ -203,7 +203,7 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
             ["start", "--gpus", "2"],
             "--gpus=2: an evaluator computes on one GPU: write 1 or a fraction, and raise --count",
         ),
-        (["start", "--protocol", "mode: worst"], "mode.0='worst'"),
+        (["start", "--protocol", "mode: worst"], "mode='worst'"),
         (["start", "--protocol", "mood: latest"], "unknown config field 'mood'; did you mean 'mode'"),
         (["start", "--protocol", "latest"], "--protocol 'latest': write fields as"),
         (["scale", "-1"], "scale -1: name 0 or more"),

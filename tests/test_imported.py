@@ -12,6 +12,7 @@ from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets import load
+from ppodd.errors import BadInput
 from ppodd.podd_files import paired
 from ppodd.presets import preset
 from ppodd.run import run
@@ -73,6 +74,14 @@ def test_imported_posters_are_the_stages_of_the_run_that_made_them(tiny, tmp_pat
     labels = ["run1_label.pt", "run2_label.pt"] if "train_y" in how else [None, None]
     origin = [{"poster": f"run{n}_poster.pt", "labels": name} for n, name in enumerate(labels, 1)]
     assert trial.folder.read_json("imported.json") == {"posters": origin}
+
+
+def test_a_file_that_is_there_but_no_pt_is_told_from_one_that_is_not(tmp_path):
+    (tmp_path / "p.safetensors").touch()
+    with pytest.raises(BadInput, match=r"p.safetensors' is no .pt file: name what torch.save wrote"):
+        paired([str(tmp_path / "p.safetensors")])
+    with pytest.raises(BadInput, match=r"no file '.*gone.safetensors': name"):
+        paired([str(tmp_path / "gone.safetensors")])
 
 
 def test_an_interrupted_import_goes_on_where_it_was_and_is_no_distillation(tiny, tmp_path, capsys, monkeypatch):

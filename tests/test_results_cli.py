@@ -132,7 +132,7 @@ def test_a_published_table_is_laid_beside(cli):
         (["compare", "--by", "blend", "--at", "time"], "unknown budget 'time'"),
         (["compare", "--by", "lr"], "lr has one value"),
         (["curve", "--x", "ipc"], "unknown x 'ipc'"),
-        (["curve", "--published"], "published numbers are of cifar10"),
+        (["curve", "--published"], "published numbers are of cifar10, these results of digits: leave --published out"),
         (["curve", "-o", "c.jpg"], "cannot draw 'c.jpg'"),
         (["report", "-o", "r.pdf"], "cannot write 'r.pdf'"),
         (["paper", "ipcs"], "unknown table 'ipcs'; did you mean 'ipc'"),
@@ -143,3 +143,14 @@ def test_a_published_table_is_laid_beside(cli):
 def test_bad_input_is_one_line_and_writes_nothing(cli, tmp_path, arguments, message):
     error = cli(*arguments, code=2)
     assert message in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_the_archive_alone_or_nowhere_is_told_apart(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "archive", ignore=shutil.ignore_patterns("mlflow*"))
+    assert main(["results", "table", "--archive", str(copy)]) == 2
+    assert f"is not in MLflow yet: run `ppodd results sync --archive {copy}`" in capsys.readouterr().err
+    only_store = tmp_path / "store"
+    only_store.mkdir()
+    shutil.copy(f"{folder}/mlflow.db", only_store)
+    assert main(["results", "sync", "--archive", str(only_store)]) == 2
+    assert f"no archive at {only_store}: name the folder that a sweep or dist" in capsys.readouterr().err

@@ -114,20 +114,69 @@ def test_every_line_has_its_own_look_in_black_and_white(trials):
     assert len(told) == len(looks)
 
 
-def test_nothing_of_the_picture_lies_on_anything_else(tmp_path, monkeypatch):
-    """Legend, axes and footnote of a narrow picture with many lines."""
+def of(*fields):
+    """Trials of every combination of the values of these fields."""
+    names, values = zip(*fields, strict=True)
+    return [t for point in itertools.product(*values) for t in seeds(**dict(zip(names, point, strict=True)))]
+
+
+NINE = of(("blend", ["dynamic", "latest", "uniform"]), ("lr", [0.1, 0.01, 0.005]), ("inner_lr", [1e-3]))
+NINE = [{**t, "inner_lr": t["lr"] / 16, "real_strategy": f"{t['blend']}_flip_rotate_scale"} for t in NINE]
+SIXTEEN = of(("blend", ["dynamic", "latest"]), ("lr", [0.1, 0.01]), ("num_stages", [1, 2]), ("blend_decay", [0.3, 0.5]))
+WORDY = of(("protocol", ["", "nets=9, width=128, inner_lr=0.00012345, strategy=flip_rotate_scale"]), ("lr", [1.0, 2.0]))
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Draws a curve; returns its figure."""
     figures = []
     savefig = Figure.savefig
     monkeypatch.setattr(
         Figure, "savefig", lambda self, *a, **options: figures.append(self) or savefig(self, *a, **options)
     )
-    curve(rows(BLENDS), str(tmp_path / "c.png"))
-    (figure,) = figures
-    figure.draw_without_rendering()
-    (axes,), (legend,) = figure.axes, figure.legends
-    boxes = [axes.get_tightbbox(), legend.get_window_extent(), figure._supxlabel.get_window_extent()]
-    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+    def draw(trials, suffix="png", **options):
+        curve(rows(trials, (100, 200)), str(tmp_path / f"c.{suffix}"), **options)
+        figures[-1].draw_without_rendering()
+        return figures[-1]
+
+    return draw
+
+
+@pytest.mark.parametrize("width", [2.0, COLUMN, PAGE])
+@pytest.mark.parametrize("x", ["poster_ipc", "steps"])
+@pytest.mark.parametrize("trials", [seeds(), BLENDS, NINE, SIXTEEN, WORDY], ids=["1", "4", "9", "16", "wordy"])
+def test_all_of_the_picture_is_in_it_and_lies_on_nothing_else(drawn, trials, x, width):
+    figure = drawn(trials, x=x, width=width)
+    (axes,), legends = figure.axes, figure.legends
+    boxes = [axes.get_tightbbox(), *(legend.get_window_extent() for legend in legends)]
+    boxes.append(figure._supxlabel.get_window_extent())
+    for box in boxes:
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert axes.bbox.width > 0.4 * figure.bbox.width and axes.bbox.height > 0.4 * axes.bbox.width
+    assert len(legends) == (trials != seeds())
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_a_picture_of_every_format_is_laid_out_alike(drawn, suffix):
+    sizes = [drawn(NINE, suffix).get_size_inches().tolist() for suffix in ("png", suffix)]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_legend_says_once_what_is_common_to_its_lines(drawn):
+    (legend,) = drawn(SIXTEEN).legends
+    assert legend.get_title().get_text() == "num_stages · blend · lr · blend_decay"
+    entries = [text.get_text() for text in legend.get_texts()]
+    assert len(entries) == 16 and entries[0] == "1 · dynamic · 0.01 · 0.3" and len({*entries}) == 16
+    figure = drawn([*seeds(lr=0.1), *seeds(lr=0.2)], by=["lr", "blend"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lr 0.1", "lr 0.2"]
+    assert "blend dynamic" in figure._supxlabel.get_text()
+
+
+def test_values_that_differ_beyond_the_third_digit_are_told_apart(drawn):
+    (legend,) = drawn([*seeds(lr=0.01), *seeds(lr=0.0100001)]).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["lr 0.01", "lr 0.0100001"]
 
 
 def test_an_unknown_axis_is_named():

@@ -15,6 +15,7 @@ from test_results_compare import rows, spread
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
+from ppodd.files import sha256
 from results import schema
 from results.compare import compare
 from results.effects import in_short
@@ -69,6 +70,7 @@ def archive(tmp_path_factory):
         for stage in trial.stages():
             trial.folder.write(f"stage-{stage:02d}/poster.png", picture(stage))
             record = trial.stage(stage)
+            record["digests"]["poster.png"] = sha256(picture(stage))
             record["stage_accuracy"]["mean"] += stage + (record["blend_strategy"] == "dynamic")  # validation chooses
             trial.folder.write_json(f"stage-{stage:02d}/stage.json", record)
     return archive

@@ -340,7 +340,7 @@ def test_tracking_uris_do_not_depend_on_the_working_folder(tmp_path, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///b.db")
     assert default_tracking_uri("runs") == f"sqlite:///{tmp_path}/b.db"
     shutil.copy(empty_store, tmp_path / "b.db")
-    (tmp_path / "runs/s").mkdir(parents=True)
+    Archive("runs").write_sweep("s", {})
     assert sync("runs", "sqlite:///b.db").stages == 0
 
 

@@ -18,6 +18,7 @@ from ppodd.run import run
 from tune.claim import check_claim
 from tune.scheduler import Rule, StageScheduler
 from tune.search import ArchivedSearch, check_installed
+from tune.space import keys
 from tune.sweep import _record_failure, _tune, failures, stopped, unfinished
 from tune.sweep_file import load_sweep
 
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def sweep_file(folder, tiny, **changes):
-    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in changes.get("grid", {})}
+    varied = {key for kind in ("grid", "sample") for joint in changes.get(kind, {}) for key in keys(joint)}
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in varied}
     config.pop("device")
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", "config": config, **changes}, sort_keys=False))

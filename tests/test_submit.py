@@ -90,7 +90,8 @@ def ppodd(cluster, *arguments, **more):
 
 
 def sweep_file(folder, tiny, name, **changes):
-    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")}
+    without = {"num_stages", "device", *changes.get("grid", {})}
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in without}
     values = {
         "name": name,
         "preset": "digits-small",

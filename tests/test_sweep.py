@@ -40,12 +40,11 @@ def cluster():
 
 
 def sweep_file(tmp_path, tiny, **changes):
+    without = {"num_stages", "device", *changes.get("grid", {})}
     values = {
         "name": "tiny",
         "preset": "digits-small",
-        "config": {
-            k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")
-        },
+        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in without},
         "grid": {"num_stages": [1, 2]},
         "seeds": [0],
         "evaluators": {"cpus": 0},

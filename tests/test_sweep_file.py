@@ -107,6 +107,27 @@ def test_overrides(tmp_path):
             "line 13: arch=convnetw4: its 4 blocks are too many for images of 8 × 8",
         ),
         ("num_samples: 2", "name: again", "line 10: key 'name' appears twice"),
+        ("name: mine\n", "", "sweep.yaml: name is missing: write name: my-sweep$"),
+        (
+            "name: mine",
+            "name: runs",
+            "line 1: name='runs': there an archive keeps .* `ppodd import` make: choose another",
+        ),
+        ("seeds: [0, 5]", "seeds: 0", r"line 11: seeds=0: accepted is a list: write \[0\]$"),
+        ("seeds: [0, 5]", "seeds: [0, a]", "line 11: seeds='a': input should be a valid integer"),
+        (
+            "num_stages: [2, 3]",
+            "blend: dynamic",
+            r"line 6: grid.blend='dynamic': accepted is a list: write \[dynamic\]$",
+        ),
+        ("lr: {loguniform: [1e-3, 1e-1]}", "lr: 0.1", r"line 9: sample.lr=0.1: accepted are keys with their values"),
+        ("nets: 2", "budgets: 50", r"line 13: budgets=50: accepted is a list: write \[50\]$"),
+        (
+            "epochs: 6",
+            "num_stages: 4",
+            "line 4: num_stages varies under grid or sample: remove it",
+        ),
+        ("epochs: 6", "lr: 0.1", "line 4: lr varies under grid or sample: remove it there, or from config"),
     ],
 )
 def test_errors_name_file_line_and_key(tmp_path, old, new, message):
@@ -179,6 +200,11 @@ def test_a_condition_may_ask_for_a_sampled_or_a_fixed_field(tmp_path):
     assert len(found) > 10 and all(0.1 <= lr <= 0.2 for blend, lr, _ in found if blend == "uniform")
 
 
+def test_what_varies_only_conditionally_has_the_configs_value_elsewhere(tmp_path):
+    sweep = load_sweep(write(tmp_path, CONDITIONAL.replace("grid:\n", "config: {blend_boost: 2}\ngrid:\n", 1)))
+    assert ("uniform", 2.0) in settings(sweep, "blend", "blend_boost")
+
+
 def test_overrides_end_conditional_variation(tmp_path):
     path = write(tmp_path, CONDITIONAL)
     assert settings(load_sweep(path, ["blend_boost=3"]), "blend", "blend_boost") == [
@@ -203,6 +229,7 @@ def test_overrides_end_conditional_variation(tmp_path):
         ),
         ("    grid: {blend_boost", "    gird: {blend_boost", "line 7: unknown when key 'gird'; did you mean 'grid'"),
         ("    grid: {blend_boost: [1.25, 1.5]}", "", "line 6: .*name what varies there"),
+        ("  - if: {blend: [dynamic, recency]}\n    grid", "  - grid", "line 6: when.0.if is missing: write if: {blend"),
         ("uniform: [0.1, 1]}", "unifrom: [0.1, 1]}", "line 9: unknown distribution 'unifrom'"),
         ("grid:\n", "sample: {blend: {choice: [a]}}\ngrid:\n", "blend is both in grid and in sample"),
     ],

@@ -17,12 +17,14 @@ from ppodd.blend import LEAKING
 from ppodd.config import (
     CIRCUMSTANCES,
     LATER_STAGES,
+    RUNS,
     DistillConfig,
     EvaluationConfig,
     absolute_paths,
     build,
     check_evaluation,
     protocols,
+    said,
 )
 from ppodd.errors import BadInput, unknown
 from ppodd.presets import preset
@@ -44,6 +46,7 @@ from tune.space import (
 
 SWEEPS = Path(__file__).parent / "sweeps"
 _EXAMPLES = 100  # settings drawn of a searched space, to check it by
+_NEEDED = {"name": "name: my-sweep", "if": "if: {blend: latest}"}  # keys that may not be left out
 
 
 class _Section(pydantic.BaseModel):
@@ -78,6 +81,12 @@ class Evaluators(Resources):
 
     count: Annotated[int, Field(ge=1)] = 1
     idle_s: Annotated[float, Field(gt=0)] = 120
+
+
+def _no_runs(name: str) -> str:
+    if name == RUNS:
+        raise ValueError("there an archive keeps what `ppodd distill` and `ppodd import` make: choose another name")
+    return name
 
 
 def _listed(value: Any) -> Any:
@@ -127,7 +136,7 @@ class SweepFile(_Section):
 
     listed: ClassVar[str] = "docs/sweeps.md"
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$"), pydantic.AfterValidator(_no_runs)]
     description: str = ""
     preset: str = "digits"
     config: dict[str, Any] = {}
@@ -295,8 +304,9 @@ def _file(values: dict[str, Any]) -> SweepFile:
         if first["type"] == "extra_forbidden":
             known = [f.alias or key for key, f in _NESTED[path[0]].model_fields.items()]
             raise Misplaced(path, str(unknown(f"{path[0]} key", path[-1], known))) from None
-        reason = first["msg"].removeprefix("Value error, ")
-        raise Misplaced(path, f"{'.'.join(path)}={first['input']!r}: {reason}") from None
+        if first["type"] == "missing":
+            raise Misplaced(path, f"{'.'.join(path)} is missing: write {_NEEDED[path[-1]]}") from None
+        raise Misplaced(path, said(first)) from None
 
 
 def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
@@ -305,6 +315,9 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
     with _at("preset"):
         base = {**preset(file.preset), **file.config}
     sections = [Section.of((), {}, file.grid, file.sample)]
+    for key in sections[0].fields:
+        if key in file.config:
+            raise Misplaced(("config", key), f"{key} varies under grid or sample: remove it there, or from config")
     for number, when in enumerate(file.when):
         sections.append(Section.of(("when", str(number)), when.condition, when.grid, when.sample))
     check_conditions(sections, fixed(base), overridden)

@@ -6,14 +6,12 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.config import DistillConfig, absolute_paths, build, known_poster_ipc
+from ppodd.config import RUNS, DistillConfig, absolute_paths, build, known_poster_ipc
 from ppodd.presets import PRESETS, preset
 from ppodd.words import counted
 
 if TYPE_CHECKING:
     from ppodd.archive import TrialArchive
-
-SWEEP = "runs"  # the archive's folder for distillations that belong to no sweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +41,7 @@ def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
     """The folder of a run that belongs to no sweep."""
     from ppodd.archive import TrialArchive
 
-    return TrialArchive(f"{archive.rstrip('/')}/{SWEEP}/{config.name}")
+    return TrialArchive(f"{archive.rstrip('/')}/{RUNS}/{config.name}")
 
 
 def run(args: argparse.Namespace) -> int:

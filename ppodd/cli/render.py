@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.render import gif, strip
 
     trial, stages = stages_at(args.path)
+    for stage in stages:
+        trial.poster(stage)  # no picture of a poster that is damaged
     pngs = [trial.png(stage) for stage in stages]
     atomic_write(args.output, (gif if suffix == "gif" else strip)(pngs, args.zoom))
     print(f"{args.output}: {len(pngs)} {'stages' if len(pngs) > 1 else 'stage'} of {trial.trial}")

@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "sync":
         return _sync(archive.url, uri, args.sweep)
     if not args.tracking_uri and not exists(uri):
-        raise BadInput(f"no results in {archive.url}: name the sweep's --archive, or run `ppodd results sync`")
+        archive.require()
+        raise BadInput(f"{archive.url} is not in MLflow yet: run `ppodd results sync --archive {args.archive}`")
     if missing := unsynced(archive, uri, args.sweep):
         how = f"`ppodd results sync --archive {shlex.quote(archive.url)}`"
         print(f"not in these results yet: {missing} of the archive; {how} adds them", file=sys.stderr)
@@ -95,7 +96,10 @@ def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
     rows, notes = frame_of(chosen), remarks(chosen, trials(chosen))
     if rows.empty:
         so_far = "".join(f"; {note}" for note in notes)
-        raise BadInput(f"{uri} holds no evaluations yet: wait for the evaluators, or run `ppodd results sync`{so_far}")
+        raise BadInput(
+            f"{uri} holds no evaluations yet: wait for the evaluators, or bring them from an archive: "
+            f"`ppodd results sync --archive …`{so_far}"
+        )
     return where(rows, args.where), notes
 
 
