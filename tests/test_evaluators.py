@@ -81,7 +81,7 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     # begun again, it stays where it is shown
     ppodd(cluster, "evaluators", "start", *how)
     assert (tmp_path / "view.db").exists() and not (tmp_path / "archive/mlflow.db").exists()
-    assert "at most 1 evaluators" in ppodd(cluster, "evaluators", "scale", "1")
+    assert "at most 1 evaluator from" in ppodd(cluster, "evaluators", "scale", "1")
     wait_for(lambda: ppodd(cluster, "evaluators", "status").count("evaluator-") <= 1)
     for _ in range(2):  # also where nothing is left
         ppodd(cluster, "evaluators", "stop")
