@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from results.curve import AXES, Lines
+from results.lines import AXES, Lines
 from results.statistics import few_seeds
 
 WIDTH, HEIGHT = 720, 440  # of the view box

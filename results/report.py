@@ -16,11 +16,11 @@ from ppodd.files import atomic_write
 from results import schema
 from results.answer import Answer, answers, main_protocol, scope
 from results.charts import Chart, chart
-from results.curve import lines
 from results.effects import Effect, effects
 from results.frame import frame_of, where
 from results.gallery import Blend, Card, blends, cards, varying
 from results.grid import Grid, grid
+from results.lines import lines
 from results.published import DATASET, series
 from results.runs import choose
 from results.statistics import ENOUGH_SEEDS

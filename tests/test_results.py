@@ -10,8 +10,9 @@ from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from results import schema
 from results.compare import compare
-from results.curve import curve, curve_points
+from results.curve import curve
 from results.frame import frame, last_stages
+from results.lines import curve_points
 from results.store import default_tracking_uri, open_store
 from results.sync import Syncer, sync
 from results.table import as_text, table

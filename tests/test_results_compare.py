@@ -12,8 +12,9 @@ import pytest
 from ppodd.errors import BadInput
 from results.answer import answers, scope
 from results.compare import OVERALL, compare
-from results.curve import curve, curve_points
+from results.curve import curve
 from results.frame import remarks
+from results.lines import curve_points
 from results.statistics import holm, mean_interval, paired
 from results.table import as_text, table
 from results.table import notes as table_notes

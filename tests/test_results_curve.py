@@ -9,7 +9,8 @@ from PIL import Image
 from test_results_compare import rows, seeds, words
 
 from ppodd.errors import BadInput
-from results.curve import _DASHES, _MARKERS, COLUMN, PAGE, curve, curve_points, lines, width_inches
+from results.curve import _DASHES, COLUMN, PAGE, curve, width_inches
+from results.lines import MARKERS, curve_points, lines
 from results.paper import beside
 from results.published import TABLES, published, series
 
@@ -110,7 +111,7 @@ def test_widths_are_named_or_inches():
 def test_every_line_has_its_own_look_in_black_and_white(trials):
     """Without colour there are the marker, its face and the dashes."""
     looks = lines(rows(trials), "poster_ipc", None, None).looks.values()
-    told = {(hue % len(_MARKERS), look % 2, look % len(_DASHES)) for hue, look in looks}
+    told = {(hue % len(MARKERS), look % 2, look % len(_DASHES)) for hue, look in looks}
     assert len(told) == len(looks)
 
 
