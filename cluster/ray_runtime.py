@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,15 +71,17 @@ def _takes_anyone(address: str) -> bool:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Without the warnings that Ray's C++ writes to standard error, a line for each attempt: its error says it all."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    """Without the lines that Ray's C++ writes to standard error, one for each attempt, where its error says it all."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        sys.stderr.write(said.read().decode(errors="replace"))  # it joined: what was said meanwhile may matter
 
 
 def _said(error: Exception) -> str:

@@ -425,8 +425,10 @@ def said(error: Any) -> str:
 
 def _reason(error: Any) -> str:
     match error["type"]:
-        case "tuple_type" | "list_type":
+        case "tuple_type" | "list_type" if isinstance(error["input"], (int, float, str)):
             return f"accepted is a list: write [{error['input']}]"
+        case "tuple_type" | "list_type":
+            return "accepted is a list: write [value, value]"
         case "dict_type" | "model_type":
             return "accepted are keys with their values: write {key: value}"
         case "too_short":

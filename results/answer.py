@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ppodd.config import LATER_STAGES
+from ppodd.words import counted
 from results.frame import KINDS, by_seed, chosen_steps, last_stages, settings
 from results.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
 
@@ -51,7 +52,8 @@ def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         return frame
     own = frame[frame["origin"] == "distilled"]
-    counts = (frame if own.empty else own).groupby(list(KINDS))["trial"].nunique()
+    trials = (frame if own.empty else own).drop_duplicates([*KINDS, "sweep", "trial"])
+    counts = trials.groupby(list(KINDS)).size()
     chosen = counts.sort_values(ascending=False, kind="stable").index[0]
     return frame[(frame[list(KINDS)] == list(chosen)).all(axis=1)]
 
@@ -70,17 +72,17 @@ def answers(frame: pd.DataFrame, steps: int | None = None) -> list[Answer]:
 
 def scope(frame: pd.DataFrame, steps: int | None = None) -> str:
     """Which trials the answers are of, where these are not all that finished, or of several sweeps; else empty."""
-    whole = last_stages(frame)
-    if whole.empty:
+    main = last_stages(main_protocol(frame))
+    if main.empty:
         return ""
-    rows = chosen_steps(last_stages(main_protocol(frame)), steps)
-    counted, finished = (len(table.drop_duplicates(["sweep", "trial"])) for table in (rows, whole))
-    sweeps = sorted(set(frame["sweep"]))
-    if counted == finished and len(sweeps) == 1:
+    rows, own = chosen_steps(main, steps), frame[frame["origin"] == main["origin"].iloc[0]]
+    count, finished = (len(table.drop_duplicates(["sweep", "trial"])) for table in (rows, last_stages(own)))
+    sweeps = sorted(set(own["sweep"]))
+    if count == finished and len(sweeps) == 1:
         return ""
     several = f" of {len(sweeps)} sweeps ({', '.join(sweeps)}; --sweep takes one)" if len(sweeps) > 1 else ""
     return (
-        f"Of {finished} finished trials{several} these answers count {counted}: those evaluated alike and read after "
+        f"Of {counted(finished, 'finished trial')}{several} the answer counts {count}: evaluated alike and read after "
         f"{rows['steps'].iloc[0]} training steps."
     )
 
@@ -100,6 +102,10 @@ def label(values: dict[str, object]) -> str:
 
 
 def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
+    """Of the settings that do not leak the test set, unless all do."""
+    leaking = rows["leaks_test_set"]
+    rows = rows if leaking.all() else rows[~leaking]
+    validation = rows.groupby("setting")["stage_accuracy_pct"].mean()
     ranked = _ranked(rows)
     seeds = {s: g.set_index("seed")["accuracy_pct"].to_dict() for s, g in by_seed(rows, ["setting"]).groupby("setting")}
     drawn = rows.groupby("setting")["cumulative_ipc"].mean()
@@ -113,7 +119,7 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
         steps=int(rows["steps"].iloc[0]),
         best=best,
         accuracy=mean_interval(list(seeds[best].values())),
-        validation=rows.loc[rows["setting"] == best, "stage_accuracy_pct"].mean(),
+        validation=validation[best],
         others=len(tests),
         ahead=sum(corrected[other] < ALPHA and test.difference > 0 for other, test in tests.items()),
         most_seeds=any(len(of) < len(seeds[best]) for of in seeds.values()),
@@ -123,30 +129,31 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
         cumulative=(drawn[best], others.min() if len(others) else math.nan, others.max() if len(others) else math.nan),
         sentences=[],
     )
-    return answer._replace(sentences=_sentences(answer, bool(rows["leaks_test_set"].any())))
+    return answer._replace(sentences=_sentences(answer, bool(leaking.any()), bool(leaking.all())))
 
 
 def _ranked(rows: pd.DataFrame) -> list[str]:
-    """Settings by validation accuracy, those of most seeds first; without those that leak unless all do."""
-    honest = rows[~rows["leaks_test_set"]]
-    groups = (honest if len(honest) else rows).groupby("setting")
-    table = groups.agg(seeds=("seed", "nunique"), validation=("stage_accuracy_pct", "mean"))
+    """Settings by validation accuracy, those of most seeds first."""
+    table = rows.groupby("setting").agg(seeds=("seed", "nunique"), validation=("stage_accuracy_pct", "mean"))
     return list(table.sort_values(["seeds", "validation"], ascending=False, kind="stable").index)
 
 
-def _sentences(answer: Answer, leaks: bool) -> list[str]:
+def _sentences(answer: Answer, leaks: bool, all_leak: bool) -> list[str]:
     mean = answer.accuracy
     if mean.n >= ENOUGH_SEEDS:
         spread = f"95% interval {mean.low:.1f} to {mean.high:.1f}, n = {mean.n} seeds"
     else:
-        spread = f"n = {mean.n} seed{'s' * (mean.n > 1)}, so no interval"
-    chosen = f"; chosen by {answer.validation:.1f}% in validation" if answer.others else ""
+        spread = f"n = {counted(mean.n, 'seed')}, so no interval"
+    by = "on the test set" if all_leak else "in validation"
+    chosen = f"; chosen by {answer.validation:.1f}% {by}" if answer.others else ""
     said = [
         f"At {answer.poster_ipc:.3g} IPC, {answer.best} reaches {mean.mean:.1f}% test accuracy after {answer.steps} "
         f"training steps ({spread}{chosen})."
     ]
     if answer.others:
         said += [_ahead(answer), *_runner_up(answer), *_unequal(answer)]
+    if all_leak:
+        return [*said, "All of these settings leak the test set, which chose their blend or their posters."]
     return [*said, *(["Settings that leak the test set were not chosen."] if leaks else [])]
 
 

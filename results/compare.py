@@ -94,6 +94,7 @@ def compare(
     if alike.all():
         raise BadInput(f"{by} plays no part in a first stage, and there are no others here: nothing to compare")
     rows = rows[~alike]
+    _require_values(rows, by, against)
     every = [*plan.keys, *(() if by in SIZE else (by,)), *plan.apart]
     cells = over_seeds(rows, every)
     first = [*plan.keys, by]
@@ -103,7 +104,7 @@ def compare(
     data = f"test accuracy on {one_or_range(rows['dataset'])} in percent after {int(rows['steps'].iloc[0])}"
     head = f"{data} training steps, mean and std over seeds, at equal {at}"
     notes = ["; ".join([head, *facts(rows)]), *_budgets(cells, plan), *few_seeds(cells["seeds"])]
-    if untimed := whole["trial"].nunique() - frame["trial"].nunique():
+    if untimed := _trials(whole).nunique() - _trials(frame).nunique():
         notes.append(f"left out: {counted(untimed, 'trial')} of unknown seconds (imported posters)")
     if alike.any():
         notes.append(f"left out: first stages beside each other, in which {by} plays no part")
@@ -155,10 +156,12 @@ def _plan(rows: pd.DataFrame, by: str, at: str) -> tuple[_Plan, pd.DataFrame]:
 def _within_seconds(rows: pd.DataFrame, by: str, keys: list[str]) -> pd.DataFrame:
     """Each setting's last stage that was finished in the mean time of the quickest value of `by`; a column says it.
 
-    By the setting's mean over seeds: were it each trial's own time, a cell would mix stages by chance.
+    By the setting's mean over its trials, those that have finished all stages: were it each trial's own time, a cell
+    would mix stages by chance.
     """
-    setting = list(dict.fromkeys([by, "sweep", "num_stages", *varied(rows), *kinds(rows), "stage"]))
-    mean = rows.groupby(setting, dropna=False)["distill_seconds"].transform("mean")
+    setting = list(dict.fromkeys([by, "num_stages", *varied(rows), *kinds(rows)]))
+    rows = rows[_trials(rows).isin(_trials(last_stages(rows)))]
+    mean = rows.groupby([*setting, "stage"], dropna=False)["distill_seconds"].transform("mean")
     rows = rows.assign(_mean_seconds=mean)
     found = []
     for _, group in rows.groupby(keys, dropna=False) if keys else [((), rows)]:
@@ -167,7 +170,7 @@ def _within_seconds(rows: pd.DataFrame, by: str, keys: list[str]) -> pd.DataFram
             continue
         limit = float(whole.groupby(by)["distill_seconds"].mean().min())
         inside = group[group["_mean_seconds"] <= limit * (1 + _EQUAL_SECONDS)]
-        latest = inside[inside["stage"] == inside.groupby(setting[:-1], dropna=False)["stage"].transform("max")]
+        latest = inside[inside["stage"] == inside.groupby(setting, dropna=False)["stage"].transform("max")]
         found.append(latest.drop(columns="_mean_seconds").assign(seconds=round(limit, 1)))
     if not found:
         raise BadInput("no trial has finished its last stage yet: equal seconds are those of the quickest setting")
@@ -288,7 +291,12 @@ def _budgets(cells: pd.DataFrame, plan: _Plan) -> list[str]:
 
 
 def _unmeasured(frame: pd.DataFrame, rows: pd.DataFrame) -> int:
-    return len(set(frame["trial"]) - set(frame.loc[frame["steps"] == rows["steps"].iloc[0], "trial"]))
+    return len(set(_trials(frame)) - set(_trials(frame[frame["steps"] == rows["steps"].iloc[0]])))
+
+
+def _trials(rows: pd.DataFrame) -> pd.Series:
+    """Which trial each row is of: names are a sweep's own."""
+    return rows["sweep"] + "/" + rows["trial"]
 
 
 def _first(notes: list[str]) -> list[str]:

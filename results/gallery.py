@@ -72,8 +72,8 @@ def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, int], str]:
     """Test accuracy of each run and stage at its largest training budget, in words; of imported posters too."""
     kinds = [main_protocol(rows) for _, rows in frame.groupby("origin")]
     rows = (pd.concat(kinds) if kinds else frame).sort_values("steps", kind="stable")
-    found = zip(rows["run_id"], rows["stage"], rows["accuracy_pct"], strict=True)
-    return {(run, stage): f"{value:.1f}%" for run, stage, value in found}  # the last counts
+    found = zip(rows["run_id"], rows["stage"], rows["accuracy_pct"], rows["steps"], strict=True)
+    return {(run, stage): f"{value:.1f}% after {steps} steps" for run, stage, value, steps in found}  # the last counts
 
 
 def _caption(trial: Trial, stage: int, accuracy: dict[tuple[str, int], str]) -> str:

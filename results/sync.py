@@ -7,9 +7,7 @@ what it holds, so that little is logged twice. One process runs this for a store
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in, trials_wanted
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
-from ppodd.words import counted
 from results import schema
 from results.store import absolute, all_runs, artifact_folder, open_store, require_file, said
 
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
-_LOGGED = "SELECT k.value, l.value FROM tags k JOIN tags l USING (run_uuid) WHERE k.key = ? AND l.key = ?"
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
 
 
@@ -381,34 +377,6 @@ def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -
     """
     Archive(archive_url).require()
     return Syncer(archive_url, tracking_uri).sync(sweeps)
-
-
-def unsynced(archive: Archive, tracking_uri: str, sweeps: list[str] | None = None) -> str:
-    """Stages and evaluations of these sweeps (default: all) that are not in the store, in words; empty where all are.
-
-    A cheap look, by names of files and tags, at an archive that has the store in its folder; empty of any other, or
-    where something cannot be read. Sweeps that a driver runs are passed over.
-    """
-    store = Path(archive.url, "mlflow.db")
-    if tracking_uri != f"sqlite:///{store}":
-        return ""
-    stages = evaluations = 0
-    with contextlib.suppress(OSError, sqlite3.Error):
-        with contextlib.closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as tags:
-            logged = dict(tags.execute(_LOGGED, (schema.KEY, schema.LOGGED)))
-        for sweep in archive.sweeps() if sweeps is None else sweeps:
-            if (archive.folder / sweep).exists("driver.json"):
-                continue
-            for name, files in archive.listing(sweep).items():
-                there = {stage: {_short(ticket) for ticket in tickets_in(files, stage)} for stage in stages_in(files)}
-                if len(json.dumps({f"{stage}@{0:013}": [*tickets] for stage, tickets in there.items()})) > _TAG_CHARS:
-                    continue  # a tag cannot tell
-                tag = json.loads(logged.get(f"{sweep}/{name}", "{}"))
-                known = {int(entry.split("@")[0]): tickets for entry, tickets in tag.items()}
-                stages += len(there.keys() - known.keys())
-                evaluations += sum(len(tickets.difference(known.get(stage, ()))) for stage, tickets in there.items())
-    found = ((stages, "stage"), (evaluations, "evaluation"))
-    return " and ".join(counted(number, noun) for number, noun in found if number)
 
 
 def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:

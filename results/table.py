@@ -14,7 +14,8 @@ from results.statistics import few_seeds
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent).
 
-    `validation` is the accuracy on held-out training images at the last stage, which choices are made by.
+    `validation` is the stage accuracy of the last stage, which choices are made by: on held-out training images, but
+    where `leaks` says that it was on the test set.
 
     Trials without their last stage are no results: a column `unfinished` counts them, and a setting that has no others
     is a row without numbers. `notes` says what must stand beside the table.
@@ -25,8 +26,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     last = last_stages(rows)
     keys = [*settings(rows), *KINDS, "poster_ipc"]
     cells = over_seeds(last, [*keys, "cumulative_ipc", "steps"])
-    validation = over_seeds(last.assign(accuracy_pct=last["stage_accuracy_pct"]), [*keys, "cumulative_ipc", "steps"])
-    cells["validation"] = list(map(mean_std, validation["accuracy_pct"], validation["std_pct"]))
+    chosen_by = over_seeds(last.assign(accuracy_pct=last["stage_accuracy_pct"]), [*keys, "cumulative_ipc"])
+    chosen_by["validation"] = list(map(mean_std, chosen_by["accuracy_pct"], chosen_by["std_pct"]))
+    cells = cells.merge(chosen_by[[*keys, "cumulative_ipc", "validation"]], on=[*keys, "cumulative_ipc"])
     budgets = [f"{steps} steps" for steps in sorted(rows["steps"].unique())]
     done = [
         _row(dict(zip([*keys, "cumulative_ipc"], values, strict=True)), group)
@@ -50,7 +52,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
     if last.empty:
         return remarks(frame)
     few = few_seeds(over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])["seeds"])
-    data = f"test accuracy on {one_or_range(last['dataset'])} in percent, mean ± std over seeds"
+    data = f"test accuracy on {one_or_range(last['dataset'])} in percent, of the last stage, mean ± std over seeds"
     return ["; ".join([data, *facts(last)]), *few, *remarks(frame)]
 
 
@@ -58,7 +60,7 @@ def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
     shown = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
     at = {f"{steps} steps": text for steps, text in zip(cells["steps"], shown, strict=True)}
     counts = {"seeds": _one_or_range(cells["seeds"]), "nets": int(cells["nets"].max())}
-    return {**setting, **counts, "validation": cells["validation"].iloc[-1], **at}
+    return {**setting, **counts, "validation": cells["validation"].iloc[0], **at}
 
 
 def _waiting(rows: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -10,10 +10,9 @@ from accelerator import DEVICE, Accelerator
 
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets import load
-from ppodd.distill import distill
+from ppodd.distill import Distillation, distill
 from ppodd.evaluate import evaluate
 from ppodd.geometry import Layout
-from ppodd.inner_loop import State
 from ppodd.training import Trainer
 
 CPU = torch.device("cpu")
@@ -60,30 +59,28 @@ def test_a_distillation_elsewhere_is_that_of_the_cpu(tiny, options):
         assert there.accuracy["values"] == here.accuracy["values"]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_meta_step_waits_for_the_device_once_when_all_is_queued(tiny, options, accelerator, monkeypatch):
-    if options.get("cctype") == 1:
-        options = {}  # it reads a validation loss besides
+@pytest.mark.parametrize("options", [o for o in OPTIONS if o.get("cctype") != 1], ids=str)  # it reads a loss besides
+def test_a_meta_step_waits_for_the_device_once_when_all_is_queued(tiny, options, accelerator):
     config = build(DistillConfig, {**tiny, "num_stages": 1, **options})
-    honest, steps = State.start, []
+    steps = []
 
-    def start(theta):
-        accelerator.waits.clear()  # the meta-step's first work for the device comes next
-        return honest(theta)
+    def note(now):
+        steps.append([wait.split()[1].partition(":")[0] for wait in accelerator.waits])
+        accelerator.waits.clear()
 
-    monkeypatch.setattr(State, "start", start)
-    dataset = load(config, DEVICE)
-    list(distill(config, dataset, on_progress=lambda now: steps.append(list(accelerator.waits))))
+    list(distill(config, load(config, DEVICE), on_progress=note))
     assert len(steps) >= 4
-    for waits in steps:
-        assert len(waits) == 1 and "outer_step.py" in waits[0], waits
+    for files in steps[1:]:
+        # network and real batch go to the device while it has next to nothing to do
+        *before, real_batch, last = files
+        assert set(before) == {"networks.py"} and (real_batch, last) == ("distill.py", "outer_step.py"), files
 
 
 @pytest.mark.parametrize("arch", ["convnet", "test_devices:Linear"])
-def test_an_evaluation_waits_for_the_device_once_a_budget(tiny, arch, monkeypatch):
+def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny, arch, monkeypatch):
     config = build(DistillConfig, {**tiny, "dtype": "float64", "num_stages": 1, "arch": arch, **AUGMENTED})
     (stage,) = distill(config, load(config, CPU))
-    (protocol,) = EvaluationConfig(nets=3, budgets=(2, 5)).protocols(config)
+    (protocol,) = EvaluationConfig(arch=(arch,), nets=3, budgets=(2, 5)).protocols(config)
     values = {}
     with Accelerator() as accelerator:
         for device in (CPU, DEVICE):
@@ -94,6 +91,9 @@ def test_an_evaluation_waits_for_the_device_once_a_budget(tiny, arch, monkeypatc
     assert values[DEVICE] == values[CPU]
     if arch == "convnet":
         assert len(accelerator.waits) == 2 and all("tolist" in wait for wait in accelerator.waits), accelerator.waits
+    else:  # one network after another
+        read = [wait for wait in accelerator.waits if "int(torch.stack(hits).sum())" in wait]
+        assert len(read) == 3 * 2, accelerator.waits
 
 
 def test_networks_together_take_no_more_operations_than_one(tiny):
@@ -111,7 +111,23 @@ def test_networks_together_take_no_more_operations_than_one(tiny):
             return accelerator.operations - before
 
     one, eight = (operations(nets, 30) - operations(nets, 10) for nets in (1, 8))
+    print(f"20 steps of one network: {one} operations, of eight together: {eight}")  # shown by pytest -s
     assert 0 < eight < 1.2 * one
+
+
+def test_a_step_of_the_recomputed_window_takes_no_more_operations_than_an_unrolled_one(tiny):
+    def operations(engine, window):
+        steps = {"engine": engine, "window": window, "totwindow": window}
+        config = build(DistillConfig, {**tiny, "num_stages": 1, **steps})
+        with Accelerator() as accelerator:
+            run = Distillation(config, load(config, DEVICE), None)
+            position, problems, before = run.first_position(), run.problems([]), accelerator.operations
+            run.meta_step(position, problems, [1.0])
+            return accelerator.operations - before
+
+    recomputed, unrolled = (operations(engine, 8) - operations(engine, 4) for engine in ("recomputed", "unrolled"))
+    print(f"4 steps of the window: recomputed {recomputed} operations, unrolled {unrolled}")
+    assert 0 < recomputed < 1.05 * unrolled
 
 
 def cleared(honest, waits):

@@ -59,20 +59,6 @@ def test_a_sweep_ends_with_commands_for_it_alone_and_compares_what_varies_in_it(
             assert cli(*shlex.split(command))
 
 
-def test_results_that_are_not_in_the_store_yet_are_told_of_on_stderr(cli, folder, capsys):
-    archive = Archive(folder)
-    write_sweep(archive, "late", [{**TINY, "num_stages": 1}], EvaluationConfig(nets=2))
-    try:
-        for sweeps, said in (
-            ([], f"1 stage and 1 evaluation of the archive; `ppodd results sync --archive {folder}` adds them\n"),
-            (["--sweep", "first"], ""),
-        ):
-            assert main(["results", "table", "--archive", folder, *sweeps]) == 0
-            assert capsys.readouterr().err == (said and f"not in these results yet: {said}")
-    finally:
-        shutil.rmtree(f"{folder}/late")
-
-
 def test_tables_go_to_files_of_every_kind(cli, tmp_path):
     for suffix, text in (("csv", "sweep,trial"), ("md", "| poster_ipc |"), ("tex", "begin{tabular}")):
         assert f"t.{suffix}" in cli("table", "-o", f"t.{suffix}")

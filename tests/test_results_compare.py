@@ -162,8 +162,8 @@ def test_a_half_finished_sweep_is_shown_with_what_is_missing():
     ]  # fmt: skip
     assert as_text(shown).splitlines()[-1].split()[:4] == ["uniform", "0.5", "–", "0"]
     assert table_notes(frame)[0] == (
-        "test accuracy on digits in percent, mean ± std over seeds; 3 networks of width 4 (convnet); trained on: "
-        "blend; 8 meta-steps; window 2"
+        "test accuracy on digits in percent, of the last stage, mean ± std over seeds; 3 networks of width 4 "
+        "(convnet); trained on: blend; 8 meta-steps; window 2"
     )
     assert shown["validation"].tolist() == ["42.0 ± 0.0", ""]
     assert table_notes(frame)[1] == "two seeds: no interval can be given, and a difference may be chance"
@@ -204,10 +204,10 @@ def test_one_trial_read_at_more_steps_does_not_stand_for_all():
     (answer,) = answers(frame)
     assert answer.steps == 100
     assert scope(frame) == "" and scope(frame, 200) == (
-        "Of 6 finished trials these answers count 1: those evaluated alike and read after 200 training steps."
+        "Of 6 finished trials the answer counts 1: evaluated alike and read after 200 training steps."
     )
     two = rows([*seeds(num_stages=1), *seeds(num_stages=2, sweep="other")])
-    assert "Of 6 finished trials of 2 sweeps (other, s; --sweep takes one) these answers count 6" in scope(two)
+    assert "Of 6 finished trials of 2 sweeps (other, s; --sweep takes one) the answer counts 6" in scope(two)
 
 
 def test_a_setting_that_plays_no_part_in_one_stage_is_not_compared_there_nor_told_apart():
@@ -219,6 +219,8 @@ def test_a_setting_that_plays_no_part_in_one_stage_is_not_compared_there_nor_tol
     assert "left out: first stages beside each other, in which blend plays no part" in result.notes
     with pytest.raises(BadInput, match="blend plays no part in a first stage"):
         compare(rows(alike), "blend")
+    with pytest.raises(BadInput, match="blend has one value at 100 training steps, dynamic"):
+        compare(rows([*alike, *later[:3]]), "blend")
     assert set(compare(frame, "num_stages").table["num_stages"]) == {1, 2}  # it is the others' baseline
     (answer,) = answers(frame)
     assert answer.others == 2  # num_stages 1, whatever the blend, and one blend of 2 stages
@@ -396,6 +398,39 @@ def test_at_equal_seconds_all_seeds_of_a_setting_count_with_the_same_stage():
     slow = [{"seed": seed, "blend": "uniform", "seconds": s} for seed, s in ((0, 5.4), (1, 5.0), (2, 12.0))]
     cells = compare(rows([*seeds(blend="dynamic", seconds=5.0), *slow]), "blend", at="seconds").table
     assert cells[["blend", "stage", "seeds"]].values.tolist() == [["dynamic", 2, 3], ["uniform", 1, 3]]
+
+
+def test_at_equal_seconds_sweeps_are_pooled_and_unfinished_trials_wait():
+    """One setting in two sweeps, the second on a slower machine, and a seed that has come to its first stage."""
+    uniform = [*seeds(blend="uniform", seconds=4.9), {"blend": "uniform", "seed": 3, "stages_done": 1}]
+    slower = [{"blend": "uniform", "seed": seed, "seconds": 7.0, "sweep": "other"} for seed in (4, 5)]
+    frame = rows([*seeds(blend="dynamic", seconds=5.0), *uniform, *slower])
+    cells = compare(frame, "blend", at="seconds").table
+    assert cells[["blend", "stage", "seeds"]].values.tolist() == [["dynamic", 2, 3], ["uniform", 1, 5]]
+
+
+def test_no_answer_yet_beside_a_finished_import_is_none(tmp_path):
+    frame = rows([{"num_stages": 2, "stages_done": 1}, *seeds(origin="imported", leaks_test_set=True)])
+    assert answers(frame) == [] and scope(frame) == ""
+
+
+def test_what_leaks_is_no_part_of_what_a_setting_was_chosen_by():
+    honest = seeds(blend="dynamic", num_stages=1, accuracy=50.0)
+    leaking = [{**trial, "blend": "released", "leaks_test_set": True} for trial in honest]
+    frame = rows([*honest, *leaking, *seeds(num_stages=2, accuracy=40.0)])
+    frame.loc[frame["leaks_test_set"], "stage_accuracy_pct"] = 90.0
+    (answer,) = answers(frame)
+    assert answer.best == "num_stages 2, blend dynamic" and answer.validation == 42.0 and answer.others == 1
+    assert answer.sentences[-1] == "Settings that leak the test set were not chosen."
+    (answer,) = answers(rows([*leaking, *seeds(num_stages=2, blend="released", leaks_test_set=True)]))
+    assert "in validation" not in answer.sentences[0] and answer.sentences[-1].startswith("All of these settings leak")
+
+
+def test_a_settings_validation_accuracy_is_that_of_all_its_trials():
+    frame = rows(seeds(num_stages=1), (100, 200))
+    frame = frame[(frame["trial"] == "t0") | (frame["steps"] == 100)]
+    frame.loc[frame["trial"] == "t0", "stage_accuracy_pct"] = 44.0
+    assert table(frame)["validation"].tolist() == ["42.0 ± 1.7"]
 
 
 def test_two_seeds_give_no_verdict_however_small_p_is():

@@ -142,7 +142,7 @@ def test_captions_blends_and_digests_are_those_of_the_archive(archive, made):
     digests = {(trial, stage): digest for (trial, _), (stage, _), (digest, _) in made.archive.rows}
     assert digests["decide/t003", "1"] == record["digests"]["poster.safetensors"][:16] + "…"
     captions = {picture.text for card in made.cards for picture in card.pictures}
-    assert f"stage 1: {trial.evaluations(1)[0]['accuracy']['4']['mean']:.1f}%" in captions
+    assert f"stage 1: {trial.evaluations(1)[0]['accuracy']['4']['mean']:.1f}% after 4 steps" in captions
     blends = {blend.title: blend.stages for blend in made.blends}
     assert blends["num_stages 2, blend uniform"] == [(1, [1.0]), (2, [0.5, 0.5])]
 

@@ -13,7 +13,7 @@ from results import schema
 from results.frame import MEASURED, frame
 from results.runs import choose
 from results.store import absolute, default_tracking_uri, open_store
-from results.sync import Syncer, sync, unsynced
+from results.sync import Syncer, sync
 from results.table import as_text, table
 from results.trials import trials
 
@@ -68,23 +68,6 @@ def test_a_trial_that_a_scheduler_stopped_shows_it_and_its_sweep_is_finished(arc
     assert parent.data.tags[schema.TRIALS] == "1/1" and parent.data.tags[schema.STATUS] == "finished"
     (row,) = trials(choose(uri))
     assert (row.status, row.failure, row.stages_done) == ("stopped", "not among the best 1 in 2", 1)
-
-
-def test_what_a_store_beside_its_archive_lacks_is_told_without_reading_records(archive, uri, unfinished, monkeypatch):
-    trial, config = unfinished
-    archive.trial("runs", "own").create(config, resume=False)
-    write_stage(archive.trial("runs", "own"), config, 1)
-    assert unsynced(archive, uri) == "2 stages and 1 evaluation" and unsynced(archive, uri, ["runs"]) == "1 stage"
-    assert unsynced(archive, f"{uri}.other") == unsynced(archive, "http://127.0.0.1:1") == ""
-    sync(archive.url, uri)
-    assert unsynced(archive, uri) == ""
-    write_evaluations(trial, config, 1, EvaluationConfig(nets=2))
-    assert unsynced(archive, uri) == unsynced(archive, uri, ["s"]) == "1 evaluation"
-    archive.folder.write_json("s/driver.json", {})
-    assert unsynced(archive, uri) == ""
-    archive.folder.remove("s/driver.json")
-    monkeypatch.setattr("results.sync._TAG_CHARS", 20)  # a tag that cannot hold it all, and tells nothing
-    assert unsynced(archive, uri) == ""
 
 
 def test_a_search_is_running_until_all_wanted_trials_are_there(archive, uri, unfinished):

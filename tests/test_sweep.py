@@ -18,6 +18,7 @@ from cluster.measure import measure
 from cluster.pool import Pool
 from cluster.ray_runtime import NAMESPACE, connect, named_evaluators
 from ppodd.archive import Archive, TrialArchive
+from ppodd.cli.main import main
 from ppodd.config import EvaluationConfig
 from ppodd.errors import BadInput, PpoddError
 from results.frame import frame
@@ -80,7 +81,7 @@ def evaluated(archive, sweep):
     }
 
 
-def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, tmp_path):
+def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, tmp_path, monkeypatch, capsys):
     grid = {"num_stages": [1, 2], "inner_lr": [0.01, 1e30]}
     path = sweep_file(tmp_path, {**tiny, "inner_optim": "SGD"}, grid=grid)
     done = ppodd("sweep", path, cwd=tmp_path)
@@ -101,8 +102,10 @@ def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, t
     assert "report: ppodd results report --sweep tiny --archive" in done.stdout
     assert f"compare: ppodd results compare --by num_stages --sweep tiny --archive {archive.url}\n" in done.stdout
     # another sweep of this name is refused, the same one is not begun again: before Ray is loaded
-    again = ppodd("sweep", path, cwd=tmp_path)
-    assert again.returncode == 2 and "already holds sweep 'tiny'" in again.stderr and "Ray" not in again.stdout
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)
+        assert main(["sweep", path, f"--archive={archive.url}"]) == 2
+    assert "already holds sweep 'tiny'" in capsys.readouterr().err
     other = ppodd("sweep", path, "--set", "seeds=[3]", "--resume", cwd=tmp_path)
     assert other.returncode == 2 and "holds another sweep 'tiny': trial num_stages=1,inner_lr=0.01" in other.stderr
 

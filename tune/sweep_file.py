@@ -206,9 +206,11 @@ class Sweep:
         """Trials that come to what an earlier one does: of one stage, apart only in what later stages depend on."""
         first: dict[str, str] = {}
         for trial, config in self.trials.items():
-            ignored = {"name", *(LATER_STAGES if config.num_stages == 1 else ())}
+            honest = config.blend not in LEAKING  # else its stage accuracy is another
+            ignored = {"name", *(LATER_STAGES if config.num_stages == 1 and honest else ())}
             first.setdefault(config.model_dump_json(exclude=ignored), trial)
-        return [trial for trial in self.trials if trial not in first.values()]
+        kept = set(first.values())
+        return [trial for trial in self.trials if trial not in kept]
 
     @property
     def space(self) -> dict[str, Distribution]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
@@ -12,8 +11,6 @@ from ppodd.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_SAID = "test accuracy in percent of the last stage, by training steps (mean ± std over seeds)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.archive import Archive
     from ppodd.errors import BadInput
     from results.store import default_tracking_uri, exists
-    from results.sync import unsynced
 
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url)
@@ -76,10 +72,9 @@ def run(args: argparse.Namespace) -> int:
         return _sync(archive.url, uri, args.sweep)
     if not args.tracking_uri and not exists(uri):
         archive.require()
-        raise BadInput(f"{archive.url} is not in MLflow yet: run `ppodd results sync --archive {args.archive}`")
-    if missing := unsynced(archive, uri, args.sweep):
-        how = f"`ppodd results sync --archive {shlex.quote(archive.url)}`"
-        print(f"not in these results yet: {missing} of the archive; {how} adds them", file=sys.stderr)
+        raise BadInput(
+            f"{archive.url} is not in MLflow yet: run `ppodd results sync --archive {shlex.quote(args.archive)}`"
+        )
     action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
     action(args, uri)
     return 0
@@ -110,7 +105,7 @@ def _table(args: argparse.Namespace, uri: str) -> None:
     page = is_page(args.output) if args.output else True
     rows, said = _rows(args, uri)
     shown = table(rows) if page else rows.drop(columns="run_id")  # of this store alone: one made anew has others
-    said = [_SAID, *notes(rows), *said]
+    said = [*notes(rows), *said]
     if args.output:
         export(shown, args.output, said)
         print(f"{args.output}: {len(shown)} rows")

@@ -182,16 +182,16 @@ def require(*modules: str, extra: str = "sweep") -> None:
 
 def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | None) -> None:
     """The table, the curve's path, and how to look at the rest."""
+    from ppodd.config import LATER_STAGES
     from results.curve import curve
     from results.frame import chosen_steps, frame, kinds, last_stages, settings
-    from results.table import as_text, table
+    from results.table import as_text, notes, table
 
     rows = frame(uri, [sweep.name])
     last = last_stages(rows)
     if last.empty:
         return
-    out.print("\ntest accuracy in percent of the last stage, by training steps (mean ± std over seeds)")
-    out.print(f"{as_text(table(rows))}\n")
+    out.print("\n".join(["", as_text(table(rows)), *notes(rows), ""]))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "accuracy-vs-ipc.png")
         curve(rows, str(picture))
@@ -203,6 +203,8 @@ def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | N
     out.print(f"report: ppodd results report {these} -o {sweep.name}.html")
     last = chosen_steps(last, None)
     vary = settings(last)
+    if (last["num_stages"] == 1).all():
+        vary = [name for name in vary if name not in LATER_STAGES]
     if by := [*(name for name in sweep.varied if name in vary), *kinds(last)]:
         out.print(f"compare: ppodd results compare --by {by[0]} {these}")
     if not uri.startswith("http"):
