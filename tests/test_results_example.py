@@ -232,7 +232,8 @@ def test_captions_and_digests_are_those_of_the_records():
     assert len(SHOWN.alts) == 243
     for alt in SHOWN.alts:
         found = re.fullmatch(
-            r"Poster of num_stages (\d), blend (\w+), (\d+)×(\d+) px, seed (\d), stage (\d): ([\d.]+)%", alt
+            r"Poster of num_stages (\d), blend (\w+), (\d+)×(\d+) px, seed (\d), stage (\d): ([\d.]+)% after 200 steps",
+            alt,
         )
         stages, blend, width, height, seed, stage, accuracy = found.groups()
         wanted = (int(stages), blend, int(width), int(height), int(seed))
