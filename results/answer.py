@@ -144,8 +144,7 @@ def _sentences(answer: Answer, leaks: bool, all_leak: bool) -> list[str]:
         spread = f"95% interval {mean.low:.1f} to {mean.high:.1f}, n = {mean.n} seeds"
     else:
         spread = f"n = {counted(mean.n, 'seed')}, so no interval"
-    by = "on the test set" if all_leak else "in validation"
-    chosen = f"; chosen by {answer.validation:.1f}% {by}" if answer.others else ""
+    chosen = f"; {answer.validation:.1f}% in validation" if answer.others and not all_leak else ""
     said = [
         f"At {answer.poster_ipc:.3g} IPC, {answer.best} reaches {mean.mean:.1f}% test accuracy after {answer.steps} "
         f"training steps ({spread}{chosen})."
