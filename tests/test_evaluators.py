@@ -59,7 +59,7 @@ def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_
     shown = ppodd(cluster, "evaluators", "status")
     assert "killed" in shown and "evaluator-0" in shown and "0 failed" in shown
     ended = ppodd(cluster, "sweep", path, "--archive", archive.url, "--resume", "--wait")
-    assert evaluations(archive, "killed") == [1] * 6 and "test accuracy in percent" in ended
+    assert evaluations(archive, "killed") == [1] * 6 and "test accuracy on digits" in ended
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_a_cluster_without_nodes_adds_them_for_a_sweep_that_says_it_may(tiny, tm
         assert refused.returncode == 2 and not archive.sweeps()
         assert "no node of the cluster has (1 nodes, of 0 CPU and 0 GPU)" in refused.stderr
         assert "--autoscaling" in refused.stderr
-        assert "test accuracy in percent" in ppodd(cluster, *arguments, "--autoscaling", "--wait")
+        assert "test accuracy on digits" in ppodd(cluster, *arguments, "--autoscaling", "--wait")
     assert evaluations(archive, "grown") == [1, 1, 1]
 
 
