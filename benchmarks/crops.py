@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import torch
-from measure import machine, on_gpu, settle
+from measure import gpu, machine, settle
 from meta_step import LoopedPatches
 
 from ppodd.config import DistillConfig, build
@@ -28,7 +28,7 @@ from ppodd.seeding import generator
 
 def now():
     settle()
-    return time.perf_counter() if on_gpu() else time.process_time()
+    return time.perf_counter() if gpu() else time.process_time()
 
 
 def main():

@@ -87,29 +87,32 @@ def _serve(pipe: Connection, make: Callable[..., Task], args: tuple) -> None:
     pipe.send((peak_mib() - idle, result))
 
 
-def on_gpu() -> bool:
-    """Whether this process has used a CUDA device."""
-    return "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+def gpu() -> Any:
+    """`torch.cuda` where this process has used a GPU, else `None`; loads no torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_initialized() else None
 
 
 def settle() -> None:
     """Wait for what is queued on the GPU."""
-    if on_gpu():
-        sys.modules["torch"].cuda.synchronize()
+    if cuda := gpu():
+        cuda.synchronize()
 
 
 def resident_mib() -> float:
-    return sys.modules["torch"].cuda.memory_allocated() / 2**20 if on_gpu() else _status("VmRSS")
+    cuda = gpu()
+    return cuda.memory_allocated() / 2**20 if cuda else _status("VmRSS")
 
 
 def peak_mib() -> float:
-    return sys.modules["torch"].cuda.max_memory_allocated() / 2**20 if on_gpu() else _status("VmHWM")
+    cuda = gpu()
+    return cuda.max_memory_allocated() / 2**20 if cuda else _status("VmHWM")
 
 
 def reset_peak() -> None:
     """From now on `peak_mib` is that since now."""
-    if on_gpu():
-        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    if cuda := gpu():
+        cuda.reset_peak_memory_stats()
     else:
         Path("/proc/self/clear_refs").write_text("5")
 

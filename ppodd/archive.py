@@ -283,9 +283,13 @@ class TrialArchive:
         name = f"{stage_name(stage)}/poster.safetensors"
         return PosterFile.from_bytes(self._checked(name, digest, record), self.folder.at(name))
 
-    def png(self, stage: int) -> bytes:
-        """A stage's picture, its digest checked; older stages recorded none. Raises `CorruptArchive`."""
-        digest = self.stage(stage)["digests"].get("poster.png")
+    def png(self, stage: int, record: dict[str, Any] | None = None) -> bytes:
+        """A stage's picture, its digest checked (older stages recorded none) against `record` or else `stage.json`.
+
+        Raises:
+            CorruptArchive: it is missing or damaged.
+        """
+        digest = (record or self.stage(stage))["digests"].get("poster.png")
         return self._checked(f"{stage_name(stage)}/poster.png", digest, "stage.json")
 
     def _checked(self, name: str, digest: str | None, record: str) -> bytes:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ppodd.config import LATER_STAGES
 from ppodd.words import counted
-from results.frame import KINDS, by_seed, chosen_steps, last_stages, settings
+from results.frame import KINDS, by_seed, chosen_steps, last_stages, settings, trial_keys
 from results.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
 
 
@@ -76,7 +76,7 @@ def scope(frame: pd.DataFrame, steps: int | None = None) -> str:
     if main.empty:
         return ""
     rows, own = chosen_steps(main, steps), frame[frame["origin"] == main["origin"].iloc[0]]
-    count, finished = (len(table.drop_duplicates(["sweep", "trial"])) for table in (rows, last_stages(own)))
+    count, finished = (trial_keys(table).nunique() for table in (rows, last_stages(own)))
     sweeps = sorted(set(own["sweep"]))
     if count == finished and len(sweeps) == 1:
         return ""
@@ -105,11 +105,10 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
     """Of the settings that do not leak the test set, unless all do."""
     leaking = rows["leaks_test_set"]
     rows = rows if leaking.all() else rows[~leaking]
-    validation = rows.groupby("setting")["stage_accuracy_pct"].mean()
     ranked = _ranked(rows)
     seeds = {s: g.set_index("seed")["accuracy_pct"].to_dict() for s, g in by_seed(rows, ["setting"]).groupby("setting")}
     drawn = rows.groupby("setting")["cumulative_ipc"].mean()
-    best, *rest = ranked
+    best, *rest = ranked.index
     tests = {other: paired(seeds[best], seeds[other]) for other in seeds if other != best}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     others = drawn.drop(best)
@@ -119,7 +118,7 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
         steps=int(rows["steps"].iloc[0]),
         best=best,
         accuracy=mean_interval(list(seeds[best].values())),
-        validation=validation[best],
+        validation=ranked[best],
         others=len(tests),
         ahead=sum(corrected[other] < ALPHA and test.difference > 0 for other, test in tests.items()),
         most_seeds=any(len(of) < len(seeds[best]) for of in seeds.values()),
@@ -132,10 +131,10 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
     return answer._replace(sentences=_sentences(answer, bool(leaking.any()), bool(leaking.all())))
 
 
-def _ranked(rows: pd.DataFrame) -> list[str]:
-    """Settings by validation accuracy, those of most seeds first."""
+def _ranked(rows: pd.DataFrame) -> pd.Series:
+    """The validation accuracy of each setting, the best first; those of most seeds before others."""
     table = rows.groupby("setting").agg(seeds=("seed", "nunique"), validation=("stage_accuracy_pct", "mean"))
-    return list(table.sort_values(["seeds", "validation"], ascending=False, kind="stable").index)
+    return table.sort_values(["seeds", "validation"], ascending=False, kind="stable")["validation"]
 
 
 def _sentences(answer: Answer, leaks: bool, all_leak: bool) -> list[str]:

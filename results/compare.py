@@ -21,6 +21,7 @@ from results.frame import (
     over_seeds,
     remarks,
     timed,
+    trial_keys,
     varied,
 )
 from results.protocol import facts, one_or_range
@@ -104,7 +105,7 @@ def compare(
     data = f"test accuracy on {one_or_range(rows['dataset'])} in percent after {int(rows['steps'].iloc[0])}"
     head = f"{data} training steps, mean and std over seeds, at equal {at}"
     notes = ["; ".join([head, *facts(rows)]), *_budgets(cells, plan), *few_seeds(cells["seeds"])]
-    if untimed := _trials(whole).nunique() - _trials(frame).nunique():
+    if untimed := trial_keys(whole).nunique() - trial_keys(frame).nunique():
         notes.append(f"left out: {counted(untimed, 'trial')} of unknown seconds (imported posters)")
     if alike.any():
         notes.append(f"left out: first stages beside each other, in which {by} plays no part")
@@ -160,7 +161,7 @@ def _within_seconds(rows: pd.DataFrame, by: str, keys: list[str]) -> pd.DataFram
     would mix stages by chance.
     """
     setting = list(dict.fromkeys([by, "num_stages", *varied(rows), *kinds(rows)]))
-    rows = rows[_trials(rows).isin(_trials(last_stages(rows)))]
+    rows = rows[trial_keys(rows).isin(trial_keys(last_stages(rows)))]
     mean = rows.groupby([*setting, "stage"], dropna=False)["distill_seconds"].transform("mean")
     rows = rows.assign(_mean_seconds=mean)
     found = []
@@ -291,12 +292,7 @@ def _budgets(cells: pd.DataFrame, plan: _Plan) -> list[str]:
 
 
 def _unmeasured(frame: pd.DataFrame, rows: pd.DataFrame) -> int:
-    return len(set(_trials(frame)) - set(_trials(frame[frame["steps"] == rows["steps"].iloc[0]])))
-
-
-def _trials(rows: pd.DataFrame) -> pd.Series:
-    """Which trial each row is of: names are a sweep's own."""
-    return rows["sweep"] + "/" + rows["trial"]
+    return len(set(trial_keys(frame)) - set(trial_keys(frame[frame["steps"] == rows["steps"].iloc[0]])))
 
 
 def _first(notes: list[str]) -> list[str]:

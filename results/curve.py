@@ -238,7 +238,7 @@ def _of_two_fields(shown: Lines) -> list[list[tuple[Any, str]]]:
 
 def _heading(rows: pd.DataFrame, x: str) -> str:
     after = "" if x == "steps" else f" after {rows['steps'].iloc[0]} training steps"
-    return f"{', '.join(sorted(set(rows['dataset'].map(str))))}: accuracy{after}"
+    return f"{one_or_range(rows['dataset'])}: accuracy{after}"
 
 
 def _protocol(shown: Lines, x: str) -> str:

@@ -162,6 +162,11 @@ def _determined(table: pd.DataFrame, by: str, names: list[str]) -> bool:
     return not len(table) or bool((table.groupby(table[by].round(4))[names].nunique() <= 1).all(axis=None))
 
 
+def trial_keys(table: pd.DataFrame) -> pd.Series:
+    """Which trial each row is of: names are a sweep's own."""
+    return table["sweep"] + "/" + table["trial"]
+
+
 def by_seed(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """A row for each group of `keys` and seed: the mean accuracy and budgets of that seed's trials."""
     means = {name: (name, "mean") for name in ("accuracy_pct", *_AVERAGED) if name not in keys}
@@ -239,14 +244,14 @@ def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
     there = sorted(table["steps"].unique())
     if steps is not None and steps not in there:
         raise BadInput(f"no results at {steps} training steps (there: {', '.join(map(str, there))})")
-    trials = table.drop_duplicates(["sweep", "trial", "steps"])["steps"].value_counts()
+    trials = trial_keys(table).groupby(table["steps"]).nunique()
     return table[table["steps"] == (steps or trials[trials == trials.max()].index.max())]
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
     """What must be said beside any summary of these rows, a line each; `table` holds every stage."""
     notes = []
-    names = table["trial"] if table["sweep"].nunique() < 2 else table["sweep"] + "/" + table["trial"]
+    names = table["trial"] if table["sweep"].nunique() < 2 else trial_keys(table)
     behind = ~names.isin(set(names[table.index.isin(last_stages(table).index)]))
     stopped = table["status"] == "stopped"
     if unfinished := sorted(set(names[behind & ~stopped])):

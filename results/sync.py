@@ -326,7 +326,7 @@ class Syncer:
         if path in known.pictures:
             return
         try:
-            picture = trial.png(stage)
+            picture = trial.png(stage, known.records[stage])
         except CorruptArchive as error:
             report.problems.append(one_line(error))
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.frame import KINDS, last_stages, over_seeds, remarks, settings
+from results.frame import KINDS, last_stages, over_seeds, remarks, settings, trial_keys
 from results.protocol import facts, one_or_range
 from results.statistics import few_seeds
 
@@ -65,9 +65,7 @@ def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
 
 def _waiting(rows: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """How many trials of each setting have no last stage."""
-    trial = ["sweep", "trial"]
-    done = pd.MultiIndex.from_frame(last[trial])
-    behind = rows[~pd.MultiIndex.from_frame(rows[trial]).isin(done)].drop_duplicates([*keys, *trial])
+    behind = rows[~trial_keys(rows).isin(trial_keys(last))].drop_duplicates([*keys, "sweep", "trial"])
     return behind.groupby(keys, dropna=False).size().rename("unfinished").reset_index()
 
 

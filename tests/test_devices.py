@@ -83,10 +83,10 @@ def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny
     (protocol,) = EvaluationConfig(arch=(arch,), nets=3, budgets=(2, 5)).protocols(config)
     values = {}
     with Accelerator() as accelerator:
+        monkeypatch.setattr(Trainer, "__init__", cleared(Trainer.__init__, accelerator.waits))
         for device in (CPU, DEVICE):
             dataset = load(config, device)
             layout = Layout.of(config, dataset.spec, stage.poster.class_order)
-            monkeypatch.setattr(Trainer, "__init__", cleared(Trainer.__init__, accelerator.waits))
             values[device] = evaluate([stage.poster], [1.0], layout, protocol, dataset.test)
     assert values[DEVICE] == values[CPU]
     if arch == "convnet":

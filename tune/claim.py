@@ -19,15 +19,18 @@ _DERIVED = (
 )  # follows from the rest, is compared by itself, or may change
 
 
-def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
+def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] | None:
     """Find `sweep.json` absent, or when resuming the same, or with fewer trials: seeds or values may be added.
+
+    Returns:
+        What the archive holds of the sweep, if anything.
 
     Raises:
         BadInput: the archive holds another sweep of this name, or this one and `resume` is off.
     """
     held = archive.sweep(sweep.name)
     if held is None:
-        return
+        return None
     mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
     if mine != theirs and not _adds(mine, theirs):
         raise BadInput(
@@ -39,6 +42,7 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> None:
         raise BadInput(
             f"{archive.url} already holds sweep {sweep.name!r}: {how} with --resume, or give this one another name"
         )
+    return held
 
 
 def write_claim(sweep: Sweep, archive: Archive, **changes: Any) -> None:

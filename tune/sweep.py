@@ -103,8 +103,7 @@ def run_sweep(
     open_store(tracking_uri)  # made here, before several processes could try to
     # the archive is not touched before all of this holds
     with only_driver(archive, sweep.name, say):
-        check_claim(sweep, archive, resume)  # another may have come and gone since
-        held = archive.sweep(sweep.name)
+        held = check_claim(sweep, archive, resume)  # another may have come and gone since
         if held:
             sweep.adopt(held)
         if not held or trials_wanted(held) != trials_wanted(sweep.record()):

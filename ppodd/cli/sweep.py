@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from tune.claim import check_claim
 
     archive = Archive(args.archive)
-    check_claim(sweep, archive, args.resume)  # before Ray is loaded, which takes seconds
+    held = check_claim(sweep, archive, args.resume)  # before Ray is loaded, which takes seconds
     require("ray", "mlflow", "pandas", "matplotlib")
-    if args.resume and archive.sweep(sweep.name) is None:
+    if args.resume and held is None:
         print("nothing to resume: no sweep of this name is archived there; it starts anew", flush=True)
 
     from ppodd.cli.console import console, duration
