@@ -31,7 +31,12 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["ppodd*", "results*", "cluster*", "tune*"]),
-    package_data={"tune": ["sweeps/*.yaml"], "results": ["templates/*"], "cluster": ["templates/*"]},
+    package_data={
+        "": ["*.pyi"],
+        "tune": ["sweeps/*.yaml"],
+        "results.reporting": ["templates/*"],
+        "cluster.templates": ["*.yaml", "*.sh"],
+    },
     install_requires=[
         "torch>=2.5",
         "numpy>=1.26",
@@ -39,6 +44,7 @@ setup(
         "pydantic>=2.8",
         "safetensors>=0.4.3",
         "fsspec>=2024.6",
+        "lazy_loader>=0.4",
         "pillow>=10.3",
         "scikit-learn>=1.5",
         "rich>=13.7",

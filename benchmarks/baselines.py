@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from ppodd.archive import PosterFile
-from ppodd.blend import evaluation_weights
-from ppodd.config import DistillConfig, EvaluationConfig, build, poster_ipc
-from ppodd.datasets import load
-from ppodd.distill import Distillation, distill
-from ppodd.evaluate import evaluate
-from ppodd.geometry import Layout
-from ppodd.labels import fixed_labels
-from ppodd.presets import preset
-from ppodd.seeding import generator
+from ppodd.archive.archive import PosterFile
+from ppodd.config.config import DistillConfig, EvaluationConfig, build, poster_ipc
+from ppodd.config.presets import preset
+from ppodd.datasets.loading import load
+from ppodd.distillation.stages import Distillation, distill
+from ppodd.evaluation.accuracy import evaluate
+from ppodd.machine.seeding import generator
+from ppodd.posters.blend import evaluation_weights
+from ppodd.posters.geometry import Layout
+from ppodd.posters.labels import fixed_labels
 
 
 def real_pixels(config, dataset, seed):

@@ -17,13 +17,13 @@ import torch
 from measure import gpu, machine, settle
 from meta_step import LoopedPatches
 
-from ppodd.config import DistillConfig, build
+from ppodd.config.config import DistillConfig, build
+from ppodd.config.presets import preset
 from ppodd.datasets.specs import SPECS
-from ppodd.geometry import Layout
-from ppodd.memory import keep_freed_memory
-from ppodd.poster import Patches
-from ppodd.presets import preset
-from ppodd.seeding import generator
+from ppodd.machine.memory import keep_freed_memory
+from ppodd.machine.seeding import generator
+from ppodd.posters.geometry import Layout
+from ppodd.posters.patches import Patches
 
 
 def now():

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from measure import machine
 
-from ppodd.archive import PosterFile
-from ppodd.config import DistillConfig, EvaluationConfig, build
-from ppodd.datasets import Split
+from ppodd.archive.archive import PosterFile
+from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config.presets import preset
+from ppodd.datasets.loading import Split
 from ppodd.datasets.specs import SPECS
-from ppodd.evaluate import Task, evaluate, one_alone, one_ensemble
-from ppodd.geometry import Layout
-from ppodd.labels import fixed_labels
-from ppodd.presets import preset
-from ppodd.seeding import generator
+from ppodd.evaluation.accuracy import Task, evaluate, one_alone, one_ensemble
+from ppodd.machine.seeding import generator
+from ppodd.posters.geometry import Layout
+from ppodd.posters.labels import fixed_labels
 
 
 class Size(NamedTuple):

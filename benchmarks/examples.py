@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from ppodd.config import build
-from ppodd.datasets import load
-from ppodd.device import resolve_device
-from ppodd.distill import distill
-from ppodd.evaluate import evaluate
-from ppodd.geometry import Layout
-from tune.sweep_file import load_sweep
+from ppodd.config.config import build
+from ppodd.datasets.loading import load
+from ppodd.distillation.stages import distill
+from ppodd.evaluation.accuracy import evaluate
+from ppodd.machine.device import resolve_device
+from ppodd.posters.geometry import Layout
+from tune.sweep_file.schema import load_sweep
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CORES = 2

@@ -16,13 +16,13 @@ import torch
 import yaml
 from measure import Task, in_turn, machine, matmul_rate
 
-from ppodd.config import DistillConfig, build
-from ppodd.datasets import Dataset, Split
+from ppodd.config.config import DistillConfig, build
+from ppodd.config.presets import preset
+from ppodd.datasets.loading import Dataset, Split
 from ppodd.datasets.specs import SPECS
-from ppodd.distill import Distillation
-from ppodd.memory import keep_freed_memory
-from ppodd.poster import Patches
-from ppodd.presets import preset
+from ppodd.distillation.stages import Distillation
+from ppodd.machine.memory import keep_freed_memory
+from ppodd.posters.patches import Patches
 
 
 class LoopedPatches(Patches):

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from ppodd.archive import Archive
-from results.store import default_tracking_uri
-from tune import sweep as running
-from tune.sweep_file import load_sweep
+from ppodd.archive.archive import Archive
+from results.tracking.store import default_tracking_uri
+from tune.running import sweep as running
+from tune.sweep_file.schema import load_sweep
 
 
 def run(folder, trials, epochs, slots, evaluate):

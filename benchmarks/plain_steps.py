@@ -16,11 +16,11 @@ import yaml
 from measure import Task, in_turn, machine
 from meta_step import random_dataset
 
-from ppodd.config import DistillConfig, build
-from ppodd.distill import Distillation
-from ppodd.inner_loop import State
-from ppodd.memory import keep_freed_memory
-from ppodd.presets import preset
+from ppodd.config.config import DistillConfig, build
+from ppodd.config.presets import preset
+from ppodd.distillation.stages import Distillation
+from ppodd.machine.memory import keep_freed_memory
+from ppodd.training.inner_loop import State
 
 
 def _setting(values, threads, steps):

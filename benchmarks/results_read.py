@@ -15,11 +15,11 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 
-from ppodd.config import DistillConfig, build
-from ppodd.presets import preset
-from results import schema
-from results.frame import frame
-from results.store import open_store
+from ppodd.config.config import DistillConfig, build
+from ppodd.config.presets import preset
+from results.analysis.tidy_frame import frame
+from results.tracking import schema
+from results.tracking.store import open_store
 
 BUDGETS = (300, 600, 1000, 2000)
 

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster import coordinator, evaluators
-from cluster.evaluator import Evaluator
-from cluster.pool import Pool
-from cluster.ray_runtime import connect
+from cluster.dispatch.pool import Pool
+from cluster.service import client as evaluators
+from cluster.service import coordinator
+from cluster.service.evaluator import Evaluator
+from cluster.service.ray_runtime import connect
 from ppodd import __version__
-from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
-from ppodd.config import DistillConfig, build
-from ppodd.presets import preset
-from results.frame import frame
-from results.store import default_tracking_uri, open_store
+from ppodd.archive.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
+from ppodd.config.config import DistillConfig, build
+from ppodd.config.presets import preset
+from results.analysis.tidy_frame import frame
+from results.tracking.store import default_tracking_uri, open_store
 
 POSTER = PosterFile(np.zeros((1, 12, 24), np.float32), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5))
 

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TINY
 
 import cluster  # noqa: F401 – sets the environment of Ray before any test imports it
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers; it has no one to yield to
 torch.set_num_threads(1)  # the machine's cores are shared; results must not depend on them
-
-TINY = {
-    "dataset": "digits", "poster_width": 24, "poster_height": 12, "poster_class_num_x": 5, "poster_class_num_y": 2,
-    "class_area_width": 8, "class_area_height": 8, "patch_num_x": 6, "patch_num_y": 2, "distill_batch_size": 6,
-    "width": 4, "window": 2, "totwindow": 4, "epochs": 4, "steps_per_epoch": 2, "batch_size": 64, "num_stages": 2,
-    "stage_nets": 2, "stage_steps": 3, "num_train_eval": 2, "budgets": (2, 4), "inner_lr": 0.01, "lr": 0.05,
-    "checkpoint_every": 1, "print_freq": 1, "device": "cpu",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,7 +25,7 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """A real SQLite store without runs: making one takes MLflow seconds, copying it none."""
-    from results.store import open_store
+    from results.tracking.store import open_store
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     open_store(f"sqlite:///{path}")

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cluster.template import KINDS, describe, render
+    from cluster.templates import KINDS, describe, render
     from ppodd.cli.sweep import require
     from ppodd.files import atomic_write
 

@@ -6,8 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.config import RUNS, DistillConfig, absolute_paths, build, known_poster_ipc
-from ppodd.presets import PRESETS, preset
+from ppodd.config import PRESETS, RUNS, DistillConfig, absolute_paths, build, known_poster_ipc, preset
 from ppodd.words import counted
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.cli.console import bar, console, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
-    from ppodd.run import run as distil
+    from ppodd.distillation import run as distil
 
     out = console()
     trial = trial_of(args.archive, config)

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from ppodd.datasets.loading import cache_folder
+    from ppodd.files import cache_folder
 
     print(f"cores: {os.cpu_count()} (torch uses {torch.get_num_threads()})")
     for index in range(torch.cuda.device_count()):
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         writable = "" if os.access(there, os.W_OK) else ", NOT WRITABLE"
         print(f"{what}: {folder}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free{writable}")
     if args.ray_address:
-        from cluster.ray_runtime import connect
+        from cluster.service import connect
 
         connect(args.ray_address)
         import ray

@@ -41,8 +41,7 @@ def evaluate_trials(
 ) -> None:
     """Evaluate what is not evaluated yet, and print every result of `evaluation`."""
     from ppodd.cli.console import duration, percent
-    from ppodd.evaluate_archived import evaluate_archived
-    from ppodd.work import works
+    from ppodd.evaluation import evaluate_archived, works
 
     for trial in trials:
         chosen = trial.stages() if stages is None else stages

@@ -15,7 +15,7 @@ from ppodd.errors import BadInput
 from ppodd.words import counted
 
 if TYPE_CHECKING:
-    from cluster.pool import Pool
+    from cluster.dispatch import Pool
     from ppodd.archive import Archive
     from ppodd.config import EvaluationConfig
 
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "start":
         return _start(args, evaluations)
 
-    from cluster import evaluators  # before ray, which reads on its import what is set there
-    from cluster.ray_runtime import connect
+    from cluster.service import client as evaluators  # before ray, which reads on its import what is set there
+    from cluster.service import connect
     from ppodd.cli.console import console
 
     connect(args.ray_address, otherwise="name the cluster that has the evaluators: --ray-address HOST:PORT")
@@ -130,13 +130,12 @@ def protocol(text: str) -> EvaluationConfig:
 
 
 def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int:
-    from cluster import evaluators
-    from cluster.pool import Pool
-    from cluster.ray_runtime import connect
-    from cluster.reach import check_archive
+    from cluster.dispatch import Pool
+    from cluster.service import check_archive, connect
+    from cluster.service import client as evaluators
     from ppodd.archive import Archive
     from ppodd.cli.console import console
-    from results.store import absolute, default_tracking_uri, open_store
+    from results.tracking import absolute, default_tracking_uri, open_store
 
     archive, out = Archive(args.archive), console()
     there = archive.sweeps()
@@ -194,7 +193,7 @@ def _check_protocols(archive: Archive, sweep: str, evaluations: list[EvaluationC
 
 
 def _require_place(pools: Iterable[Pool]) -> None:
-    from tune.placement import nodes, require_place
+    from tune.running import nodes, require_place
     from tune.sweep_file import Resources
 
     for pool in pools:
@@ -205,7 +204,7 @@ def _until_done(out: Any, coordinator: Any) -> int:
     """Show the evaluators of this process's own Ray until nothing is open; then end them."""
     import ray
 
-    from cluster import evaluators
+    from cluster.service import client as evaluators
 
     with _Live(out) as live:
         status = evaluators.wait(coordinator, show=live.show)

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"cannot write {args.output!r}: accepted are files that end in {', '.join(_SUFFIXES)}")
 
     from ppodd.cli.targets import stages_at
-    from ppodd.export import FORMATS, training_set
+    from ppodd.evaluation import FORMATS, training_set
     from ppodd.files import atomic_write
 
     trial, stages = stages_at(args.path)

@@ -11,9 +11,8 @@ from typing import Any
 
 from ppodd.cli.distill import announce, configure, trial_of
 from ppodd.cli.options import add_archive, add_config_flags
-from ppodd.config import DistillConfig
-from ppodd.podd_files import paired
-from ppodd.presets import PRESETS
+from ppodd.config import PRESETS, DistillConfig
+from ppodd.distillation import paired
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.cli.console import console, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
-    from ppodd.imported import import_posters, load_posters
+    from ppodd.distillation import import_posters, load_posters
 
     posters = load_posters(files)
     first = posters[0]

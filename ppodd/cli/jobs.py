@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ppodd.cli.submit import add_address, follow
 
 if TYPE_CHECKING:
-    from cluster.submit import Job, Jobs
+    from cluster.jobs import Job, Jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cluster.submit import Jobs, dashboard
+    from cluster.jobs import Jobs, dashboard
     from ppodd.cli.sweep import require
 
     address = dashboard(args.address)

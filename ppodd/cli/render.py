@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ppodd.cli.targets import stages_at
     from ppodd.files import atomic_write
-    from ppodd.render import gif, strip
+    from ppodd.posters import gif, strip
 
     trial, stages = stages_at(args.path)
     for stage in stages:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ppodd.archive import Archive
     from ppodd.errors import BadInput
-    from results.store import default_tracking_uri, exists
+    from results.tracking import default_tracking_uri, exists
 
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url)
@@ -83,12 +83,10 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
     """The rows asked for, and what must be said of the trials they are of."""
     from ppodd.errors import BadInput
-    from results.frame import frame_of, where
-    from results.runs import choose
-    from results.trials import remarks, trials
+    from results.analysis import choose, frame_of, trial_remarks, trials, where
 
     chosen = choose(uri, args.sweep, args.filter)
-    rows, notes = frame_of(chosen), remarks(chosen, trials(chosen))
+    rows, notes = frame_of(chosen), trial_remarks(chosen, trials(chosen))
     if rows.empty:
         so_far = "".join(f"; {note}" for note in notes)
         raise BadInput(
@@ -99,8 +97,7 @@ def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _table(args: argparse.Namespace, uri: str) -> None:
-    from results.export import export, is_page
-    from results.table import as_text, notes, table
+    from results.reporting import as_text, export, is_page, notes, table
 
     page = is_page(args.output) if args.output else True
     rows, said = _rows(args, uri)
@@ -114,9 +111,8 @@ def _table(args: argparse.Namespace, uri: str) -> None:
 
 
 def _compare(args: argparse.Namespace, uri: str) -> None:
-    from results.compare import compare
-    from results.export import is_page
-    from results.table import as_text
+    from results.analysis import compare
+    from results.reporting import as_text, is_page
 
     if args.output:
         is_page(args.output)
@@ -130,7 +126,7 @@ def _compare(args: argparse.Namespace, uri: str) -> None:
 
 
 def _curve(args: argparse.Namespace, uri: str) -> None:
-    from results.curve import MANY, curve, require_format, width_inches
+    from results.reporting import MANY, curve, require_format, width_inches
 
     require_format(args.output)
     width = width_inches(args.width)
@@ -142,7 +138,7 @@ def _curve(args: argparse.Namespace, uri: str) -> None:
 
 
 def _report(args: argparse.Namespace, uri: str) -> None:
-    from results.report import report, require_html
+    from results.reporting import report, require_html
 
     require_html(args.output)
     report(uri, args.output, args.sweep, args.filter, args.where, args.steps)
@@ -150,9 +146,8 @@ def _report(args: argparse.Namespace, uri: str) -> None:
 
 
 def _paper(args: argparse.Namespace, uri: str) -> None:
-    from results.paper import beside
-    from results.published import published
-    from results.table import as_text
+    from results.analysis import published
+    from results.reporting import as_text, beside
 
     wanted = published(args.table)
     rows, said = _rows(args, uri)
@@ -163,7 +158,7 @@ def _paper(args: argparse.Namespace, uri: str) -> None:
 
 def _written(table: Any, output: str | None, notes: list[str]) -> None:
     """The notes, and the table to a file if one is named."""
-    from results.export import export
+    from results.reporting import export
 
     print("\n".join(notes))
     if output:
@@ -173,7 +168,7 @@ def _written(table: Any, output: str | None, notes: list[str]) -> None:
 
 def _sync(archive: str, uri: str, sweeps: list[str] | None) -> int:
     from ppodd.errors import hidden
-    from results.sync import sync
+    from results.tracking import sync
 
     report = sync(archive, uri, sweeps)
     print(

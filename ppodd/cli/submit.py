@@ -12,7 +12,7 @@ from ppodd.errors import BadInput, PpoddError
 from ppodd.words import counted
 
 if TYPE_CHECKING:
-    from cluster.submit import Jobs
+    from cluster.jobs import Jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from hashlib import sha256
 
-    from cluster.submit import Jobs, Submission, dashboard, require_shared, taken_from_environment
+    from cluster.jobs import Jobs, Submission, dashboard, require_shared, taken_from_environment
     from ppodd.cli.sweep import require
     from tune.sweep_file import find_sweep_file, load_sweep
 

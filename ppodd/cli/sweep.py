@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from tune.sweep_file import load_sweep
 
     if args.require:
-        from cluster import versions
+        from cluster.jobs import versions
 
         versions.require_equal(versions.here(), versions.parse(args.require))
     sweep = load_sweep(args.file, args.set)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     check_autoscaling(args)
 
     from ppodd.archive import Archive
-    from tune.claim import check_claim
+    from tune.running import check_claim
 
     archive = Archive(args.archive)
     held = check_claim(sweep, archive, args.resume)  # before Ray is loaded, which takes seconds
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         print("nothing to resume: no sweep of this name is archived there; it starts anew", flush=True)
 
     from ppodd.cli.console import console, duration
-    from results.store import default_tracking_uri
-    from tune.sweep import run_sweep
+    from results.tracking import default_tracking_uri
+    from tune.running import run_sweep
 
     uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
     out = console()
@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
 def _dry_run(sweep: Any, args: argparse.Namespace) -> int:
     """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
     from ppodd.archive import Archive
-    from tune.claim import check_claim
-    from tune.estimate import Timer, budgets
+    from tune.running import Timer, budgets, check_claim
 
     timer = None
     if not args.no_estimate:
@@ -183,9 +182,8 @@ def require(*modules: str, extra: str = "sweep") -> None:
 def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | None) -> None:
     """The table, the curve's path, and how to look at the rest."""
     from ppodd.config import LATER_STAGES
-    from results.curve import curve
-    from results.frame import chosen_steps, frame, kinds, last_stages, settings
-    from results.table import as_text, notes, table
+    from results.analysis import chosen_steps, frame, kinds, last_stages, settings
+    from results.reporting import as_text, curve, notes, table
 
     rows = frame(uri, [sweep.name])
     last = last_stages(rows)

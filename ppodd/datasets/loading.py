@@ -18,9 +18,9 @@ import torch
 from ppodd.config import DistillConfig, check_geometry
 from ppodd.datasets.readers import Raw, Source, find
 from ppodd.datasets.specs import Spec
+from ppodd.datasets.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 from ppodd.errors import BadInput, one_line
 from ppodd.files import atomic_path, cache_folder
-from ppodd.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 
 _FORMAT = 1  # of the cache: raise it when the readers or the whitening change their results
 _LARGE = 4096  # pixels and channels above which fitting ZCA is worth a warning

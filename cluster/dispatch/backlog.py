@@ -1,0 +1,125 @@
+"""The open evaluations of a sweep, read from its archive. The archive is the durable queue; this is a view of it.
+
+*Stage present, evaluation absent* is work to do. What is finished is not read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from ppodd.archive import Archive, TrialArchive, stage_name, stages_in, trials_wanted
+from ppodd.config import EvaluationConfig
+from ppodd.errors import one_line
+from ppodd.evaluation import Work, works
+from ppodd.files import PATIENCE_S
+
+
+@dataclass
+class Look:
+    """What a look at a sweep found: open evaluations (a trial's oldest stage first), counts, and what went wrong."""
+
+    open: list[Work] = field(default_factory=list)
+    done: int = 0
+    given_up: dict[str, str] = field(default_factory=dict)  # work's key → reason
+    unreadable: dict[str, str] = field(default_factory=dict)  # trial's URL → reason
+
+
+class Backlog:
+    """Looks at one sweep's archive, again and again."""
+
+    def __init__(self, archive_url: str, sweep: str, patience_s: float = PATIENCE_S):
+        self.archive, self.sweep = Archive(archive_url, patience_s), sweep
+        self._evaluations: list[EvaluationConfig] = []
+        self._works: dict[tuple[str, int], list[Work]] = {}  # of archived stages, which never change
+        self._wanted: dict[str, int] = {}  # stages of each trial
+        self._over: dict[str, tuple[int, dict[str, str]]] = {}  # trials that need no look: evaluations done, given up
+        self._trials = 0  # that the sweep is to have, as its record says
+        self.going: list[str] = []  # trials with stages to come
+        self.settled = False  # nothing is open, and nothing is to come
+
+    def ask_again(self) -> None:
+        """Read everything anew: evaluations were added, or what was given up is to be tried again."""
+        self._evaluations, self._works, self._wanted, self._over, self.settled = [], {}, {}, {}, False
+
+    def look(self) -> Look:
+        """What is open now. A trial that cannot be read is reported and does not hide the others."""
+        look, going = Look(), []
+        found = self.archive.listing(self.sweep)
+        if not self._evaluations or len(found) < self._trials:
+            self._read()
+        for name, files in found.items():
+            trial = self.archive.trial(self.sweep, name)
+            if name in self._over:
+                done, given_up = self._over[name]
+                look.done += done
+                look.given_up |= given_up
+                continue
+            try:
+                if not self._look_at(trial, files, look):
+                    going.append(name)
+            except Exception as error:  # damaged, of another shape, not ours to read
+                look.unreadable[trial.url] = one_line(error)
+        self.going = going
+        self.settled = not (going or look.open or look.unreadable) and len(found) >= self._trials
+        return look
+
+    def _read(self) -> None:
+        record = self.archive.sweep(self.sweep) or {}
+        self._evaluations = self._evaluations or self.archive.evaluations(self.sweep, record)
+        self._trials = trials_wanted(record)
+
+    def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
+        """Add what is open of a trial; whether no stage of it is to come: all are there, it was stopped, it failed."""
+        wanted, stages = self._stages_wanted(trial), stages_in(files)
+        done, given_up, left = 0, {}, []
+        for stage in stages:
+            for work in self._works_of(trial, stage):
+                below = stage_name(stage)
+                if f"{below}/evaluations/{work.ticket}.json" in files:
+                    done += 1
+                elif f"{below}/failures/{work.ticket}.json" in files:
+                    given_up[work.key] = self._reason(trial, work)
+                else:
+                    left.append(work)
+        look.open += left
+        look.done += done
+        look.given_up |= given_up
+        whole = len(stages) >= wanted or "stopped.json" in files
+        if whole and not left:
+            self._over[trial.trial] = done, given_up
+        return whole or "failure.json" in files
+
+    def _stages_wanted(self, trial: TrialArchive) -> int:
+        if trial.trial not in self._wanted:
+            self._wanted[trial.trial] = trial.config().num_stages
+        return self._wanted[trial.trial]
+
+    def _works_of(self, trial: TrialArchive, stage: int) -> list[Work]:
+        key = (trial.url, stage)
+        if key not in self._works:
+            self._works[key] = works(trial, stage, self._evaluations)
+        return self._works[key]
+
+    def _reason(self, trial: TrialArchive, work: Work) -> str:
+        records = {record["ticket"]: record for record in trial.evaluation_failures(work.stage)}
+        error = records[work.ticket]["error"] if work.ticket in records else "unknown"
+        return f"{trial.trial} stage {work.stage}, {work.protocol.mode}, {work.protocol.arch}: {error}"
+
+    def progress(self) -> list[dict[str, Any]]:
+        """Where the trials are that have stages to come: their `progress.json`, with `trial` and `sweep`."""
+        found = []
+        for name in self.going:
+            trial = self.archive.trial(self.sweep, name)
+            with contextlib.suppress(Exception):  # it only informs
+                if (now := trial.progress()) and not trial.failure():
+                    found.append({"sweep": self.sweep, "trial": name, **now})
+        return found
+
+
+def describe(work: Any) -> str:
+    """A piece of work in a few words: its sweep, trial, stage, and what is done with it."""
+    *_, sweep, trial = work.trial_url.rsplit("/", 2)
+    what = f"{work.protocol.mode}, {work.protocol.arch}" if isinstance(work, Work) else "its trial waits"
+    return f"{sweep}/{trial} stage {work.stage} ({what})"

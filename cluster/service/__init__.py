@@ -1,0 +1,5 @@
+"""Coordinator and evaluators as detached Ray actors, and how others talk to them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

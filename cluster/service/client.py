@@ -1,0 +1,154 @@
+"""The pool of evaluators from outside: start, status, wait, scale, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.dispatch import Pool
+from cluster.service.coordinator import CoordinatorActor
+from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_evaluators
+from ppodd import __version__
+from ppodd.errors import BadInput, PpoddError
+
+_POLL_S, _END_POLL_S, _END_S, _REPLACE_S = 0.5, 0.05, 30.0, 120.0
+
+
+def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool = True) -> Any:
+    """Serve a sweep with a pool of detached evaluators; returns the coordinator's handle.
+
+    With `begin` all of them are started at once, to take their place before anything else does; else as there is work.
+
+    Evaluators keep the code and environment of the job that began them. Those that do not fit this one are replaced
+    where they have nothing else to do.
+
+    Raises:
+        PpoddError: the cluster's evaluators are of another ppodd version, or have other code or an environment that
+            cannot read the archive, and are at work for other sweeps.
+    """
+    end, ended = time.monotonic() + _REPLACE_S, False
+    while time.monotonic() < end:
+        with contextlib.suppress(ray.exceptions.RayActorError):  # another job has just ended it
+            coordinator = _coordinator()
+            why = _unfit(coordinator, archive_url, sweep)
+            if why and ended:
+                raise PpoddError(f"evaluators of this job {why}")
+            if why:
+                ended = _end_idle(coordinator, archive_url, sweep, why)
+            elif ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin)):
+                return coordinator
+        time.sleep(_POLL_S)  # another job is replacing it
+    raise PpoddError(
+        "the cluster's evaluators are being ended by another job: `ppodd evaluators stop`, then go on with --resume"
+    )
+
+
+def _coordinator() -> Any:
+    """The cluster's coordinator, begun where there is none. Raises `PpoddError`: it is of another version."""
+    # on the head while that lives: no node that an autoscaler added, or that may be taken away, is kept for it
+    head = NodeAffinitySchedulingStrategy(head_node(), soft=True)
+    coordinator = CoordinatorActor.options(
+        name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, scheduling_strategy=head
+    ).remote()
+    running = ray.get(coordinator.version.remote())
+    if running != __version__:
+        raise PpoddError(
+            f"the cluster's evaluators are ppodd {running}, this is ppodd {__version__}: use that version, or end "
+            f"them with its `ppodd evaluators stop` when they are done"
+        )
+    return coordinator
+
+
+def _unfit(coordinator: Any, archive_url: str, sweep: str) -> str:
+    """Why the evaluators there are cannot serve this process's sweep, if so."""
+    code = os.environ.get("PPODD_CODE")  # which only a submitted job has
+    if code is not None and ray.get(coordinator.code.remote()) != code:
+        return "run other code than this job's"
+    why = ray.get(coordinator.why_not.remote(archive_url, sweep))
+    return f"cannot read {archive_url}: {why}" if why else ""
+
+
+def _end_idle(coordinator: Any, archive_url: str, sweep: str, why: str) -> bool:
+    """End evaluators that are unfit and serve no other sweep; whether it was done, for another job may be at it."""
+    others = ray.get(coordinator.retire.remote((archive_url, sweep)))
+    if others:
+        raise PpoddError(
+            f"the cluster's evaluators {why}; they keep the code and environment of the job that began them, and serve "
+            f"{', '.join(others)}: wait until these are over, or end them with `ppodd evaluators stop`; then go on "
+            f"with --resume"
+        )
+    if others is not None:
+        stop()
+    return others is not None
+
+
+def find() -> Any:
+    """The coordinator of the cluster. Raises `BadInput` where there is none."""
+    try:
+        return ray.get_actor(COORDINATOR, NAMESPACE)
+    except ValueError:
+        raise BadInput(
+            "no evaluators on this cluster: `ppodd evaluators start --archive …` or a sweep starts them"
+        ) from None
+
+
+def serving(archive_url: str, sweep: str) -> tuple[str, Pool] | None:
+    """The MLflow store that the cluster's coordinator logs this sweep to, and its pool, if there is one that does."""
+    try:
+        coordinator: Any = ray.get_actor(COORDINATOR, NAMESPACE)
+        return cast(tuple[str, Pool] | None, ray.get(coordinator.serving.remote(archive_url, sweep)))
+    except ValueError:
+        return None
+
+
+def wait(
+    coordinator: Any, sweep: tuple[str, str] | None = None, show: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Wait until nothing is pending or running, then bring MLflow up to date. Returns the last status.
+
+    `sweep` (an archive's URL and a name) is all that is waited for, if it is given.
+    """
+    idle = 0
+    while True:
+        status = ray.get(coordinator.status.remote(fresh=True, only=sweep))
+        if show:
+            show(status)
+        idle = idle + 1 if _idle(status, sweep) else 0
+        if idle == 2:  # what was given up before the first look is on record at the second
+            ray.get(coordinator.sync.remote(sweep))
+            return ray.get(coordinator.status.remote())
+        time.sleep(_POLL_S)
+
+
+def _idle(status: dict[str, Any], sweep: tuple[str, str] | None) -> bool:
+    of = sweeps_in(status, sweep)
+    waiting = status["pending"] or status["running"] if sweep is None else False
+    return not waiting and not any(one["pending"] or one["running"] or one["away"] for one in of)
+
+
+def sweeps_in(status: dict[str, Any], sweep: tuple[str, str] | None) -> list[dict[str, Any]]:
+    """What a status says of one sweep (an archive's URL and a name), or of each."""
+    return [one for one in status["sweeps"] if sweep in (None, (one["archive_url"], one["sweep"]))]
+
+
+def stop() -> None:
+    """End the coordinator and every evaluator; what they were at is open again for the next ones."""
+    with contextlib.suppress(ValueError, ray.exceptions.RayError):
+        ray.get(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote())
+    _kill(COORDINATOR)  # first, so that it starts no others
+    end = time.monotonic() + _END_S
+    while (left := named_evaluators()) and time.monotonic() < end:  # who begins them anew must not find these
+        for name in left:
+            _kill(name)
+        time.sleep(_END_POLL_S)
+
+
+def _kill(name: str) -> None:
+    with contextlib.suppress(ValueError):
+        ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)

@@ -1,0 +1,3 @@
+from .filling import KINDS as KINDS
+from .filling import describe as describe
+from .filling import render as render

@@ -1,0 +1,11 @@
+from . import loading as loading
+from .loading import Dataset as Dataset
+from .loading import Split as Split
+from .loading import load as load
+from .loading import load_once as load_once
+from .readers import find as find
+from .specs import SPECS as SPECS
+from .specs import Spec as Spec
+from .specs import is_path as is_path
+from .specs import known_spec as known_spec
+from .whitening import Whitening as Whitening

@@ -1,0 +1,22 @@
+from .archived_run import Measure as Measure
+from .archived_run import run as run
+from .cost import distillation_flops as distillation_flops
+from .curriculum import mean_steps as mean_steps
+from .imported import import_posters as import_posters
+from .imported import load_posters as load_posters
+from .initial import load_poster as load_poster
+from .out_of_memory import (
+    OutOfMemory as OutOfMemory,
+)
+from .out_of_memory import (
+    advice as advice,
+)
+from .out_of_memory import (
+    halved as halved,
+)
+from .out_of_memory import (
+    is_out_of_memory as is_out_of_memory,
+)
+from .podd_files import paired as paired
+from .stages import Distillation as Distillation
+from .stages import Progress as Progress

@@ -1,0 +1,145 @@
+"""A distillation in its archive folder: stages, progress and resume checkpoints written as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from ppodd.archive import PosterFile, TrialArchive
+from ppodd.config import DistillConfig, Protocol
+from ppodd.datasets import Dataset, load_once
+from ppodd.distillation.initial import load_poster
+from ppodd.distillation.out_of_memory import explained
+from ppodd.distillation.stages import Accuracies, Distillation, Finished, Position, Progress, StageResult
+from ppodd.errors import CorruptArchive, PpoddError
+from ppodd.evaluation import check_data, pixel_budget, versions
+from ppodd.machine import keep_freed_memory, resolve_device
+from ppodd.posters import LEAKING, Layout, render
+from ppodd.words import counted
+
+Measure = Callable[[str, int, int], list[float] | None]
+
+
+@explained
+def run(
+    config: DistillConfig,
+    trial: TrialArchive,
+    *,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    measure: Measure | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Distil into the trial's folder; yields each stage's record, first those that are archived already.
+
+    `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
+    accuracy of each of the networks, or `None` to have them measured here.
+
+    Raises:
+        BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
+            another run, or this one and `resume` is off.
+        CorruptArchive: a file needed to resume is missing or damaged.
+        NonFinite: a meta-step failed; the archive stays as it was.
+        OutOfMemory: it does not fit; which setting to lower is said.
+    """
+    keep_freed_memory()
+    device = resolve_device(config.device)
+    dataset = load_once(config, device)
+    initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
+    distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
+    trial.create(config, resume)
+    stages = trial.stages()
+    records = [trial.stage(stage) for stage in stages]
+    for record in records:
+        check_data(record, dataset, trial)
+    yield from records
+    if len(records) >= config.num_stages:
+        return
+    finished = [Finished(trial.poster(s), r["stage_accuracy"]["mean"]) for s, r in zip(stages, records, strict=True)]
+    frozen = [f.poster for f in finished]
+
+    def on_progress(now: Progress) -> None:
+        with contextlib.suppress(OSError, PpoddError):  # it only informs: an archive that is away ends no trial by it
+            trial.write_progress(now._asdict())
+        if progress:
+            progress(now)
+
+    def elsewhere(posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str) -> Accuracies:
+        assert measure
+        record = {"protocol": protocol.model_dump(mode="json"), "blend": list(blend), "split": split}
+        record["data"] = {"digest": dataset.digest}
+        trial.write_candidate(len(posters), record, posters[-1])
+        return measure(trial.url, len(posters), protocol.nets) or distillation.measure(posters, blend, protocol, split)
+
+    stage_results = distillation.stages(
+        _resumed(trial, stages, device),
+        finished,
+        measure=elsewhere if measure else None,
+        on_progress=on_progress,
+        on_checkpoint=lambda position: trial.write_resume(*position.to_arrays()),
+    )
+    for result in stage_results:
+        frozen.append(result.poster)
+        yield write_stage(trial, config, dataset, frozen, result)
+
+
+def write_stage(
+    trial: TrialArchive,
+    config: DistillConfig,
+    dataset: Dataset,
+    posters: Sequence[PosterFile],
+    result: StageResult,
+    **also: Any,
+) -> dict[str, Any]:
+    """Archive a finished stage, the last of these posters; returns its record, which says `also` this."""
+    layout, spec = Layout.of(config, dataset.spec, result.poster.class_order), dataset.spec
+    png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
+    record = {
+        "num_stages": config.num_stages,
+        "blend_strategy": config.blend,
+        "blend": result.blend,
+        "evaluation_blend": result.evaluation_blend,
+        "stage_accuracy": result.accuracy,
+        "leaks_test_set": config.blend in LEAKING,
+        "meta_loss": result.meta_loss,
+        "data": {
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "classes": list(dataset.classes),
+            "shape": [spec.channels, spec.height, spec.width],
+            "images": {s: len(getattr(dataset, s).y) for s in ("train", "validation", "test")},
+        },
+        "versions": versions(),
+        "device": str(dataset.train.x.device),
+        "real_chunk": config.real_chunk,
+        "finished_at": time.time(),
+        "budgets": {
+            **pixel_budget(posters, result.evaluation_blend, layout),
+            "meta_steps": result.meta_steps,
+            "seconds": result.seconds,
+        },
+        **also,
+    }
+    return trial.write_stage(result.stage, record, result.poster, png)
+
+
+def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Position | None:
+    """The archived position; `None` to start from the beginning."""
+    saved = trial.resume()
+    if saved is None:
+        if stages:
+            raise CorruptArchive(
+                f"{trial.folder.at('resume')} is missing beside {counted(len(stages), 'archived stage')}: the run "
+                f"cannot go on as it would have; choose another --name"
+            )
+        return None
+    position = Position.from_arrays(*saved, device)
+    if stages != list(range(1, len(stages) + 1)) or position.stage not in (len(stages), len(stages) + 1):
+        raise CorruptArchive(
+            f"{trial.url} holds stages {stages} and a checkpoint of stage {position.stage}: a stage is missing, the "
+            f"run cannot go on as it would have; choose another --name"
+        )
+    return position

@@ -1,0 +1,36 @@
+"""What a distillation computes, counted instead of timed: equal counts are equal work, whatever the machine's load."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ppodd.config import DistillConfig
+from ppodd.datasets import Spec
+from ppodd.distillation import curriculum
+from ppodd.training import fresh_network
+
+_GRADIENT = 3  # forward passes that a gradient is worth: the pass, and products to weights and to inputs
+_DIFFERENTIATED = 3  # gradients that a step of the window is worth: its own, and its products with second derivatives
+
+
+def distillation_flops(config: DistillConfig, spec: Spec, meta_steps: int, stages: int) -> float:
+    """Multiplications and additions of `meta_steps` meta-steps and the stage accuracies of `stages` stages."""
+    plain, window = curriculum.mean_steps(config)
+    meta_step = config.distill_batch_size * (plain + _DIFFERENTIATED * window) + config.batch_size
+    accuracy = config.stage_nets * config.stage_steps * config.distill_batch_size
+    gradients = meta_steps * meta_step + stages * accuracy
+    return gradients * _GRADIENT * _image_flops(config.arch, spec, config.width)
+
+
+@lru_cache
+def _image_flops(arch: str, spec: Spec, width: int) -> int:
+    """Of one image's way through the network."""
+    device = torch.device("cpu")
+    network = fresh_network(arch, spec, width, 0, device)
+    images = torch.zeros(2, spec.channels, spec.height, spec.width)  # batch statistics want two
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(network.theta, images)
+    return counter.get_total_flops() // 2

@@ -1,0 +1,371 @@
+"""Multi-stage distillation: the meta-step, the stage, and the loop over stages (P-PoDD on RaT-BPTT).
+
+`distill` is a generator of stage results; the command line, a sweep's trial and a test all drive this one loop.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from ppodd.archive import PosterFile, summary
+from ppodd.config import DistillConfig, Protocol
+from ppodd.datasets import Dataset
+from ppodd.distillation import curriculum
+from ppodd.distillation.initial import InitialPoster
+from ppodd.distillation.outer_step import outer_step
+from ppodd.distillation.training_state import Position
+from ppodd.evaluation import evaluate, stack
+from ppodd.machine import derived_seed, generator, seeded
+from ppodd.posters import (
+    LEAKING,
+    LabelWindows,
+    Layout,
+    Patches,
+    arrange_classes,
+    blend_weights,
+    evaluation_weights,
+    fixed_labels,
+    initial_label_array,
+    initial_poster,
+    label_array_shape,
+)
+from ppodd.training import InnerLoop, Learned, Posters, Problem, State, augment, fresh_network, meta_gradient, real_loss
+
+
+class Finished(NamedTuple):
+    """An archived stage, as later stages need it: its poster and its accuracy (percent)."""
+
+    poster: PosterFile
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage.
+
+    Attributes:
+        blend: π that the stage was trained under, oldest poster first.
+        evaluation_blend: π to evaluate it with.
+        accuracy: mean, std, values (percent) of the stage's networks; `split` says on which images.
+        meta_loss: first, last and mean meta-loss of the stage; empty where it was not trained here.
+        meta_steps, seconds: spent on this and all earlier stages; `seconds` is `None` where nobody took the time.
+    """
+
+    stage: int
+    poster: PosterFile
+    blend: list[float]
+    evaluation_blend: list[float]
+    accuracy: dict[str, Any]
+    meta_loss: dict[str, float]
+    meta_steps: int
+    seconds: float | None
+
+
+Accuracies = list[float]  # percent, one a network
+Measure = Callable[[Sequence[PosterFile], Sequence[float], Protocol, str], Accuracies]  # as `Distillation.measure`
+
+
+class Progress(NamedTuple):
+    """Where a distillation is: after meta-step `meta_step` of `meta_steps` of a stage."""
+
+    stage: int
+    num_stages: int
+    meta_step: int
+    meta_steps: int
+    meta_loss: float
+    seconds_per_meta_step: float
+    seconds_left: float
+
+
+def distill(
+    config: DistillConfig,
+    dataset: Dataset,
+    *,
+    position: Position | None = None,
+    finished: Sequence[Finished] = (),
+    initial: InitialPoster | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_checkpoint: Callable[[Position], None] | None = None,
+) -> Iterator[StageResult]:
+    """Distil `dataset` in stages, yielding each as it is finished.
+
+    Args:
+        position, finished: where to resume, and the stages already archived (not yielded again).
+        initial: a poster to start from instead of a random one.
+        on_progress: called every `config.print_freq` meta-steps.
+        on_checkpoint: called every `config.checkpoint_every` meta-steps and when a stage's last one is done; it must
+            copy what it keeps.
+
+    Raises:
+        NonFinite: a loss or gradient is no number; the poster is untouched and stage and meta-step are named.
+        BadInput: the initial poster does not fit the config.
+    """
+    return Distillation(config, dataset, initial).stages(
+        position, finished, on_progress=on_progress, on_checkpoint=on_checkpoint
+    )
+
+
+class Distillation:
+    """The fixed parts of a run: layout, patches, labels, inner loop, and the steps that use them.
+
+    Making one refuses, with `BadInput`, a class order, network or initial poster that cannot work.
+    """
+
+    def __init__(self, config: DistillConfig, dataset: Dataset, initial: InitialPoster | None):
+        self.config, self.dataset = config, dataset
+        self.device, self.dtype = dataset.train.x.device, dataset.train.x.dtype
+        rows, columns = config.poster_class_num_y, config.poster_class_num_x
+        if initial is not None:
+            initial.check(config, dataset.spec)
+        known = initial.class_order if initial else None
+        order = arrange_classes(config.class_order, dataset, rows, columns) if known is None else known
+        self.layout = Layout.of(config, dataset.spec, order)
+        self.patches = Patches(self.layout, self.device)
+        self.inner = InnerLoop(
+            self.patches,
+            config.inner_optim,
+            config.distill_batch_size,
+            config.syn_strategy,
+            config.comp_aug,
+            config.decay,
+        )
+        fresh_network(config.arch, dataset.spec, config.width, 0, torch.device("cpu"))
+        self.fixed_labels = fixed_labels(self.layout, self.dtype)
+        self.label_shape = label_array_shape(self.layout, config.comp_ipc)
+        self.initial = initial
+        if initial is not None and initial.label_array is not None:
+            self.label_shape = initial.label_array.shape[1:]
+        self.epoch_steps = config.epoch_steps(len(dataset.train.y))
+        self.stage_steps = config.stage_epochs * self.epoch_steps
+
+    def stages(
+        self,
+        position: Position | None = None,
+        finished: Sequence[Finished] = (),
+        *,
+        measure: Measure | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_checkpoint: Callable[[Position], None] | None = None,
+    ) -> Iterator[StageResult]:
+        """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`."""
+        config, measure = self.config, measure or self.measure
+        position = position or self.first_position()
+        archived = list(finished)
+        for stage in range(position.stage, config.num_stages + 1):
+            if stage > len(archived):
+                frozen = [f.poster for f in archived]
+                self.train_stage(position, frozen, self.blend(archived), on_progress, on_checkpoint)
+                loss = {"first": position.loss["first"], "last": position.loss["last"]}
+                loss["mean"] = position.loss["sum"] / self.stage_steps
+                poster = self.poster_file(position)
+                result = self.result(poster, archived, measure, loss, position.meta_steps, position.seconds)
+                archived.append(Finished(result.poster, result.accuracy["mean"]))
+                yield result
+            position = self.next_position(position)
+
+    # Positions
+
+    def first_position(self) -> Position:
+        return self._fresh(stage=1)
+
+    def next_position(self, done: Position) -> Position:
+        """The next stage's start: the poster and Adam as they are (warm), or anew (fresh)."""
+        if self.config.stage_start == "fresh":
+            start = self._fresh(done.stage + 1)
+        else:
+            start = Position(done.learned, done.moments, done.stage + 1, adam_steps=done.adam_steps)
+            start.curriculum, start.best_loss = done.curriculum, done.best_loss
+            start.best_epoch = done.best_epoch - self.config.stage_epochs  # epochs count from the stage's first
+        start.meta_steps, start.seconds = done.meta_steps, done.seconds
+        return start
+
+    def _fresh(self, stage: int) -> Position:
+        learned = {name: t.to(self.device, self.dtype) for name, t in self._initial_learned(stage).items()}
+        moments = {name: (torch.zeros_like(t), torch.zeros_like(t)) for name, t in learned.items()}
+        return Position(learned, moments, stage, curriculum=self.config.minwindow)
+
+    def _initial_learned(self, stage: int) -> Learned:
+        config = self.config
+        if self.initial is not None:
+            learned = {"poster": torch.from_numpy(self.initial.poster)}
+            if self.initial.label_array is not None:
+                learned["label_array"] = torch.from_numpy(self.initial.label_array)
+        else:
+            start = generator(config.seed, "initial poster", stage)
+            learned = {"poster": initial_poster(self.layout, start, self.dtype)}
+            if config.train_y:
+                learned["label_array"] = initial_label_array(self.layout, config.comp_ipc, self.dtype)
+        if config.train_lr:
+            learned["log_inner_lr"] = torch.tensor(math.log(config.inner_lr), dtype=self.dtype)
+        return learned
+
+    # A stage
+
+    def blend(self, archived: Sequence[Finished]) -> list[float]:
+        """π that the stage after the archived ones trains under."""
+        return blend_weights(self.config.blend, [f.accuracy for f in archived], self.config.blend_parameters)
+
+    def train_stage(
+        self,
+        position: Position,
+        frozen: Sequence[PosterFile],
+        blend: Sequence[float],
+        on_progress: Callable[[Progress], None] | None,
+        on_checkpoint: Callable[[Position], None] | None,
+    ) -> None:
+        """Take the stage's remaining meta-steps, changing `position` in place."""
+        config = self.config
+        problem_of = self.problems(frozen)
+        before, started = position.seconds, time.perf_counter()
+        first_step = position.step
+        while position.step < self.stage_steps:
+            with seeded(self.device, config.seed, "dropout", position.stage, position.step):
+                loss = self.meta_step(position, problem_of, blend)
+            position.seconds = before + time.perf_counter() - started
+            done = position.step - first_step
+            if on_progress and (position.step % config.print_freq == 0 or position.step == self.stage_steps):
+                rate = (position.seconds - before) / done
+                left = rate * (
+                    self.stage_steps - position.step + self.stage_steps * (config.num_stages - position.stage)
+                )
+                on_progress(
+                    Progress(position.stage, config.num_stages, position.step, self.stage_steps, loss, rate, left)
+                )
+            if config.cctype == 1 and position.step % (self.epoch_steps * config.test_freq) == 0:
+                loss = self._held_out_loss(position, problem_of, blend)
+                curriculum.grow(config, position, position.step // self.epoch_steps, loss)
+            if on_checkpoint and (position.step % config.checkpoint_every == 0 or position.step == self.stage_steps):
+                on_checkpoint(position)
+
+    def problems(self, frozen: Sequence[PosterFile]) -> Callable[[int], Problem]:
+        """A function from a seed to the meta-gradient's problem with a fresh network of that seed."""
+        config = self.config
+        past = stack(frozen, self.layout, self.device, self.dtype) if frozen else None
+        fixed = self.fixed_labels.to(self.device)
+        windows = LabelWindows(self.layout, self.label_shape, self.device) if config.train_y else None
+
+        def posters(learned: Learned) -> Posters:
+            labels = windows.labels(learned["label_array"]) if windows else fixed
+            images, labels = learned["poster"][None], labels[None]
+            if past is None:
+                return Posters(images, labels)
+            return Posters(torch.cat([past.images, images]), torch.cat([past.labels, labels]))
+
+        def lr(learned: Learned) -> float | torch.Tensor:
+            return learned["log_inner_lr"].exp() if config.train_lr else config.inner_lr
+
+        def problem(seed: int) -> Problem:
+            network = fresh_network(config.arch, self.layout.spec, config.width, seed, self.device, self.dtype)
+            return Problem(self.inner, network, posters, lr)
+
+        return problem
+
+    def meta_step(self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
+        """One meta-step: plain steps, the window, the real batch, the clipped outer step. Returns the meta-loss."""
+        config = self.config
+        key = (config.seed, "meta-step", position.stage, position.step)
+        plain, window = curriculum.steps(config, position, position.step // self.epoch_steps)
+        problem = problem_of(derived_seed(*key))
+        draws = list(self.inner.draws(blend, plain + window, key, config.totwindow, self.dataset.train.x))
+        real = self._real_batch(position)  # copied before the device has work to do
+        state = State.start(problem.network.theta)
+        if plain:
+            with torch.no_grad():
+                constant, lr = problem.posters(position.learned), problem.lr(position.learned)
+            state = self.inner.train(problem.network, state, constant, draws[:plain], lr)
+        loss, gradients = meta_gradient(
+            problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine, config.offload
+        )
+        outer_step(config, position, loss, gradients)
+        return position.loss["last"]
+
+    def _held_out_loss(self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
+        """Loss on the held-out images after a whole training on the posters (cctype 1 decides by it)."""
+        config = self.config
+        key = (config.seed, "validation loss", position.stage, position.step)
+        problem = problem_of(derived_seed(*key))
+        posters, lr = problem.posters(position.learned), problem.lr(position.learned)
+        draws = list(self.inner.draws(blend, config.totwindow, key, config.totwindow, self.dataset.train.x))
+        end = self.inner.train(problem.network, State.start(problem.network.theta), posters, draws, lr)
+        images = getattr(self.dataset, self._choice_split())
+        return float(real_loss(problem.network, end.theta, images, config.real_chunk)[0])
+
+    def _real_batch(self, position: Position) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next real images of the epoch's own permutation, augmented."""
+        config, train = self.config, self.dataset.train
+        epoch, step = divmod(position.step, self.epoch_steps)
+        images = len(train.y)
+        order = torch.randperm(images, generator=generator(config.seed, "epoch", position.stage, epoch))
+        wanted = torch.arange(step * config.batch_size, (step + 1) * config.batch_size)
+        # one pass ends with a shorter batch; a chosen number of steps goes round
+        wanted = wanted % images if config.steps_per_epoch else wanted[wanted < images]
+        picks = order[wanted].to(train.x.device)
+        how = generator(config.seed, "real augmentation", position.stage, position.step)
+        augmentation = augment.draw(config.real_strategy, config.comp_aug_real, len(picks), how)
+        return augmentation.to(self.device, self.dtype)(train.x[picks]), train.y[picks]
+
+    # A stage's end
+
+    def _choice_split(self) -> str:
+        """The images that choices are made by: held out of the training set; the test set only for `released`."""
+        return "test" if self.config.blend in LEAKING else "validation"
+
+    def measure(
+        self, posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str
+    ) -> Accuracies:
+        """Accuracy (percent) of each of the protocol's networks after its last budget."""
+        return evaluate(posters, blend, self.layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
+
+    def poster_file(self, position: Position) -> PosterFile:
+        learned = {name: tensor.cpu().numpy().copy() for name, tensor in position.learned.items()}
+        labels = learned["label_array"] if self.config.train_y else self.fixed_labels.numpy()
+        rate = math.exp(learned["log_inner_lr"]) if self.config.train_lr else None
+        return PosterFile(learned["poster"], labels, self.layout.class_order, rate)
+
+    def result(
+        self,
+        poster: PosterFile,
+        archived: Sequence[Finished],
+        measure: Measure,
+        meta_loss: dict[str, float],
+        meta_steps: int,
+        seconds: float | None,
+    ) -> StageResult:
+        """Measure the poster of the stage after the archived ones; what training it took is given."""
+        config, stage = self.config, len(archived) + 1
+        blend = self.blend(archived)
+        evaluation_blend = evaluation_weights(config.blend, [f.accuracy for f in archived], config.blend_parameters)
+        protocol = Protocol(
+            arch=config.arch,
+            mode="blend",
+            budgets=(config.stage_steps,),
+            nets=config.stage_nets,
+            seed=derived_seed(config.seed, "stage accuracy", stage),
+            width=config.width,
+            batch=config.distill_batch_size,
+            optim=config.inner_optim,
+            inner_lr=None if config.train_lr else config.inner_lr,
+            decay=config.decay,
+            strategy=config.syn_strategy,
+            comp_aug=config.comp_aug,
+        )
+        # the published code chose π by accuracies on the mixture that it evaluated
+        drawn = evaluation_blend if config.blend in LEAKING else blend
+        split = self._choice_split()
+        values = measure([*(f.poster for f in archived), poster], drawn, protocol, split)
+        return StageResult(
+            stage=stage,
+            poster=poster,
+            blend=blend,
+            evaluation_blend=evaluation_blend,
+            accuracy={**summary(values), "split": split, "steps": config.stage_steps, "nets": config.stage_nets},
+            meta_loss=meta_loss,
+            meta_steps=meta_steps,
+            seconds=seconds,
+        )

@@ -1,0 +1,82 @@
+"""Evaluations of what an archive holds: of its stages, and of a stage in the making (a candidate)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ppodd.archive import SCHEMA, PosterFile, TrialArchive, mode_blend, summary
+from ppodd.config import Protocol, build
+from ppodd.datasets import Dataset, load_once
+from ppodd.errors import BadInput
+from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
+from ppodd.evaluation.work_items import Work
+from ppodd.machine import keep_freed_memory, resolve_device
+from ppodd.posters import Layout
+
+
+def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
+    """Carry out an evaluation, write it to the archive and return its record; if it is there already, just return it.
+
+    Raises:
+        BadInput: the data here is not that of the distillation.
+        CorruptArchive: a poster is missing or damaged.
+    """
+    trial = TrialArchive(work.trial_url)
+    if trial.has_evaluation(work.stage, work.ticket):
+        return trial.evaluation(work.stage, work.ticket)
+    keep_freed_memory()
+    started = time.time()
+    config, record = trial.config(), trial.stage(work.stage)
+    dataset = load_once(config, resolve_device(device))
+    check_data(record, dataset, trial)
+    posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
+    layout = Layout.of(config, dataset.spec, posters[-1].class_order)
+    blend = mode_blend(record, work.protocol.mode)
+    accuracies = evaluate(posters, blend, layout, work.protocol, dataset.test)
+    evaluation = {
+        "schema": SCHEMA,
+        "ticket": work.ticket,
+        "stage": work.stage,
+        "protocol": work.protocol.model_dump(mode="json"),
+        "blend": blend,
+        "posters": [trial.stage(stage)["digests"]["poster.safetensors"] for stage in range(1, work.stage + 1)],
+        "accuracy": {str(budget): summary(values) for budget, values in accuracies.items()},
+        "split": "test",
+        "leaks_test_set": record["leaks_test_set"],
+        "budgets": pixel_budget(posters, blend, layout),
+        "seconds": time.time() - started,
+        "device": str(dataset.test.x.device),
+        "versions": versions(),
+        "finished_at": time.time(),
+    }
+    trial.write_evaluation(work.stage, evaluation)
+    return evaluation
+
+
+def measure_candidate(trial_url: str, stage: int, first: int, last: int, device: str = "auto") -> list[float]:
+    """Stage accuracies (percent) of the networks `first` to `last` (excluded) on a stage that is not archived yet.
+
+    Raises:
+        BadInput: the data here is not that of the distillation.
+        CorruptArchive: the stage has no candidate (any more), or a poster is missing or damaged.
+    """
+    trial = TrialArchive(trial_url)
+    keep_freed_memory()
+    dataset = load_once(trial.config(), resolve_device(device))
+    record, candidate = trial.candidate(stage)
+    check_data(record, dataset, trial)
+    posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
+    layout = Layout.of(trial.config(), dataset.spec, candidate.class_order)
+    protocol = build(Protocol, record["protocol"])
+    split = getattr(dataset, record["split"])
+    return evaluate(posters, record["blend"], layout, protocol, split, range(first, last))[protocol.budgets[-1]]
+
+
+def check_data(record: dict[str, Any], dataset: Dataset, trial: TrialArchive) -> None:
+    """Raise `BadInput` where `dataset` is not the one that a stage's record names: results must not be mixed."""
+    if dataset.digest != record["data"]["digest"]:
+        raise BadInput(
+            f"{trial.url} was distilled from other data than {dataset.name} as it is here (digest "
+            f"{record['data']['digest'][:12]}… there, {dataset.digest[:12]}… here): point --root to the data it used"
+        )

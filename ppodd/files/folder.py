@@ -1,0 +1,190 @@
+"""Files of the archive on a local disk or any fsspec URL: whole or absent, never half-written, never stale."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from ppodd.errors import BadInput, CorruptArchive
+from ppodd.files.retries import PATIENCE_S, persist
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
+
+_Answer = TypeVar("_Answer")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what can be made again: `$PPODD_CACHE`, by default `~/.cache/ppodd`."""
+    return Path(os.environ.get("PPODD_CACHE", "~/.cache/ppodd")).expanduser()
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A temporary path beside `path` to write to: flushed to disk and renamed over it when the block succeeds.
+
+    Raises:
+        BadInput: the disk is full or may not be written; what was there stays intact.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        if error.errno in _CANNOT_WRITE:
+            raise BadInput(f"cannot write {path}: {error.strerror}; free space or name another folder") from error
+        raise
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a local file whole, or not at all. Raises `BadInput` as `atomic_path`."""
+    with atomic_path(path) as temporary:
+        Path(temporary).write_bytes(data)
+
+
+def _walk(path: str) -> Iterator[str]:
+    """All files below a local folder; hidden folders, such as Tune's, are not entered."""
+    for folder, folders, files in os.walk(path, onerror=_unless_gone):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (f"{folder}/{name}" for name in files)
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be read is not empty; one that is not there is."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+class Folder:
+    """A folder at a local path or fsspec URL; names inside it are relative, with `/`.
+
+    Remote files are written by one upload, which is there whole or not at all; nothing is ever renamed. Every method
+    raises as `ppodd.retries.persist` where a remote folder cannot be reached.
+    """
+
+    def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
+        """For `patience_s` a remote folder that does not answer is asked again.
+
+        Raises:
+            BadInput: the URL's protocol is unknown or its package is missing.
+        """
+        self.url, self._patience_s = os.fspath(url).rstrip("/"), patience_s
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(self.url, **_options(self.url))
+        except (ValueError, ImportError) as error:
+            raise BadInput(f"cannot open archive {self.url!r}: {error}") from None
+        self._local = isinstance(self._fs, fsspec.implementations.local.LocalFileSystem)
+        if self._local:
+            self.url = self._path = os.path.abspath(self._path)
+        elif "s3" in self._fs.protocol:
+            self._fs.retries = 1  # by s3fs: it would multiply botocore's
+        self._root = "/".join(self.url.split("/")[:3])
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.url}/{name}", self._patience_s)
+
+    def __repr__(self) -> str:
+        return f"Folder({self.url!r})"
+
+    def at(self, name: str) -> str:
+        """Where `name` is, for messages."""
+        return f"{self.url}/{name}"
+
+    def _do(self, method: Callable[..., _Answer], *args: Any) -> _Answer:
+        """What a method of the file system answers, in the end. Raises `FileNotFoundError`."""
+        return method(*args) if self._local else persist(lambda: method(*args), self._root, self._patience_s)
+
+    def exists(self, name: str) -> bool:
+        try:
+            self._do(self._fs.info, f"{self._path}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """Sorted names of the files and folders here; none where the folder does not exist."""
+        try:
+            entries = self._do(lambda: self._fs.ls(self._path, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(n for n in (entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries) if not n.startswith("."))
+
+    def find(self) -> list[str]:
+        """Sorted names of all files below, such as `a/b.json`, but for hidden ones: a request a thousand on S3."""
+        try:
+            found = list(_walk(self._path)) if self._local else self._do(self._fs.find, self._path)
+        except FileNotFoundError:
+            return []
+        names = [path.removeprefix(self._path).lstrip("/") for path in found]
+        return sorted(name for name in names if name and not any(part.startswith(".") for part in name.split("/")))
+
+    def get(self, name: str) -> bytes | None:
+        """What a file holds; `None` where it is missing."""
+        try:
+            return self._do(self._fs.cat_file, f"{self._path}/{name}")
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> bytes:
+        """Raise `CorruptArchive` where the file is missing."""
+        data = self.get(name)
+        if data is None:
+            raise CorruptArchive(f"{self.at(name)} is missing")
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        if self._local:
+            atomic_write(f"{self._path}/{name}", data)
+        else:
+            self._do(self._fs.pipe_file, f"{self._path}/{name}", data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._do(self._fs.rm_file, f"{self._path}/{name}")
+
+    def get_json(self, name: str) -> Any:
+        """A file's JSON; `None` where it is missing. Raises `CorruptArchive` where it is no JSON."""
+        data = self.get(name)
+        return None if data is None else self._parsed(name, data)
+
+    def read_json(self, name: str) -> Any:
+        """Raise `CorruptArchive` where the file is missing or no JSON."""
+        return self._parsed(name, self.read(name))
+
+    def _parsed(self, name: str, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise CorruptArchive(f"{self.at(name)} is damaged: {error}") from None
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Listings are never cached: other processes write here too. A file of S3 is read by one request, not two."""
+    protocol = fsspec.utils.get_protocol(url)
+    return {"use_listings_cache": False, **({"max_concurrency": 1} if protocol in ("s3", "s3a") else {})}

@@ -1,0 +1,15 @@
+from .device import resolve_device as resolve_device
+from .memory import keep_freed_memory as keep_freed_memory
+from .seeding import (
+    GlobalRandomness as GlobalRandomness,
+)
+from .seeding import (
+    derived_seed as derived_seed,
+)
+from .seeding import (
+    generator as generator,
+)
+from .seeding import (
+    seeded as seeded,
+)
+from .threads import on_threads as on_threads

@@ -1,0 +1,35 @@
+from .blend import (
+    LEAKING as LEAKING,
+)
+from .blend import (
+    STRATEGIES as STRATEGIES,
+)
+from .blend import (
+    BlendParameters as BlendParameters,
+)
+from .blend import (
+    blend_weights as blend_weights,
+)
+from .blend import (
+    evaluation_weights as evaluation_weights,
+)
+from .class_order import arrange_classes as arrange_classes
+from .class_order import published_order as published_order
+from .geometry import Layout as Layout
+from .labels import (
+    LabelWindows as LabelWindows,
+)
+from .labels import (
+    fixed_labels as fixed_labels,
+)
+from .labels import (
+    initial_label_array as initial_label_array,
+)
+from .labels import (
+    label_array_shape as label_array_shape,
+)
+from .patches import Patches as Patches
+from .patches import initial_poster as initial_poster
+from .rendering import gif as gif
+from .rendering import render as render
+from .rendering import strip as strip

@@ -1,0 +1,103 @@
+"""Plain training of several networks at once on posters that stay as they are (METHOD: evaluation).
+
+Nothing is differentiated but the networks, so the patches of many steps are cut and augmented in one go beforehand.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from ppodd.training.augment import Augmentation
+from ppodd.training.ensemble import Ensemble
+from ppodd.training.inner_loop import Draw, InnerLoop, Posters
+
+_AHEAD_BYTES = 2**25  # of patches prepared ahead of their steps
+
+
+class Batch(NamedTuple):
+    """One step of `N` networks: images `[B, N·C, h, w]`, soft labels `[N, B, K]`, and the rate's factor."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    lr_factor: float
+
+
+def batches(inner: InnerLoop, posters: Posters, draws: Sequence[Iterable[Draw]]) -> Iterator[Batch]:
+    """The steps of `N` trainings, one iterable of draws (on the CPU) for each."""
+    channels, height, width = inner.patches.shape
+    step_bytes = len(draws) * inner.batch * channels * height * width * posters.images.element_size()
+    steps = zip(*draws, strict=True)
+    while ahead := list(itertools.islice(steps, max(1, _AHEAD_BYTES // step_bytes))):
+        yield from _prepared(inner, posters, ahead)
+
+
+def _prepared(inner: InnerLoop, posters: Posters, steps: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
+    """Batches of `S` steps, each the draws of `N` networks."""
+    count, nets = len(steps), len(steps[0])
+    draws = [draw for step in steps for draw in step]
+    picks = torch.cat([draw.picks for draw in draws]).to(posters.images.device, non_blocking=True)
+    images = inner.patches.crop(posters.images, picks).reshape(count * nets, inner.batch, *inner.patches.shape)
+    images = augmented(images, [draw.augmentation for draw in draws]).unflatten(0, (count, nets))
+    images = images.transpose(1, 2).flatten(2, 3)  # [S, B, N·C, h, w]
+    labels = posters.labels.flatten(0, 1)[picks].unflatten(0, (count, nets, inner.batch))
+    for step in range(count):
+        yield Batch(images[step], labels[step], steps[step][0].lr_factor)
+
+
+def augmented(images: torch.Tensor, augmentations: Sequence[Augmentation]) -> torch.Tensor:
+    """Images `[M, B, C, h, w]`, each of the `M` batches under its own augmentation; those of one kind together."""
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    for index, augmentation in enumerate(augmentations):
+        kinds.setdefault(tuple(name for name, _ in augmentation.transforms), []).append(index)
+    if len(kinds) == 1:
+        return _joined(augmentations, images)(images.flatten(0, 1)).view_as(images)
+    out = torch.empty_like(images)
+    for indices in kinds.values():
+        at = torch.tensor(indices).to(images.device, non_blocking=True)
+        some = images[at]
+        joined = _joined([augmentations[index] for index in indices], images)
+        out[at] = joined(some.flatten(0, 1)).view_as(some)
+    return out
+
+
+def _joined(augmentations: Sequence[Augmentation], like: torch.Tensor) -> Augmentation:
+    """Augmentations of one kind as one over all their images."""
+    columns = zip(*(augmentation.transforms for augmentation in augmentations), strict=True)
+    joined = ((column[0][0], torch.cat([numbers for _, numbers in column])) for column in columns)
+    return Augmentation(tuple(joined)).to(like.device, like.dtype)
+
+
+class Trainer:
+    """An ensemble in training: one optimiser over all its parameters, the update of each network its own."""
+
+    def __init__(self, ensemble: Ensemble, optim: str, lr: float):
+        self.ensemble, self.lr = ensemble, lr
+        parameters = list(ensemble.parameters())
+        # the same update as `InnerLoop`'s, which has to be differentiable
+        if optim == "SGD":
+            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(
+                parameters, lr, momentum=0.9, weight_decay=5e-4, fused=True
+            )
+        else:
+            self.optimiser = torch.optim.Adam(parameters, lr, fused=True)
+
+    def step(self, batch: Batch) -> None:
+        """One step of every network; nothing waits for the device."""
+        self.optimiser.zero_grad()
+        at_once = len(batch.images)
+        if self.ensemble.per_image():
+            at_once = min(at_once, self.ensemble.images_at_once(*batch.images.shape[2:]))
+        for images, labels in zip(batch.images.split(at_once), batch.labels.split(at_once, dim=1), strict=True):
+            with torch.enable_grad():
+                logits = self.ensemble(images).flatten(0, 1)
+                # a sum over networks: each has the gradient of its own mean
+                loss = F.cross_entropy(logits, labels.flatten(0, 1), reduction="sum") / len(batch.images)
+            loss.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr * batch.lr_factor
+        self.optimiser.step()

@@ -1,0 +1,126 @@
+"""The inner loop: one network trained on patches of posters (RaT-BPTT, section 3; PoDD, section 3).
+
+Everything random in it is drawn beforehand as `Draw`s, so that steps can be run, differentiated or run again alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from ppodd.machine import generator
+from ppodd.posters import Patches
+from ppodd.training import augment
+from ppodd.training.convnet_derivatives import derivatives_of
+from ppodd.training.networks import Network
+
+_BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+_ROOT = 1e-30  # keeps the derivative of the square root finite where a parameter never had a gradient
+_MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
+
+
+class Posters(NamedTuple):
+    """What is trained on: `T` stacked posters and the labels of their patches.
+
+    Attributes:
+        images: `[T, C, H, W]`, oldest first.
+        labels: `[T, P, K]`.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class Draw(NamedTuple):
+    """One inner step's randomness: patches (`[B]`, pick `t·P + p`), their augmentation, and its rate's factor."""
+
+    picks: torch.Tensor
+    augmentation: augment.Augmentation
+    lr_factor: float
+
+
+class State(NamedTuple):
+    """A network in training: parameters `θ [D]`, the optimiser's moments `[D]`, and steps taken."""
+
+    theta: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    steps: int
+
+    @classmethod
+    def start(cls, theta: torch.Tensor) -> State:
+        return cls(theta, torch.zeros_like(theta), torch.zeros_like(theta), 0)
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How networks are trained on posters: optimiser (`Adam` or `SGD`), batch, augmentation, learning-rate decay."""
+
+    patches: Patches
+    optim: str
+    batch: int
+    strategy: str
+    composed: bool
+    decay: bool
+
+    def draws(
+        self, blend: Sequence[float], steps: int, key: tuple[int | str, ...], horizon: int, like: torch.Tensor
+    ) -> Iterator[Draw]:
+        """Randomness of the first `steps` steps of a training of `horizon` steps, on the device and dtype of `like`.
+
+        Each patch's stage is drawn from the blend; then that many patches of it, without replacement. A step's numbers
+        do not depend on how many steps follow.
+        """
+        which, how = generator(*key, "patches"), generator(*key, "augmentation")
+        picks = torch.stack([self._picks(blend, which) for _ in range(steps)]) if steps else torch.empty(0, 0)
+        picks = picks.to(like.device, non_blocking=True)
+        for step in range(steps):
+            augmentation = augment.draw(self.strategy, self.composed, self.batch, how)
+            factor = 0.5 * (1 + math.cos(math.pi * step / horizon)) if self.decay else 1.0
+            yield Draw(picks[step], augmentation.to(like.device, like.dtype), factor)
+
+    def _picks(self, blend: Sequence[float], which: torch.Generator) -> torch.Tensor:
+        weights = torch.tensor(blend, dtype=torch.float64)
+        stages = torch.multinomial(weights, self.batch, replacement=True, generator=which)
+        counts = torch.bincount(stages, minlength=len(blend)).tolist()
+        count = self.patches.count
+        return torch.cat([t * count + torch.randperm(count, generator=which)[:n] for t, n in enumerate(counts) if n])
+
+    def batch_of(self, posters: Posters, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+        """The drawn patches, augmented, `[B, C, h, w]`, and their labels `[B, K]`; differentiable in the posters."""
+        images = draw.augmentation(self.patches.crop(posters.images, draw.picks))
+        return images, posters.labels.flatten(0, 1)[draw.picks]
+
+    def loss(self, network: Network, theta: torch.Tensor, posters: Posters, draw: Draw) -> torch.Tensor:
+        """Cross-entropy with the soft labels of the drawn patches."""
+        images, labels = self.batch_of(posters, draw)
+        return F.cross_entropy(network(theta, images), labels)
+
+    def update(self, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
+        """The optimiser's step along the loss's `gradient [D]`; differentiable, and elementwise but for that."""
+        theta, first, second, steps = state
+        steps += 1
+        if self.optim == "SGD":
+            gradient = gradient + _WEIGHT_DECAY * theta
+            first = gradient if steps == 1 else _MOMENTUM * first + gradient
+            return State(theta - lr * first, first, second, steps)
+        first = _BETA1 * first + (1 - _BETA1) * gradient
+        second = _BETA2 * second + (1 - _BETA2) * gradient * gradient
+        root = (second / (1 - _BETA2**steps) + _ROOT).sqrt()
+        return State(theta - lr * (first / (1 - _BETA1**steps)) / (root + _EPS), first, second, steps)
+
+    def train(
+        self, network: Network, state: State, posters: Posters, draws: Sequence[Draw], lr: float | torch.Tensor
+    ) -> State:
+        """Plain training: no graph is kept, nothing waits for the device."""
+        derivatives = derivatives_of(network, self.patches.shape)
+        with torch.no_grad():
+            for draw in draws:
+                _, gradient = derivatives.gradient(state.theta, *self.batch_of(posters, draw))
+                state = self.update(state, gradient, draw.lr_factor * lr)
+        return state

@@ -1,0 +1,138 @@
+"""Every trial of a store, finished or not: its status, blends, posters and where it comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ppodd.words import counted
+from results.analysis.selection import Chosen, listed
+from results.tracking import Run, schema
+
+_SHOWN = 3  # names and failures in a note
+_STAGE = re.compile(r"stage-(\d+)\.png$")
+
+
+class Trial(NamedTuple):
+    """What is known of a trial beside its accuracies.
+
+    Attributes:
+        status: `finished`, `running`, `failed`, or `stopped`: early, by a scheduler.
+        failure, progress: why it failed or was stopped; the stage it is in, as the trial last said.
+        evaluation_failures: `stage`, `arch`, `mode` and `error` of each evaluation that was given up.
+        blends: π of each finished stage, oldest poster first.
+        digests: of each stage's poster file in the archive (the first 16 digits of its SHA-256).
+        data: digest of the data set; versions: of the software.
+    """
+
+    sweep: str
+    name: str
+    run_id: str
+    status: str
+    stages_done: int
+    num_stages: int
+    failure: str
+    progress: dict[str, Any]
+    evaluation_failures: list[dict[str, Any]]
+    config: dict[str, Any]
+    blends: dict[int, list[float]]
+    digests: dict[int, str]
+    data: str
+    versions: dict[str, str]
+
+
+def trials(chosen: Chosen) -> list[Trial]:
+    """The chosen trials by sweep and name."""
+    weights = chosen.metrics[chosen.metrics["key"].str.startswith(schema.BLEND)].sort_values("key")
+    blends = {str(run): group for run, group in weights.groupby("run_id")}
+    found = [_trial(run, blends.get(run.id)) for run in chosen.trials]
+    return sorted(found, key=lambda trial: (trial.sweep, trial.name))
+
+
+def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
+    tags = run.tags
+    sweep, name = tags[schema.KEY].split("/", 1)
+    config = schema.config_values(run.params)
+    blends: dict[int, list[float]] = {}
+    if weights is not None:
+        blends = {int(str(stage)): list(of["value"]) for stage, of in weights.groupby("stage")}
+    digests = json.loads(tags.get(schema.POSTERS, "{}"))
+    return Trial(
+        sweep=sweep,
+        name=name,
+        run_id=run.id,
+        status=tags.get(schema.STATUS, "running"),
+        stages_done=int(tags.get(schema.STAGES, "0/0").split("/")[0]),
+        num_stages=int(config.get("num_stages", 0)),
+        failure=tags.get(schema.FAILURE, tags.get(schema.STOPPED, "")),
+        progress=json.loads(tags.get(schema.PROGRESS, "{}")),
+        evaluation_failures=json.loads(tags.get(schema.EVALUATION_FAILURES, "[]")),
+        config=config,
+        blends=blends,
+        digests={int(stage): digest for stage, digest in digests.items()},
+        data=tags.get(schema.DATA, ""),
+        versions=json.loads(tags.get(schema.VERSIONS, "{}")),
+    )
+
+
+def state(trial: Trial) -> str:
+    """How far a trial is: `finished`, `failed`, `stopped`, `half-finished`, or `unfinished` before its first stage."""
+    if trial.status in ("finished", "failed", "stopped"):
+        return trial.status
+    return "half-finished" if trial.stages_done else "unfinished"
+
+
+def trial_remarks(chosen: Chosen, every: list[Trial]) -> list[str]:
+    """A line for each sweep that is not finished, and one for each evaluation that failed, up to a few."""
+    notes = []
+    for sweep in dict.fromkeys(trial.sweep for trial in every):
+        own = [trial for trial in every if trial.sweep == sweep]
+        states: dict[str, list[str]] = {}
+        for trial in own:
+            states.setdefault(state(trial), []).append(trial.name)
+        finished = len(states.pop("finished", []))
+        not_begun = max(0, _planned(chosen.parents.get(sweep)) - chosen.begun[sweep])
+        if not_begun:
+            states["not begun"] = [str(not_begun)]
+        if states:
+            told = "; ".join(f"{name}: {listed(trials, _SHOWN)}" for name, trials in sorted(states.items()))
+            half = "" if set(states) == {"stopped"} else " is half-finished"
+            notes.append(f"sweep {sweep}{half}: {finished} of {len(own) + not_begun} trials finished ({told})")
+    accuracies = chosen.metrics[chosen.metrics["key"].str.startswith(schema.TEST_ACCURACY)]
+    bare = [t.name for t in every if t.status == "finished" and t.run_id not in set(accuracies["run_id"])]
+    notes += [f"not evaluated yet: {counted(len(bare), 'finished trial')}: {listed(bare, _SHOWN)}"] if bare else []
+    failed = [(trial, failure) for trial in every for failure in trial.evaluation_failures]
+    lines = [f"evaluation failed: {trial.name} stage {at(failure)}" for trial, failure in failed]
+    rest = len(lines) - _SHOWN
+    return [*notes, *lines[:_SHOWN], *([f"… and {rest} more failed evaluations"] if rest > 0 else [])]
+
+
+def at(failure: dict[str, Any]) -> str:
+    """A failed evaluation in words: `2 (convnet, blend): ValueError: …`."""
+    return f"{failure['stage']} ({failure['arch']}, {failure['mode']}): {failure['error']}"
+
+
+def _planned(parent: Run | None) -> int:
+    return int(parent.tags.get(schema.TRIALS, "0/0").split("/")[1]) if parent else 0
+
+
+def posters(chosen: Chosen, wanted: list[Trial]) -> dict[str, dict[int, bytes]]:
+    """The rendered posters (PNG) of these trials, by run and stage, out of the store's artifacts."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
+
+        def fetch(trial: Trial) -> dict[int, bytes]:
+            place = Path(folder, trial.run_id)
+            place.mkdir()
+            if not chosen.client.list_artifacts(trial.run_id, "posters"):
+                return {}
+            local = Path(chosen.client.download_artifacts(trial.run_id, "posters", str(place)))
+            files = {int(match[1]): path for path in local.iterdir() if (match := _STAGE.search(path.name))}
+            return {stage: files[stage].read_bytes() for stage in sorted(files)}
+
+        return dict(zip((trial.run_id for trial in wanted), pool.map(fetch, wanted), strict=True))

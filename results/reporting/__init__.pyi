@@ -1,0 +1,13 @@
+from .curve_picture import MANY as MANY
+from .curve_picture import curve as curve
+from .curve_picture import require_format as require_format
+from .curve_picture import width_inches as width_inches
+from .html_report import report as report
+from .html_report import require_html as require_html
+from .paper import beside as beside
+from .parent_run import publish as publish
+from .table_files import export as export
+from .table_files import is_page as is_page
+from .tables import as_text as as_text
+from .tables import notes as notes
+from .tables import table as table

@@ -1,0 +1,111 @@
+"""The comparison table of a sweep: every setting's last stage, at every training budget, over seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from results.analysis import (
+    KINDS,
+    facts,
+    few_seeds,
+    last_stages,
+    one_or_range,
+    over_seeds,
+    remarks,
+    settings,
+    trial_keys,
+)
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent).
+
+    `validation` is the stage accuracy of the last stage, which choices are made by: on held-out training images, but
+    where `leaks` says that it was on the test set.
+
+    Trials without their last stage are no results: a column `unfinished` counts them, and a setting that has no others
+    is a row without numbers. `notes` says what must stand beside the table.
+    """
+    if frame.empty:
+        return pd.DataFrame(columns=["setting"])
+    rows = frame.assign(poster_ipc=frame["poster_ipc"].round(4), cumulative_ipc=frame["cumulative_ipc"].round(4))
+    last = last_stages(rows)
+    keys = [*settings(rows), *KINDS, "poster_ipc"]
+    cells = over_seeds(last, [*keys, "cumulative_ipc", "steps"])
+    chosen_by = over_seeds(last.assign(accuracy_pct=last["stage_accuracy_pct"]), [*keys, "cumulative_ipc"])
+    chosen_by["validation"] = list(map(mean_std, chosen_by["accuracy_pct"], chosen_by["std_pct"]))
+    cells = cells.merge(chosen_by[[*keys, "cumulative_ipc", "validation"]], on=[*keys, "cumulative_ipc"])
+    budgets = [f"{steps} steps" for steps in sorted(rows["steps"].unique())]
+    done = [
+        _row(dict(zip([*keys, "cumulative_ipc"], values, strict=True)), group)
+        for values, group in cells.groupby([*keys, "cumulative_ipc"], sort=True, dropna=False)
+    ]
+    columns = [*keys, "cumulative_ipc", "seeds", "nets", "validation", *budgets]
+    out = pd.DataFrame(done, columns=columns)
+    if len(waiting := _waiting(rows, last, keys)):
+        out = out.merge(waiting, on=keys, how="outer").fillna({"seeds": 0, "unfinished": 0})
+        out = out.astype({"unfinished": "int64"})
+    out = out.fillna(dict.fromkeys(["validation", *budgets], ""))
+    if rows["leaks_test_set"].any():
+        leaks = rows.groupby(keys, dropna=False)["leaks_test_set"].any().rename("leaks")
+        out = out.merge(leaks.reset_index(), on=keys, how="left")
+    return out.drop(columns=[name for name in KINDS if out[name].nunique() == 1])
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """What must stand beside the table of these rows."""
+    last = last_stages(frame)
+    if last.empty:
+        return remarks(frame)
+    few = few_seeds(over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])["seeds"])
+    data = f"test accuracy on {one_or_range(last['dataset'])} in percent, of the last stage, mean ± std over seeds"
+    return ["; ".join([data, *facts(last)]), *few, *remarks(frame)]
+
+
+def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
+    shown = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
+    at = {f"{steps} steps": text for steps, text in zip(cells["steps"], shown, strict=True)}
+    counts = {"seeds": _one_or_range(cells["seeds"]), "nets": int(cells["nets"].max())}
+    return {**setting, **counts, "validation": cells["validation"].iloc[0], **at}
+
+
+def _waiting(rows: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """How many trials of each setting have no last stage."""
+    behind = rows[~trial_keys(rows).isin(trial_keys(last))].drop_duplicates([*keys, "sweep", "trial"])
+    return behind.groupby(keys, dropna=False).size().rename("unfinished").reset_index()
+
+
+def _one_or_range(counts: pd.Series) -> int | str:
+    low, high = int(counts.min()), int(counts.max())
+    return low if low == high else f"{low}–{high}"
+
+
+def mean_std(mean: float, std: float) -> str:
+    """`mean ± std` in percent; the mean alone where one seed gives no std (NaN)."""
+    return f"{mean:.1f}" + (f" ± {std:.1f}" if pd.notna(std) else "")
+
+
+def as_text(table: pd.DataFrame, markdown: bool = False) -> str:
+    """The table as aligned text, or as a Markdown table."""
+    cells = [
+        [str(name) for name in table.columns],
+        *zip(*(as_cells(table[name]) for name in table.columns), strict=True),
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    if markdown:
+        rule = [f"{'-' * (width - 1)}:" if width > 1 else "-" for width in widths]
+        return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+    rule = ["─" * width for width in widths]
+    return "\n".join("  ".join(line) for line in [lines[0], rule, *lines[1:]])
+
+
+def as_cells(column: pd.Series) -> list[str]:
+    """Percentages to a tenth, other fractions to three digits, what is missing as a dash."""
+    if not pd.api.types.is_float_dtype(column):
+        return [str(value) for value in column]
+    percent = str(column.name).endswith("_pct")
+    formats = [".1f" if percent else ".0f" if value % 1 == 0 or value > 999 else ".3g" for value in column]
+    return ["–" if pd.isna(value) else f"{value:{form}}" for value, form in zip(column, formats, strict=True)]

@@ -1,0 +1,20 @@
+from . import schema as schema
+from .reading import Run as Run
+from .reading import read as read
+from .store import (
+    absolute as absolute,
+)
+from .store import (
+    all_runs as all_runs,
+)
+from .store import (
+    default_tracking_uri as default_tracking_uri,
+)
+from .store import (
+    exists as exists,
+)
+from .store import (
+    open_store as open_store,
+)
+from .syncing import Syncer as Syncer
+from .syncing import sync as sync

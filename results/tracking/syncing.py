@@ -1,0 +1,424 @@
+"""Brings MLflow up to date with the archive. Doing it again changes nothing.
+
+Every value is logged under the time its record was finished, so a value logged twice is one value; a run's tag says
+what it holds, so that little is logged twice. One process runs this for a store: the coordinator of a sweep, or
+`ppodd results sync`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in, trials_wanted
+from ppodd.config import DistillConfig, protocols
+from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
+from results.tracking import schema
+from results.tracking.store import absolute, all_runs, artifact_folder, open_store, require_file, said
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+_METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
+_PARAM_CHARS, _TAG_CHARS = 6000, 5000
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
+
+
+@dataclass
+class SyncReport:
+    """What a sync found new in the archive, and what it could not read or log (one line each)."""
+
+    stages: int = 0
+    evaluations: int = 0
+    problems: list[str] = field(default_factory=list)
+    runs: int = 0
+
+
+@dataclass
+class _Run:
+    """A run of the store, and the tags it is known to have."""
+
+    id: str
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Trial:
+    """What is logged of a trial. `logged` maps stages, as `schema.LOGGED` names them, to shortened tickets."""
+
+    run: _Run
+    config: DistillConfig
+    pictures: set[str]
+    logged: dict[str, list[str]]
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    complete: bool = False
+    stopped: bool = False
+    given_up: int = 0  # evaluations
+
+
+@dataclass
+class _New:
+    """What one sync adds to a run, sent as one batch."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Syncer:
+    """An incremental sync of one archive to one store: what it has logged it does not read again."""
+
+    def __init__(self, archive_url: str, tracking_uri: str):
+        """Raise `BadInput` where the store cannot be opened."""
+        self.archive = Archive(archive_url)
+        self._uri = absolute(tracking_uri)
+        self._client = open_store(self._uri)
+        self._artifacts = artifact_folder(self._uri, self.archive.url)
+        self._experiments: dict[str, str] = {}
+        self._runs: dict[str, _Run] = {}
+        self._trials: dict[str, _Trial] = {}
+
+    def sync(self, sweeps: list[str] | None = None) -> SyncReport:
+        """Log what is new of these sweeps (default: all). What cannot be read is reported and stops nothing else.
+
+        Raises:
+            BadInput: the archive holds no such sweep, or the store's file was removed meanwhile.
+            PpoddError: the store does not answer.
+        """
+        require_file(self._uri)
+        report = SyncReport()
+        for sweep in self.archive.sweeps() if sweeps is None else sweeps:
+            if sweep not in self._experiments and not self.archive.holds(sweep):
+                there = ", ".join(self.archive.sweeps()) or "none"
+                raise BadInput(f"no sweep {sweep!r} in {self.archive.url} (there: {there})")
+            try:
+                self._sync_sweep(sweep, report)
+            except PpoddError as error:
+                report.problems.append(one_line(error))
+            except Exception as error:  # of MLflow, of the network, of a driver
+                self._forget(sweep)
+                raise PpoddError(f"MLflow store {self._uri}: {said(error)}") from error
+        return report
+
+    def _forget(self, sweep: str) -> None:
+        """Ask the store anew what it holds: something sent to it may not have arrived."""
+        self._experiments.pop(sweep, None)
+        self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
+        self._trials = {key: trial for key, trial in self._trials.items() if key.split("/")[0] != sweep}
+
+    # Sweeps
+
+    def _sync_sweep(self, sweep: str, report: SyncReport) -> None:
+        plan = self._plan(sweep, report)
+        parent = self._parent(sweep, plan, report)
+        found = self.archive.listing(sweep)
+        for name, files in found.items():
+            trial = self.archive.trial(sweep, name)
+            try:
+                self._sync_trial(trial, files, parent, plan, report)
+            except PpoddError as error:
+                self._trials.pop(f"{sweep}/{name}", None)  # what was read of it may not have been sent
+                report.problems.append(one_line(error))
+        trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
+        expected = max(trials_wanted(plan), len(found))
+        finished = sum(trial.complete or trial.stopped for trial in trials)
+        self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
+        ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
+        self._set_status(parent, "finished" if finished == expected else "running", ended)
+        if finished == expected:
+            self._summarise(sweep, plan, parent, trials, report)
+
+    def _summarise(
+        self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial], report: SyncReport
+    ) -> None:
+        """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
+        evaluations = self.archive.evaluations(sweep, plan)
+        wanted = sum(len(t.records) * len(protocols(evaluations, t.config)) for t in trials)
+        wanted -= sum(t.given_up for t in trials)
+        there = sum(len(tickets) for t in trials for tickets in t.logged.values())
+        if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
+            return
+        from mlflow.exceptions import MlflowException
+
+        from results.reporting import publish
+
+        try:
+            publish(self._client, self._uri, self.archive, sweep, parent.id)
+        except MlflowException:
+            raise
+        except Exception as error:  # a picture that cannot be drawn stops no sync
+            report.problems.append(f"no summary of sweep {sweep!r} in {hidden(self._uri)}: {one_line(error)}")
+            return
+        self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
+
+    def _plan(self, sweep: str, report: SyncReport) -> dict[str, Any]:
+        """`sweep.json`; empty without one, or when it cannot be read: the trials are then synced all the same."""
+        try:
+            return self.archive.sweep(sweep) or {}
+        except CorruptArchive as error:
+            report.problems.append(one_line(error))
+            return {}
+
+    def _experiment(self, sweep: str) -> str:
+        """The sweep's experiment, created if need be; its runs are read once."""
+        if sweep not in self._experiments:
+            found = self._client.get_experiment_by_name(sweep)
+            if found and found.lifecycle_stage != "active":
+                raise BadInput(
+                    f"experiment {sweep!r} was deleted in {self._uri}: bring it back with "
+                    f"`mlflow experiments restore -x {found.experiment_id}`, or name another --tracking-uri"
+                )
+            location = f"{self._artifacts}/{sweep}" if self._artifacts else None
+            known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
+            if not found or schema.NOTE not in found.tags:
+                self._client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
+                self._client.set_experiment_tag(known, schema.KIND, schema.TRAINING)
+            for run in all_runs(self._client, [known]) if found else ():
+                if schema.KEY in run.data.tags:
+                    self._runs[run.data.tags[schema.KEY]] = _Run(run.info.run_id, run.data.tags, run.data.params)
+            self._experiments[sweep] = known
+        return self._experiments[sweep]
+
+    def _run(self, sweep: str, key: str, tags: dict[str, str], start_ms: int | None, report: SyncReport) -> _Run:
+        experiment = self._experiment(sweep)
+        if key not in self._runs:
+            tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
+            run = self._client.create_run(experiment, start_time=start_ms, tags=tags)
+            self._runs[key] = _Run(run.info.run_id, tags)
+            report.runs += 1
+        return self._runs[key]
+
+    def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
+        created_ms = str(round(1000 * plan["created_at"])) if "created_at" in plan else ""
+        note = schema.parent_note(plan.get("description") or f"sweep {sweep}")
+        tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
+        parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
+        if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
+            raise BadInput(
+                f"{self._uri} already shows another sweep {sweep!r}, not the one in {self.archive.url}: "
+                f"rename the sweep, or name another --tracking-uri"
+            )
+        return parent
+
+    # Trials
+
+    def _trial(
+        self, trial: TrialArchive, stages: list[int], parent: _Run, plan: dict[str, Any], report: SyncReport
+    ) -> _Trial:
+        """The trial's run: found or created the first time, its params logged.
+
+        Raises:
+            BadInput: the run of this name shows a trial with another config.
+            CorruptArchive: the trial's config cannot be read.
+        """
+        key = f"{trial.sweep}/{trial.trial}"
+        if key not in self._trials:
+            config = trial.config()
+            own = schema.own_protocol(config, self.archive.evaluations(trial.sweep, plan)[0])
+            setting = schema.setting(config, plan.get("varied") or [])
+            name = f"{setting} s{config.seed}" if setting else trial.trial
+            tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
+            tags |= {schema.SETTING: setting} if setting else {}
+            run = self._run(trial.sweep, key, tags, _started_ms(trial, stages), report)
+            params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
+            for name, value in run.params.items():
+                if params.get(name, value) != value:
+                    raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
+            self._log_params(run, {name: value for name, value in params.items() if name not in run.params})
+            pictures = {found.path for found in self._client.list_artifacts(run.id, "posters")}
+            self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
+        return self._trials[key]
+
+    def _sync_trial(
+        self, trial: TrialArchive, files: set[str], parent: _Run, plan: dict[str, Any], report: SyncReport
+    ) -> None:
+        """Log what is new of a trial that has these files, as one batch."""
+        stages = stages_in(files)
+        known = self._trial(trial, stages, parent, plan, report)
+        new = _New()
+        for stage in stages:
+            try:
+                self._add_stage(trial, known, stage, tickets_in(files, stage), new, report)
+            except PpoddError as error:
+                report.problems.append(one_line(error))
+        known.complete = len(known.records) >= known.config.num_stages
+        failure = trial.failure() if "failure.json" in files and not known.complete else None
+        stopped = trial.stopped() if "stopped.json" in files and not (known.complete or failure) else None
+        known.stopped = stopped is not None
+        over = known.complete or failure or stopped
+        progress = trial.progress() if "progress.json" in files and not over else None
+        new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
+        if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
+            new.tags[schema.LOGGED] = logged
+        if known.records and len(digests := schema.poster_digests(known.records)) <= _TAG_CHARS:
+            new.tags[schema.POSTERS] = digests
+        if "imported.json" in files:
+            new.tags[schema.ORIGIN] = "imported"
+        if failure:
+            new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
+        if stopped:
+            new.tags[schema.STOPPED] = str(stopped.get("why"))[:_TAG_CHARS]
+        if progress:
+            new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
+            new.tags[schema.NOW] = schema.now(progress)
+        given_up = _given_up(trial, files)
+        known.given_up = len(given_up)
+        if given_up:
+            new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
+        self._send(known.run, new)
+        for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES):
+            if name in known.run.tags and name not in new.tags:
+                self._client.delete_tag(known.run.id, name)
+                del known.run.tags[name]
+        ended = max((_finished_ms(record) for record in known.records.values()), default=0)
+        ended = round(1000 * failure.get("failed_at", 0)) or ended if failure else ended
+        ended_as = "failed" if failure else "stopped" if stopped else "running"
+        self._set_status(known.run, "finished" if known.complete else ended_as, ended)
+
+    def _add_stage(
+        self, trial: TrialArchive, known: _Trial, stage: int, tickets: list[str], new: _New, report: SyncReport
+    ) -> None:
+        """Add a stage and its evaluations to `new`, if they are not logged."""
+        if stage not in known.records:
+            try:
+                record = trial.stage(stage)
+                entry = _entry(record)
+                others = {other for other in known.logged if other.split("@")[0] == str(stage)} - {entry}
+                if others:
+                    why = f"stage {stage} was finished at another time there than in {trial.url}"
+                    raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
+                if entry not in known.logged:
+                    new.metrics += _metrics(schema.stage_metrics(record), record)
+                    new.tags |= schema.stage_tags(record)
+                    report.stages += 1
+            except _DAMAGED as error:
+                raise CorruptArchive(_damaged(f"{trial.url}/{stage_name(stage)}/stage.json", error)) from None
+            known.logged.setdefault(entry, [])
+            known.records[stage] = record
+        self._picture(known, trial, stage, report)
+        logged = known.logged[_entry(known.records[stage])]
+        for ticket in tickets:
+            if _short(ticket) in logged:
+                continue
+            try:
+                record = trial.evaluation(stage, ticket)
+                own = known.run.tags[schema.OWN_PROTOCOL]
+                metrics = _metrics(schema.evaluation_metrics(record, own), record)
+                name, text = schema.protocol_tag(known.config, record["protocol"])
+            except CorruptArchive as error:
+                report.problems.append(one_line(error))
+                continue
+            except _DAMAGED as error:
+                where = f"{trial.url}/{stage_name(stage)}/evaluations/{ticket}.json"
+                report.problems.append(_damaged(where, error))
+                continue
+            new.metrics += metrics
+            new.tags[name] = text
+            logged.append(_short(ticket))
+            report.evaluations += 1
+
+    def _picture(self, known: _Trial, trial: TrialArchive, stage: int, report: SyncReport) -> None:
+        path = f"posters/{stage_name(stage)}.png"
+        if path in known.pictures:
+            return
+        try:
+            picture = trial.png(stage, known.records[stage])
+        except CorruptArchive as error:
+            report.problems.append(one_line(error))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder, f"{stage_name(stage)}.png")
+            local.write_bytes(picture)
+            self._client.log_artifact(known.run.id, str(local), "posters")
+        known.pictures.add(path)
+
+    # The store
+
+    def _log_params(self, run: _Run, params: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(name, value) for name, value in params.items()]
+        for start in range(0, len(entries), _ENTRIES):
+            self._client.log_batch(run.id, params=entries[start : start + _ENTRIES])
+        run.params |= params
+
+    def _send(self, run: _Run, new: _New) -> None:
+        """Log metrics, then the tags that are not known to be so: `schema.LOGGED` never says more than is there."""
+        from mlflow.entities import RunTag
+
+        tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
+        for start in range(0, len(new.metrics), _METRICS):
+            self._client.log_batch(run.id, metrics=new.metrics[start : start + _METRICS])
+        if tags:
+            self._client.log_batch(run.id, tags=[RunTag(name, value) for name, value in tags.items()])
+            run.tags |= tags
+
+    def _set_status(self, run: _Run, status: str, ended_ms: int) -> None:
+        """Running, finished, failed or stopped, as our tag and as MLflow's own status."""
+        if run.tags.get(schema.STATUS) == status:
+            return
+        if status == "running":
+            self._client.update_run(run.id, status="RUNNING")
+        else:
+            known = "KILLED" if status == "stopped" else status.upper()  # MLflow's word for ended early
+            self._client.set_terminated(run.id, known, ended_ms or None)
+        self._send(run, _New(tags={schema.STATUS: status}))
+
+
+def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -> SyncReport:
+    """Bring the store up to date with the archive, once.
+
+    Raises:
+        BadInput: there is no archive (no store is made for it then); and as `Syncer` and `Syncer.sync`.
+    """
+    Archive(archive_url).require()
+    return Syncer(archive_url, tracking_uri).sync(sweeps)
+
+
+def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    return [Metric(name, float(value), _finished_ms(record), record["stage"]) for name, value in values]
+
+
+def _given_up(trial: TrialArchive, files: set[str]) -> list[dict[str, Any]]:
+    """Records of the evaluations that were given up."""
+    stages = [stage for stage in stages_in(files) if failures_in(files, stage)]
+    records = [record for stage in stages for record in trial.evaluation_failures(stage)]
+    return [record for record in records if record["ticket"] not in tickets_in(files, record["stage"])]
+
+
+def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:
+    """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
+    try:
+        record = trial.stage(stages[0])
+        return round(1000 * (record["finished_at"] - (record["budgets"]["seconds"] or 0)))
+    except (CorruptArchive, IndexError, *_DAMAGED):
+        return None
+
+
+def _finished_ms(record: dict[str, Any]) -> int:
+    return round(1000 * record["finished_at"])
+
+
+def _entry(record: dict[str, Any]) -> str:
+    return f"{record['stage']}@{_finished_ms(record)}"
+
+
+def _short(ticket: str) -> str:
+    return ticket[:8]
+
+
+def _other(key: str, uri: str, why: str) -> str:
+    return (
+        f"the run {key!r} in {uri} shows another trial ({why}): "
+        f"delete that run in MLflow, or name another --tracking-uri"
+    )
+
+
+def _damaged(where: str, error: Exception) -> str:
+    return f"{where} is damaged: {type(error).__name__}: {error}"

@@ -1,0 +1,131 @@
+"""What is open of a sweep, read from real archives made by hand."""
+
+import pytest
+from archives import write_stage
+
+from cluster.dispatch.backlog import Backlog, describe
+from cluster.dispatch.candidate_measurements import Measurement
+from ppodd.archive.archive import Archive
+from ppodd.config.config import DistillConfig, EvaluationConfig, build
+
+
+@pytest.fixture
+def archive(tiny, tmp_path):
+    archive = Archive(tmp_path)
+    archive.write_sweep("s", {"evaluation": [{"mode": ["blend", "latest"]}]})
+    for seed in range(2):
+        trial = archive.trial("s", f"seed={seed}")
+        config = build(DistillConfig, {**tiny, "seed": seed, "num_stages": 2})
+        trial.create(config, False)
+        write_stage(trial, config, 1)
+    return archive
+
+
+@pytest.fixture
+def backlog(archive):
+    return Backlog(archive.url, "s")
+
+
+def evaluate(archive, work):
+    archive.trial("s", work.trial_url.rsplit("/", 1)[1]).write_evaluation(work.stage, {"ticket": work.ticket})
+
+
+def test_stages_without_evaluation_are_open(archive, backlog):
+    look = backlog.look()
+    assert len(look.open) == 4 and look.done == 0 and backlog.going == ["seed=0", "seed=1"]
+    # trials may begin with equal posters, and share tickets then: their works are works of their own all the same
+    assert len({work.ticket for work in look.open}) == 2 and len({work.key for work in look.open}) == 4
+    evaluate(archive, look.open[0])
+    trial = archive.trial("s", "seed=0")
+    write_stage(trial, trial.config(), 2)
+    again = backlog.look()
+    assert again.done == 1 and len(again.open) == 5 and look.open[0] not in again.open
+    assert backlog.going == ["seed=1"]
+
+
+def test_a_finished_trial_is_not_read_again(archive, backlog, monkeypatch):
+    trial = archive.trial("s", "seed=0")
+    write_stage(trial, trial.config(), 2)
+    for work in backlog.look().open:
+        evaluate(archive, work)
+    assert backlog.look().done == 6
+    (archive.trial("s", "seed=0").folder).write("config.json", b"not read")
+    assert backlog.look().done == 6 and not backlog.look().unreadable
+
+
+def test_an_evaluation_added_later_opens_every_archived_stage_under_it_alone(archive, backlog):
+    for work in backlog.look().open:
+        evaluate(archive, work)
+    archive.add_evaluation("s", EvaluationConfig(eval_seed=1))
+    backlog.ask_again()
+    look = backlog.look()
+    assert look.done == 4 and [w.protocol.seed for w in look.open] == [1, 1]
+
+
+def test_a_given_up_evaluation_is_not_open_and_says_why(archive, backlog):
+    bad = backlog.look().open[0]
+    archive.trial("s", "seed=0").write_evaluation_failure(1, {"ticket": bad.ticket, "error": "boom"})
+    look = backlog.look()
+    assert bad not in look.open and len(look.open) == 3
+    assert look.given_up == {bad.key: "seed=0 stage 1, blend, convnet: boom"}
+    archive.clear_evaluation_failures("s")
+    backlog.ask_again()
+    assert bad in backlog.look().open
+
+
+def test_an_unreadable_trial_is_said_and_hides_no_other(archive, backlog):
+    trial = archive.trial("s", "seed=0")
+    trial.folder.write("stage-01/stage.json", b"{")
+    look = backlog.look()
+    assert len(look.open) == 2 and "stage.json is damaged" in look.unreadable[trial.url]
+
+
+def test_a_trial_of_another_shape_is_said_and_hides_no_other(archive, backlog):
+    trial = archive.trial("s", "seed=0")
+    trial.folder.write("stage-01/stage.json", b'{"schema": 1, "stage": 1}')
+    look = backlog.look()
+    assert len(look.open) == 2 and list(look.unreadable) == [trial.url]
+    trial.folder.write("progress.json", b"{")
+    assert backlog.progress() == []
+
+
+def test_a_sweep_is_settled_when_nothing_is_open_and_nothing_to_come(archive, backlog):
+    def evaluate_all():
+        for work in backlog.look().open:
+            evaluate(archive, work)
+
+    evaluate_all()
+    assert not backlog.look().open and not backlog.settled  # stages are to come
+    for seed in range(2):
+        trial = archive.trial("s", f"seed={seed}")
+        write_stage(trial, trial.config(), 2)
+    backlog.look()
+    assert not backlog.settled
+    evaluate_all()
+    assert backlog.look().done == 8 and backlog.settled
+    backlog.ask_again()
+    assert not backlog.settled
+    trial.folder.remove("stage-02/stage.json")
+    assert backlog.look().done == 6 and not backlog.settled
+    trial.write_failure({"error": "boom"})
+    backlog.look()
+    assert backlog.settled and backlog.going == []  # until the sweep is resumed
+    trial.clear_failure()
+    write_stage(trial, trial.config(), 2)
+    backlog.ask_again()
+    archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1", "seed=2"]})
+    assert backlog.look().done == 8 and not backlog.settled  # a trial is to come
+    archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1"]})
+    assert backlog.look().done == 8 and backlog.settled  # it is not: a search had no more to suggest
+
+
+def test_running_trials_show_where_they_are(archive, backlog):
+    archive.trial("s", "seed=1").write_progress({"stage": 2, "meta_loss": 1.5})
+    backlog.look()
+    (now,) = backlog.progress()
+    assert (now["trial"], now["stage"], now["meta_loss"]) == ("seed=1", 2, 1.5)
+
+
+def test_work_in_words(backlog):
+    assert describe(backlog.look().open[0]) == "s/seed=0 stage 1 (blend, convnet)"
+    assert describe(Measurement("/x/s/seed=0", 2, 0, 4, "t")) == "s/seed=0 stage 2 (its trial waits)"

@@ -1,0 +1,188 @@
+"""Templates of clusters: valid by their published schemas, and the Slurm script run with Slurm's commands stubbed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from ray_clusters import ROOT, end_session
+
+from cluster.templates.filling import KINDS
+from ppodd.archive.archive import Archive
+from ppodd.cli.main import main
+
+KUBERAY = json.loads((Path(__file__).parent / "kuberay.schema.json").read_text())
+S3 = ["archive=s3://lab/archive", "sweep=quickstart", "image=lab/ppodd:1"]
+NFS = ["archive=/shared/archive", "claim=nfs", "sweep=quickstart", "image=lab/ppodd:1"]
+FULL = [
+    "secret=keys",
+    "claim=nfs",
+    "namespace=lab",
+    "nodes=7",
+    "gpus=4",
+    "tracking_uri=http://mlflow:5000",
+    "memory=1Ti",
+]
+
+
+def rendered(capsys, kind, *settings):
+    assert main(["cluster", "template", kind, *(f"--set={setting}" for setting in settings)]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("settings", [["image=a"], ["image=a", "gpus=0"], ["image=a", *FULL]], ids=" ".join)
+def test_the_kuberay_cluster_is_valid_by_kuberays_schema(capsys, settings):
+    cluster = yaml.safe_load(rendered(capsys, "kuberay-cluster", *settings))
+    jsonschema.validate(cluster, KUBERAY)
+    assert cluster["spec"]["authOptions"] == {"mode": "token"}
+    workers = pods(cluster["spec"])[1]
+    gpus = {"gpus=0": None, "gpus=4": "4"}
+    wanted = next((gpus[setting] for setting in settings if setting in gpus), "1")
+    assert workers["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") == wanted
+
+
+def pods(spec):
+    return [group["template"]["spec"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+
+
+@pytest.mark.parametrize("settings", [S3, NFS, [*NFS, *FULL]], ids=" ".join)
+def test_the_kuberay_job_carries_its_sweep_and_outlives_the_evaluators_backlog(capsys, settings):
+    config, job = yaml.safe_load_all(rendered(capsys, "kuberay-job", *settings))
+    jsonschema.validate(job, KUBERAY)
+    assert yaml.safe_load(config["data"]["sweep.yaml"])["name"] == "quickstart"
+    # the cluster ends with the job, so the job ends with the last evaluation
+    assert job["spec"]["shutdownAfterJobFinishes"] and job["spec"]["entrypoint"].endswith(" --resume --wait")
+    head, *workers = pods(job["spec"]["rayClusterSpec"])
+    mounted = {mount["name"]: mount["mountPath"] for mount in head["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in head["volumes"]}
+    assert volumes["sweep"]["configMap"]["name"] == config["metadata"]["name"]
+    assert f"{mounted['sweep']}/sweep.yaml" in job["spec"]["entrypoint"]
+    for pod in (head, *workers) if settings != S3 else ():
+        assert {"name": "shared", "mountPath": "/shared"} in pod["containers"][0]["volumeMounts"]
+
+
+def test_the_entrypoint_of_the_kuberay_job_is_a_command_of_ours(capsys):
+    import shlex
+
+    from ppodd.cli import sweep
+    from ppodd.cli.main import Parser
+
+    _, job = yaml.safe_load_all(rendered(capsys, "kuberay-job", *S3))
+    words = shlex.split(job["spec"]["entrypoint"])
+    parser = Parser()
+    sweep.add_arguments(parser)
+    assert words[:4] == ["python", "-m", "ppodd", "sweep"] and parser.parse(words[4:]).wait
+
+
+@pytest.mark.parametrize("settings", [[], ["gpus=0", "nodes=5", "instance_profile=arn:aws:iam::1:x"]], ids=" ".join)
+def test_the_aws_cluster_is_valid_by_rays_own_check(capsys, settings):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load(rendered(capsys, "ray-up-aws", "image=lab/ppodd:1", *settings))
+    schema = Path(sys.modules["ray"].__file__).parent / "autoscaler/ray-schema.json"
+    jsonschema.validate(config, json.loads(schema.read_text()))
+    validate_config(prepare_config(config))
+    for name in ("head", "worker"):
+        commands = config[f"{name}_start_ray_commands"]
+        assert any(command.startswith("export RAY_AUTH_MODE=token") and "ray start" in command for command in commands)
+        for command in commands:
+            subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_the_kuberay_schema_refuses_what_the_api_server_would(capsys):
+    cluster = yaml.safe_load(rendered(capsys, "kuberay-cluster", "image=a"))
+    cluster["spec"]["headGroupSpec"]["serviceTyp"] = "ClusterIP"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(cluster, KUBERAY)
+
+
+@pytest.mark.parametrize("settings", [[], ["gpus=0", "partition=gpu", "setup=. /venv/bin/activate", "nodes=1"]])
+def test_the_slurm_script_is_a_script(capsys, settings, tmp_path):
+    script = rendered(capsys, "slurm", "archive=/nfs/it's here", "sweep=quickstart", *settings)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert "--archive '/nfs/it'\"'\"'s here'" in script and ("#SBATCH --gpus-per-node" in script) == (settings == [])
+
+
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+exec "$@"
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_script_runs_a_sweep_on_two_nodes_and_ends_its_ray(capsys, tiny, tmp_path):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\nprintf 'node1\\nnode2\\n'\n")):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")}
+    sweep = {"name": "tiny", "preset": "digits-small", "config": config, "grid": {"num_stages": [1, 2]}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**sweep, "evaluators": {"cpus": 0}}, sort_keys=False))
+    settings = [f"sweep={tmp_path}/sweep.yaml", f"archive={tmp_path}/archive", "cpus=1", "gpus=0", "nodes=2"]
+    (tmp_path / "job.sh").write_text(rendered(capsys, "slurm", *settings))
+    number = 40_000 + os.getpid() % 10_000
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))},
+        # this Python's own `ray` and `python`, on whatever PATH the tests were begun
+        "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "SLURM_JOB_ID": str(number),
+        "SLURM_JOB_NODELIST": "node[1-2]",
+    }
+    with open(tmp_path / "job.log", "w") as log:
+        job = subprocess.Popen(
+            ["bash", tmp_path / "job.sh"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        assert job.wait(300) == 0, (tmp_path / "job.log").read_text()
+        archive = Archive(tmp_path / "archive")
+        stages = [
+            archive.trial("tiny", t).evaluations(s)
+            for t in archive.trials("tiny")
+            for s in archive.trial("tiny", t).stages()
+        ]
+        assert [len(found) for found in stages] == [1, 1, 1]
+        assert not list(tmp_path.glob(".ppodd-*"))  # the token is gone
+    finally:
+        end_session(job)
+        shutil.rmtree(f"/tmp/ray-{number}", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["kuberay"], "unknown template 'kuberay'; did you mean 'kuberay-job'?"),
+        (["kuberay-cluster"], "template kuberay-cluster needs --set image=… (container image"),
+        (["slurm", "--set", "image=a"], "unknown setting of slurm 'image'"),
+        (["ray-up-aws", "--set", "image=a", "--set", "nodes=0"], "--set nodes='0': Input should be greater"),
+        (["ray-up-aws", "--set", "image=a b"], "--set image='a b': String should match"),
+        (["ray-up-aws", "--set", "image"], "--set 'image': write key=value"),
+        (["ray-up-aws", "--set", "image=a", "--set", "region=x\nevil: 1"], "a setting is one line"),
+        (["slurm", "--set", "sweep=quickstart", "--set", "archive=here"], "--archive 'here' is relative"),
+        (["slurm", "--set", "sweep=quickstrat", "--set", "archive=/a"], "unknown sweep 'quickstrat'"),
+        (["kuberay-job", *(f"--set={s}" for s in (*S3[1:], "archive=/data"))], "pods have no such folder"),
+    ],
+)
+def test_bad_settings_are_one_line(capsys, arguments, message):
+    assert main(["cluster", "template", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_every_template_is_listed_with_its_settings(capsys):
+    assert main(["cluster", "template"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"{kind}: " in listed for kind in KINDS) and "image             container image" in listed
+
+
+def test_a_template_is_written_to_a_file(capsys, tmp_path):
+    path = tmp_path / "cluster.yaml"
+    assert main(["cluster", "template", "kuberay-cluster", "--set", "image=a", "-o", str(path)]) == 0
+    assert yaml.safe_load(path.read_text())["kind"] == "RayCluster" and capsys.readouterr().out.strip() == str(path)

@@ -1,0 +1,293 @@
+"""Readers, cache and splits; formats are small real files, CIFAR-10 the real one."""
+
+import io
+import json
+import os
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from ppodd.config.config import DistillConfig, build
+from ppodd.config.presets import preset
+from ppodd.datasets.loading import cache_folder, load, load_once
+from ppodd.errors import BadInput
+
+CPU = torch.device("cpu")
+RANDOM = np.random.default_rng(0)
+
+
+def config_of(dataset, root="", **values):
+    """A config that fits 2 classes of images of at least 8 px."""
+    shape = {
+        "poster_width": 24, "poster_height": 12, "poster_class_num_x": 2, "poster_class_num_y": 1,
+        "class_area_width": 12, "class_area_height": 12, "patch_num_x": 4, "patch_num_y": 2, "distill_batch_size": 8,
+    }  # fmt: skip
+    return build(DistillConfig, {"dataset": str(dataset), "root": str(root), **shape, **values})
+
+
+def png(shape=(8, 8, 3), kind="PNG"):
+    buffer = io.BytesIO()
+    pixels = RANDOM.integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write_parquet(path, rows=20, column="img", struct=True, label="label", labels=None, images=None, metadata=None):
+    images = images or [png() for _ in range(rows)]
+    cells = [{"bytes": image, "path": None} for image in images] if struct else images
+    labels = labels or [i % 2 for i in range(len(images))]
+    table = pa.table({column: cells, label: pa.array(labels, pa.int64())})
+    pq.write_table(table.replace_schema_metadata(metadata or {}), path)
+
+
+def write_tree(folder, per_class=10, classes=("ant", "bee"), shape=(8, 8, 3)):
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            (folder / name / f"{i}.png").write_bytes(png(shape))
+
+
+def sizes(dataset):
+    return len(dataset.train.y), len(dataset.validation.y), len(dataset.test.y)
+
+
+def test_digits_are_embedded_and_split_evenly_by_class():
+    dataset = load(build(DistillConfig, preset("digits")), CPU)
+    assert sum(sizes(dataset)) == 1797 and dataset.spec == (10, 1, 8, 8)
+    assert dataset.test.y.bincount().min() >= 30 and dataset.validation.y.bincount().min() >= 13
+    assert abs(float(dataset.train.x.mean())) < 0.05 and float(dataset.train.x.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_the_held_out_images_are_the_same_for_every_seed():
+    first, second = (load(build(DistillConfig, {**preset("digits"), "seed": seed}), CPU) for seed in (0, 1))
+    assert first.digest == second.digest and torch.equal(first.validation.x, second.validation.x)
+
+
+@pytest.mark.parametrize("column", ["img", "image"])
+@pytest.mark.parametrize("struct", [True, False])
+@pytest.mark.parametrize("label", ["label", "fine_label", "coarse_label"])
+def test_parquet_in_hugging_face_style(tmp_path, column, struct, label):
+    write_parquet(tmp_path / "train.parquet", column=column, struct=struct, label=label)
+    write_parquet(tmp_path / "test.parquet", rows=6, column=column, struct=struct, label=label)
+    dataset = load(config_of(tmp_path), CPU)
+    assert sizes(dataset) == (18, 2, 6) and dataset.classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"class_names": json.dumps(["ant", "bee"])},
+        {"class_names": "ant, bee"},
+        {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["ant", "bee"]}}}})},
+    ],
+)
+def test_class_names_come_from_the_schema(tmp_path, metadata):
+    write_parquet(tmp_path / "one.parquet", metadata=metadata)
+    dataset = load(config_of(tmp_path / "one.parquet"), CPU)
+    assert dataset.classes == ("ant", "bee") and sizes(dataset) == (14, 2, 4)
+
+
+def test_class_folders_with_and_without_a_test_split(tmp_path):
+    write_tree(tmp_path / "split/train")
+    write_tree(tmp_path / "split/test", per_class=3)
+    write_tree(tmp_path / "single", shape=(8, 10))
+    split, single = load(config_of(tmp_path / "split"), CPU), load(config_of(tmp_path / "single"), CPU)
+    assert sizes(split) == (18, 2, 6) and split.classes == ("ant", "bee")
+    assert sizes(single) == (14, 2, 4) and single.spec == (2, 1, 8, 10)
+
+
+def test_images_are_resized_on_request_and_only_then(tmp_path):
+    write_tree(tmp_path / "tree")
+    (tmp_path / "tree/ant/odd.png").write_bytes(png((9, 9, 3)))
+    with pytest.raises(BadInput, match=r"odd.png is 9 × 9 px, the first image is 8 × 8: set --image_size"):
+        load(config_of(tmp_path / "tree"), CPU)
+    assert load(config_of(tmp_path / "tree", image_size=10), CPU).spec == (2, 3, 10, 10)
+
+
+def write_cifar(folder, fine=False):
+    def batch(rows, labels):
+        data = RANDOM.integers(0, 256, (rows, 3072), dtype=np.uint8)
+        return {b"data": data, (b"fine_labels" if fine else b"labels"): labels}
+
+    folder.mkdir(parents=True)
+    if fine:
+        parts = {"train": batch(200, list(range(100)) * 2), "test": batch(100, list(range(100)))}
+        parts["meta"] = {b"fine_label_names": [f"c{i}".encode() for i in range(100)]}
+    else:
+        parts = {f"data_batch_{n}": batch(10, list(range(10))) for n in range(1, 6)}
+        parts |= {"test_batch": batch(10, list(range(10)))}
+        parts["batches.meta"] = {b"label_names": [f"c{i}".encode() for i in range(10)]}
+    for name, part in parts.items():
+        (folder / name).write_bytes(pickle.dumps(part, protocol=2))
+
+
+def test_torchvisions_folders(tmp_path):
+    write_cifar(tmp_path / "cifar-10-batches-py")
+    write_cifar(tmp_path / "cifar100/cifar-100-python", fine=True)
+    ten = load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False}), CPU)
+    hundred = load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path), "zca": False}), CPU)
+    assert sizes(ten) == (40, 10, 10) and ten.classes[3] == "c3" and sizes(hundred) == (100, 100, 100)
+
+
+def test_cifar_is_downloaded_by_torchvision_where_that_is_installed(tmp_path, monkeypatch):
+    """A stand-in for torchvision: what it puts in the folder is then read like any download of its own."""
+    asked = []
+
+    def download(root, download):
+        asked.append((root, download))
+        write_cifar(Path(root, "cifar-10-batches-py"))
+
+    config = build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False})
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    datasets = types.SimpleNamespace(CIFAR10=download, CIFAR100=None)
+    monkeypatch.setattr(sys.modules["torchvision"], "datasets", datasets, raising=False)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
+    assert sizes(load(config, CPU)) == (40, 10, 10) and asked == [(str(tmp_path / "cifar10"), True)]
+    load(config, CPU)
+    assert len(asked) == 1
+
+    def offline(root, download):
+        raise OSError("no route to host")
+
+    datasets.CIFAR100 = offline
+    with pytest.raises(BadInput, match=r"torchvision could not download cifar100 to .*no route to host; fetch it by"):
+        load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path)}), CPU)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/ppodd-was-here",)
+
+
+def test_a_pickle_that_holds_code_is_refused(tmp_path):
+    write_cifar(tmp_path / "cifar-10-batches-py")
+    (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(pickle.dumps({b"data": Evil()}))
+    with pytest.raises(BadInput, match=r"data_batch_3 is missing or damaged \(refused: posix.system\)"):
+        load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}), CPU)
+    assert not Path("/tmp/ppodd-was-here").exists()
+
+
+def test_tiny_imagenets_own_layout(tmp_path, monkeypatch):
+    root = tmp_path / "tiny-imagenet-200"
+    for wnid in ("n01", "n02"):
+        (root / "train" / wnid / "images").mkdir(parents=True)
+        for i in range(5):
+            (root / "train" / wnid / "images" / f"{i}.JPEG").write_bytes(png(kind="JPEG"))
+    (root / "val/images").mkdir(parents=True)
+    for i in range(4):
+        (root / "val/images" / f"v{i}.JPEG").write_bytes(png(kind="JPEG"))
+    rows = [f"v{i}.JPEG\tn0{1 + i % 2}\t0\t0\t1\t1" for i in range(4)]
+    (root / "val/val_annotations.txt").write_text("\n".join(rows))
+    (root / "words.txt").write_text("n01\tgoldfish, carp\nn02\tnewt\n")
+    from ppodd.datasets import readers
+
+    raw = readers.find("tiny-imagenet-200", str(tmp_path), 0).read()
+    assert raw.classes == ("goldfish", "newt") and raw.train_x.shape == (10, 3, 8, 8)
+    assert raw.test_y.tolist() == [0, 1, 0, 1]
+
+
+def test_cub_200s_own_layout(tmp_path):
+    root = tmp_path / "CUB_200_2011"
+    (root / "images/001.Albatross").mkdir(parents=True)
+    (root / "images/002.Sparrow").mkdir()
+    names = [f"00{1 + i % 2}.{('Albatross', 'Sparrow')[i % 2]}/{i}.jpg" for i in range(8)]
+    for i, name in enumerate(names):
+        (root / "images" / name).write_bytes(png((20 + i, 30, 3), "JPEG"))
+    (root / "images.txt").write_text("".join(f"{i + 1} {name}\n" for i, name in enumerate(names)))
+    (root / "image_class_labels.txt").write_text("".join(f"{i + 1} {1 + i % 2}\n" for i in range(8)))
+    (root / "train_test_split.txt").write_text("".join(f"{i + 1} {int(i < 6)}\n" for i in range(8)))
+    (root / "classes.txt").write_text("1 001.Albatross\n2 002.Sparrow\n")
+    from ppodd.datasets import readers
+
+    raw = readers.find("cub-200", str(tmp_path), 0).read()
+    assert raw.train_x.shape == (6, 3, 32, 32) and raw.classes == ("Albatross", "Sparrow")
+    assert raw.test_y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "does not exist; name a parquet file or a class-folder tree"),
+        (lambda p: p.write_bytes(b"PAR1 no"), "is no readable parquet file"),
+        (lambda p: write_parquet(p, column="pixels"), "has columns .*'pixels'.*needed are img or image"),
+        (lambda p: write_parquet(p, images=[png()] * 9 + [png()[:60]]), "row 9 is no readable image"),
+        (lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, -1]), "label -1 of .* image .* is out of range"),
+        (
+            lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, 2], metadata={"class_names": "a,b"}),
+            "label 2 of .* out of range",
+        ),
+        (lambda p: write_parquet(p, labels=[0] * 20), "has 1 class: at least 2 are needed"),
+        (lambda p: write_parquet(p, labels=[0, 2] * 10), "class '1' has no training image"),
+        (lambda p: write_parquet(p, images=[png()] * 19 + [b""]), "row 19 holds no image bytes"),
+    ],
+)
+def test_bad_files_are_named_in_one_line(tmp_path, make, message):
+    path = tmp_path / "bad.parquet"
+    make(path)
+    with pytest.raises(BadInput, match=message) as caught:
+        load(config_of(path), CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path):
+    path = tmp_path / "cut.parquet"
+    write_parquet(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match=r"cut.parquet is no readable parquet file"):
+        load(config_of(path), CPU)
+
+
+def test_missing_data_says_what_was_looked_for_and_where(tmp_path):
+    with pytest.raises(BadInput, match=r"no cifar10 in .*looked for .*cifar-10-batches-py.*--root"):
+        load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}), CPU)
+
+
+def test_a_config_that_does_not_fit_a_file_is_refused_when_the_file_is_known(tmp_path):
+    write_parquet(tmp_path / "d.parquet", images=[png((8, 20, 3)) for _ in range(20)])
+    with pytest.raises(BadInput, match="patch_num_x=8 patches of 20 px cannot be placed"):
+        load(config_of(tmp_path / "d.parquet", patch_num_x=8), CPU)
+
+
+def test_the_cache_is_used_checked_and_made_again(tmp_path):
+    write_tree(tmp_path / "tree")
+    config = config_of(tmp_path / "tree", zca=True)
+    first = load(config, CPU)
+    cached = set(cache_folder().glob("*.safetensors"))
+    for path in cached:
+        path.write_bytes(path.read_bytes()[:-50])
+    again = load(config, CPU)
+    assert torch.equal(first.train.x, again.train.x) and first.digest == again.digest
+    (tmp_path / "tree/ant/new.png").write_bytes(png())
+    assert sum(sizes(load(config, CPU))) == 21
+
+
+def test_the_last_data_set_is_kept_for_the_next_call():
+    config = build(DistillConfig, preset("digits"))
+    assert load_once(config, CPU) is load_once(config.model_copy(update={"seed": 4}), CPU)
+    assert load_once(config, CPU) is not load_once(config.model_copy(update={"validation": 0.3}), CPU)
+
+
+@pytest.mark.slow
+def test_real_cifar10_is_read_whole(cifar10_root):
+    dataset = load(build(DistillConfig, {**preset("cifar10"), "root": str(cifar10_root), "zca": False}), CPU)
+    assert sizes(dataset) == (45_000, 5_000, 10_000) and dataset.classes[8] == "ship"
+    assert torch.allclose(dataset.whitening.mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=1e-4)
+    assert torch.allclose(dataset.whitening.std, torch.tensor([0.2470, 0.2435, 0.2616]), atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [[], [0, 1, 0, 1], [0, 0, 0, 0, 0, None, 1]], ids=["no rows", "too few", "no label"])
+def test_parquet_that_makes_no_data_set_is_refused(tmp_path, rows):
+    cells = [{"bytes": png(), "path": ""} for _ in rows]
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"img": pa.array(cells, image), "label": pa.array(rows, pa.int64())})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(BadInput, match=r"is incomplete or damaged|has no test images"):
+        load(config_of(tmp_path / "x.parquet"), CPU)

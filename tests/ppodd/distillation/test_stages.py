@@ -1,0 +1,347 @@
+"""The stage loop: golden losses, resume equality, curricula, failures, and what goes to the archive."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ppodd.archive.archive import TrialArchive
+from ppodd.config.config import DistillConfig, build
+from ppodd.datasets.loading import load_once
+from ppodd.distillation import curriculum, outer_step
+from ppodd.distillation import stages as module
+from ppodd.distillation.archived_run import run
+from ppodd.distillation.initial import load_poster
+from ppodd.distillation.stages import Progress, distill
+from ppodd.errors import BadInput, CorruptArchive, NonFinite
+
+CPU = torch.device("cpu")
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+
+
+def config_of(values, **changes):
+    return build(DistillConfig, {**values, **changes})
+
+
+def losses_of(config, device="cpu"):
+    losses = []
+    for _ in distill(
+        config, load_once(config, torch.device(device)), on_progress=lambda now: losses.append(now.meta_loss)
+    ):
+        pass
+    return losses
+
+
+def trial_at(path):
+    return TrialArchive(path / "sweep" / "trial")
+
+
+def poster_bytes(trial):
+    return [trial.folder.read(f"stage-{stage:02d}/poster.safetensors") for stage in trial.stages()]
+
+
+@pytest.mark.parametrize("kind", ["fixed labels", "learned labels"])
+def test_a_tiny_two_stage_run_has_its_golden_losses(tiny, kind):
+    """These change only when the numerics do: say why in the commit that changes them."""
+    learned = {"train_y": True, "train_lr": True, "inner_optim": "SGD"} if kind == "learned labels" else {}
+    losses = losses_of(config_of(tiny, dtype="float64", **learned))
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text())[kind], rel=1e-9)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny):
+    assert losses_of(config_of(tiny)) == losses_of(config_of(tiny))
+    assert losses_of(config_of(tiny)) != losses_of(config_of(tiny, seed=1))
+
+
+def test_global_random_state_neither_matters_nor_changes(tiny):
+    torch.manual_seed(1)
+    first = losses_of(config_of(tiny, num_stages=1))
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    assert losses_of(config_of(tiny, num_stages=1)) == first
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"train_y": True, "train_lr": True}, {"cctype": 1, "test_freq": 1}, {"stage_start": "fresh"}]
+)
+@pytest.mark.parametrize("meta_step", [1, 3, 4, 6])
+def test_a_run_killed_at_any_meta_step_resumes_to_the_same_posters(tiny, tmp_path, options, meta_step):
+    config = config_of(tiny, checkpoint_every=2, **options)
+    whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
+    for _ in run(config, whole):
+        pass
+
+    def kill(now: Progress):
+        if (now.stage - 1) * now.meta_steps + now.meta_step == meta_step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        list(run(config, killed, progress=kill))
+    assert len(list(run(config, killed, resume=True))) == 2
+    assert poster_bytes(killed) == poster_bytes(whole)
+    for stage in (1, 2):
+        assert killed.stage(stage)["stage_accuracy"] == whole.stage(stage)["stage_accuracy"]
+        assert killed.stage(stage)["meta_loss"] == whole.stage(stage)["meta_loss"]
+
+
+def test_a_kill_between_the_last_checkpoint_and_the_stage_record_loses_nothing(tiny, tmp_path, monkeypatch):
+    config = config_of(tiny)
+    whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
+    list(run(config, whole))
+
+    def kill(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialArchive, "write_stage", kill)
+        with pytest.raises(Killed):
+            list(run(config, killed))
+    assert killed.stages() == []
+    list(run(config, killed, resume=True))
+    assert poster_bytes(killed) == poster_bytes(whole)
+
+
+def test_a_finished_run_is_read_not_run_again(tiny, tmp_path):
+    config = config_of(tiny)
+    first = list(run(config, trial_at(tmp_path)))
+
+    def never(now):
+        raise AssertionError("a meta-step was taken")
+
+    assert list(run(config, trial_at(tmp_path), resume=True, progress=never)) == first
+
+
+def test_a_missing_resume_checkpoint_is_an_error_not_another_run(tiny, tmp_path):
+    config = config_of(tiny)
+    stages = run(config, trial_at(tmp_path))
+    next(stages)
+    stages.close()
+    trial_at(tmp_path).folder.remove("resume/state.safetensors")
+    with pytest.raises(CorruptArchive, match="resume is missing beside 1 archived stage"):
+        list(run(config, trial_at(tmp_path), resume=True))
+
+
+def test_stage_records_hold_blend_budgets_and_protocol(tiny, tmp_path):
+    first, second = run(config_of(tiny, blend="uniform"), trial_at(tmp_path))
+    assert (first["blend"], second["blend"]) == ([1.0], [0.5, 0.5])
+    assert second["budgets"]["poster_ipc"] == pytest.approx(24 * 12 / 640)
+    assert second["budgets"]["cumulative_ipc"] == pytest.approx(2 * 24 * 12 / 640)
+    assert second["budgets"]["storage_bytes"] == {"fp32": 8 * 288, "fp16": 4 * 288, "int8": 2 * 288}
+    assert second["budgets"]["meta_steps"] == 8
+    assert second["stage_accuracy"]["split"] == "validation" and len(second["stage_accuracy"]["values"]) == 2
+    assert not second["leaks_test_set"]
+
+
+def test_plain_podd_draws_on_one_poster(tiny, tmp_path):
+    *_, last = run(config_of(tiny, blend="latest"), trial_at(tmp_path))
+    assert last["budgets"]["cumulative_ipc"] == last["budgets"]["poster_ipc"]
+
+
+def test_only_released_chooses_by_the_test_set_and_says_so(tiny, tmp_path):
+    *_, last = run(config_of(tiny, blend="released"), trial_at(tmp_path))
+    assert last["leaks_test_set"] and last["stage_accuracy"]["split"] == "test"
+
+
+def test_a_warm_stage_goes_on_from_the_poster_and_a_fresh_one_does_not(tiny):
+    def distance(start):
+        config = config_of(tiny, stage_start=start, lr=1e-4)
+        first, second = distill(config, load_once(config, CPU))
+        return float(abs(second.poster.poster - first.poster.poster).max())
+
+    assert distance("warm") < 1e-3 < distance("fresh")
+
+
+def test_learned_labels_stay_non_negative_and_move(tiny):
+    config = config_of(tiny, train_y=True, lr=0.3, num_stages=1)
+    (result,) = distill(config, load_once(config, CPU))
+    assert result.poster.labels.ndim == 3 and result.poster.labels.min() >= 0
+    assert len(set(result.poster.labels.flatten().tolist())) > 2
+
+
+def test_a_learned_inner_rate_is_archived_and_used_by_evaluations(tiny, tmp_path):
+    *_, last = run(config_of(tiny, train_lr=True), trial_at(tmp_path))
+    rate = trial_at(tmp_path).poster(2).inner_lr
+    assert rate != pytest.approx(0.01, rel=1e-6) and rate > 0
+    assert last["stage_accuracy"]["values"]
+
+
+@pytest.mark.parametrize("broken", ["meta-loss", "meta-gradient"])
+def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, monkeypatch, broken):
+    honest, calls = module.meta_gradient, []
+
+    def poisoned(problem, learned, *args):
+        loss, gradients = honest(problem, learned, *args)
+        calls.append(learned["poster"].clone())
+        if len(calls) < 6:
+            return loss, gradients
+        return (
+            (loss * math.nan, gradients)
+            if broken == "meta-loss"
+            else (loss, {"poster": gradients["poster"] * math.inf})
+        )
+
+    monkeypatch.setattr(module, "meta_gradient", poisoned)
+    trial = trial_at(tmp_path)
+    with pytest.raises(NonFinite, match=rf"{broken}.* is (nan|inf) at stage 2, meta-step 2"):
+        list(run(config_of(tiny), trial))
+    arrays, position = trial.resume()
+    assert (position["stage"], position["step"]) == (2, 1)
+    assert torch.equal(torch.from_numpy(arrays["learned.poster"]), calls[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"cctype": 0}, {(2, 2)}),
+        ({"cctype": 1}, {(0, 2)}),
+        ({"cctype": 2}, {(0, 2), (1, 2), (2, 2)}),
+        ({"cctype": 3}, {(0, 2), (0, 3), (0, 4)}),
+        ({"cctype": 0, "ddtype": "standard"}, {(0, 2)}),
+    ],
+)
+def test_each_curriculum_takes_its_plain_steps_and_window(tiny, options, expected):
+    config = config_of(tiny, **options)
+    distillation = module.Distillation(config, load_once(config, CPU), None)
+    position = distillation.first_position()
+    seen = []
+    for step in range(40):
+        position.step = step
+        seen.append(curriculum.steps(config, position, step // distillation.epoch_steps))
+    assert set(seen) == expected
+    assert seen[::2] == seen[1::2]  # drawn once an epoch of two meta-steps
+
+
+def test_cctype_1_grows_by_a_window_when_the_held_out_loss_stalls(tiny, monkeypatch):
+    monkeypatch.setattr(curriculum, "_PATIENCE", 1)
+    config = config_of(tiny, cctype=1, test_freq=1, lr=1e-12, epochs=6, num_stages=1, totwindow=7)
+    positions = []
+    list(distill(config, load_once(config, CPU), on_checkpoint=lambda p: positions.append(p.curriculum)))
+    assert positions[0] == 0 and set(positions) <= {0, 2, 4, 5} and positions[-1] > 0
+
+
+def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny, monkeypatch):
+    config = config_of(tiny)
+    distillation = module.Distillation(config, load_once(config, CPU), None)
+    position = distillation.first_position()
+    seen = []
+    monkeypatch.setattr(
+        outer_step, "_adam", lambda config, position, gradients: seen.append(float(gradients["poster"].norm()))
+    )
+    for norm in (1.0, 100.0):
+        gradient = torch.zeros_like(position.learned["poster"])
+        gradient[0, 0, 0] = norm
+        outer_step.outer_step(config, position, torch.tensor(1.0), {"poster": gradient})
+    # average after the first: 1; after the second: 0.9 + 0.1 × 100 = 10.9
+    assert seen == pytest.approx([1.0, 21.8])
+
+
+def test_an_epoch_passes_over_every_training_image_once(tiny):
+    config = config_of(tiny, steps_per_epoch=0, batch_size=500, real_strategy="none")
+    dataset = load_once(config, CPU)
+    distillation = module.Distillation(config, dataset, None)
+    position = distillation.first_position()
+    assert distillation.epoch_steps == math.ceil(len(dataset.train.y) / 500)
+    labels = []
+    for step in range(distillation.epoch_steps):
+        position.step = step
+        labels.append(distillation._real_batch(position)[1])
+    assert torch.equal(torch.cat(labels).bincount(), dataset.train.y.bincount())
+
+
+def test_distillation_starts_from_an_archived_poster(tiny, tmp_path):
+    list(run(config_of(tiny), trial_at(tmp_path)))
+    stage = tmp_path / "sweep" / "trial" / "stage-02"
+    started = []
+    config = config_of(tiny, load_poster_run_name=str(stage), lr=1e-12, name="again")
+    list(run(config, TrialArchive(tmp_path / "again"), progress=lambda now: started.append(now.meta_loss)))
+    first, again = trial_at(tmp_path).poster(2), TrialArchive(tmp_path / "again").poster(1)
+    assert abs(first.poster - again.poster).max() < 1e-6
+    with pytest.raises(BadInput, match="no poster at 'nowhere'"):
+        list(run(config_of(tiny, load_poster_run_name="nowhere"), TrialArchive(tmp_path / "third")))
+
+
+def saved(folder, name, tensor):
+    folder.mkdir(exist_ok=True)
+    torch.save(tensor, folder / name)
+
+
+def test_distillation_starts_from_what_podds_code_saved(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    poster, labels = torch.randn(1, 1, 12, 24), torch.rand(1, 10, 4, 9)
+    saved(tmp_path / "checkpoints", "old_poster.pt", poster)
+    saved(tmp_path / "checkpoints", "old_label.pt", labels)
+    assert load_poster("old").poster.shape == (1, 12, 24)
+    config = config_of(tiny, load_poster_run_name="old", train_y=True, lr=1e-9, num_stages=1)
+    list(run(config, trial_at(tmp_path)))
+    archived = trial_at(tmp_path).poster(1)
+    np.testing.assert_allclose(archived.poster, poster[0], atol=1e-6)
+    np.testing.assert_allclose(archived.labels, labels[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("held", "changes", "message"),
+    [
+        ({"a": 1}, {}, "holds dict: needed is one tensor"),
+        (torch.zeros(2, 1, 12, 24), {}, r"holds \(2, 1, 12, 24\): needed is one tensor"),
+        (torch.full((1, 12, 24), float("nan")), {}, "holds NaN or infinite values"),
+        (torch.zeros(1, 10, 24), {}, r"is \(1, 10, 24\) \(C, H, W\), the config's is \(1, 12, 24\)"),
+        (torch.zeros(1, 12, 24), {"train_y": True}, "has fixed labels: change train_y=True"),
+        (Path("/tmp"), {}, "holds no tensor that can be loaded safely"),
+    ],
+)
+def test_a_poster_to_start_from_that_does_not_fit_is_refused(tiny, tmp_path, held, changes, message):
+    saved(tmp_path, "x_poster.pt", held)
+    config = config_of(tiny, load_poster_run_name=str(tmp_path / "x_poster.pt"), **changes)
+    with pytest.raises(BadInput, match=message):
+        list(run(config, trial_at(tmp_path)))
+    assert not trial_at(tmp_path).folder.exists("config.json")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("options", [{}, {"train_y": True, "train_lr": True, "cctype": 1, "test_freq": 1}])
+def test_a_gpu_distils_to_nearly_the_same_losses(tiny, options):
+    config = config_of(tiny, dtype="float64", **options)
+    assert losses_of(config, "cuda") == pytest.approx(losses_of(config), rel=1e-6)
+
+
+def test_a_missing_stage_in_between_stops_a_resume(tiny, tmp_path):
+    config = config_of(tiny, num_stages=3, epochs=3)
+    stages = run(config, trial_at(tmp_path))
+    next(stages), next(stages)
+    stages.close()
+    trial_at(tmp_path).folder.remove("stage-01/stage.json")
+    with pytest.raises(CorruptArchive, match=r"holds stages \[2\] and a checkpoint of stage 2: a stage is missing"):
+        list(run(config, trial_at(tmp_path), resume=True))
+
+
+class Dropout(torch.nn.Sequential):
+    def __init__(self, spec, width):
+        pixels = spec.channels * spec.height * spec.width
+        super().__init__(torch.nn.Flatten(), torch.nn.Dropout(0.3), torch.nn.Linear(pixels, spec.classes))
+
+
+def test_a_users_network_with_dropout_resumes_to_the_same_posters(tiny, tmp_path):
+    config = config_of(tiny, arch="test_distill:Dropout", checkpoint_every=1)
+    whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
+    list(run(config, whole))
+
+    def kill(now: Progress):
+        if (now.stage, now.meta_step) == (2, 3):
+            raise Killed
+
+    with pytest.raises(Killed):
+        list(run(config, killed, progress=kill))
+    torch.rand(7)
+    list(run(config, killed, resume=True))
+    assert poster_bytes(killed) == poster_bytes(whole)
+    assert killed.stage(2)["stage_accuracy"] == whole.stage(2)["stage_accuracy"]

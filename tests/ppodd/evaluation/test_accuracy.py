@@ -1,0 +1,124 @@
+"""Evaluation: deterministic, every budget reported, budgets and protocol on the record."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ppodd.archive.archive import PosterFile, TrialArchive
+from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config.presets import preset
+from ppodd.datasets.loading import load, load_once
+from ppodd.distillation.archived_run import run
+from ppodd.errors import BadInput
+from ppodd.evaluation.accuracy import evaluate
+from ppodd.evaluation.archived_stages import evaluate_archived
+from ppodd.evaluation.work_items import works
+from ppodd.posters.geometry import Layout
+from ppodd.posters.labels import fixed_labels
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
+    from tiny import TINY
+
+    trial = TrialArchive(tmp_path_factory.mktemp("archive") / "sweep" / "trial")
+    for _ in run(build(DistillConfig, TINY), trial):
+        pass
+    return trial
+
+
+def evaluated(trial, stage=2, **values):
+    (protocol,) = EvaluationConfig(**values).protocols(trial.config())
+    dataset = load_once(trial.config(), CPU)
+    posters = [trial.poster(s) for s in range(1, stage + 1)]
+    layout = Layout.of(trial.config(), dataset.spec, posters[-1].class_order)
+    blend = [0.0] * (stage - 1) + [1.0] if protocol.mode == "latest" else trial.stage(stage)["evaluation_blend"]
+    return evaluate(posters, blend, layout, protocol, dataset.test)
+
+
+def test_it_is_deterministic_for_a_seed(trial):
+    first, again, other = (evaluated(trial, eval_seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_every_budget_and_every_network_is_reported(trial):
+    accuracies = evaluated(trial, budgets=(5, 2, 9), nets=3)
+    assert list(accuracies) == [2, 5, 9] and all(len(values) == 3 for values in accuracies.values())
+    assert all(0 <= value <= 100 for values in accuracies.values() for value in values)
+
+
+def test_a_budgets_accuracy_does_not_depend_on_the_budgets_after_it(trial):
+    assert evaluated(trial, budgets=(4,))[4] == evaluated(trial, budgets=(4, 30))[4]
+
+
+def test_a_networks_accuracy_does_not_depend_on_how_many_there_are(trial):
+    assert evaluated(trial, nets=1)[4] == evaluated(trial, nets=3)[4][:1]
+
+
+def test_the_latest_poster_alone_is_another_training(trial):
+    assert evaluated(trial, mode=("latest",), budgets=(30,)) != evaluated(trial, budgets=(30,))
+
+
+@pytest.mark.parametrize("arch", ["convnet", "convnet2", "convnetw", "convnetw2"])
+def test_other_networks_than_the_distilling_one_are_judged(trial, arch):
+    assert len(evaluated(trial, arch=(arch,))[4]) == 2
+
+
+def test_networks_learn_from_a_poster_of_one_real_image_a_class():
+    values = {**preset("digits"), "poster_width": 40, "poster_height": 16, "patch_num_x": 5, "patch_num_y": 2}
+    config = build(DistillConfig, {**values, "distill_batch_size": 10, "syn_strategy": "none"})
+    dataset = load_once(config, CPU)
+    layout = Layout.of(config, dataset.spec, torch.arange(10).reshape(2, 5).numpy())
+    images = torch.stack([dataset.train.x[dataset.train.y == label].mean(0) for label in range(10)])
+    image = images.reshape(2, 5, 8, 8).permute(0, 2, 1, 3).reshape(1, 16, 40).numpy()
+    poster = PosterFile(image, fixed_labels(layout).numpy(), layout.class_order)
+    (protocol,) = EvaluationConfig(budgets=(60,), nets=1).protocols(config)
+    assert evaluate([poster], [1.0], layout, protocol, dataset.test)[60][0] > 50
+
+
+def test_the_record_states_protocol_and_both_budgets(trial):
+    evaluation = EvaluationConfig(mode=("blend", "latest"))
+    records = [evaluate_archived(work, "cpu") for stage in (1, 2) for work in works(trial, stage, [evaluation])]
+    assert len(records) == 4
+    by = {(r["stage"], r["protocol"]["mode"]): r for r in records}
+    ipc = 24 * 12 / 640
+    assert by[2, "blend"]["budgets"]["poster_ipc"] == pytest.approx(ipc)
+    assert by[2, "blend"]["budgets"]["cumulative_ipc"] == pytest.approx(2 * ipc)
+    assert by[2, "latest"]["budgets"]["cumulative_ipc"] == pytest.approx(ipc)
+    blend = by[2, "blend"]
+    assert blend["split"] == "test" and blend["protocol"]["nets"] == 2
+    assert blend["accuracy"]["4"]["mean"] == pytest.approx(sum(blend["accuracy"]["4"]["values"]) / 2)
+    assert blend["posters"] == [trial.stage(s)["digests"]["poster.safetensors"] for s in (1, 2)]
+
+
+def test_an_evaluation_that_is_there_is_not_done_again(trial, monkeypatch):
+    (work,) = works(trial, 1, [EvaluationConfig(eval_seed=5)])
+    first = evaluate_archived(work, "cpu")
+    monkeypatch.setattr("ppodd.evaluation.archived_stages.evaluate", lambda *args: 1 / 0)
+    assert evaluate_archived(work, "cpu") == first
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_same_draws_and_close_accuracies(trial):
+    (work,) = works(trial, 1, [EvaluationConfig(eval_seed=7)])
+    gpu = evaluate_archived(work, "cuda")
+    TrialArchive(work.trial_url).folder.remove(f"stage-{work.stage:02d}/evaluations/{work.ticket}.json")
+    cpu = evaluate_archived(work, "cpu")
+    assert gpu["device"] == "cuda:0" and gpu["protocol"] == cpu["protocol"]
+    for budget, accuracy in cpu["accuracy"].items():
+        assert gpu["accuracy"][budget]["values"] == pytest.approx(accuracy["values"], abs=2)
+
+
+def test_other_data_than_the_distillations_is_refused(trial, monkeypatch):
+    (work,) = works(trial, 1, [EvaluationConfig(eval_seed=8)])
+    honest = load(trial.config(), torch.device("cpu"))
+    monkeypatch.setattr(
+        "ppodd.evaluation.archived_stages.load_once", lambda *args: dataclasses.replace(honest, digest="other")
+    )
+    with pytest.raises(BadInput, match="was distilled from other data than digits as it is here"):
+        evaluate_archived(work, "cpu")
+    assert not trial.has_evaluation(work.stage, work.ticket)

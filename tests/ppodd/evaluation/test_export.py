@@ -1,0 +1,62 @@
+"""A stage as a ready training set, in every format, through the command."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.numpy
+
+from ppodd.archive.archive import TrialArchive
+from ppodd.cli.main import main
+from ppodd.config.config import DistillConfig, build
+from ppodd.distillation.archived_run import run
+
+
+@pytest.fixture
+def trial(tiny, tmp_path):
+    trial = TrialArchive(tmp_path / "archive" / "sweep" / "trial")
+    list(run(build(DistillConfig, {**tiny, "blend": "recency"}), trial))
+    return trial
+
+
+def exported(trial, tmp_path, suffix, *flags):
+    output = tmp_path / f"set{suffix}"
+    assert main(["export", f"{trial.url}/stage-02", "-o", str(output), *flags]) == 0
+    return output
+
+
+def test_the_patches_labels_and_weights_are_those_that_evaluation_draws(trial, tmp_path):
+    arrays = safetensors.numpy.load_file(exported(trial, tmp_path, ".safetensors"))
+    assert arrays["images"].shape == (2 * 12, 1, 8, 8) and arrays["labels"].shape == (2 * 12, 10)
+    poster = trial.poster(2).poster
+    np.testing.assert_array_equal(arrays["images"][12], poster[:, :8, :8])  # x-major: the first patch of stage 2
+    np.testing.assert_array_equal(arrays["images"][13], poster[:, 4:12, :8])
+    np.testing.assert_allclose(arrays["labels"][:12], arrays["labels"][12:])
+    older, newer = trial.stage(2)["evaluation_blend"]
+    np.testing.assert_allclose(arrays["weights"], np.repeat([older / 12, newer / 12], 12), rtol=1e-6)
+    assert arrays["stage"].tolist() == [1] * 12 + [2] * 12
+
+
+def test_the_latest_poster_alone(trial, tmp_path):
+    arrays = np.load(exported(trial, tmp_path, ".npz", "--mode=latest"))
+    assert set(arrays["stage"]) == {2} and arrays["weights"].sum() == pytest.approx(1)
+
+
+def test_parquet_has_a_row_a_patch_and_says_the_images_shape(trial, tmp_path):
+    table = pq.read_table(exported(trial, tmp_path, ".parquet"))
+    assert table.num_rows == 24 and table.schema.metadata[b"image_shape"] == b"1,8,8"
+    image = np.array(table["images"][12].as_py(), np.float32).reshape(1, 8, 8)
+    np.testing.assert_array_equal(image, trial.poster(2).poster[:, :8, :8])
+
+
+@pytest.mark.parametrize(
+    ("path", "output", "message"),
+    [
+        ("{trial}/stage-02", "x.csv", "accepted are files that end in .safetensors, .npz, .parquet"),
+        ("{trial}", "x.npz", "has 2 stages: name one, such as"),
+        ("{trial}/stage-03", "x.npz", "is no finished stage (stages there: [1, 2])"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(trial, tmp_path, capsys, path, output, message):
+    assert main(["export", path.format(trial=trial.url), "-o", str(tmp_path / output)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / output).exists()

@@ -1,0 +1,95 @@
+"""Poster geometry against hand-computed cases and METHOD.md §1."""
+
+import numpy as np
+import pytest
+import torch
+
+from ppodd.config.config import DistillConfig, build, poster_ipc
+from ppodd.config.presets import PRESETS, preset
+from ppodd.datasets.specs import SPECS, Spec
+from ppodd.machine.seeding import generator
+from ppodd.posters.geometry import Layout, positions
+from ppodd.posters.patches import Patches, fade_blend, initial_poster
+
+
+def layout_of(**values):
+    config = build(DistillConfig, {**preset("cifar10"), **values})
+    rows, columns = config.poster_class_num_y, config.poster_class_num_x
+    return Layout.of(config, SPECS["cifar10"], np.arange(rows * columns).reshape(rows, columns))
+
+
+@pytest.mark.parametrize(("name", "ipc"), [("cifar10", 0.896), ("cifar100", 0.897)])
+def test_published_poster_sizes_have_the_published_ipc(name, ipc):
+    assert poster_ipc(build(DistillConfig, preset(name)), SPECS[name]) == pytest.approx(ipc, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_valid_config(name):
+    assert build(DistillConfig, preset(name)).num_stages >= 1
+
+
+def test_windows_are_spread_by_rounded_linspace():
+    assert positions(153, 32, 16) == [0, 8, 16, 24, 32, 40, 48, 56, 65, 73, 81, 89, 97, 105, 113, 121]
+    assert positions(60, 32, 6) == [0, 6, 11, 17, 22, 28]
+    assert positions(60, 32, 1) == [0]
+
+
+def test_patches_are_enumerated_x_major():
+    layout = layout_of()
+    corners = layout.patch_pixels()[:, 0]
+    assert corners[:7].tolist() == [0, 6 * 153, 11 * 153, 17 * 153, 22 * 153, 28 * 153, 8]
+
+
+def test_a_batch_of_crops_equals_slices_of_the_posters():
+    layout = layout_of()
+    posters = torch.randn(3, 3, 60, 153, generator=generator("crops"))
+    picks = torch.tensor([0, 95, 96 + 7, 2 * 96 + 50])
+    crops = Patches(layout, torch.device("cpu")).crop(posters, picks)
+    for crop, pick in zip(crops, picks.tolist(), strict=True):
+        poster, patch = divmod(pick, 96)
+        x, y = layout.patch_xs[patch // 6], layout.patch_ys[patch % 6]
+        assert torch.equal(crop, posters[poster, :, y : y + 32, x : x + 32])
+
+
+def test_the_gradient_of_crops_counts_how_often_a_pixel_is_used():
+    layout = layout_of()
+    poster = torch.zeros(3, 60, 153, requires_grad=True)
+    Patches(layout, torch.device("cpu")).all(poster).sum().backward()
+    counts = torch.zeros(60, 153)
+    for x in layout.patch_xs:
+        for y in layout.patch_ys:
+            counts[y : y + 32, x : x + 32] += 1
+    assert torch.equal(poster.grad[0], counts)
+
+
+def test_tiles_fade_linearly_where_they_overlap():
+    tiles = torch.stack([torch.zeros(1, 1, 4), torch.ones(1, 1, 4)])[None]
+    blended = fade_blend(tiles, [0, 2], [0], 6, 1)
+    assert blended.flatten().tolist() == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1])
+
+
+def test_equal_tiles_blend_to_themselves():
+    image = torch.randn(2, 9, 13, generator=generator("image"))
+    xs, ys = positions(13, 5, 4), positions(9, 4, 3)
+    tiles = torch.stack([torch.stack([image[:, y : y + 4, x : x + 5] for x in xs]) for y in ys])
+    torch.testing.assert_close(fade_blend(tiles, xs, ys, 13, 9), image)
+
+
+def test_the_initial_posters_class_areas_have_unit_norm():
+    layout = layout_of(poster_width=160, poster_height=64)  # areas side by side, no overlap
+    poster = initial_poster(layout, generator(0))
+    for x in layout.area_xs:
+        for y in layout.area_ys:
+            assert float(poster[:, y : y + 32, x : x + 32].norm()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_initial_poster_depends_on_the_seed_alone():
+    layout = layout_of()
+    assert torch.equal(initial_poster(layout, generator(3)), initial_poster(layout, generator(3)))
+    assert not torch.equal(initial_poster(layout, generator(3)), initial_poster(layout, generator(4)))
+
+
+def test_a_spec_may_be_grey_and_oblong():
+    config = build(DistillConfig, {**preset("digits"), "dataset": "./mine", "poster_width": 30, "poster_height": 20})
+    layout = Layout.of(config, Spec(10, 1, 6, 9), np.arange(10).reshape(2, 5))
+    assert Patches(layout, torch.device("cpu")).all(torch.zeros(1, 20, 30)).shape == (10, 1, 6, 9)

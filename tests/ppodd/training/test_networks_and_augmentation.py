@@ -1,0 +1,158 @@
+"""Networks and augmentation against METHOD.md §4."""
+
+import pytest
+import torch
+from torch import nn
+
+from ppodd.config.config import AUGMENTATIONS
+from ppodd.datasets.specs import SPECS, Spec
+from ppodd.errors import BadInput
+from ppodd.machine.seeding import generator
+from ppodd.training import augment
+from ppodd.training.architectures import ARCHITECTURES, check_architecture
+from ppodd.training.networks import fresh_network
+
+CPU = torch.device("cpu")
+
+
+def count(arch, spec=SPECS["cifar10"], width=128):
+    return fresh_network(arch, spec, width, 0, CPU).theta.numel()
+
+
+def test_convnet_has_the_parameters_of_three_blocks_and_one_linear_layer():
+    blocks = (3 * 9 * 128 + 128) + 2 * (128 * 9 * 128 + 128) + 3 * 2 * 128
+    assert count("convnet") == blocks + (128 * 4 * 4 * 10 + 10)
+    assert count("convnet2") == count("convnet") - 3 * 2 * 128
+    assert count("convnet4") == blocks + (128 * 9 * 128 + 128 + 2 * 128) + (128 * 2 * 2 * 10 + 10)
+
+
+def test_wide_networks_double_their_width_each_block():
+    convolutions = (3 * 9 * 128 + 128) + (128 * 9 * 256 + 256) + (256 * 9 * 512 + 512)
+    assert count("convnetw") == convolutions + 2 * (128 + 256 + 512) + (512 * 16 * 10 + 10)
+    assert count("convnetw2") == count("convnetw") and count("convnetw4") > count("convnetw")
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("spec", [SPECS["cifar10"], SPECS["tiny-imagenet-200"], Spec(5, 1, 28, 28), Spec(5, 3, 40, 24)])
+def test_every_network_takes_grey_and_colour_images_of_any_size(arch, spec):
+    network = fresh_network(arch, spec, 8, 0, CPU)
+    assert network(network.theta, torch.zeros(2, spec.channels, spec.height, spec.width)).shape == (2, spec.classes)
+
+
+def test_28_pixel_images_count_as_32():
+    grey, as_32 = fresh_network("convnet", Spec(10, 1, 28, 28), 8, 0, CPU), count("convnet", Spec(10, 3, 32, 32), 8)
+    assert grey.theta.numel() == as_32 - 2 * 9 * 8
+
+
+def test_too_small_an_image_for_a_network_is_refused():
+    with pytest.raises(BadInput, match="4 blocks are too many for images of 8 × 8 px"):
+        fresh_network("convnet4", Spec(10, 3, 8, 8), 8, 0, CPU)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "spec",
+    [SPECS["digits"], SPECS["cifar10"], Spec(3, 3, 8, 8), Spec(3, 3, 15, 40), Spec(3, 1, 28, 3), Spec(3, 3, 4, 4)],
+)
+def test_what_is_said_to_fit_can_be_built_and_nothing_else(arch, spec):
+    try:
+        check_architecture(arch, spec)
+    except BadInput:
+        with pytest.raises(BadInput, match="blocks are too many"):
+            fresh_network(arch, spec, 4, 0, CPU)
+    else:
+        network = fresh_network(arch, spec, 4, 0, CPU)
+        assert network(network.theta, torch.zeros(2, spec.channels, spec.height, spec.width)).shape == (2, spec.classes)
+
+
+def test_instance_norm_ignores_the_scale_of_an_image():
+    module = fresh_network("convnet", SPECS["cifar10"], 8, 0, CPU).module
+    first = nn.Sequential(*list(module.features)[:2])
+    module.features[0].bias.data.zero_()
+    x = torch.randn(2, 3, 32, 32, generator=generator("x"))
+    torch.testing.assert_close(first(x), first(7 * x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_seed_gives_the_same_network_and_leaves_global_randomness_alone():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, again, other = (fresh_network("convnet", SPECS["digits"], 8, seed, CPU).theta for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Linear(nn.Module):
+    def __init__(self, spec, width):
+        super().__init__()
+        self.layer = nn.Linear(spec.channels * spec.height * spec.width, spec.classes)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+def test_a_network_of_the_users_own_is_imported():
+    assert count("test_networks_and_augmentation:Linear", SPECS["digits"]) == 650
+    with pytest.raises(BadInput, match=r"cannot import network 'no\.such:Thing'"):
+        count("no.such:Thing")
+
+
+# Augmentation
+
+
+def images(batch=6):
+    return torch.randn(batch, 3, 16, 16, generator=generator("images"), dtype=torch.float64)
+
+
+def drawn(strategy, composed=False, seed=0, batch=6):
+    return augment.draw(strategy, composed, batch, generator("draw", seed)).to(CPU, torch.float64)
+
+
+def test_one_transform_of_the_strategy_is_drawn_a_step():
+    names = [tuple(n for n, _ in drawn("flip_rotate", seed=seed).transforms) for seed in range(30)]
+    assert set(names) == {("flip",), ("rotate",)}
+
+
+def test_composed_is_flip_colour_and_cutout_plus_one_of_the_rest():
+    names = {tuple(n for n, _ in drawn("flip_rotate_scale", composed=True, seed=s).transforms) for s in range(30)}
+    assert names == {("flip", "color", "cutout", "rotate"), ("flip", "color", "cutout", "scale")}
+
+
+@pytest.mark.parametrize("none", ["", "none"])
+def test_no_strategy_changes_nothing(none):
+    assert torch.equal(drawn(none)(images()), images())
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_transform_keeps_the_shape_and_changes_images(name):
+    out = drawn(name)(images())
+    assert out.shape == images().shape and not torch.equal(out, images())
+    assert torch.equal(out, drawn(name)(images()))
+
+
+def test_flip_mirrors_about_half_the_images():
+    x, out = images(400), drawn("flip", batch=400)(images(400))
+    mirrored = [torch.equal(o, i.flip(2)) for o, i in zip(out, x, strict=True)]
+    same = [torch.equal(o, i) for o, i in zip(out, x, strict=True)]
+    assert sum(mirrored) + sum(same) == 400 and 150 < sum(mirrored) < 250
+
+
+def test_rotation_stays_within_15_degrees():
+    # a bar through the centre, turned: its end moves by at most sin(15°) of the half side
+    x = torch.zeros(200, 1, 33, 33, dtype=torch.float64)
+    x[:, :, 16, :] = 1
+    out = drawn("rotate", batch=200)(x)
+    moved = (out[:, 0, :, 28].argmax(dim=1) - 16).abs()
+    assert moved.max() <= round(12 * 0.268) + 1 and moved.max() >= 2
+
+
+def test_cutout_zeroes_at_most_a_quarter():
+    zeroed = (drawn("cutout", batch=200)(torch.ones(200, 1, 16, 16, dtype=torch.float64)) == 0).double().mean((1, 2, 3))
+    assert zeroed.max() == pytest.approx(0.25) and zeroed.min() > 0.05
+
+
+def test_crop_shifts_whole_pixels_and_fills_with_zeros():
+    x = images()
+    for out, image in zip(drawn("crop")(x), x, strict=True):
+        shifts = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
+        padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
+        assert any(torch.equal(out, padded[:, 2 + dy : 18 + dy, 2 + dx : 18 + dx]) for dy, dx in shifts)

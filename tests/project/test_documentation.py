@@ -1,0 +1,73 @@
+"""What the pages say works: links lead somewhere, commands are accepted, the library example is real."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ppodd.cli.main import COMMANDS, Parser, module_of
+from tune.sweep_file.schema import load_sweep
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text, kind):
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def commands(text):
+    for block in blocks(text, "sh"):
+        for line in block.splitlines():
+            for part in line.split("&&"):
+                words = shlex.split(part, comments=True)
+                if words and words[0].endswith("ppodd"):
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("words", [w for page in PAGES for w in commands(page.read_text())], ids=" ".join)
+def test_commands_on_the_pages_are_accepted(words):
+    assert words[0] in COMMANDS
+    parser = Parser(prog=words[0])
+    module = module_of(words[0])
+    module.add_arguments(parser)
+    args = parser.parse(words[1:])
+    if words[0] == "distill":
+        assert module.configure(args)
+
+
+def test_the_sweep_file_of_the_readme_is_a_sweep(tmp_path):
+    (text,) = blocks(README, "yaml")
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    assert yaml.safe_load(text)["name"] == load_sweep(str(path)).name
+
+
+SWEEPS = [t for page in PAGES if page.parent.name == "docs" for t in blocks(page.read_text(), "yaml") if "name:" in t]
+
+
+@pytest.mark.parametrize("text", SWEEPS)
+def test_the_sweep_files_of_the_docs_are_sweeps(text, tmp_path):
+    (tmp_path / "sweep.yaml").write_text(text)
+    assert load_sweep(str(tmp_path / "sweep.yaml")).wanted
+
+
+def test_the_library_example_runs(tiny, monkeypatch, capsys):
+    (code,) = blocks(README, "python")
+    monkeypatch.setattr("ppodd.config.presets.PRESETS", {"digits": tiny})
+    exec(compile(code, "README.md", "exec"), {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
+
+
+def test_modules_named_in_the_readme_exist():
+    for path in re.findall(r"`((?:ppodd|results|cluster|tune)/[\w/]*(?:\.py)?)`", README):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,116 @@
+"""Intervals, tests and corrections against scipy and against numbers worked by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.analysis.statistics import few_seeds, holm, mean_interval, paired, sign_flip_p
+
+A = {0: 51.2, 1: 52.9, 2: 50.4, 3: 53.1}
+B = {0: 50.1, 1: 52.0, 2: 50.6, 3: 51.0}
+
+
+def test_an_interval_is_that_of_student():
+    values = list(A.values())
+    found = mean_interval(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high)) and found.n == 4
+    assert found.std == pytest.approx(np.std(values, ddof=1))
+    # by hand: three values 1, 2, 3 have the standard error 1/√3 and the quantile 4.3027
+    assert mean_interval([1.0, 2.0, 3.0]).high == pytest.approx(2 + 4.30265 / math.sqrt(3), abs=1e-4)
+
+
+def test_one_value_has_a_mean_and_no_interval_and_none_has_nothing():
+    one, none = mean_interval([50.0]), mean_interval([])
+    assert one.mean == 50 and one.n == 1 and all(map(math.isnan, (one.std, one.low, one.high)))
+    assert none.n == 0 and all(map(math.isnan, none[:4]))
+
+
+def test_two_values_have_a_spread_and_no_interval_and_no_test():
+    """An interval of two would reach 9 stds to each side, below 0% and above 100%."""
+    two = mean_interval([50.0, 60.0])
+    assert (two.mean, two.n) == (55, 2) and two.std == pytest.approx(np.std([50, 60], ddof=1))
+    assert math.isnan(two.low) and math.isnan(two.high)
+    difference = paired({0: 51.0, 1: 53.0}, {0: 50.0, 1: 51.0})
+    assert difference[:1] == (1.5,) and difference.n == 2 and all(map(math.isnan, difference[1:5]))
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([3, 5, 0], []),
+        ([1, 1], ["one seed: no spread or interval can be given, and a difference may be chance"]),
+        ([2, 2], ["two seeds: no interval can be given, and a difference may be chance"]),
+        (
+            [3, 2, 1],
+            [
+                "one seed in some rows: no spread or interval can be given for them",
+                "two seeds in some rows: no interval can be given for them",
+            ],
+        ),
+    ],
+)
+def test_few_seeds_are_said(counts, said):
+    assert few_seeds(counts) == said
+
+
+def test_a_paired_difference_is_that_of_scipy():
+    found = paired(A, B)
+    expected = stats.ttest_rel(list(A.values()), list(B.values()))
+    assert found.p == pytest.approx(expected.pvalue) and found.n == 4
+    interval = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.difference == pytest.approx(0.975)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [[1.1, 0.9, -0.2, 2.1], [0.5, 0.5, -0.5], [0.0, 0.0, 1.0, 1.0, 1.0], [2.0, 1.0, 3.0, 2.5, 1.5, 0.5]],
+    ids=["plain", "ties in size", "ties at zero", "six of one sign"],
+)
+def test_the_exact_test_is_that_of_scipy(differences):
+    expected = stats.permutation_test(
+        (np.array(differences),), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=np.inf,
+        alternative="two-sided",
+    )  # fmt: skip
+    assert sign_flip_p(differences) == pytest.approx(expected.pvalue)
+    assert sign_flip_p([1.0, 2.0, 3.0]) == 0.25 and sign_flip_p([1.0] * 6) == 2 / 2**6
+
+
+def test_equal_differences_have_no_t_and_the_exact_p_stands_in():
+    """scipy gives p = 0 here: a certainty that three rounded numbers do not hold."""
+    higher = paired({0: 51.0, 1: 52.0, 2: 53.0}, {0: 50.0, 1: 51.0, 2: 52.0})
+    assert higher.difference == 1 and higher.p == higher.p_exact == 0.25
+    same = paired(A, A)
+    assert same.difference == 0 and same.p == 1 and (same.low, same.high) == (0, 0)
+
+
+def test_only_shared_seeds_count():
+    """A failed trial or a missing stage leaves a seed out, as a NaN or as no value at all."""
+    found = paired({**A, 4: 99.0, 5: math.nan}, {**B, 5: 1.0, 6: 1.0})
+    assert found == paired(A, B)
+
+
+def test_one_shared_seed_gives_a_difference_and_no_claim():
+    one, none = paired({0: 51.0, 1: 2.0}, {0: 50.0, 2: 3.0}), paired({0: 1.0}, {1: 1.0})
+    assert one.difference == 1 and one.n == 1 and all(map(math.isnan, (one.low, one.high, one.p, one.p_exact)))
+    assert none.n == 0 and math.isnan(none.difference)
+
+
+def test_holm_is_as_worked_by_hand():
+    # sorted .01 .03 .04 times 3 2 1 = .03 .06 .04, then never falling: .03 .06 .06
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+    with_nan = holm([0.01, math.nan, 0.02])
+    assert with_nan[0] == 0.02 and math.isnan(with_nan[1]) and with_nan[2] == 0.02
+
+
+def test_nothing_warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paired(A, dict.fromkeys(A, 1.0))
+        paired({}, {})
+        assert math.isnan(sign_flip_p([1.0] * 17))

@@ -1,0 +1,306 @@
+"""MLflow as a view of the archive, and what is read out of it; a real SQLite store."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from ppodd.archive.archive import Archive, PosterFile, summary
+from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.errors import BadInput
+from results.analysis.comparisons import compare
+from results.analysis.curves import curve_points
+from results.analysis.tidy_frame import frame, last_stages
+from results.reporting.curve_picture import curve
+from results.reporting.tables import as_text, table
+from results.tracking import schema
+from results.tracking.store import default_tracking_uri, open_store
+from results.tracking.syncing import Syncer, sync
+
+POINT = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", "nets"]
+IPC = 24 * 12 / 640
+POSTER = PosterFile(np.zeros((1, 12, 24), np.float32), np.eye(10, dtype=np.float32), np.arange(10).reshape(2, 5))
+
+
+def add_stage(trial, config, stage):
+    record = {
+        "num_stages": config.num_stages,
+        "blend": [1 / stage] * stage,
+        "evaluation_blend": [1 / stage] * stage,
+        "stage_accuracy": {**summary([50.0, 52.0]), "split": "validation", "steps": 3, "nets": 2},
+        "leaks_test_set": config.blend == "released",
+        "meta_loss": {"first": 2.3, "last": 2.0, "mean": 2.1},
+        "budgets": {
+            "poster_ipc": IPC, "cumulative_ipc": stage * IPC, "storage_bytes": {"fp32": 1152 * stage},
+            "meta_steps": 10 * stage, "seconds": 5.0 * stage,
+        },
+        "data": {"digest": "data"},
+        "versions": {"ppodd": "0"},
+        "finished_at": 1_700_000_000.0 + stage,
+    }  # fmt: skip
+    trial.write_stage(stage, record, POSTER, b"png of stage %d" % stage)
+
+
+def add_evaluation(trial, config, stage, evaluation, accuracy, ended=0.0):
+    for protocol in evaluation.protocols(config):
+        trial.write_evaluation(
+            stage,
+            {
+                "ticket": trial.ticket(stage, protocol),
+                "stage": stage,
+                "protocol": protocol.model_dump(mode="json"),
+                "accuracy": {str(b): summary([accuracy + b - 1, accuracy + b + 1]) for b in protocol.budgets},
+                "leaks_test_set": False,
+                "seconds": 3.0,
+                "finished_at": 1_700_000_100.0 + stage + ended,
+            },
+        )
+
+
+EVALUATION = EvaluationConfig(nets=2)
+
+
+@pytest.fixture
+def archive(tiny, tmp_path):
+    """A sweep of 2 blends × num_stages 1, 2 × 2 seeds; accuracy = 10·stages + seed (+1 for dynamic) + steps."""
+    archive = Archive(tmp_path / "archive")
+    trials = []
+    for blend in ("dynamic", "latest"):
+        for stages in (1, 2):
+            for seed in (0, 1):
+                name = f"{blend}-{stages}-{seed}"
+                config = build(
+                    DistillConfig, {**tiny, "blend": blend, "num_stages": stages, "seed": seed, "name": name}
+                )
+                trials.append({"name": name, "config": config.model_dump(mode="json")})
+                trial = archive.trial("sweep", name)
+                trial.create(config, False)
+                for stage in range(1, stages + 1):
+                    add_stage(trial, config, stage)
+                    add_evaluation(trial, config, stage, EVALUATION, 10 * stage + seed + (blend == "dynamic"))
+    record = {
+        "trials": trials,
+        "evaluation": EVALUATION.model_dump(mode="json"),
+        "description": "A test.",
+        "created_at": 1.7e9,
+    }
+    archive.write_sweep("sweep", record)
+    return archive
+
+
+@pytest.fixture
+def uri(archive, empty_store):
+    shutil.copy(empty_store, f"{archive.url}/mlflow.db")
+    return default_tracking_uri(archive.url)
+
+
+def everything(uri):
+    """Every run with its params, tags, whole metric histories and artifacts."""
+    client = open_store(uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    found = {}
+    for run in client.search_runs(experiments, max_results=1000):
+        histories = {
+            k: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, k)]
+            for k in run.data.metrics
+        }
+        artifacts = sorted(a.path for a in client.list_artifacts(run.info.run_id, "posters"))
+        found[run.data.tags[schema.KEY]] = (
+            run.info.run_id,
+            run.info.status,
+            run.data.params,
+            run.data.tags,
+            histories,
+            artifacts,
+        )
+    return found
+
+
+def test_runs_are_nested_named_and_complete(archive, uri):
+    report = sync(archive.url, uri)
+    assert (report.stages, report.evaluations, report.problems) == (12, 12, [])
+    found = everything(uri)
+    parent_id, _, _, parent_tags, _, _ = found["sweep"]
+    assert parent_tags[schema.STATUS] == "finished" and parent_tags[schema.NOTE].startswith("A test.\n\n")
+    _, status, params, tags, histories, artifacts = found["sweep/dynamic-2-1"]
+    assert tags["mlflow.parentRunId"] == parent_id and tags["mlflow.runName"] == "dynamic-2-1" and status == "FINISHED"
+    assert params["num_stages"] == "2" and params["blend"] == "dynamic" and params["budgets"] == "[2, 4]"
+    assert [(step, value) for step, _, value in histories["test_accuracy/blend/convnet/steps_4"]] == [(1, 16), (2, 26)]
+    assert [value for *_, value in histories["test_accuracy/blend/convnet/steps_4/std"]] == pytest.approx([2**0.5] * 2)
+    assert [value for *_, value in histories["cumulative_ipc"]] == pytest.approx([IPC, 2 * IPC])
+    assert artifacts == ["posters/stage-01.png", "posters/stage-02.png"]
+
+
+def test_syncing_again_changes_nothing(archive, uri):
+    sync(archive.url, uri)
+    before = everything(uri)
+    sync(archive.url, uri)
+    assert everything(uri) == before
+
+
+def test_a_syncer_adds_only_what_is_new(archive, uri, tiny):
+    syncer = Syncer(archive.url, uri)
+    syncer.sync()
+    assert syncer.sync().stages == 0
+    config = build(DistillConfig, {**tiny, "seed": 7, "name": "new"})
+    trial = archive.trial("sweep", "new")
+    trial.create(config, False)
+    add_stage(trial, config, 1)
+    report = syncer.sync()
+    assert (report.stages, report.evaluations) == (1, 0)
+    tags = everything(uri)["sweep/new"][3]
+    assert tags[schema.STATUS] == "running" and tags[schema.STAGES] == "1/2"
+    # a resumed trial continues its own run, also for another syncer
+    run_id = everything(uri)["sweep/new"][0]
+    add_stage(trial, config, 2)
+    sync(archive.url, uri)
+    assert everything(uri)["sweep/new"][0] == run_id and everything(uri)["sweep/new"][3][schema.STAGES] == "2/2"
+
+
+def test_a_store_made_anew_gives_the_same_table(archive, uri, tmp_path, empty_store):
+    sync(archive.url, uri)
+    before = frame(uri).drop(columns="run_id")
+    shutil.copy(empty_store, tmp_path / "anew.db")  # MLflow keeps a removed file open: a store anew needs a name anew
+    sync(archive.url, f"sqlite:///{tmp_path}/anew.db")
+    assert frame(f"sqlite:///{tmp_path}/anew.db").drop(columns="run_id").equals(before)
+
+
+def test_a_damaged_trial_is_reported_and_stops_nobody(archive, uri, tmp_path):
+    (tmp_path / "archive/sweep/latest-2-0/stage-02/stage.json").write_text("{")
+    report = sync(archive.url, uri)
+    assert len(report.problems) == 1 and "latest-2-0/stage-02/stage.json is damaged" in report.problems[0]
+    assert report.stages == 11
+
+
+def test_a_failed_trial_says_so_and_is_no_result(archive, uri, tiny):
+    config = build(DistillConfig, {**tiny, "seed": 9, "name": "bad"})
+    trial = archive.trial("sweep", "bad")
+    trial.create(config, False)
+    add_stage(trial, config, 1)
+    add_evaluation(trial, config, 1, EVALUATION, 99)
+    trial.write_failure({"error": "NonFinite: meta-loss is nan"})
+    sync(archive.url, uri)
+    assert everything(uri)["sweep/bad"][3][schema.STATUS] == "failed"
+    rows = frame(uri)
+    assert "bad" in set(rows["trial"]) and "bad" not in set(last_stages(rows)["trial"])
+
+
+def test_another_protocol_never_mixes_with_the_sweeps_own(archive, uri):
+    config = build(DistillConfig, archive.sweep("sweep")["trials"][0]["config"])
+    add_evaluation(archive.trial("sweep", config.name), config, 1, EvaluationConfig(nets=7), 70)
+    sync(archive.url, uri)
+    rows = frame(uri)
+    other = rows[rows["protocol"] != ""]
+    assert len(other) == 2 and other["accuracy_pct"].min() > 70
+    assert rows[rows["protocol"] == ""]["accuracy_pct"].max() < 70
+
+
+def test_the_frame_is_tidy_and_typed(archive, uri):
+    sync(archive.url, uri)
+    rows = frame(uri)
+    assert len(rows) == 12 * 2  # stages × training budgets
+    assert rows["steps"].dtype == "int64" and rows["accuracy_pct"].dtype == "float64" and rows["lr"].dtype == "float64"
+    row = rows[(rows.trial == "latest-2-1") & (rows.stage == 2) & (rows.steps == 4)].iloc[0]
+    assert (row.accuracy_pct, row.nets, row.seed, row.blend) == (25, 2, 1, "latest")
+
+
+def test_an_empty_store_gives_an_empty_frame_with_its_columns(tmp_path):
+    rows = frame(f"sqlite:///{tmp_path}/empty.db")
+    assert rows.empty and "accuracy_pct" in rows.columns
+    with pytest.raises(BadInput, match=r"no sweep 'gone' in"):
+        frame(f"sqlite:///{tmp_path}/empty.db", ["gone"])
+
+
+def test_the_table_has_a_row_a_setting_and_mean_and_std_over_seeds(archive, uri):
+    sync(archive.url, uri)
+    result = table(frame(uri))
+    assert len(result) == 4
+    row = result[(result.blend == "dynamic") & (result.num_stages == 2)].iloc[0]
+    assert row["4 steps"] == "25.5 ± 0.7" and row["seeds"] == 2 and row["nets"] == 2
+    assert "25.5 ± 0.7" in as_text(result) and "cumulative_ipc" in as_text(result)
+
+
+def test_compare_puts_values_side_by_side_and_warns_of_unequal_budgets(archive, uri):
+    sync(archive.url, uri)
+    result, *_, notes = compare(frame(uri), "num_stages")
+    dynamic = result[result.blend == "dynamic"].set_index("num_stages")
+    assert dynamic.loc[1, "accuracy_pct"] == 15.5 and dynamic.loc[2, "accuracy_pct"] == 25.5
+    assert dynamic.loc[2, "std_pct"] == pytest.approx(0.7071, abs=1e-4) and set(dynamic["seeds"]) == {2}
+    assert any("cumulative_ipc is not equal (1: 0.450, 2: 0.900)" in note for note in notes)
+
+
+def test_compare_at_equal_cumulative_ipc_uses_every_stage(archive, uri):
+    sync(archive.url, uri)
+    result, *_, notes = compare(frame(uri), "num_stages", at="cumulative_ipc", steps=2)
+    first = result[(result.cumulative_ipc == round(IPC, 4)) & (result.blend == "dynamic")]
+    assert list(first["num_stages"]) == [1, 2] and list(first["accuracy_pct"]) == [13.5, 13.5]
+    assert any("not every num_stages was measured at cumulative_ipc=0.9" in note for note in notes)
+
+
+def test_one_seed_gives_no_spread_and_says_so(archive, uri):
+    sync(archive.url, uri)
+    rows = frame(uri)
+    result, *_, notes = compare(rows[rows.seed == 0], "blend")
+    assert result["std_pct"].isna().all() and any("one seed" in note for note in notes)
+    assert "±" not in as_text(table(rows[rows.seed == 0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by": "num_stagez"}, "unknown field 'num_stagez'; did you mean 'num_stages'"),
+        ({"by": "lr"}, "lr has one value at 4 training steps, 0.05: nothing to compare"),
+        ({"by": "blend", "at": "poster_icp"}, "unknown budget 'poster_icp'; did you mean 'poster_ipc'"),
+        ({"by": "blend", "steps": 300}, r"no results at 300 training steps \(there: 2, 4\)"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(archive, uri, options, message):
+    sync(archive.url, uri)
+    with pytest.raises(BadInput, match=message):
+        compare(frame(uri), **options)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_curve_is_drawn_with_its_protocol(archive, uri, tmp_path, suffix):
+    sync(archive.url, uri)
+    path = tmp_path / f"curve.{suffix}"
+    points = curve(frame(uri), str(path), x="cumulative_ipc")
+    assert list(points.columns) == ["line", "cumulative_ipc", *POINT]
+    assert len(points) == 4 and path.stat().st_size > 1000
+    if suffix == "svg":
+        text = path.read_text()
+        assert "4 training steps; 2 networks" in text and "num_stages 2" in text and "blend latest" in text
+
+
+def test_a_curve_by_one_field_pools_nothing_silently(archive, uri):
+    sync(archive.url, uri)
+    points = curve_points(frame(uri), by=["num_stages"])
+    assert list(points["line"]) == ["num_stages 1", "num_stages 2"]
+    with pytest.raises(BadInput, match=r"cannot draw 'x\.jpg'"):
+        curve(frame(uri), "x.jpg")
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "sqlite:////proc/none/x.db", "http://127.0.0.1:9"])
+def test_a_store_that_cannot_be_opened_is_named(bad):
+    with pytest.raises((BadInput, OSError)) as caught:
+        open_store(bad)
+    assert isinstance(caught.value, BadInput) and bad in str(caught.value)
+
+
+def test_an_mlflow_filter_chooses_trials_and_says_what_exists(archive, uri):
+    sync(archive.url, uri)
+    chosen = frame(uri, filter_string="params.blend = 'latest' and params.seed = '1'")
+    assert set(chosen["trial"]) == {"latest-1-1", "latest-2-1"}
+    with pytest.raises(BadInput, match=r"matches none of 8 trials \(there: params.blend: dynamic, latest; params.num_"):
+        frame(uri, filter_string="params.blend = 'uniform'")
+    with pytest.raises(BadInput, match=r"--filter 'blend ~ 3': .*write it as MLflow does"):
+        frame(uri, filter_string="blend ~ 3")
+
+
+def test_a_foreign_experiment_is_passed_over_and_named_when_asked_for(archive, uri):
+    sync(archive.url, uri)
+    client = open_store(uri)
+    client.create_run(client.create_experiment("foreign"), tags={"mlflow.runName": "somebody's"})
+    assert set(frame(uri)["sweep"]) == {"sweep"}
+    with pytest.raises(BadInput, match=r"experiment 'foreign' in .* holds no runs of ppodd"):
+        frame(uri, ["foreign"])

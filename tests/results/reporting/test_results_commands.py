@@ -1,0 +1,142 @@
+"""The command line over a real store: what it prints, writes and refuses."""
+
+import shlex
+import shutil
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from archives import write_sweep
+from tiny import TINY
+
+from ppodd.archive.archive import Archive
+from ppodd.cli.console import console
+from ppodd.cli.main import main
+from ppodd.cli.sweep import _results
+from ppodd.config.config import EvaluationConfig
+from results.tracking.syncing import sync
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, empty_store):
+    """Two sweeps: 2 blends × 3 seeds on one poster, and one seed on another."""
+    folder = tmp_path_factory.mktemp("cli") / "archive"
+    folder.mkdir()
+    shutil.copy(empty_store, folder / "mlflow.db")
+    archive = Archive(folder)
+    configs = [{**TINY, "blend": blend, "seed": seed} for blend in ("dynamic", "latest") for seed in (0, 1, 2)]
+    write_sweep(archive, "first", configs, EvaluationConfig(nets=2))
+    write_sweep(archive, "second", [{**TINY, "poster_width": 32}], EvaluationConfig(nets=2))
+    sync(archive.url, f"sqlite:///{archive.url}/mlflow.db")
+    return str(folder)
+
+
+@pytest.fixture
+def cli(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0):
+        assert main(["results", *arguments, "--archive", folder]) == code
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("sweep", "by"), [("first", "compare: ppodd results compare --by blend --sweep first --archive "), ("second", None)]
+)
+def test_a_sweep_ends_with_commands_for_it_alone_and_compares_what_varies_in_it(cli, folder, capsys, sweep, by):
+    archive, store = Archive(folder), f"sqlite:///{folder}/mlflow.db"
+    ended = SimpleNamespace(name=sweep, varied=["blend", "seed"])
+    for given in (None, store):
+        _results(console(), archive, ended, store, given)
+        said = capsys.readouterr().out
+        assert ("compare: " in said) == bool(by) and (by or "") in said
+        commands = [line.split("results ")[1] for line in said.splitlines() if line.startswith(("report:", "compare:"))]
+        assert all(line.count("--tracking-uri") == bool(given) for line in commands)
+        for command in commands:
+            assert cli(*shlex.split(command))
+
+
+def test_tables_go_to_files_of_every_kind(cli, tmp_path):
+    for suffix, text in (("csv", "sweep,trial"), ("md", "| poster_ipc |"), ("tex", "begin{tabular}")):
+        assert f"t.{suffix}" in cli("table", "-o", f"t.{suffix}")
+        assert text in (tmp_path / f"t.{suffix}").read_text()
+    assert "28 rows" in cli("table", "-o", "t.parquet") and len(pd.read_parquet(tmp_path / "t.parquet")) == 28
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "table.md", "table.tex"])
+def test_a_store_made_anew_gives_byte_equal_tables(cli, folder, tmp_path, empty_store, name):
+    cli("table", "-o", name)
+    before = (tmp_path / name).read_bytes()
+    anew = tmp_path / "anew.db"
+    shutil.copy(empty_store, anew)
+    sync(folder, f"sqlite:///{anew}")
+    cli("table", "-o", name, "--tracking-uri", f"sqlite:///{anew}")
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_several_sweeps_and_filters_choose_rows(cli):
+    both = cli("table", "--sweep", "first", "--sweep", "second")
+    assert "0.6" in both and "0.45" in both and "0.6" not in cli("table", "--sweep", "first")
+    assert "latest" not in cli("table", "--sweep", "first", "--filter", "params.blend = 'dynamic'")
+
+
+def test_a_comparison_shows_intervals_pairs_and_n(cli, tmp_path):
+    out = cli("compare", "--by", "blend", "--against", "dynamic", "--sweep", "first", "-o", "c.csv")
+    assert "low_pct" in out and "verdict" in out and "p_holm" in out and "seeds" in out
+    # every seed differs by the same point: no variance, so the exact test of three seeds speaks
+    assert "not shown" in out and "0.25" in out
+    assert "cumulative_ipc is not equal" in out
+    assert pd.read_csv(tmp_path / "c.csv")["accuracy_pct"].tolist() == [26, 25]
+
+
+def test_a_curve_a_report_and_their_files(cli, tmp_path):
+    assert cli("curve", "--x", "stage", "-o", "c.svg", "--sweep", "first") == "c.svg\n"
+    assert cli("report", "-o", "r.html") == "r.html\n"
+    assert "first, second" in (tmp_path / "r.html").read_text() and (tmp_path / "c.svg").exists()
+
+
+def test_a_published_table_is_laid_beside(cli):
+    out = cli("paper", "blend", "--sweep", "first")
+    assert "53.8" in out and "measured on digits, published on cifar10" in out
+    assert "1 published rows have nothing measured" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table", "--sweep", "third"], "no sweep 'third' in"),
+        (
+            ["table", "--filter", "params.blend = 'x'"],
+            "matches none of 7 trials (there: params.blend: dynamic, latest;",
+        ),
+        (["table", "--where", "blend=x"], "--where blend=x matches nothing (there: dynamic, latest)"),
+        (["table", "-o", "t.xls"], "cannot write 't.xls'"),
+        (["compare", "--by", "blend", "--against", "x"], "unknown value of blend 'x'"),
+        (["compare", "--by", "blend", "--at", "time"], "unknown budget 'time'"),
+        (["compare", "--by", "lr"], "lr has one value"),
+        (["curve", "--x", "ipc"], "unknown x 'ipc'"),
+        (["curve", "--published"], "published numbers are of cifar10, these results of digits: leave --published out"),
+        (["curve", "-o", "c.jpg"], "cannot draw 'c.jpg'"),
+        (["report", "-o", "r.pdf"], "cannot write 'r.pdf'"),
+        (["paper", "ipcs"], "unknown table 'ipcs'; did you mean 'ipc'"),
+        (["paper", "stages", "--where", "blend=latest"], "ppodd sweep examples/paper-stages.yaml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_writes_nothing(cli, tmp_path, arguments, message):
+    error = cli(*arguments, code=2)
+    assert message in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_the_archive_alone_or_nowhere_is_told_apart(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "archive", ignore=shutil.ignore_patterns("mlflow*"))
+    assert main(["results", "table", "--archive", str(copy)]) == 2
+    assert f"is not in MLflow yet: run `ppodd results sync --archive {copy}`" in capsys.readouterr().err
+    only_store = tmp_path / "store"
+    only_store.mkdir()
+    shutil.copy(f"{folder}/mlflow.db", only_store)
+    assert main(["results", "sync", "--archive", str(only_store)]) == 2
+    assert f"no archive at {only_store}: name the folder that a sweep or dist" in capsys.readouterr().err

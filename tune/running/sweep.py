@@ -1,0 +1,325 @@
+"""Running a sweep: Ray Tune over its trials, evaluators beside them, the archive as the record of both.
+
+A resumed sweep is a new Tuner over the trials that the archive says are unfinished: Tune's own snapshot can lag behind
+the archive, and a trial that was interrupted looks finished to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ray import tune
+
+from cluster.dispatch import Backlog
+from cluster.service import check_archive, connect
+from cluster.service import client as evaluators
+from ppodd.archive import Archive, stages_in, trials_wanted
+from ppodd.datasets import find
+from ppodd.distillation import advice, is_out_of_memory
+from ppodd.errors import BadInput, PpoddError, one_line
+from ppodd.words import counted
+from results.tracking import open_store, sync
+from tune.running.claim import check_claim, write_claim
+from tune.running.driver_lock import only_driver
+from tune.running.node_placement import Placement, nodes, placement, starving
+from tune.running.progress import Progress, ProgressReader
+from tune.running.search import ArchivedSearch, check_installed
+from tune.sweep_file import Sweep
+
+_SHOW_EVERY_S = 1.0
+_PLACE_S = 120.0  # to find a place for the first trial, before that is said
+_SHARE = 0.2  # of the time goes into looking how far it is
+_LOSSES = 3  # of its process or node, after which a trial is given up; it goes on from its last checkpoint
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a sweep: trials with stages missing, why trials and evaluations failed (a line each).
+
+    Attributes:
+        stopped: why the scheduler ended trials early; these are not unfinished.
+        untried: settings that a search could not come up with, its space being used up.
+        open_evaluations: left to a cluster's evaluators.
+    """
+
+    unfinished: list[str]
+    failures: dict[str, str] = field(default_factory=dict)
+    stopped: dict[str, str] = field(default_factory=dict)
+    untried: int = 0
+    evaluation_failures: dict[str, str] = field(default_factory=dict)
+    open_evaluations: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return not self.unfinished and not self.evaluation_failures
+
+
+def check_data(sweep: Sweep) -> None:
+    """Raise `BadInput` where a trial's data set is not on this machine (and fetch it once, where that is possible)."""
+    for dataset, root, size in {(c.dataset, c.root, c.image_size) for c in sweep.examples}:
+        find(dataset, root, size)
+
+
+def run_sweep(
+    sweep: Sweep,
+    archive_url: str,
+    tracking_uri: str,
+    *,
+    resume: bool = False,
+    ray_address: str | None = None,
+    wait: bool = False,
+    autoscaling: bool = False,
+    show: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Run every unfinished trial and evaluate every stage.
+
+    On a Ray of this process it waits for the evaluators; on a cluster they go on by themselves, unless it is to `wait`.
+    Where the cluster is `autoscaling`, what its nodes have now limits nothing.
+
+    Raises:
+        BadInput: the archive holds another sweep, or another driver runs it, the data is not there, no cluster answers,
+            its nodes do not see the archive, or it lacks the resources asked for; the archive holds nothing new then.
+    """
+    archive = Archive(archive_url)
+    check_claim(sweep, archive, resume)
+    if sweep.file.search:
+        check_installed(sweep.file.search.algorithm)
+    if ray_address is None:
+        check_data(sweep)
+    in_process = connect(ray_address)
+    if not in_process:
+        check_archive(archive.url)
+    place = placement(sweep.file, nodes(), autoscaling)
+    if place.notice and say:
+        say(place.notice)
+    open_store(tracking_uri)  # made here, before several processes could try to
+    # the archive is not touched before all of this holds
+    with only_driver(archive, sweep.name, say):
+        held = check_claim(sweep, archive, resume)  # another may have come and gone since
+        if held:
+            sweep.adopt(held)
+        if not held or trials_wanted(held) != trials_wanted(sweep.record()):
+            write_claim(sweep, archive)
+        if held and say and (added := len(sweep.trials) - len(held["trials"])):
+            say(f"{counted(added, 'trial')} more than the {len(held['trials'])} that the archive lists")
+        try:
+            return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
+        except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
+            raise PpoddError(str(error)) from error
+
+
+def _run(
+    sweep: Sweep,
+    archive: Archive,
+    tracking_uri: str,
+    place: Placement,
+    in_process: bool,
+    wait: bool,
+    show: Callable[[Progress], None] | None,
+    say: Callable[[str], None] | None,
+) -> Outcome:
+    """Run a sweep that the archive holds, on the Ray that this process has joined."""
+    import ray
+
+    for evaluation in sweep.evaluations:
+        archive.add_evaluation(sweep.name, evaluation)
+    archive.clear_evaluation_failures(sweep.name)
+    served = archive.url, sweep.name
+    coordinator = evaluators.start(*served, tracking_uri, place.pool, place.beside)
+    with _Watch(ProgressReader(sweep, archive), show):
+        interrupted = _tune(sweep, archive, place.at_once, say)
+        given_up: dict[str, str] = {}  # also what the archive could not take a record of
+        if (in_process or wait) and not interrupted:
+            status = evaluators.wait(coordinator, served)
+            given_up = {k: why for one in evaluators.sweeps_in(status, served) for k, why in one["failed"].items()}
+    look = Backlog(*served).look()
+    outcome = Outcome(
+        unfinished(sweep, archive),
+        failures(sweep, archive),
+        stopped(sweep, archive),
+        sweep.wanted - len(sweep.trials),
+        {**look.given_up, **look.unreadable, **given_up},
+        sum(work.key not in given_up for work in look.open),
+    )
+    if in_process:
+        evaluators.stop()
+        ray.shutdown()
+    try:
+        if in_process:
+            lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name]).problems)
+        else:
+            # what is shown next is read from MLflow
+            lag = ray.get(coordinator.sync.remote(served))
+        if lag and say:
+            say(f"MLflow does not show all of it: {lag}")
+    except (PpoddError, ray.exceptions.RayError) as error:
+        if say:
+            say(f"MLflow lags: {one_line(error)}; `ppodd results sync` brings it up to date")
+    if interrupted:
+        raise KeyboardInterrupt
+    return outcome
+
+
+def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
+    """Trials with stages missing from the archive that no scheduler has stopped."""
+    found = archive.listing(sweep.name)
+    files = {name: found.get(name, set()) for name in sweep.trials}
+    short = [name for name, config in sweep.trials.items() if len(stages_in(files[name])) < config.num_stages]
+    return [name for name in short if "stopped.json" not in files[name]]
+
+
+def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
+    """Why trials failed, as their archive says."""
+    found = {name: archive.trial(sweep.name, name).failure() for name in unfinished(sweep, archive)}
+    return {name: failure["error"] for name, failure in found.items() if failure}
+
+
+def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
+    """Why trials were stopped early, as their archive says."""
+    if not sweep.file.scheduler:
+        return {}
+    names = [name for name, files in archive.listing(sweep.name).items() if "stopped.json" in files]
+    found = {name: archive.trial(sweep.name, name).stopped() for name in names if name in sweep.trials}
+    return {name: stop["why"] for name, stop in found.items() if stop}
+
+
+def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Callable[[str], None] | None = None) -> bool:
+    """Run the unfinished trials, and those that a search comes up with; whether the user interrupted them."""
+    import ray
+
+    from tune.running.trial import trial
+
+    file = sweep.file
+    plan = _plan(sweep, archive)
+    if plan.search is None and not plan.space["trial"]["grid_search"]:
+        return False
+    limits = [limit for limit in (at_once, file.max_concurrent) if limit]
+    folder = archive.folder / sweep.name
+    storage_path = f"{folder.url}/.tune" if "://" not in folder.url else None
+    first = _FirstTrial(lambda: say(starving(file.resources)) if say else None)
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus}),
+        param_space=plan.space,
+        tune_config=tune.TuneConfig(
+            search_alg=plan.search,
+            scheduler=plan.scheduler,
+            num_samples=-1 if plan.search else 1,
+            max_concurrent_trials=min(limits) if limits else None,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=time.strftime("%Y%m%d-%H%M%S"),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            failure_config=tune.FailureConfig(max_failures=_LOSSES),
+            storage_path=storage_path,
+            callbacks=[first],
+        ),
+    )
+    with first:
+        grid = tuner.fit()
+    for result in (grid[number] for number in range(len(grid))):
+        if result.error and result.config:
+            _record_failure(sweep, archive, result.config["trial"]["config"]["name"], result.error)
+    # an interrupted Tuner returns as if its trials were done
+    open_ = [name for name in unfinished(sweep, archive) if not archive.trial(sweep.name, name).failure()]
+    return (bool(open_) or bool(plan.search and not plan.search.done)) and ray.is_initialized()
+
+
+class _FirstTrial(tune.Callback):
+    """Says, once, that no trial has found a place after two minutes in the block."""
+
+    def __init__(self, say: Callable[[], None]):
+        self._late = threading.Timer(_PLACE_S, say)
+        self._late.daemon = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its settings, and we never read them
+
+    def on_trial_start(self, *_: Any, **__: Any) -> None:
+        self._late.cancel()
+
+    def __enter__(self) -> None:
+        self._late.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._late.cancel()
+
+
+class _Plan(NamedTuple):
+    """What Tune runs: trials that are known, in `space`, or those of a search; and what stops some early."""
+
+    space: dict[str, Any]
+    search: Any
+    scheduler: Any
+
+
+def _plan(sweep: Sweep, archive: Archive) -> _Plan:
+    scheduler = None
+    if sweep.file.scheduler:
+        from tune.running.scheduler import StageScheduler
+
+        scheduler = StageScheduler(sweep, archive)  # may stop what an earlier driver had no time to stop
+
+    def job(name: str) -> dict[str, Any]:
+        return {
+            "url": archive.trial(sweep.name, name).url,
+            "config": sweep.trials[name].model_dump(mode="json"),
+            "cpus": sweep.file.resources.cpus,
+            "gpus": sweep.file.resources.gpus,
+            "stage_accuracy": sweep.file.stage_accuracy,
+            "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
+        }
+
+    left = unfinished(sweep, archive)
+    if not sweep.file.search:
+        return _Plan({"trial": {"grid_search": [job(name) for name in left]}}, None, scheduler)
+    return _Plan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
+
+
+def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception) -> None:
+    """Archive why a trial failed, where its process had no time to: it was killed, or its machine was lost."""
+    trial = archive.trial(sweep.name, name)
+    if trial.failure() is None and len(trial.stages()) < sweep.trials[name].num_stages:
+        said = one_line(error)
+        if is_out_of_memory(RuntimeError(said)):
+            said = f"{said}: {advice(sweep.trials[name])}"
+        trial.write_failure({"error": said, "failed_at": time.time()})
+
+
+class _Watch:
+    """Shows progress once a second from a thread of its own while the block runs."""
+
+    def __init__(self, read: Callable[[], Progress], show: Callable[[Progress], None] | None):
+        self._read, self._show = read, show
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def __enter__(self) -> None:
+        if self._show:
+            self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        if self._show:
+            self._thread.join()
+            self._look()
+
+    def _loop(self) -> None:
+        took = 0.0
+        while not self._over.wait(max(_SHOW_EVERY_S, took / _SHARE)):
+            took = self._look()
+
+    def _look(self) -> float:
+        """Read and show, once; how many seconds that took. It only informs: an archive that is away ends nothing."""
+        assert self._show
+        started = time.monotonic()
+        with contextlib.suppress(Exception):
+            self._show(self._read())
+        return time.monotonic() - started

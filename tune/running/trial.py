@@ -1,0 +1,92 @@
+"""One trial: a whole multi-stage distillation in its archive folder, each stage reported to Tune."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from cluster.service import limit_gpu_memory, limit_threads, measure
+from ppodd.archive import TrialArchive
+from ppodd.config import DistillConfig, build
+from ppodd.distillation import OutOfMemory, halved
+from ppodd.errors import lost_device, one_line
+
+if TYPE_CHECKING:
+    from ppodd.distillation import Measure
+
+
+def trial(spec: dict[str, Any]) -> None:
+    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the
+    `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
+
+    It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
+    in the archive and over for Tune, which begins again only what loses its process, node or device.
+    """
+    job = spec["trial"]
+    limit_threads(job["cpus"])
+    limit_gpu_memory(job["gpus"])
+    config = build(DistillConfig, job["config"])
+    if config.device == "auto":
+        config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
+    archive = TrialArchive(job["url"])
+    archive.clear_failure()
+    try:
+        elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
+        smaller: DistillConfig | None = config
+        while smaller:
+            config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere)
+    except Exception as error:
+        said = one_line(error)
+        archive.write_failure({"error": said, "failed_at": time.time()})
+        if lost_device(said):
+            raise
+    # the error and all that its frames held are gone here, before this process goes on with another trial
+    _free_memory()
+
+
+def _distil(
+    config: DistillConfig, archive: TrialArchive, may_halve: bool, measure: Measure | None
+) -> DistillConfig | None:
+    """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
+    from ppodd.distillation import run  # in the trial's process alone: a driver does without torch
+
+    try:
+        for record in run(config, archive, resume=True, measure=measure):
+            _report(archive, record)
+        return None
+    except OutOfMemory:
+        smaller = halved(config) if may_halve else None
+        if smaller is None:
+            raise
+    _free_memory()  # as are the error and all that its frames held
+    return smaller
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _report(archive: TrialArchive, record: dict[str, Any]) -> None:
+    metrics = {
+        "stage": record["stage"],
+        "stage_accuracy": record["stage_accuracy"]["mean"],
+        "meta_loss": record["meta_loss"]["last"],
+        "meta_steps": record["budgets"]["meta_steps"],
+        "poster_ipc": record["budgets"]["poster_ipc"],
+        "cumulative_ipc": record["budgets"]["cumulative_ipc"],
+    }
+    if "://" in archive.url:  # Tune's folder is on the driver's disk then, which a trial elsewhere cannot write to
+        tune.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "archive.json").write_text(json.dumps({"url": archive.url, "stage": record["stage"]}))
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
