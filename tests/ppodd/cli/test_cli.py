@@ -151,7 +151,8 @@ def test_what_is_not_there_is_named(arguments, message, tmp_path, monkeypatch, c
 
 def test_a_sweeps_driver_does_without_torch():
     """It only hands out work; loading torch would take it longer than all it does itself."""
-    code = "import sys, tune.running.sweep, tune.running.trial, tune.running.search, tune.running.scheduler; print('torch' in sys.modules)"
+    modules = ", ".join(f"tune.running.{name}" for name in ("sweep", "trial", "search", "scheduler"))
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PATH})
     assert done.stdout == "False\n", done.stderr
 

@@ -324,14 +324,8 @@ def test_a_missing_stage_in_between_stops_a_resume(tiny, tmp_path):
         list(run(config, trial_at(tmp_path), resume=True))
 
 
-class Dropout(torch.nn.Sequential):
-    def __init__(self, spec, width):
-        pixels = spec.channels * spec.height * spec.width
-        super().__init__(torch.nn.Flatten(), torch.nn.Dropout(0.3), torch.nn.Linear(pixels, spec.classes))
-
-
 def test_a_users_network_with_dropout_resumes_to_the_same_posters(tiny, tmp_path):
-    config = config_of(tiny, arch="test_distill:Dropout", checkpoint_every=1)
+    config = config_of(tiny, arch="user_networks:Dropout", checkpoint_every=1)
     whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
     list(run(config, whole))
 

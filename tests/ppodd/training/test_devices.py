@@ -18,20 +18,12 @@ from ppodd.training.ensemble_training import Trainer
 CPU = torch.device("cpu")
 
 
-class Linear(torch.nn.Sequential):
-    """A user's own network: its derivatives are autograd's."""
-
-    def __init__(self, spec, width):
-        pixels = spec.channels * spec.height * spec.width
-        super().__init__(torch.nn.Flatten(), torch.nn.Linear(pixels, spec.classes))
-
-
 LEARNED = {"train_y": True, "train_lr": True, "inner_optim": "SGD"}
 AUGMENTED = {"syn_strategy": "flip_rotate_scale_crop_color_cutout", "comp_aug": True}
 OPTIONS = [
     {}, LEARNED, AUGMENTED, {"engine": "unrolled", **LEARNED}, {"cctype": 1, "test_freq": 1}, {"cctype": 2},
     {"stage_start": "fresh", "decay": True}, {"offload": True, "window": 17, "totwindow": 18, "width": 1},
-    {"arch": "test_devices:Linear"},
+    {"arch": "user_networks:Linear"},
 ]  # fmt: skip
 
 
@@ -73,10 +65,10 @@ def test_a_meta_step_waits_for_the_device_once_when_all_is_queued(tiny, options,
     for files in steps[1:]:
         # network and real batch go to the device while it has next to nothing to do
         *before, real_batch, last = files
-        assert set(before) == {"networks.py"} and (real_batch, last) == ("distill.py", "outer_step.py"), files
+        assert set(before) == {"networks.py"} and (real_batch, last) == ("stages.py", "outer_step.py"), files
 
 
-@pytest.mark.parametrize("arch", ["convnet", "test_devices:Linear"])
+@pytest.mark.parametrize("arch", ["convnet", "user_networks:Linear"])
 def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny, arch, monkeypatch):
     config = build(DistillConfig, {**tiny, "dtype": "float64", "num_stages": 1, "arch": arch, **AUGMENTED})
     (stage,) = distill(config, load(config, CPU))

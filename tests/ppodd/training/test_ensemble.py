@@ -169,7 +169,7 @@ def test_an_ensemble_that_is_told_to_stop_trains_no_further():
 
 
 def test_a_users_own_network_is_trained_alone():
-    job = task(arch=("test_networks_and_augmentation:Linear",))
+    job = task(arch=("user_networks:Linear",))
     with pytest.raises(AttributeError):
         together(job, [job.network(0)])
     values = [one_alone(job, job.network(net), net) for net in range(3)]

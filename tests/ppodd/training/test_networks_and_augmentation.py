@@ -81,17 +81,8 @@ def test_a_seed_gives_the_same_network_and_leaves_global_randomness_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-class Linear(nn.Module):
-    def __init__(self, spec, width):
-        super().__init__()
-        self.layer = nn.Linear(spec.channels * spec.height * spec.width, spec.classes)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
-
-
 def test_a_network_of_the_users_own_is_imported():
-    assert count("test_networks_and_augmentation:Linear", SPECS["digits"]) == 650
+    assert count("user_networks:Linear", SPECS["digits"]) == 650
     with pytest.raises(BadInput, match=r"cannot import network 'no\.such:Thing'"):
         count("no.such:Thing")
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ppodd.config.config import DistillConfig, build
 from ppodd.datasets.loading import load_once
@@ -29,27 +28,8 @@ CPU = torch.device("cpu")
 SPEC = Spec(4, 1, 4, 4)
 
 
-class Smooth(nn.Module):
-    """A network without kinks, so that finite differences converge."""
-
-    def __init__(self, spec, width):
-        super().__init__()
-        self.first = nn.Linear(spec.channels * spec.height * spec.width, width)
-        self.last = nn.Linear(width, spec.classes)
-
-    def forward(self, x):
-        return self.last(torch.tanh(self.first(x.flatten(1))))
-
-
-class Noisy(Smooth):
-    """A user's network that draws random numbers of its own."""
-
-    def forward(self, x):
-        return self.last(F.dropout(torch.tanh(self.first(x.flatten(1))), 0.3))
-
-
 def problem_of(
-    optim, strategy="flip_rotate", composed=False, past=0, decay=False, arch="test_meta_gradient:Smooth",
+    optim, strategy="flip_rotate", composed=False, past=0, decay=False, arch="user_networks:Smooth",
     spec=SPEC, steps=5, width=5, dtype=torch.float64,
 ):  # fmt: skip
     wide, high = spec.width + 5, spec.height + 3
@@ -213,7 +193,7 @@ def test_it_does_so_for_windows_of_any_length_and_after_plain_steps(steps):
         torch.testing.assert_close(gradients[name], expected[name], rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("arch", [*ARCHITECTURES, "test_meta_gradient:Noisy"])
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, "user_networks:Noisy"])
 def test_it_does_so_for_every_architecture(arch):
     """Batch norm changes its buffers as it goes, dropout draws from the global generator: both once a step."""
     spec = Spec(4, 3, 16, 16)
