@@ -26,9 +26,13 @@ class CorruptArchive(PpoddError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line, without passwords; the name of its kind where it says nothing of ours."""
+    """What an error says, on one line, without passwords; the name of its kind where it says nothing of ours.
+
+    Notes on it follow in brackets: where in a user's code it was raised.
+    """
     text = hidden(" ".join(str(error).split()))
-    return text if isinstance(error, PpoddError) else f"{type(error).__name__}: {text}"
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return f"{text}{notes}" if isinstance(error, PpoddError) else f"{type(error).__name__}: {text}{notes}"
 
 
 def lost_device(error: str) -> bool:
@@ -41,15 +45,16 @@ def hidden(text: str) -> str:
     return re.sub(r"(://[^\s/@:]*):[^\s/@]*@", r"\1:***@", text)
 
 
-def unknown(what: str, value: object, accepted: Iterable[str], listed: str = "") -> BadInput:
+def unknown(what: str, value: object, accepted: Iterable[str], listed: str = "", also: Sequence[str] = ()) -> BadInput:
     """The error for `value`, which is none of the `accepted` names, with near misses.
 
-    Many names are not written out where there is a list of them: `listed` says where.
+    Many names are not written out where there is a list of them: `listed` says where. `also` says what is accepted
+    beside the names.
     """
     names = sorted(accepted)
     if listed and len(names) > _WRITTEN_OUT:
         return BadInput(f"unknown {what} {value!r}{near_miss(value, names, most=3)} (all {len(names)}: {listed})")
-    return BadInput(f"unknown {what} {value!r}{near_miss(value, names)} (accepted: {', '.join(names)})")
+    return BadInput(f"unknown {what} {value!r}{near_miss(value, names)} (accepted: {', '.join([*names, *also])})")
 
 
 def near_miss(value: object, names: Sequence[str], most: int = 1) -> str:

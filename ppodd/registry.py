@@ -1,0 +1,182 @@
+"""What a user names: one registry for each kind, from which accepted names, help and errors come.
+
+A name is one of ours, one that an installed package registers in the entry-point group of its kind, or the import path
+`module:function` of the user's own. Code is imported when it is first needed, so that help and checks are light.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Generic, TypeVar
+
+from ppodd.errors import BadInput, near_miss, one_line, unknown
+
+_IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
+OWN = "module:function"  # how help writes the user's own
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that has a name. A kind that must know more of it before its code is imported derives from this.
+
+    Attributes:
+        target: the function, or its import path.
+        summary: what it is, in a few words of help.
+    """
+
+    target: str | Callable[..., Any]
+    summary: str = ""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return _resolved(self.target) if isinstance(self.target, str) else self.target
+
+    def __call__(self, *args: Any) -> Any:
+        function = self.function
+        with located(function):
+            return function(*args)
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Registry(Generic[E]):
+    """The entries of one kind.
+
+    Args:
+        what: the kind, as errors call it.
+        kind: the class of its entries; made of the function alone where a user registers one. A user who has more to
+            say of it registers an instance.
+        group: the entry-point group in which packages register theirs.
+        accepted: the signature of its functions, and what they return.
+        own: the entries that come with ppodd.
+    """
+
+    def __init__(self, what: str, kind: type[E], group: str, accepted: str, own: Mapping[str, E]):
+        self.what, self.kind, self.group, self.accepted, self.own = what, kind, group, accepted, dict(own)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, ours first."""
+        return (*self.own, *(name for name in sorted(self._installed()) if name not in self.own))
+
+    @property
+    def listing(self) -> str:
+        """The accepted names, for help."""
+        return f"{', '.join(self.names)}, or {OWN} of your own"
+
+    def check(self, name: str) -> str:
+        """`name`, where it is a known one or an import path; imports nothing.
+
+        Raises:
+            BadInput: it is neither.
+        """
+        if name not in self.own and not is_import_path(name) and name not in self._installed():
+            raise self.unknown(name)
+        return name
+
+    def unknown(self, name: str, *also: str) -> BadInput:
+        """The error for a name that is none; `also` says what the kind accepts beside names."""
+        return unknown(self.what, name, self.names, also=(*also, f"{OWN} of your own"))
+
+    def get(self, name: str) -> E:
+        """The entry of a name; a user's own is imported.
+
+        Raises:
+            BadInput: there is none, it does not import, or it is not callable.
+        """
+        if name in self.own:
+            return self.own[name]
+        path = name if is_import_path(name) else self._installed().get(name)
+        if path is None:
+            raise self.unknown(name)
+        found = self._imported(name, path)
+        return found if isinstance(found, self.kind) else self.kind(target=found)
+
+    def wrong(self, name: str, what: str) -> BadInput:
+        """The error for what an entry returned."""
+        return BadInput(f"{self.what} {name!r} {what}; accepted is {self.accepted}")
+
+    def _installed(self) -> dict[str, str]:
+        """Import paths of what installed packages register, by name."""
+        return _entry_points(self.group, tuple(sys.path))
+
+    def _imported(self, name: str, path: str) -> Any:
+        module, _, attribute = path.partition(":")
+        try:
+            found = importlib.import_module(module)
+        except Exception as error:  # a user's module may raise anything
+            raise BadInput(
+                f"{self.what} {name!r}: cannot import {module}: {one_line(error)}{_place_of_import(error, module)}; "
+                f"accepted is {self.accepted}"
+            ) from error
+        try:
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except AttributeError:
+            near = near_miss(attribute, [public for public in dir(found) if not public.startswith("_")])
+            raise BadInput(
+                f"{self.what} {name!r}: {module} has no {attribute}{near}; accepted is {self.accepted}"
+            ) from None
+        if not isinstance(found, self.kind) and not callable(found):
+            raise self.wrong(name, f"is {found!r}")
+        return found
+
+
+def is_import_path(name: str) -> bool:
+    """Whether `name` is written as `module:attribute`."""
+    return _IMPORT_PATH.fullmatch(name) is not None
+
+
+@contextmanager
+def located(code: Any) -> Iterator[None]:
+    """Errors raised by a user's `code` (a function, class or instance) say in a note in which file and line."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_ours(code) and not getattr(error, "__notes__", None):
+            error.add_note(_place(error, getattr(sys.modules.get(code.__module__), "__file__", None)))
+        raise
+
+
+def _is_ours(code: Any) -> bool:
+    return str(getattr(code, "__module__", "")).partition(".")[0] == "ppodd"
+
+
+def _place(error: BaseException, file: str | None) -> str:
+    """`file:line` of the last frame of the error's trace that is in `file`, else of the last one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = ([f for f in frames if f.filename == file] or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def _place_of_import(error: Exception, module: str) -> str:
+    """Where in the user's file an import failed; nothing where the file itself was not found."""
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+        return ""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}:{error.lineno})"
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    theirs = [file for file in files if file != __file__ and "importlib" not in file]
+    return f" ({_place(error, theirs[0])})" if theirs else ""
+
+
+def _resolved(path: str) -> Callable[..., Any]:
+    module, _, attribute = path.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
+
+
+@functools.cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Names and import paths that the packages on `path` (of `sys.path`, which may change) register in a group."""
+    del path
+    return {point.name: point.value for point in metadata.entry_points(group=group)}
