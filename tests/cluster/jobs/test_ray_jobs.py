@@ -427,7 +427,7 @@ def test_evaluators_of_an_ended_job_survive_the_loss_of_their_node(tiny, tmp_pat
         for path in (tmp_path / "archive/moved").glob("*/stage-*/evaluations/*.json"):
             path.unlink()
         restart = (
-            f"import ray; from cluster.ray_runtime import connect; connect('{cluster.address}')\n"
+            f"import ray; from cluster.service.ray_runtime import connect; connect('{cluster.address}')\n"
             "ray.kill(ray.get_actor('coordinator'), no_restart=False)"
         )
         subprocess.run([sys.executable, "-c", restart], env=cluster.env, check=True)

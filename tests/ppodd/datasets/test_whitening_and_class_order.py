@@ -133,7 +133,7 @@ def test_clip_is_asked_for_when_missing(monkeypatch, tmp_path):
 def test_clip_without_a_network_is_refused_at_once(tmp_path):
     """Nobody listens at port 9; the download itself would try for more than the time given here."""
     pytest.importorskip("transformers", reason="the clip extra is not installed")
-    call = "from ppodd.class_order import clip_distances; clip_distances(('cat', 'dog'))"
+    call = "from ppodd.posters.class_order import clip_distances; clip_distances(('cat', 'dog'))"
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", call], capture_output=True, text=True, timeout=150, env={**os.environ, **away}

@@ -352,7 +352,7 @@ def test_a_summary_that_cannot_be_drawn_is_reported_and_stops_nothing(archive, u
 
     write_sweep(archive, "s", [tiny], EVALUATION)
     with monkeypatch.context() as patch:
-        patch.setattr("results.reporting.parent_run.publish", broken)
+        patch.setattr("results.reporting.publish", broken)
         report = sync(archive.url, uri)
     assert report.evaluations == 2 and "no summary of sweep 's'" in report.problems[0]
     assert sync(archive.url, uri).problems == [] and run(uri, "s").data.tags[schema.SUMMARY] == "2"

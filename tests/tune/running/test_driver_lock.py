@@ -46,7 +46,7 @@ def test_a_driver_that_fails_leaves_no_mark(archive):
 
 def test_what_a_driver_left_that_was_killed_here_is_taken_over_at_once(archive):
     code = (
-        "import os; from ppodd.archive import Archive; from tune.driver import only_driver\n"
+        "import os; from ppodd.archive import Archive; from tune.running.driver_lock import only_driver\n"
         f"with only_driver(Archive({archive.url!r}), 's'): os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
