@@ -17,6 +17,13 @@ class BadInput(PpoddError):
     """The user's input cannot work: the message names the value, what is accepted and the next step (exit code 2)."""
 
 
+class StorageError(PpoddError):
+    """A place could not be written or read: the disk is full, access is denied, nobody answers (exit code 1).
+
+    The message names the first path and the reason. Whatever is already there stays whole, so a run can go on.
+    """
+
+
 class NonFinite(PpoddError):
     """A loss or gradient stopped being a number; the poster was not touched."""
 

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from ppodd.errors import BadInput, CorruptArchive
+from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files.retries import PATIENCE_S, persist
 
-_CANNOT_WRITE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.ENOTDIR}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 _Answer = TypeVar("_Answer")
 
@@ -36,11 +37,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary path beside `path` to write to: flushed to disk and renamed over it when the block succeeds.
 
     Raises:
-        BadInput: the disk is full or may not be written; what was there stays intact.
+        StorageError: the disk is full or may not be written; what was there stays intact.
+        BadInput: a file is where a folder is to be.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors("write", path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise BadInput(f"cannot write {path}: {error.filename} is a file; name another folder") from error
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
         try:
@@ -52,14 +57,27 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
         except BaseException:
             os.unlink(temporary)
             raise
+
+
+@contextlib.contextmanager
+def storage_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the operating system says of a full or forbidden place, in the block, into one line of ours.
+
+    Args:
+        what: the block does, such as `write`.
+        path: the local path that it does this to.
+    """
+    try:
+        yield
     except OSError as error:
-        if error.errno in _CANNOT_WRITE:
-            raise BadInput(f"cannot write {path}: {error.strerror}; free space or name another folder") from error
-        raise
+        if error.errno not in _FULL | _DENIED:
+            raise
+        advice = "free space" if error.errno in _FULL else "check who may write there"
+        raise StorageError(f"cannot {what} {path}: {error.strerror}; {advice} or name another folder") from error
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a local file whole, or not at all. Raises `BadInput` as `atomic_path`."""
+    """Write a local file whole, or not at all. Raises as `atomic_path`."""
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
 
@@ -81,7 +99,7 @@ class Folder:
     """A folder at a local path or fsspec URL; names inside it are relative, with `/`.
 
     Remote files are written by one upload, which is there whole or not at all; nothing is ever renamed. Every method
-    raises as `ppodd.retries.persist` where a remote folder cannot be reached.
+    raises `StorageError` where the disk or the access to it fails, and as `persist` where a remote folder does.
     """
 
     def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
@@ -114,7 +132,10 @@ class Folder:
 
     def _do(self, method: Callable[..., _Answer], *args: Any) -> _Answer:
         """What a method of the file system answers, in the end. Raises `FileNotFoundError`."""
-        return method(*args) if self._local else persist(lambda: method(*args), self._root, self._patience_s)
+        if not self._local:
+            return persist(lambda: method(*args), self._root, self._patience_s)
+        with storage_errors("use", args[0] if args else self._path):
+            return method(*args)
 
     def exists(self, name: str) -> bool:
         try:
@@ -134,7 +155,7 @@ class Folder:
     def find(self) -> list[str]:
         """Sorted names of all files below, such as `a/b.json`, but for hidden ones: a request a thousand on S3."""
         try:
-            found = list(_walk(self._path)) if self._local else self._do(self._fs.find, self._path)
+            found = self._do(lambda: list(_walk(self._path)) if self._local else self._fs.find(self._path))
         except FileNotFoundError:
             return []
         names = [path.removeprefix(self._path).lstrip("/") for path in found]

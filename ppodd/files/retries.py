@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ppodd.errors import BadInput, PpoddError
+from ppodd.errors import BadInput, StorageError
 
 PATIENCE_S = 180.0
 FIRST_CONTACT_S = 5.0  # with what never answered: more likely a wrong address than an outage
@@ -42,8 +42,8 @@ def persist(request: Callable[[], _Answer], root: str, patience_s: float = PATIE
         patience_s: how long to go on trying; what never answered is given up sooner.
 
     Raises:
-        BadInput: it cannot work: no such bucket, no credentials, access denied.
-        PpoddError: it did not work for so long.
+        BadInput: the address is wrong: no such bucket, or nothing that we know to use.
+        StorageError: no credentials, access denied, or it did not work for so long.
     """
     began, wait_s = time.monotonic(), FIRST_WAIT_S
     while True:
@@ -58,10 +58,10 @@ def persist(request: Callable[[], _Answer], root: str, patience_s: float = PATIE
             raise
         except Exception as error:
             if not may_pass(error):
-                raise BadInput(_why(error, root)) from error
+                raise _refusal(error, root) from error
             waited_s = time.monotonic() - began
             if waited_s + wait_s > min(patience_s, PATIENCE_S if root in _answered else FIRST_CONTACT_S):
-                raise PpoddError(
+                raise StorageError(
                     f"{root} gave no answer for {waited_s:.0f} s ({_text(error)}): check the network, the endpoint "
                     f"(AWS_ENDPOINT_URL for S3) and the service, then go on with --resume"
                 ) from error
@@ -77,18 +77,20 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError)) or bool(kinds & _PASSING_KINDS)
 
 
-def _why(error: Exception, root: str) -> str:
+def _refusal(error: Exception, root: str) -> StorageError | BadInput:
+    """What cannot pass by itself: who may not is told so, and an address that never worked is taken to be wrong."""
     if isinstance(error, PermissionError):
-        return (
+        return StorageError(
             f"access to {root} is denied ({_text(error)}): check the credentials, and that they may list, read, write "
             f"and delete there"
         )
     if "Credentials" in type(error).__name__:
-        return (
+        return StorageError(
             f"no credentials for {root} ({_text(error)}): for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             f"AWS_PROFILE, here and on every node"
         )
-    return f"cannot use {root}: {_text(error)}; check the URL, and the endpoint where it is not Amazon's"
+    kind = StorageError if root in _answered else BadInput
+    return kind(f"cannot use {root}: {_text(error)}; check the URL, and the endpoint where it is not Amazon's")
 
 
 def _code(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import pytest
 from ppodd.archive.archive import Archive, PosterFile, TrialArchive, ticket
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.distillation.initial import load_poster
-from ppodd.errors import BadInput, CorruptArchive
+from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.evaluation.work_items import works
 from ppodd.files import folder as files
 
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        BadInput, match=r"cannot write .*file: No space left on device; free space or name another folder"
+        StorageError, match=r"cannot write .*file: No space left on device; free space or name another folder"
     ):
         files.atomic_write(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]

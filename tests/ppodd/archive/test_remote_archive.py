@@ -11,7 +11,7 @@ from sweeps import sweep_file
 
 from ppodd.archive.archive import Archive, stages_in, tickets_in
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
-from ppodd.errors import BadInput, PpoddError
+from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import retries
 from ppodd.files.folder import Folder
 from tune.running.progress import ProgressReader
@@ -180,7 +180,7 @@ def test_what_only_informs_is_tried_once(monkeypatch):
 def test_denied_access_is_said_at_once(folder, gate):
     gate.rule = lambda method, path: 403
     for use in USES.values():
-        with pytest.raises(BadInput, match=r"access to s3://bucket-\w+ is denied .*: check the credentials"):
+        with pytest.raises(StorageError, match=r"access to s3://bucket-\w+ is denied .*: check the credentials"):
             use(folder)
     assert len(gate.asked) == len(USES)
 
@@ -198,7 +198,7 @@ def test_missing_credentials_are_said_at_once(folder, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(BadInput, match=r"no credentials for s3://bucket-\w+ .*: for S3 set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(StorageError, match=r"no credentials for s3://bucket-\w+ .*: for S3 set AWS_ACCESS_KEY_ID"):
         Folder(folder.url).names()
 
 

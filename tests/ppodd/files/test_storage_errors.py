@@ -1,0 +1,47 @@
+"""Disks that are full or may not be written, mounted for real: one line that names the path, exit code 1."""
+
+import pytest
+from disks import mounted, remount
+from flags import flags
+
+from ppodd.cli.main import main
+from ppodd.errors import BadInput, StorageError
+from ppodd.files import Folder
+
+
+def test_a_full_disk_keeps_what_is_there_and_names_the_path(tmp_path):
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        folder = Folder(disk)
+        folder.write("kept", b"old")
+        with pytest.raises(StorageError, match=rf"cannot write {disk}/large: No space left on device; free space or"):
+            folder.write("large", bytes(2**20))
+        with pytest.raises(StorageError, match=rf"cannot write {disk}/kept: No space"):
+            folder.write("kept", bytes(2**20))
+        assert folder.find() == ["kept"] and folder.read("kept") == b"old"
+
+
+def test_a_disk_that_became_read_only_is_said_for_writing_and_removing(tmp_path):
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        Folder(disk).write("kept", b"")
+        remount(disk, "ro")
+        with pytest.raises(StorageError, match=rf"cannot write {disk}/file: Read-only file system; check who may"):
+            Folder(disk).write("file", b"")
+        with pytest.raises(StorageError, match=rf"cannot use {disk}/kept: Read-only file system"):
+            Folder(disk).remove("kept")
+        assert Folder(disk).names() == ["kept"]
+
+
+def test_distill_on_a_read_only_disk_exits_1_in_one_line(tmp_path, tiny, capsys):
+    with mounted(tmp_path / "disk", "ro") as disk:
+        assert main(["distill", "--archive", str(disk), "--name", "run", *flags(tiny)]) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert said == [
+            f"ppodd: cannot write {disk}/runs/run/config.json: Read-only file system; check who may write there or "
+            "name another folder"
+        ]
+
+
+def test_a_file_where_a_folder_is_to_be_is_bad_input(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(BadInput, match=rf"cannot write .*: {tmp_path}/taken is a file; name another folder"):
+        Folder(tmp_path / "taken").write("file", b"")
