@@ -90,20 +90,22 @@ def paired(a: Mapping[Any, float], b: Mapping[Any, float]) -> Paired:
     exact = sign_flip_p(differences)
     if std < _TIE:
         return Paired(mean, low, high, exact, exact, n)
-    from scipy.stats import t
+    from scipy.stats import ttest_rel
 
-    p = 2 * float(t.sf(abs(mean) / (std / math.sqrt(n)), n - 1))
-    return Paired(mean, low, high, p, exact, n)
+    test = ttest_rel([a[s] for s in seeds], [b[s] for s in seeds])
+    interval = test.confidence_interval(CONFIDENCE)
+    return Paired(mean, float(interval.low), float(interval.high), float(test.pvalue), exact, n)
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
     """The share of the 2ⁿ sign patterns that give a mean at least as far from 0; NaN for more than 16 differences."""
-    sizes = np.asarray(differences, float)
-    if len(sizes) > _EXACT_UP_TO:
+    if len(differences) > _EXACT_UP_TO:
         return math.nan
-    patterns = (np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes))) & 1
-    sums = (1 - 2 * patterns) @ sizes
-    return float(np.mean(np.abs(sums) >= abs(sizes.sum()) - _TIE))
+    from scipy.stats import permutation_test
+
+    whole = np.rint(np.asarray(differences, float) / _TIE)  # integers, so that sums which are equal are equal as floats
+    test = permutation_test((whole,), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=True)
+    return float(test.pvalue)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
