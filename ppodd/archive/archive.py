@@ -35,7 +35,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, Protocol, build
+from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationConfig, EvaluationProtocol, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
 
@@ -106,7 +106,9 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
 
 
-def ticket(protocol: Protocol, poster_digests: Sequence[str], blend: Sequence[float], data_digest: str) -> str:
+def ticket(
+    protocol: EvaluationProtocol, poster_digests: Sequence[str], blend: Sequence[float], data_digest: str
+) -> str:
     """The name of an evaluation: a digest of the posters it trains on, their weights, the data and the protocol."""
     drawn = [(digest, weight) for digest, weight in zip(poster_digests, blend, strict=True) if weight > 0]
     key = json.dumps([SCHEMA, protocol.model_dump(mode="json"), drawn, data_digest], sort_keys=True)
@@ -297,11 +299,11 @@ class TrialArchive:
             raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in {record}")
         return data
 
-    def ticket(self, stage: int, protocol: Protocol) -> str:
+    def ticket(self, stage: int, protocol: EvaluationProtocol) -> str:
         """The name of the evaluation of `stage` under `protocol`."""
         return self.tickets(stage, [protocol])[0]
 
-    def tickets(self, stage: int, protocols: Sequence[Protocol]) -> list[str]:
+    def tickets(self, stage: int, protocols: Sequence[EvaluationProtocol]) -> list[str]:
         """The names of the evaluations of `stage` under each protocol; every stage's record is read once."""
         records = [self.stage(s) for s in range(1, stage + 1)]
         digests = [record["digests"]["poster.safetensors"] for record in records]

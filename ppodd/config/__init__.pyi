@@ -23,7 +23,7 @@ from .config import (
     EvaluationConfig as EvaluationConfig,
 )
 from .config import (
-    Protocol as Protocol,
+    EvaluationProtocol as EvaluationProtocol,
 )
 from .config import (
     absolute_paths as absolute_paths,

@@ -260,14 +260,14 @@ class EvaluationConfig(_Config):
     strategy: Augmentation | None = Field(None, description="augmentation of patches")
     comp_aug: bool | None = Field(None, description="compose the augmentations")
 
-    def protocols(self, config: DistillConfig) -> list[Protocol]:
+    def protocols(self, config: DistillConfig) -> list[EvaluationProtocol]:
         """One fully resolved protocol for each architecture and mode, to judge posters of `config`."""
 
         def own(value: Any, inherited: Any) -> Any:
             return inherited if value is None else value
 
         return [
-            Protocol(
+            EvaluationProtocol(
                 arch=arch,
                 mode=mode,
                 budgets=own(self.budgets, config.budgets),
@@ -293,7 +293,7 @@ def check_evaluation(evaluation: EvaluationConfig, dataset: str, image_size: int
             check_architecture(arch, spec)
 
 
-class Protocol(_Config):
+class EvaluationProtocol(_Config):
     """Everything an evaluation depends on but the posters: one architecture, one mode."""
 
     arch: Architecture
@@ -310,7 +310,7 @@ class Protocol(_Config):
     comp_aug: bool
 
 
-def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[Protocol]:
+def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[EvaluationProtocol]:
     """Every protocol that these ask for to judge posters of `config`, each once."""
     asked = [protocol for evaluation in evaluations for protocol in evaluation.protocols(config)]
     return [protocol for number, protocol in enumerate(asked) if protocol not in asked[:number]]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ppodd.archive import PosterFile, TrialArchive
-from ppodd.config import DistillConfig, Protocol
+from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset, load_once
 from ppodd.distillation.initial import load_poster
 from ppodd.distillation.out_of_memory import explained
@@ -67,7 +67,9 @@ def run(
         if progress:
             progress(now)
 
-    def elsewhere(posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str) -> Accuracies:
+    def elsewhere(
+        posters: Sequence[PosterFile], blend: Sequence[float], protocol: EvaluationProtocol, split: str
+    ) -> Accuracies:
         assert measure
         record = {"protocol": protocol.model_dump(mode="json"), "blend": list(blend), "split": split}
         record["data"] = {"digest": dataset.digest}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ppodd.archive import PosterFile, summary
-from ppodd.config import DistillConfig, Protocol
+from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
@@ -68,7 +68,9 @@ class StageResult:
 
 
 Accuracies = list[float]  # percent, one a network
-Measure = Callable[[Sequence[PosterFile], Sequence[float], Protocol, str], Accuracies]  # as `Distillation.measure`
+Measure = Callable[
+    [Sequence[PosterFile], Sequence[float], EvaluationProtocol, str], Accuracies
+]  # as `Distillation.measure`
 
 
 class Progress(NamedTuple):
@@ -317,7 +319,7 @@ class Distillation:
         return "test" if self.config.blend in LEAKING else "validation"
 
     def measure(
-        self, posters: Sequence[PosterFile], blend: Sequence[float], protocol: Protocol, split: str
+        self, posters: Sequence[PosterFile], blend: Sequence[float], protocol: EvaluationProtocol, split: str
     ) -> Accuracies:
         """Accuracy (percent) of each of the protocol's networks after its last budget."""
         return evaluate(posters, blend, self.layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
@@ -341,7 +343,7 @@ class Distillation:
         config, stage = self.config, len(archived) + 1
         blend = self.blend(archived)
         evaluation_blend = evaluation_weights(config.blend, [f.accuracy for f in archived], config.blend_parameters)
-        protocol = Protocol(
+        protocol = EvaluationProtocol(
             arch=config.arch,
             mode="blend",
             budgets=(config.stage_steps,),

@@ -17,7 +17,7 @@ from torch.nn.utils import vector_to_parameters
 
 from ppodd import __version__
 from ppodd.archive import PosterFile, drawn_posters, storage_bytes
-from ppodd.config import Protocol
+from ppodd.config import EvaluationProtocol
 from ppodd.datasets import Spec, Split
 from ppodd.machine import derived_seed, on_threads, seeded
 from ppodd.posters import LabelWindows, Layout, Patches
@@ -42,7 +42,7 @@ def evaluate(
     posters: Sequence[PosterFile],
     blend: Sequence[float],
     layout: Layout,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     split: Split,
     nets: range | None = None,
 ) -> dict[int, list[float]]:
@@ -73,12 +73,17 @@ class Task:
     weights: list[float]
     lr: float
     spec: Spec
-    protocol: Protocol
+    protocol: EvaluationProtocol
     split: Split
 
     @classmethod
     def of(
-        cls, posters: Sequence[PosterFile], blend: Sequence[float], layout: Layout, protocol: Protocol, split: Split
+        cls,
+        posters: Sequence[PosterFile],
+        blend: Sequence[float],
+        layout: Layout,
+        protocol: EvaluationProtocol,
+        split: Split,
     ) -> Task:
         drawn = [(poster, weight) for poster, weight in zip(posters, blend, strict=True) if weight > 0]
         lr = protocol.inner_lr if protocol.inner_lr is not None else drawn[-1][0].inner_lr

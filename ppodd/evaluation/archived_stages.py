@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ppodd.archive import SCHEMA, PosterFile, TrialArchive, mode_blend, summary
-from ppodd.config import Protocol, build
+from ppodd.config import EvaluationProtocol, build
 from ppodd.datasets import Dataset, load_once
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
@@ -68,7 +68,7 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     check_data(record, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
     layout = Layout.of(trial.config(), dataset.spec, candidate.class_order)
-    protocol = build(Protocol, record["protocol"])
+    protocol = build(EvaluationProtocol, record["protocol"])
     split = getattr(dataset, record["split"])
     return evaluate(posters, record["blend"], layout, protocol, split, range(first, last))[protocol.budgets[-1]]
 

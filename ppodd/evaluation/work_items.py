@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ppodd.archive import TrialArchive
-from ppodd.config import EvaluationConfig, Protocol, protocols
+from ppodd.config import EvaluationConfig, EvaluationProtocol, protocols
 
 
 class Work(NamedTuple):
@@ -14,7 +14,7 @@ class Work(NamedTuple):
 
     trial_url: str
     stage: int
-    protocol: Protocol
+    protocol: EvaluationProtocol
     ticket: str
 
     @property

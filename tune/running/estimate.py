@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppodd.archive import drawn_posters
-from ppodd.config import DistillConfig, EvaluationConfig, Protocol, known_poster_ipc, protocols
+from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, known_poster_ipc, protocols
 from ppodd.posters import evaluation_weights
 from tune.sweep_file import Resources, Sweep
 
@@ -163,7 +163,7 @@ class Timer:
         place = self.trials if self._sweep.file.stage_accuracy == "trial" else self.evaluators
         return steps * meta_step + config.num_stages * self._evaluation_s(config, stage.protocols(config)[0], place)
 
-    def _evaluation_s(self, config: DistillConfig, protocol: Protocol, place: _Place) -> float:
+    def _evaluation_s(self, config: DistillConfig, protocol: EvaluationProtocol, place: _Place) -> float:
         """One stage under one protocol: training steps, and judging at each budget."""
         kind = protocol.model_copy(update={"budgets": (), "seed": 0, "inner_lr": None}).model_dump_json()
 
@@ -192,7 +192,7 @@ def _load(config: DistillConfig, place: _Place) -> Dataset:
     return load_once(config, torch.device(place.device))
 
 
-def _train_s(config: DistillConfig, protocol: Protocol, steps: int, place: _Place) -> float:
+def _train_s(config: DistillConfig, protocol: EvaluationProtocol, steps: int, place: _Place) -> float:
     from ppodd.evaluation import evaluate
 
     dataset = _load(config, place)
