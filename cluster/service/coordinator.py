@@ -33,6 +33,7 @@ from ppodd import __version__
 from ppodd.archive import Archive, TrialArchive
 from ppodd.errors import one_line
 from ppodd.evaluation import Work
+from results.reporting import publish
 from results.tracking import Syncer
 
 _LOOK_S, _SCALE_S, _SYNC_S, _NODES_S = 1.0, 1.0, 2.0, 5.0  # pauses, at least
@@ -400,7 +401,7 @@ class Coordinator:
                     continue
                 settled = state.backlog.settled  # all that this sync is to find is there
                 try:
-                    state.syncer = state.syncer or Syncer(served.archive_url, state.tracking_uri)
+                    state.syncer = state.syncer or Syncer(served.archive_url, state.tracking_uri, publish)
                     state.sync_error = "; ".join(state.syncer.sync([served.sweep]).problems[:_SHOWN])
                     state.sync_from = started + _SETTLED_S if settled and not state.sync_error else 0.0
                 except Exception as error:  # the view may fail; the science goes on, and a later sync catches up

@@ -168,9 +168,10 @@ def _written(table: Any, output: str | None, notes: list[str]) -> None:
 
 def _sync(archive: str, uri: str, sweeps: list[str] | None) -> int:
     from ppodd.errors import hidden
+    from results.reporting import publish
     from results.tracking import sync
 
-    report = sync(archive, uri, sweeps)
+    report = sync(archive, uri, sweeps, publish)
     print(
         f"{hidden(uri)} is up to date: {counted(report.stages, 'stage')} and "
         f"{counted(report.evaluations, 'evaluation')} read anew from {archive}"

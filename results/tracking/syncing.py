@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,11 @@ from results.tracking import schema
 from results.tracking.store import absolute, all_runs, artifact_folder, open_store, require_file, said
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+# gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
+Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
@@ -72,8 +76,13 @@ class _New:
 class Syncer:
     """An incremental sync of one archive to one store: what it has logged it does not read again."""
 
-    def __init__(self, archive_url: str, tracking_uri: str):
-        """Raise `BadInput` where the store cannot be opened."""
+    def __init__(self, archive_url: str, tracking_uri: str, publish: Publisher | None = None):
+        """With `publish`, a sweep's parent run gets its pictures and tables once all is evaluated.
+
+        Raises:
+            BadInput: the store cannot be opened.
+        """
+        self._publish = publish
         self.archive = Archive(archive_url)
         self._uri = absolute(tracking_uri)
         self._client = open_store(self._uri)
@@ -129,11 +138,17 @@ class Syncer:
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         self._set_status(parent, "finished" if finished == expected else "running", ended)
-        if finished == expected:
-            self._summarise(sweep, plan, parent, trials, report)
+        if finished == expected and self._publish:
+            self._summarise(self._publish, sweep, plan, parent, trials, report)
 
     def _summarise(
-        self, sweep: str, plan: dict[str, Any], parent: _Run, trials: list[_Trial], report: SyncReport
+        self,
+        publish: Publisher,
+        sweep: str,
+        plan: dict[str, Any],
+        parent: _Run,
+        trials: list[_Trial],
+        report: SyncReport,
     ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
         evaluations = self.archive.evaluations(sweep, plan)
@@ -143,8 +158,6 @@ class Syncer:
         if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
             return
         from mlflow.exceptions import MlflowException
-
-        from results.reporting import publish
 
         try:
             publish(self._client, self._uri, self.archive, sweep, parent.id)
@@ -369,14 +382,16 @@ class Syncer:
         self._send(run, _New(tags={schema.STATUS: status}))
 
 
-def sync(archive_url: str, tracking_uri: str, sweeps: list[str] | None = None) -> SyncReport:
+def sync(
+    archive_url: str, tracking_uri: str, sweeps: list[str] | None = None, publish: Publisher | None = None
+) -> SyncReport:
     """Bring the store up to date with the archive, once.
 
     Raises:
         BadInput: there is no archive (no store is made for it then); and as `Syncer` and `Syncer.sync`.
     """
     Archive(archive_url).require()
-    return Syncer(archive_url, tracking_uri).sync(sweeps)
+    return Syncer(archive_url, tracking_uri, publish).sync(sweeps)
 
 
 def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:

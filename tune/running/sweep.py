@@ -23,6 +23,7 @@ from ppodd.datasets import find
 from ppodd.distillation import advice, is_out_of_memory
 from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.words import counted
+from results.reporting import publish
 from results.tracking import open_store, sync
 from tune.running.claim import check_claim, write_claim
 from tune.running.driver_lock import only_driver
@@ -152,7 +153,7 @@ def _run(
         ray.shutdown()
     try:
         if in_process:
-            lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name]).problems)
+            lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name], publish).problems)
         else:
             # what is shown next is read from MLflow
             lag = ray.get(coordinator.sync.remote(served))

@@ -22,6 +22,7 @@ from results.analysis.tidy_frame import frame
 from results.analysis.trial_status import trial_remarks, trials
 from results.reporting.effects import in_short
 from results.reporting.html_report import gather, page, report
+from results.reporting.parent_run import publish
 from results.tracking import schema
 from results.tracking.store import open_store
 from results.tracking.syncing import sync
@@ -235,7 +236,7 @@ def test_the_parent_run_shows_curves_table_answer_and_posters_once_all_is_evalua
     archive.write_sweep("s", {**archive.sweep("s"), "varied": ["num_stages", "seed"]})
     shutil.copy(empty_store, f"{archive.url}/mlflow.db")
     uri = f"sqlite:///{archive.url}/mlflow.db"
-    sync(archive.url, uri)
+    sync(archive.url, uri, publish=publish)
     client = open_store(uri)
     experiment = client.get_experiment_by_name("s")
     runs = {run.data.tags[schema.KEY]: run for run in client.search_runs([experiment.experiment_id])}
@@ -248,11 +249,11 @@ def test_the_parent_run_shows_curves_table_answer_and_posters_once_all_is_evalua
     assert "| num_stages |" in Path(table).read_text()
     (artifact,) = (tmp_path / "archive/mlflow-artifacts").rglob("table.md")
     written = artifact.stat().st_mtime_ns
-    sync(archive.url, uri)
+    sync(archive.url, uri, publish=publish)
     assert artifact.stat().st_mtime_ns == written  # nothing new, nothing written
     trial = archive.trial("s", "t000")
     write_evaluations(trial, trial.config(), 1, EvaluationConfig(nets=2))
-    sync(archive.url, uri)
+    sync(archive.url, uri, publish=publish)
     assert artifact.stat().st_mtime_ns > written
 
 

@@ -12,6 +12,7 @@ from ppodd.errors import BadInput, PpoddError
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import MEASURED, frame
 from results.analysis.trial_status import trials
+from results.reporting.parent_run import publish
 from results.reporting.tables import as_text, table
 from results.tracking import schema
 from results.tracking.store import absolute, default_tracking_uri, open_store
@@ -346,16 +347,16 @@ def test_runs_are_named_by_what_they_vary(tiny):
     assert schema.setting(config, varied) == "2st dynamic 24×12 lr=0.05"
 
 
-def test_a_summary_that_cannot_be_drawn_is_reported_and_stops_nothing(archive, uri, tiny, monkeypatch):
+def test_a_summary_that_cannot_be_drawn_is_reported_and_stops_nothing(archive, uri, tiny):
     def broken(*args):
         raise ZeroDivisionError("a curve of nothing")
 
     write_sweep(archive, "s", [tiny], EVALUATION)
-    with monkeypatch.context() as patch:
-        patch.setattr("results.reporting.publish", broken)
-        report = sync(archive.url, uri)
+    report = sync(archive.url, uri, publish=broken)
     assert report.evaluations == 2 and "no summary of sweep 's'" in report.problems[0]
-    assert sync(archive.url, uri).problems == [] and run(uri, "s").data.tags[schema.SUMMARY] == "2"
+    assert schema.SUMMARY not in run(uri, "s").data.tags
+    assert sync(archive.url, uri, publish=publish).problems == []
+    assert run(uri, "s").data.tags[schema.SUMMARY] == "2"
 
 
 def test_trainings_whose_rate_decays_by_different_steps_are_told_apart(archive, uri, unfinished):
