@@ -72,7 +72,7 @@ def main():
             )
 
         run = Distillation(config, dataset, None)
-        judge("initial poster", [run.poster_file(run.first_position())], [1.0], run.layout)
+        judge("initial poster", [run.poster_file(run.first_state())], [1.0], run.layout)
         poster, layout, side = real_pixels(config, dataset, seed)
         judge(f"real images at {side} × {side} px", [poster], [1.0], layout)
         posters, accuracies = [], []

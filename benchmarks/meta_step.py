@@ -62,7 +62,7 @@ def meta_step(values: dict, threads: int, looped: bool, tuned: bool) -> Task:
         object.__setattr__(run.inner, "patches", LoopedPatches(run.layout, run.device))
 
     def step() -> tuple[float, float]:
-        position = run.first_position()
+        position = run.first_state()
         return run.meta_step(position, run.problems([]), [1.0]), position.norm_average
 
     return step

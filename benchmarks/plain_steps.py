@@ -30,7 +30,7 @@ def _setting(values, threads, steps):
     run = Distillation(config, random_dataset(config), None)
     problem = run.problems([])(0)
     with torch.no_grad():
-        posters = problem.posters(run.first_position().learned)
+        posters = problem.posters(run.first_state().learned)
     draws = list(run.inner.draws([1.0], steps, ("benchmark",), steps, posters.images))
     return config, problem, posters, draws
 

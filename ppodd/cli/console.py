@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from ppodd.words import counted
 
 if TYPE_CHECKING:
-    from ppodd.distillation import Progress as Now
+    from ppodd.distillation import MetaStepProgress as Now
 
 
 def console() -> Console:

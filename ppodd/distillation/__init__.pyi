@@ -1,4 +1,4 @@
-from .archived_run import Measure as Measure
+from .archived_run import MeasureCandidate as MeasureCandidate
 from .archived_run import run as run
 from .cost import distillation_flops as distillation_flops
 from .curriculum import mean_steps as mean_steps
@@ -19,4 +19,4 @@ from .out_of_memory import (
 )
 from .podd_files import paired as paired
 from .stages import Distillation as Distillation
-from .stages import Progress as Progress
+from .stages import MetaStepProgress as MetaStepProgress

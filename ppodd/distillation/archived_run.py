@@ -14,14 +14,14 @@ from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset, load_once
 from ppodd.distillation.initial import load_poster
 from ppodd.distillation.out_of_memory import explained
-from ppodd.distillation.stages import Accuracies, Distillation, Finished, Position, Progress, StageResult
+from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError
 from ppodd.evaluation import check_data, pixel_budget, versions
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import LEAKING, Layout, render
 from ppodd.words import counted
 
-Measure = Callable[[str, int, int], list[float] | None]
+MeasureCandidate = Callable[[str, int, int], list[float] | None]
 
 
 @explained
@@ -30,8 +30,8 @@ def run(
     trial: TrialArchive,
     *,
     resume: bool = False,
-    progress: Callable[[Progress], None] | None = None,
-    measure: Measure | None = None,
+    progress: Callable[[MetaStepProgress], None] | None = None,
+    measure: MeasureCandidate | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
 
@@ -61,7 +61,7 @@ def run(
     finished = [Finished(trial.poster(s), r["stage_accuracy"]["mean"]) for s, r in zip(stages, records, strict=True)]
     frozen = [f.poster for f in finished]
 
-    def on_progress(now: Progress) -> None:
+    def on_progress(now: MetaStepProgress) -> None:
         with contextlib.suppress(OSError, PpoddError):  # it only informs: an archive that is away ends no trial by it
             trial.write_progress(now._asdict())
         if progress:
@@ -81,7 +81,7 @@ def run(
         finished,
         measure=elsewhere if measure else None,
         on_progress=on_progress,
-        on_checkpoint=lambda position: trial.write_resume(*position.to_arrays()),
+        on_checkpoint=lambda state: trial.write_resume(*state.to_arrays()),
     )
     for result in stage_results:
         frozen.append(result.poster)
@@ -128,8 +128,8 @@ def write_stage(
     return trial.write_stage(result.stage, record, result.poster, png)
 
 
-def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Position | None:
-    """The archived position; `None` to start from the beginning."""
+def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> TrainingState | None:
+    """The archived state; `None` to start from the beginning."""
     saved = trial.resume()
     if saved is None:
         if stages:
@@ -138,10 +138,10 @@ def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> Po
                 f"cannot go on as it would have; choose another --name"
             )
         return None
-    position = Position.from_arrays(*saved, device)
-    if stages != list(range(1, len(stages) + 1)) or position.stage not in (len(stages), len(stages) + 1):
+    state = TrainingState.from_arrays(*saved, device)
+    if stages != list(range(1, len(stages) + 1)) or state.stage not in (len(stages), len(stages) + 1):
         raise CorruptArchive(
-            f"{trial.url} holds stages {stages} and a checkpoint of stage {position.stage}: a stage is missing, the "
+            f"{trial.url} holds stages {stages} and a checkpoint of stage {state.stage}: a stage is missing, the "
             f"run cannot go on as it would have; choose another --name"
         )
-    return position
+    return state

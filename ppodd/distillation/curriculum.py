@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 
 from ppodd.config import DistillConfig
-from ppodd.distillation.training_state import Position
+from ppodd.distillation.training_state import TrainingState
 from ppodd.machine import generator
 
 _PATIENCE = 200  # epochs without a better loss before cctype 1 grows
 
 
-def steps(config: DistillConfig, position: Position, epoch: int) -> tuple[int, int]:
+def steps(config: DistillConfig, state: TrainingState, epoch: int) -> tuple[int, int]:
     """Plain steps and window of a meta-step; random ones are drawn once an epoch (of the stage)."""
     if config.ddtype == "standard":
         return 0, config.window
-    draw = generator(config.seed, "curriculum", position.stage, epoch)
+    draw = generator(config.seed, "curriculum", state.stage, epoch)
 
     def uniform(low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (), generator=draw))
@@ -23,7 +23,7 @@ def steps(config: DistillConfig, position: Position, epoch: int) -> tuple[int, i
     if config.cctype == 0:
         return config.totwindow - config.window, config.window
     if config.cctype == 1:
-        return position.curriculum, config.window
+        return state.curriculum, config.window
     if config.cctype == 2:
         return uniform(config.minwindow, config.totwindow - config.window), config.window
     return 0, uniform(config.window, config.totwindow)
@@ -38,10 +38,10 @@ def mean_steps(config: DistillConfig) -> tuple[float, float]:
     return plain, (config.window + config.totwindow) / 2 if config.cctype == 3 else config.window
 
 
-def grow(config: DistillConfig, position: Position, epoch: int, loss: float) -> None:
+def grow(config: DistillConfig, state: TrainingState, epoch: int, loss: float) -> None:
     """cctype 1: another window of plain steps when the held-out loss has not improved for `_PATIENCE` epochs."""
-    if loss < position.best_loss:
-        position.best_loss, position.best_epoch = loss, epoch
-    elif epoch >= position.best_epoch + _PATIENCE:
-        position.best_epoch = epoch
-        position.curriculum = min(position.curriculum + config.window, config.totwindow - config.window)
+    if loss < state.best_loss:
+        state.best_loss, state.best_epoch = loss, epoch
+    elif epoch >= state.best_epoch + _PATIENCE:
+        state.best_epoch = epoch
+        state.curriculum = min(state.curriculum + config.window, config.totwindow - config.window)

@@ -7,18 +7,18 @@ import math
 import torch
 
 from ppodd.config import DistillConfig
-from ppodd.distillation.training_state import Position
+from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import NonFinite
 from ppodd.training import Learned
 
 _CLIP = 2.0  # times the average norm
 
 
-def outer_step(config: DistillConfig, position: Position, loss: torch.Tensor, gradients: Learned) -> None:
+def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, gradients: Learned) -> None:
     """Clip the poster's gradient to twice its running norm, take Adam's step, clip labels at 0 from below.
 
     Raises:
-        NonFinite: the loss or a gradient is no number; `position` is as it was.
+        NonFinite: the loss or a gradient is no number; `state` is as it was.
     """
     norms = {name: gradient.norm() for name, gradient in gradients.items()}
     value, *sizes = torch.stack([loss, *norms.values()]).tolist()  # the meta-step's one wait for the device
@@ -26,38 +26,38 @@ def outer_step(config: DistillConfig, position: Position, loss: torch.Tensor, gr
     for what, number in measured.items():
         if not math.isfinite(number):
             raise NonFinite(
-                f"{what.replace('_', ' ')} is {number} at stage {position.stage}, meta-step {position.step + 1}: "
+                f"{what.replace('_', ' ')} is {number} at stage {state.stage}, meta-step {state.step + 1}: "
                 f"the poster is as it was before; lower lr or inner_lr, or shorten window"
             )
     norm = measured["meta-gradient of the poster"]
-    average = position.norm_average or norm
+    average = state.norm_average or norm
     average = config.clip_coef * average + (1 - config.clip_coef) * norm
     gradients["poster"] = gradients["poster"] * min(1.0, _CLIP * average / max(norm, 1e-30))
-    position.norm_average = average
-    _adam(config, position, gradients)
-    if "label_array" in position.learned:
-        position.learned["label_array"].clamp_(min=0)
-    position.step += 1
-    position.meta_steps += 1
-    if position.step == 1:
-        position.loss = {"first": value, "last": value, "sum": 0.0}
-    position.loss["last"] = value
-    position.loss["sum"] += value
+    state.norm_average = average
+    _adam(config, state, gradients)
+    if "label_array" in state.learned:
+        state.learned["label_array"].clamp_(min=0)
+    state.step += 1
+    state.meta_steps += 1
+    if state.step == 1:
+        state.loss = {"first": value, "last": value, "sum": 0.0}
+    state.loss["last"] = value
+    state.loss["sum"] += value
 
 
-def _adam(config: DistillConfig, position: Position, gradients: Learned) -> None:
-    """The outer optimiser, torch's own, its state taken from and given back to the position."""
+def _adam(config: DistillConfig, state: TrainingState, gradients: Learned) -> None:
+    """The outer optimiser, torch's own, its state taken from and given back to the state."""
     rates = {"label_array": config.lr / config.label_lr_scale}
     groups = []
-    for name, tensor in position.learned.items():
+    for name, tensor in state.learned.items():
         tensor.grad = gradients[name]
         groups.append({"params": [tensor], "lr": rates.get(name, config.lr)})
     adam = torch.optim.Adam(groups, lr=config.lr, eps=config.eps, weight_decay=config.wd)
-    for name, tensor in position.learned.items():
-        first, second = position.moments[name]
-        step = torch.tensor(float(position.adam_steps))
+    for name, tensor in state.learned.items():
+        first, second = state.moments[name]
+        step = torch.tensor(float(state.adam_steps))
         adam.state[tensor] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
     adam.step()
-    for tensor in position.learned.values():
+    for tensor in state.learned.values():
         tensor.grad = None
-    position.adam_steps += 1
+    state.adam_steps += 1

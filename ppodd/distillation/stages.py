@@ -19,7 +19,7 @@ from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
 from ppodd.distillation.outer_step import outer_step
-from ppodd.distillation.training_state import Position
+from ppodd.distillation.training_state import TrainingState
 from ppodd.evaluation import evaluate, stack
 from ppodd.machine import derived_seed, generator, seeded
 from ppodd.posters import (
@@ -68,12 +68,12 @@ class StageResult:
 
 
 Accuracies = list[float]  # percent, one a network
-Measure = Callable[
+MeasureAccuracies = Callable[
     [Sequence[PosterFile], Sequence[float], EvaluationProtocol, str], Accuracies
 ]  # as `Distillation.measure`
 
 
-class Progress(NamedTuple):
+class MetaStepProgress(NamedTuple):
     """Where a distillation is: after meta-step `meta_step` of `meta_steps` of a stage."""
 
     stage: int
@@ -89,16 +89,16 @@ def distill(
     config: DistillConfig,
     dataset: Dataset,
     *,
-    position: Position | None = None,
+    state: TrainingState | None = None,
     finished: Sequence[Finished] = (),
     initial: InitialPoster | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_checkpoint: Callable[[Position], None] | None = None,
+    on_progress: Callable[[MetaStepProgress], None] | None = None,
+    on_checkpoint: Callable[[TrainingState], None] | None = None,
 ) -> Iterator[StageResult]:
     """Distil `dataset` in stages, yielding each as it is finished.
 
     Args:
-        position, finished: where to resume, and the stages already archived (not yielded again).
+        state, finished: where to resume, and the stages already archived (not yielded again).
         initial: a poster to start from instead of a random one.
         on_progress: called every `config.print_freq` meta-steps.
         on_checkpoint: called every `config.checkpoint_every` meta-steps and when a stage's last one is done; it must
@@ -109,7 +109,7 @@ def distill(
         BadInput: the initial poster does not fit the config.
     """
     return Distillation(config, dataset, initial).stages(
-        position, finished, on_progress=on_progress, on_checkpoint=on_checkpoint
+        state, finished, on_progress=on_progress, on_checkpoint=on_checkpoint
     )
 
 
@@ -144,53 +144,53 @@ class Distillation:
         if initial is not None and initial.label_array is not None:
             self.label_shape = initial.label_array.shape[1:]
         self.epoch_steps = config.epoch_steps(len(dataset.train.y))
-        self.stage_steps = config.stage_epochs * self.epoch_steps
+        self.stage_meta_steps = config.stage_epochs * self.epoch_steps
 
     def stages(
         self,
-        position: Position | None = None,
+        state: TrainingState | None = None,
         finished: Sequence[Finished] = (),
         *,
-        measure: Measure | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_checkpoint: Callable[[Position], None] | None = None,
+        measure: MeasureAccuracies | None = None,
+        on_progress: Callable[[MetaStepProgress], None] | None = None,
+        on_checkpoint: Callable[[TrainingState], None] | None = None,
     ) -> Iterator[StageResult]:
         """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`."""
         config, measure = self.config, measure or self.measure
-        position = position or self.first_position()
+        state = state or self.first_state()
         archived = list(finished)
-        for stage in range(position.stage, config.num_stages + 1):
+        for stage in range(state.stage, config.num_stages + 1):
             if stage > len(archived):
                 frozen = [f.poster for f in archived]
-                self.train_stage(position, frozen, self.blend(archived), on_progress, on_checkpoint)
-                loss = {"first": position.loss["first"], "last": position.loss["last"]}
-                loss["mean"] = position.loss["sum"] / self.stage_steps
-                poster = self.poster_file(position)
-                result = self.result(poster, archived, measure, loss, position.meta_steps, position.seconds)
+                self.train_stage(state, frozen, self.blend(archived), on_progress, on_checkpoint)
+                loss = {"first": state.loss["first"], "last": state.loss["last"]}
+                loss["mean"] = state.loss["sum"] / self.stage_meta_steps
+                poster = self.poster_file(state)
+                result = self.result(poster, archived, measure, loss, state.meta_steps, state.seconds)
                 archived.append(Finished(result.poster, result.accuracy["mean"]))
                 yield result
-            position = self.next_position(position)
+            state = self.next_state(state)
 
     # Positions
 
-    def first_position(self) -> Position:
+    def first_state(self) -> TrainingState:
         return self._fresh(stage=1)
 
-    def next_position(self, done: Position) -> Position:
+    def next_state(self, done: TrainingState) -> TrainingState:
         """The next stage's start: the poster and Adam as they are (warm), or anew (fresh)."""
         if self.config.stage_start == "fresh":
             start = self._fresh(done.stage + 1)
         else:
-            start = Position(done.learned, done.moments, done.stage + 1, adam_steps=done.adam_steps)
+            start = TrainingState(done.learned, done.moments, done.stage + 1, adam_steps=done.adam_steps)
             start.curriculum, start.best_loss = done.curriculum, done.best_loss
             start.best_epoch = done.best_epoch - self.config.stage_epochs  # epochs count from the stage's first
         start.meta_steps, start.seconds = done.meta_steps, done.seconds
         return start
 
-    def _fresh(self, stage: int) -> Position:
+    def _fresh(self, stage: int) -> TrainingState:
         learned = {name: t.to(self.device, self.dtype) for name, t in self._initial_learned(stage).items()}
         moments = {name: (torch.zeros_like(t), torch.zeros_like(t)) for name, t in learned.items()}
-        return Position(learned, moments, stage, curriculum=self.config.minwindow)
+        return TrainingState(learned, moments, stage, curriculum=self.config.minwindow)
 
     def _initial_learned(self, stage: int) -> Learned:
         config = self.config
@@ -215,35 +215,37 @@ class Distillation:
 
     def train_stage(
         self,
-        position: Position,
+        state: TrainingState,
         frozen: Sequence[PosterFile],
         blend: Sequence[float],
-        on_progress: Callable[[Progress], None] | None,
-        on_checkpoint: Callable[[Position], None] | None,
+        on_progress: Callable[[MetaStepProgress], None] | None,
+        on_checkpoint: Callable[[TrainingState], None] | None,
     ) -> None:
-        """Take the stage's remaining meta-steps, changing `position` in place."""
+        """Take the stage's remaining meta-steps, changing `state` in place."""
         config = self.config
         problem_of = self.problems(frozen)
-        before, started = position.seconds, time.perf_counter()
-        first_step = position.step
-        while position.step < self.stage_steps:
-            with seeded(self.device, config.seed, "dropout", position.stage, position.step):
-                loss = self.meta_step(position, problem_of, blend)
-            position.seconds = before + time.perf_counter() - started
-            done = position.step - first_step
-            if on_progress and (position.step % config.print_freq == 0 or position.step == self.stage_steps):
-                rate = (position.seconds - before) / done
+        before, started = state.seconds, time.perf_counter()
+        first_step = state.step
+        while state.step < self.stage_meta_steps:
+            with seeded(self.device, config.seed, "dropout", state.stage, state.step):
+                loss = self.meta_step(state, problem_of, blend)
+            state.seconds = before + time.perf_counter() - started
+            done = state.step - first_step
+            if on_progress and (state.step % config.print_freq == 0 or state.step == self.stage_meta_steps):
+                rate = (state.seconds - before) / done
                 left = rate * (
-                    self.stage_steps - position.step + self.stage_steps * (config.num_stages - position.stage)
+                    self.stage_meta_steps - state.step + self.stage_meta_steps * (config.num_stages - state.stage)
                 )
                 on_progress(
-                    Progress(position.stage, config.num_stages, position.step, self.stage_steps, loss, rate, left)
+                    MetaStepProgress(
+                        state.stage, config.num_stages, state.step, self.stage_meta_steps, loss, rate, left
+                    )
                 )
-            if config.cctype == 1 and position.step % (self.epoch_steps * config.test_freq) == 0:
-                loss = self._held_out_loss(position, problem_of, blend)
-                curriculum.grow(config, position, position.step // self.epoch_steps, loss)
-            if on_checkpoint and (position.step % config.checkpoint_every == 0 or position.step == self.stage_steps):
-                on_checkpoint(position)
+            if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
+                loss = self._held_out_loss(state, problem_of, blend)
+                curriculum.grow(config, state, state.step // self.epoch_steps, loss)
+            if on_checkpoint and (state.step % config.checkpoint_every == 0 or state.step == self.stage_meta_steps):
+                on_checkpoint(state)
 
     def problems(self, frozen: Sequence[PosterFile]) -> Callable[[int], Problem]:
         """A function from a seed to the meta-gradient's problem with a fresh network of that seed."""
@@ -268,47 +270,49 @@ class Distillation:
 
         return problem
 
-    def meta_step(self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
+    def meta_step(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
         """One meta-step: plain steps, the window, the real batch, the clipped outer step. Returns the meta-loss."""
         config = self.config
-        key = (config.seed, "meta-step", position.stage, position.step)
-        plain, window = curriculum.steps(config, position, position.step // self.epoch_steps)
+        key = (config.seed, "meta-step", state.stage, state.step)
+        plain, window = curriculum.steps(config, state, state.step // self.epoch_steps)
         problem = problem_of(derived_seed(*key))
         draws = list(self.inner.draws(blend, plain + window, key, config.totwindow, self.dataset.train.x))
-        real = self._real_batch(position)  # copied before the device has work to do
-        state = State.start(problem.network.theta)
+        real = self._real_batch(state)  # copied before the device has work to do
+        inner_state = State.start(problem.network.theta)
         if plain:
             with torch.no_grad():
-                constant, lr = problem.posters(position.learned), problem.lr(position.learned)
-            state = self.inner.train(problem.network, state, constant, draws[:plain], lr)
+                constant, lr = problem.posters(state.learned), problem.lr(state.learned)
+            inner_state = self.inner.train(problem.network, inner_state, constant, draws[:plain], lr)
         loss, gradients = meta_gradient(
-            problem, position.learned, state, draws[plain:], real, config.real_chunk, config.engine, config.offload
+            problem, state.learned, inner_state, draws[plain:], real, config.real_chunk, config.engine, config.offload
         )
-        outer_step(config, position, loss, gradients)
-        return position.loss["last"]
+        outer_step(config, state, loss, gradients)
+        return state.loss["last"]
 
-    def _held_out_loss(self, position: Position, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
+    def _held_out_loss(
+        self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]
+    ) -> float:
         """Loss on the held-out images after a whole training on the posters (cctype 1 decides by it)."""
         config = self.config
-        key = (config.seed, "validation loss", position.stage, position.step)
+        key = (config.seed, "validation loss", state.stage, state.step)
         problem = problem_of(derived_seed(*key))
-        posters, lr = problem.posters(position.learned), problem.lr(position.learned)
+        posters, lr = problem.posters(state.learned), problem.lr(state.learned)
         draws = list(self.inner.draws(blend, config.totwindow, key, config.totwindow, self.dataset.train.x))
         end = self.inner.train(problem.network, State.start(problem.network.theta), posters, draws, lr)
         images = getattr(self.dataset, self._choice_split())
         return float(real_loss(problem.network, end.theta, images, config.real_chunk)[0])
 
-    def _real_batch(self, position: Position) -> tuple[torch.Tensor, torch.Tensor]:
+    def _real_batch(self, state: TrainingState) -> tuple[torch.Tensor, torch.Tensor]:
         """The next real images of the epoch's own permutation, augmented."""
         config, train = self.config, self.dataset.train
-        epoch, step = divmod(position.step, self.epoch_steps)
+        epoch, step = divmod(state.step, self.epoch_steps)
         images = len(train.y)
-        order = torch.randperm(images, generator=generator(config.seed, "epoch", position.stage, epoch))
+        order = torch.randperm(images, generator=generator(config.seed, "epoch", state.stage, epoch))
         wanted = torch.arange(step * config.batch_size, (step + 1) * config.batch_size)
         # one pass ends with a shorter batch; a chosen number of steps goes round
         wanted = wanted % images if config.steps_per_epoch else wanted[wanted < images]
         picks = order[wanted].to(train.x.device)
-        how = generator(config.seed, "real augmentation", position.stage, position.step)
+        how = generator(config.seed, "real augmentation", state.stage, state.step)
         augmentation = augment.draw(config.real_strategy, config.comp_aug_real, len(picks), how)
         return augmentation.to(self.device, self.dtype)(train.x[picks]), train.y[picks]
 
@@ -324,8 +328,8 @@ class Distillation:
         """Accuracy (percent) of each of the protocol's networks after its last budget."""
         return evaluate(posters, blend, self.layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
 
-    def poster_file(self, position: Position) -> PosterFile:
-        learned = {name: tensor.cpu().numpy().copy() for name, tensor in position.learned.items()}
+    def poster_file(self, state: TrainingState) -> PosterFile:
+        learned = {name: tensor.cpu().numpy().copy() for name, tensor in state.learned.items()}
         labels = learned["label_array"] if self.config.train_y else self.fixed_labels.numpy()
         rate = math.exp(learned["log_inner_lr"]) if self.config.train_lr else None
         return PosterFile(learned["poster"], labels, self.layout.class_order, rate)
@@ -334,7 +338,7 @@ class Distillation:
         self,
         poster: PosterFile,
         archived: Sequence[Finished],
-        measure: Measure,
+        measure: MeasureAccuracies,
         meta_loss: dict[str, float],
         meta_steps: int,
         seconds: float | None,

@@ -13,7 +13,7 @@ from ppodd.training import Learned
 
 
 @dataclass
-class Position:
+class TrainingState:
     """Everything a resumed run needs beside the archived stages; `step` meta-steps of `stage` are done.
 
     Attributes:
@@ -38,7 +38,7 @@ class Position:
     loss: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "last": 0.0, "sum": 0.0})
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and a JSON-able position, for the archive."""
+        """Arrays and a JSON-able state, for the archive."""
         arrays = {f"learned.{name}": tensor.cpu().numpy() for name, tensor in self.learned.items()}
         for name, moments in self.moments.items():
             arrays |= {f"moment{i}.{name}": moment.cpu().numpy() for i, moment in enumerate(moments)}
@@ -46,7 +46,7 @@ class Position:
         return arrays, {**rest, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], rest: dict[str, Any], device: torch.device) -> Position:
+    def from_arrays(cls, arrays: dict[str, np.ndarray], rest: dict[str, Any], device: torch.device) -> TrainingState:
         tensors = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
         names = [k.removeprefix("learned.") for k in tensors if k.startswith("learned.")]
         best = math.inf if rest["best_loss"] is None else rest["best_loss"]

@@ -7,7 +7,7 @@ constants, the window is differentiated exactly. This is the only way in: `meta_
 cotangent `(θ̄, m̄, v̄)` of the state after a step is pulled back through the optimiser's update to the state before it and
 to the gradient, `ḡ`; and through the gradient by its products with second derivatives in the direction `ḡ`, which
 are the step's share of the meta-gradient and of `θ̄`. Each step's gradient is kept, and the state of every `_KEEP`th
-step: the states between are had again from the gradients by the update alone, bit for bit. So a step costs one copy of
+step: the states between are recomputed from the gradients by the update alone, bit for bit. So a step costs one copy of
 `θ`, and little more.
 
 `unrolled` keeps every step's graph and differentiates them as a whole. It is the reference that tests compare with.

@@ -93,7 +93,7 @@ from .tidy_frame import (
     where as where,
 )
 from .trial_status import (
-    Trial as Trial,
+    TrialStatus as TrialStatus,
 )
 from .trial_status import (
     at as at,

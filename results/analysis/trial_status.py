@@ -19,7 +19,7 @@ _SHOWN = 3  # names and failures in a note
 _STAGE = re.compile(r"stage-(\d+)\.png$")
 
 
-class Trial(NamedTuple):
+class TrialStatus(NamedTuple):
     """What is known of a trial beside its accuracies.
 
     Attributes:
@@ -47,7 +47,7 @@ class Trial(NamedTuple):
     versions: dict[str, str]
 
 
-def trials(chosen: Chosen) -> list[Trial]:
+def trials(chosen: Chosen) -> list[TrialStatus]:
     """The chosen trials by sweep and name."""
     weights = chosen.metrics[chosen.metrics["key"].str.startswith(schema.BLEND)].sort_values("key")
     blends = {str(run): group for run, group in weights.groupby("run_id")}
@@ -55,7 +55,7 @@ def trials(chosen: Chosen) -> list[Trial]:
     return sorted(found, key=lambda trial: (trial.sweep, trial.name))
 
 
-def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
+def _trial(run: Run, weights: pd.DataFrame | None) -> TrialStatus:
     tags = run.tags
     sweep, name = tags[schema.KEY].split("/", 1)
     config = schema.config_values(run.params)
@@ -63,7 +63,7 @@ def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
     if weights is not None:
         blends = {int(str(stage)): list(of["value"]) for stage, of in weights.groupby("stage")}
     digests = json.loads(tags.get(schema.POSTERS, "{}"))
-    return Trial(
+    return TrialStatus(
         sweep=sweep,
         name=name,
         run_id=run.id,
@@ -81,14 +81,14 @@ def _trial(run: Run, weights: pd.DataFrame | None) -> Trial:
     )
 
 
-def state(trial: Trial) -> str:
+def state(trial: TrialStatus) -> str:
     """How far a trial is: `finished`, `failed`, `stopped`, `half-finished`, or `unfinished` before its first stage."""
     if trial.status in ("finished", "failed", "stopped"):
         return trial.status
     return "half-finished" if trial.stages_done else "unfinished"
 
 
-def trial_remarks(chosen: Chosen, every: list[Trial]) -> list[str]:
+def trial_remarks(chosen: Chosen, every: list[TrialStatus]) -> list[str]:
     """A line for each sweep that is not finished, and one for each evaluation that failed, up to a few."""
     notes = []
     for sweep in dict.fromkeys(trial.sweep for trial in every):
@@ -122,11 +122,11 @@ def _planned(parent: Run | None) -> int:
     return int(parent.tags.get(schema.TRIALS, "0/0").split("/")[1]) if parent else 0
 
 
-def posters(chosen: Chosen, wanted: list[Trial]) -> dict[str, dict[int, bytes]]:
+def posters(chosen: Chosen, wanted: list[TrialStatus]) -> dict[str, dict[int, bytes]]:
     """The rendered posters (PNG) of these trials, by run and stage, out of the store's artifacts."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
 
-        def fetch(trial: Trial) -> dict[int, bytes]:
+        def fetch(trial: TrialStatus) -> dict[int, bytes]:
             place = Path(folder, trial.run_id)
             place.mkdir()
             if not chosen.client.list_artifacts(trial.run_id, "posters"):

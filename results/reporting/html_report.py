@@ -17,7 +17,7 @@ from results.analysis import (
     DATASET,
     ENOUGH_SEEDS,
     Answer,
-    Trial,
+    TrialStatus,
     answers,
     at,
     choose,
@@ -50,7 +50,7 @@ _AXES = {
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class Problem(NamedTuple):
+class TrialProblem(NamedTuple):
     """A trial that failed, was stopped or is not finished, or an evaluation that failed."""
 
     trial: str
@@ -72,7 +72,7 @@ class Report(NamedTuple):
     remarks: list[str]
     cards: list[Card]
     blends: list[Blend]
-    problems: list[Problem]
+    problems: list[TrialProblem]
     unfinished: str
     provenance: list[tuple[str, str]]
     config: list[tuple[str, str]]
@@ -184,7 +184,7 @@ def _left_out(frame: pd.DataFrame) -> int:
     return imported["run_id"].nunique() if len(imported) < len(frame) else 0
 
 
-def _facts(every: list[Trial], frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _facts(every: list[TrialStatus], frame: pd.DataFrame) -> list[tuple[str, str]]:
     finished = sum(trial.status == "finished" for trial in every)
     stages = sum(trial.stages_done for trial in every)
     facts = [
@@ -216,20 +216,20 @@ def _charts(rows: pd.DataFrame, steps: int | None) -> list[Chart]:
     return found
 
 
-def _problems(trial: Trial) -> list[Problem]:
+def _problems(trial: TrialStatus) -> list[TrialProblem]:
     name, how = f"{trial.sweep}/{trial.name}", state(trial)
     done = f"{trial.stages_done} of {trial.num_stages}"
-    found = [] if how == "finished" else [Problem(name, how, done, _known(trial))]
+    found = [] if how == "finished" else [TrialProblem(name, how, done, _known(trial))]
     failures = trial.evaluation_failures
-    return [*found, *(Problem(name, "evaluation failed", done, f"stage {at(failure)}") for failure in failures)]
+    return [*found, *(TrialProblem(name, "evaluation failed", done, f"stage {at(failure)}") for failure in failures)]
 
 
-def _counted(problems: list[Problem]) -> str:
+def _counted(problems: list[TrialProblem]) -> str:
     """`2 failed, 1 half-finished`."""
     return ", ".join(f"{count} {status}" for status, count in Counter(p.status for p in problems).items())
 
 
-def _known(trial: Trial) -> str:
+def _known(trial: TrialStatus) -> str:
     if trial.status == "stopped":
         return f"stopped early, after stage {trial.stages_done}: it counts up to there in courses"
     if trial.failure:
@@ -243,7 +243,7 @@ def _known(trial: Trial) -> str:
     return text
 
 
-def _provenance(every: list[Trial], uri: str) -> list[tuple[str, str]]:
+def _provenance(every: list[TrialStatus], uri: str) -> list[tuple[str, str]]:
     def values(of: list[str]) -> str:
         return ", ".join(dict.fromkeys(text for text in of if text)) or "–"
 
@@ -265,7 +265,7 @@ def _place(uri: str) -> str:
     return uri.split("@")[-1]
 
 
-def _config(every: list[Trial]) -> list[tuple[str, str]]:
+def _config(every: list[TrialStatus]) -> list[tuple[str, str]]:
     """Every config field with its values over the trials, those that vary first."""
     fields: dict[str, list[str]] = {}
     for trial in every:
@@ -276,7 +276,7 @@ def _config(every: list[Trial]) -> list[tuple[str, str]]:
     return [(name, ", ".join(values)) for name, values in ordered]
 
 
-def _archive(every: list[Trial]) -> Grid:
+def _archive(every: list[TrialStatus]) -> Grid:
     rows = [
         {"trial": f"{trial.sweep}/{trial.name}", "stage": stage, "poster digest (SHA-256)": f"{digest}…"}
         for trial in every

@@ -197,14 +197,14 @@ def _train_s(config: DistillConfig, protocol: EvaluationProtocol, steps: int, pl
 
     dataset = _load(config, place)
     run = _distillation(config, dataset)
-    poster = run.poster_file(run.first_position())
+    poster = run.poster_file(run.first_state())
     short = protocol.model_copy(update={"budgets": (steps,)})
     return _seconds(lambda: evaluate([poster], [1.0], run.layout, short, dataset.test), 1)
 
 
 def _meta_step_s(config: DistillConfig, place: _Place) -> float:
     run = _distillation(_typical(config), _load(config, place))
-    position, problem = run.first_position(), run.problems([])
+    position, problem = run.first_state(), run.problems([])
     return _seconds(lambda: run.meta_step(position, problem, [1.0]), _META_STEPS)
 
 

@@ -13,7 +13,7 @@ from tune.sweep_file import Sweep
 
 
 @dataclass(frozen=True)
-class Progress:
+class SweepProgress:
     """Trials, stages and evaluations that there are to be, and how many of them are done.
 
     Trials that a scheduler `stopped` are done. Settings that a search has still to suggest count as many stages as
@@ -53,7 +53,7 @@ class ProgressReader:
         self._sweep, self._archive, self._started = sweep, archive, time.time()
         self._trials: dict[str, _Trial] = {}
 
-    def __call__(self) -> Progress:
+    def __call__(self) -> SweepProgress:
         found = self._archive.listing(self._sweep.name)
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _Trial())
@@ -64,7 +64,7 @@ class ProgressReader:
         stages = sum(trial.wanted for trial in trials)
         evaluations = sum(trial.wanted * trial.protocols for trial in trials)
         more = self._sweep.wanted / len(trials) if trials else 1
-        return Progress(
+        return SweepProgress(
             trials=self._sweep.wanted,
             trials_done=sum(trial.over for trial in trials),
             stopped=sum(trial.stopped for trial in trials),

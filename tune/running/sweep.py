@@ -28,7 +28,7 @@ from results.tracking import open_store, sync
 from tune.running.claim import check_claim, write_claim
 from tune.running.driver_lock import only_driver
 from tune.running.node_placement import Placement, nodes, placement, starving
-from tune.running.progress import Progress, ProgressReader
+from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
 from tune.sweep_file import Sweep
 
@@ -75,7 +75,7 @@ def run_sweep(
     ray_address: str | None = None,
     wait: bool = False,
     autoscaling: bool = False,
-    show: Callable[[Progress], None] | None = None,
+    show: Callable[[SweepProgress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run every unfinished trial and evaluate every stage.
@@ -122,7 +122,7 @@ def _run(
     place: Placement,
     in_process: bool,
     wait: bool,
-    show: Callable[[Progress], None] | None,
+    show: Callable[[SweepProgress], None] | None,
     say: Callable[[str], None] | None,
 ) -> Outcome:
     """Run a sweep that the archive holds, on the Ray that this process has joined."""
@@ -297,7 +297,7 @@ def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception)
 class _Watch:
     """Shows progress once a second from a thread of its own while the block runs."""
 
-    def __init__(self, read: Callable[[], Progress], show: Callable[[Progress], None] | None):
+    def __init__(self, read: Callable[[], SweepProgress], show: Callable[[SweepProgress], None] | None):
         self._read, self._show = read, show
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)

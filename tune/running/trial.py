@@ -18,7 +18,7 @@ from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import lost_device, one_line
 
 if TYPE_CHECKING:
-    from ppodd.distillation import Measure
+    from ppodd.distillation import MeasureCandidate
 
 
 def trial(spec: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ def trial(spec: dict[str, Any]) -> None:
 
 
 def _distil(
-    config: DistillConfig, archive: TrialArchive, may_halve: bool, measure: Measure | None
+    config: DistillConfig, archive: TrialArchive, may_halve: bool, measure: MeasureCandidate | None
 ) -> DistillConfig | None:
     """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
     from ppodd.distillation import run  # in the trial's process alone: a driver does without torch

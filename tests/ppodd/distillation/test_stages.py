@@ -15,7 +15,7 @@ from ppodd.distillation import curriculum, outer_step
 from ppodd.distillation import stages as module
 from ppodd.distillation.archived_run import run
 from ppodd.distillation.initial import load_poster
-from ppodd.distillation.stages import Progress, distill
+from ppodd.distillation.stages import MetaStepProgress, distill
 from ppodd.errors import BadInput, CorruptArchive, NonFinite
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def test_a_run_killed_at_any_meta_step_resumes_to_the_same_posters(tiny, tmp_pat
     for _ in run(config, whole):
         pass
 
-    def kill(now: Progress):
+    def kill(now: MetaStepProgress):
         if (now.stage - 1) * now.meta_steps + now.meta_step == meta_step:
             raise Killed
 
@@ -211,7 +211,7 @@ def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, m
 def test_each_curriculum_takes_its_plain_steps_and_window(tiny, options, expected):
     config = config_of(tiny, **options)
     distillation = module.Distillation(config, load_once(config, CPU), None)
-    position = distillation.first_position()
+    position = distillation.first_state()
     seen = []
     for step in range(40):
         position.step = step
@@ -231,7 +231,7 @@ def test_cctype_1_grows_by_a_window_when_the_held_out_loss_stalls(tiny, monkeypa
 def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny, monkeypatch):
     config = config_of(tiny)
     distillation = module.Distillation(config, load_once(config, CPU), None)
-    position = distillation.first_position()
+    position = distillation.first_state()
     seen = []
     monkeypatch.setattr(
         outer_step, "_adam", lambda config, position, gradients: seen.append(float(gradients["poster"].norm()))
@@ -248,7 +248,7 @@ def test_an_epoch_passes_over_every_training_image_once(tiny):
     config = config_of(tiny, steps_per_epoch=0, batch_size=500, real_strategy="none")
     dataset = load_once(config, CPU)
     distillation = module.Distillation(config, dataset, None)
-    position = distillation.first_position()
+    position = distillation.first_state()
     assert distillation.epoch_steps == math.ceil(len(dataset.train.y) / 500)
     labels = []
     for step in range(distillation.epoch_steps):
@@ -329,7 +329,7 @@ def test_a_users_network_with_dropout_resumes_to_the_same_posters(tiny, tmp_path
     whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
     list(run(config, whole))
 
-    def kill(now: Progress):
+    def kill(now: MetaStepProgress):
         if (now.stage, now.meta_step) == (2, 3):
             raise Killed
 

@@ -113,7 +113,7 @@ def test_a_step_of_the_recomputed_window_takes_no_more_operations_than_an_unroll
         config = build(DistillConfig, {**tiny, "num_stages": 1, **steps})
         with Accelerator() as accelerator:
             run = Distillation(config, load(config, DEVICE), None)
-            position, problems, before = run.first_position(), run.problems([]), accelerator.operations
+            position, problems, before = run.first_state(), run.problems([]), accelerator.operations
             run.meta_step(position, problems, [1.0])
             return accelerator.operations - before
 

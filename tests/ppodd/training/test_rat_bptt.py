@@ -181,7 +181,7 @@ def test_the_recomputed_gradient_equals_the_unrolled_one(optim, strategy, past):
 
 @pytest.mark.parametrize("steps", [1, 16, 35])
 def test_it_does_so_for_windows_of_any_length_and_after_plain_steps(steps):
-    """States between the kept ones, 16 steps apart, are had again from the gradients."""
+    """States between the kept ones, 16 steps apart, are recomputed from the gradients."""
     problem, learned, draws, real = problem_of("Adam", steps=steps + 3)
     with torch.no_grad():
         posters, lr = problem.posters(learned), problem.lr(learned)
