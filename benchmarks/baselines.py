@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from ppodd.archive.archive import PosterFile
+from ppodd.archive import PosterFile
 from ppodd.config.config import DistillConfig, EvaluationConfig, build, poster_ipc
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from measure import machine
 
-from ppodd.archive.archive import PosterFile
+from ppodd.archive import PosterFile
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Split

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from results.tracking.store import default_tracking_uri
 from tune.running import sweep as running
 from tune.sweep_file.schema import load_sweep

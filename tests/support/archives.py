@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ppodd.archive.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
+from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 
 FINISHED_AT = 1_700_000_000.0

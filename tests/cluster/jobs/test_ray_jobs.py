@@ -22,7 +22,7 @@ from submissions import evaluations, sweep_file, wait_for
 from cluster.jobs import package, versions
 from cluster.jobs.ray_jobs import Jobs
 from ppodd import __version__
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.errors import BadInput
 from results.analysis.tidy_frame import frame

@@ -13,7 +13,7 @@ from ray_clusters import RayCluster, end_session
 from servers import MlflowServer
 from submissions import evaluations, sweep_file, wait_for
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
 from ppodd.cli.main import main
 from ppodd.config.config import DistillConfig, EvaluationConfig, build

@@ -13,7 +13,7 @@ import yaml
 from ray_clusters import ROOT, end_session
 
 from cluster.templates.filling import KINDS
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.main import main
 
 KUBERAY = json.loads((Path(__file__).parent / "kuberay.schema.json").read_text())

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from ppodd.archive.archive import Archive, PosterFile, TrialArchive, ticket
+from ppodd.archive import Archive, PosterFile, TrialArchive, ticket
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.distillation.initial import load_poster
 from ppodd.errors import BadInput, CorruptArchive, StorageError

@@ -9,7 +9,7 @@ from archives import write_stage, write_sweep
 from s3 import CREDENTIALS
 from sweeps import sweep_file
 
-from ppodd.archive.archive import Archive, stages_in, tickets_in
+from ppodd.archive import Archive, stages_in, tickets_in
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import retries

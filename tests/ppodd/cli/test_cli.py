@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flags import flags
 
-from ppodd.archive.archive import TrialArchive
+from ppodd.archive import TrialArchive
 from ppodd.cli.main import COMMANDS, main
 from ppodd.errors import BadInput
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from flags import flags
 
-from ppodd.archive.archive import Archive, TrialArchive
+from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset

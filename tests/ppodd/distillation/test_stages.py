@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppodd.archive.archive import TrialArchive
+from ppodd.archive import TrialArchive
 from ppodd.config.config import DistillConfig, build
 from ppodd.datasets.loading import load_once
 from ppodd.distillation import curriculum, outer_step

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ppodd.archive.archive import PosterFile, TrialArchive
+from ppodd.archive import PosterFile, TrialArchive
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load, load_once

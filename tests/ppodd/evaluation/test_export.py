@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 
-from ppodd.archive.archive import TrialArchive
+from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
 from ppodd.config.config import DistillConfig, build
 from ppodd.distillation.archived_run import run

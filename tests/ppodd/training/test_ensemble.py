@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ppodd.archive.archive import PosterFile
+from ppodd.archive import PosterFile
 from ppodd.config.config import AUGMENTATIONS, DistillConfig, EvaluationConfig, build
 from ppodd.datasets.loading import Split
 from ppodd.datasets.specs import Spec

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ppodd.archive.archive import Archive, PosterFile, summary
+from ppodd.archive import Archive, PosterFile, summary
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from results.analysis.comparisons import compare

@@ -12,7 +12,7 @@ from archives import FINISHED_AT, write_evaluations, write_stage, write_sweep
 from frames import rows, spread
 from PIL import Image
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from ppodd.files.folder import sha256

@@ -9,7 +9,7 @@ import pytest
 from archives import write_sweep
 from tiny import TINY
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.console import console
 from ppodd.cli.main import main
 from ppodd.cli.sweep import _results

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from archives import write_sweep
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.config.config import EvaluationConfig
 from results.analysis.tidy_frame import frame
 from results.tracking import reading as bulk

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from archives import FINISHED_AT, write_evaluations, write_stage, write_sweep
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.config.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.selection import choose

@@ -9,7 +9,7 @@ import pytest
 from archives import write_evaluations, write_stage, write_sweep
 from servers import MlflowServer, postgres
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.config.config import EvaluationConfig
 from ppodd.errors import BadInput, PpoddError

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.errors import BadInput
 from tune.running.claim import check_claim
 from tune.sweep_file.schema import load_sweep

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.errors import BadInput
 from tune.running import driver_lock as driver
 from tune.running.driver_lock import only_driver

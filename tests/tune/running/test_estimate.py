@@ -6,7 +6,7 @@ import yaml
 from archives import write_evaluations, write_stage
 
 import ppodd.datasets
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.cli.sweep import _hours
 from ppodd.config.config import EvaluationConfig

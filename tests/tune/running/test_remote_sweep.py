@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sweeps import PATH, command, evaluated, ppodd, sweep_file, wait_for
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.files.folder import Folder
 from results.analysis.tidy_frame import frame

@@ -3,7 +3,7 @@
 import pytest
 from archives import write_stage
 
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.config.config import DistillConfig, build
 from ppodd.datasets.specs import SPECS
 from ppodd.distillation.cost import distillation_flops

@@ -11,7 +11,7 @@ from archives import write_stage
 from ray.tune.search import Searcher
 
 from cluster.service.ray_runtime import connect
-from ppodd.archive.archive import Archive
+from ppodd.archive import Archive
 from ppodd.distillation.archived_run import run
 from ppodd.distillation.out_of_memory import OutOfMemory, is_out_of_memory
 from ppodd.errors import BadInput

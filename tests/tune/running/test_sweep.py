@@ -15,7 +15,7 @@ from cluster.dispatch.pool import Pool
 from cluster.service import client as evaluators
 from cluster.service.ray_runtime import NAMESPACE, connect, named_evaluators
 from cluster.service.stage_accuracy import measure
-from ppodd.archive.archive import Archive, TrialArchive
+from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
 from ppodd.config.config import EvaluationConfig
 from ppodd.errors import BadInput, PpoddError

@@ -1,0 +1,63 @@
+"""`poster.safetensors`: a poster with its labels and class order. Tensors are numpy arrays: this needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ppodd.errors import CorruptArchive
+
+
+@dataclass(frozen=True)
+class PosterFile:
+    """What `poster.safetensors` holds.
+
+    Attributes:
+        poster: `[C, H, W]` pixels in the whitened space of the data set.
+        labels: fixed labels `[P, K]` of the patches, or the learned label array `[K, h', w']`.
+        class_order: `[rows, columns]` labels of the class layout.
+        inner_lr: learned inner learning rate (`--train_lr`), or `None`.
+    """
+
+    poster: np.ndarray
+    labels: np.ndarray
+    class_order: np.ndarray
+    inner_lr: float | None = None
+
+    @property
+    def learned_labels(self) -> bool:
+        return self.labels.ndim == 3
+
+    def to_bytes(self) -> bytes:
+        name = "label_array" if self.learned_labels else "labels"
+        tensors = {"poster": self.poster, name: self.labels, "class_order": self.class_order}
+        if self.inner_lr is not None:
+            tensors["inner_lr"] = np.array([self.inner_lr])
+        return safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in tensors.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> PosterFile:
+        tensors = tensors_of(data, where)
+        try:
+            labels = tensors["label_array"] if "label_array" in tensors else tensors["labels"]
+            inner_lr = float(tensors["inner_lr"][0]) if "inner_lr" in tensors else None
+            return cls(tensors["poster"], labels, tensors["class_order"], inner_lr)
+        except KeyError as error:
+            raise CorruptArchive(f"{where} holds no tensor {error}") from None
+
+
+def tensors_of(data: bytes, where: str) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file. Raises `CorruptArchive` naming it."""
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CorruptArchive(f"{where} is damaged: {error}") from None
+
+
+def storage_bytes(poster: PosterFile, posters: int) -> dict[str, int]:
+    """Bytes of `posters` posters with their labels by number format; fixed labels follow from the layout."""
+    floats = posters * (poster.poster.size + (poster.labels.size if poster.learned_labels else 0))
+    return {"fp32": 4 * floats, "fp16": 2 * floats, "int8": floats}

@@ -1,0 +1,110 @@
+"""The archive: every stage of every trial as plain files, the single source of truth.
+
+<archive>/<sweep>/sweep.json                                the resolved sweep: its trials and evaluation
+<archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
+<archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
+<archive>/<sweep>/<trial>/config.json
+                          imported.json                     the files its posters came from, if not distilled here
+                          stage-01/stage.json               written last: a stage exists when it does
+                                   poster.safetensors       poster, labels or label array, class order
+                                   poster.png
+                                   candidate.json           until then: how its accuracy is to be measured
+                                   evaluations/<ticket>.json
+                                   failures/<ticket>.json   why an evaluation was given up, if it was
+                          progress.json                     meta-step, loss and rate of the stage in training
+                          failure.json                      why the trial failed, if it did
+                          stopped.json                      why a scheduler stopped it early, if it did
+                          resume/state.safetensors          the resume checkpoint, replaced atomically
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+from ppodd.archive.trial_archive import TrialArchive
+from ppodd.config import EvaluationConfig, build
+from ppodd.errors import BadInput
+from ppodd.files import PATIENCE_S, Folder, sha256
+
+_FAILURE = re.compile(r"stage-\d\d+/failures/.+\.json$")
+
+
+class Archive:
+    """All sweeps below one folder or fsspec URL."""
+
+    def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
+        self.folder, self._patience_s = Folder(url, patience_s), patience_s
+        self.url = self.folder.url
+
+    def sweeps(self) -> list[str]:
+        return [name for name in self.folder.names() if self.holds(name)]
+
+    def require(self) -> None:
+        """Raise `BadInput` where there is no sweep."""
+        if not any(map(self.holds, self.folder.names())):
+            raise BadInput(f"no archive at {self.url}: name the folder that a sweep or distillation wrote (--archive)")
+
+    def holds(self, sweep: str) -> bool:
+        """Whether there is a sweep of this name: a sweep file's, or runs that belong to none."""
+        return (self.folder / sweep).exists("sweep.json") or bool(self.listing(sweep))
+
+    def trials(self, sweep: str) -> list[str]:
+        return list(self.listing(sweep))
+
+    def listing(self, sweep: str) -> dict[str, set[str]]:
+        """The names of all files below each trial of a sweep, such as `stage-01/stage.json`, by trial in order.
+
+        One look at everything: a request for a thousand files on S3. `stages_in` and `tickets_in` read it. Files that
+        are written meanwhile may be missing, never half there.
+        """
+        found: dict[str, set[str]] = {}
+        for path in (self.folder / sweep).find():
+            trial, _, name = path.partition("/")
+            found.setdefault(trial, set()).add(name)
+        return {trial: names for trial, names in found.items() if "config.json" in names}
+
+    def trial(self, sweep: str, trial: str) -> TrialArchive:
+        return TrialArchive(f"{self.url}/{sweep}/{trial}", self._patience_s)
+
+    def sweep(self, sweep: str) -> dict[str, Any] | None:
+        """The resolved sweep file (`tune` writes it), or `None` for runs that belong to no sweep file."""
+        return (self.folder / sweep).get_json("sweep.json")
+
+    def write_sweep(self, sweep: str, record: dict[str, Any]) -> None:
+        (self.folder / sweep).write_json("sweep.json", record)
+
+    def evaluations(self, sweep: str, record: dict[str, Any] | None = None) -> list[EvaluationConfig]:
+        """How a sweep's stages are evaluated: as its file says (the default without one), and as was added since.
+
+        `record` is what `sweep.json` holds, for who has read it.
+
+        Raises:
+            BadInput, CorruptArchive: a record cannot be read.
+        """
+        record = self.sweep(sweep) if record is None else record
+        stated = (record or {}).get("evaluation") or {}
+        added = self.folder / f"{sweep}/protocols"
+        values = [stated] if isinstance(stated, dict) else stated
+        return [build(EvaluationConfig, v) for v in (*values, *(added.read_json(name) for name in added.names()))]
+
+    def add_evaluation(self, sweep: str, evaluation: EvaluationConfig) -> None:
+        """Have a sweep's stages evaluated in this way too; asked for twice, it is one."""
+        if evaluation not in self.evaluations(sweep):
+            values = evaluation.model_dump(mode="json")
+            name = sha256(json.dumps(values, sort_keys=True).encode())[:12]
+            (self.folder / sweep).write_json(f"protocols/{name}.json", values)
+
+    def clear_evaluation_failures(self, sweep: str) -> None:
+        """Have every evaluation that was given up tried again."""
+        for trial, files in self.listing(sweep).items():
+            for name in files:
+                if _FAILURE.match(name):
+                    self.trial(sweep, trial).folder.remove(name)
+
+
+def trials_wanted(record: dict[str, Any]) -> int:
+    """How many trials a sweep is to have, as `sweep.json` says; of a search, also those not suggested yet."""
+    return max(record.get("wanted", 0), len(record.get("trials", [])))

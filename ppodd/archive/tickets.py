@@ -1,0 +1,32 @@
+"""Names of evaluations: a digest of all that one depends on, so none is done twice or attached to another poster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ppodd.archive.records import SCHEMA
+from ppodd.config import EvaluationProtocol
+
+
+def ticket(
+    protocol: EvaluationProtocol, poster_digests: Sequence[str], blend: Sequence[float], data_digest: str
+) -> str:
+    """The name of an evaluation: a digest of the posters it trains on, their weights, the data and the protocol."""
+    drawn = [(digest, weight) for digest, weight in zip(poster_digests, blend, strict=True) if weight > 0]
+    key = json.dumps([SCHEMA, protocol.model_dump(mode="json"), drawn, data_digest], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
+def mode_blend(record: dict[str, Any], mode: str) -> list[float]:
+    """The weights an evaluation draws a stage's posters with: its π, or the latest poster alone."""
+    if mode == "latest":
+        return [0.0] * (record["stage"] - 1) + [1.0]
+    return record["evaluation_blend"]
+
+
+def drawn_posters(blend: Sequence[float]) -> int:
+    """How many posters a blend draws on."""
+    return sum(weight > 0 for weight in blend)

@@ -1,0 +1,205 @@
+"""One trial's folder: its config, stages, evaluations, progress and resume checkpoint."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from ppodd.archive import resume_checkpoint
+from ppodd.archive.poster_file import PosterFile
+from ppodd.archive.records import SCHEMA
+from ppodd.archive.tickets import mode_blend, ticket
+from ppodd.archive.trial_state import stage_name, stages_in
+from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, build
+from ppodd.errors import BadInput, CorruptArchive
+from ppodd.files import PATIENCE_S, Folder, sha256
+
+_RESUME = "resume/state.safetensors"
+
+
+class TrialArchive:
+    """One trial's folder: its config, stages, evaluations, progress and resume checkpoint."""
+
+    def __init__(self, url: str | os.PathLike[str], patience_s: float = PATIENCE_S):
+        self.folder = Folder(url, patience_s)
+        self.url = self.folder.url
+        *_, self.sweep, self.trial = ["", *self.url.rsplit("/", 2)]
+
+    # Config
+
+    def create(self, config: DistillConfig, resume: bool, imported: Sequence[dict[str, Any]] = ()) -> None:
+        """Claim the folder for `config`, or continue it; `imported` says which files its posters come from.
+
+        Raises:
+            BadInput: the folder holds another config, or this one and `resume` is off, or posters that were imported
+                where these are not, or the other way round.
+        """
+        if not self.folder.exists("config.json"):
+            if imported:
+                self.folder.write_json("imported.json", {"posters": list(imported)})
+            self.folder.write_json("config.json", config.model_dump(mode="json"))
+            return
+        held = self.config()
+        for field in type(config).model_fields:
+            mine, theirs = getattr(config, field), getattr(held, field)
+            if mine != theirs and field not in CIRCUMSTANCES:
+                raise BadInput(
+                    f"{self.url} holds another run: {field}={theirs!r} there, {mine!r} here; "
+                    f"choose another --name or --archive, or resume with the same settings"
+                )
+        if self.folder.exists("imported.json") != bool(imported):
+            raise BadInput(
+                f"{self.url} holds {'a distillation' if imported else 'imported posters'}: choose another --name"
+                + ("" if imported else ", or go on with `ppodd import`")
+            )
+        if not resume:
+            raise BadInput(f"{self.url} already holds this run: continue it with --resume, or choose another --name")
+
+    def config(self) -> DistillConfig:
+        """Raise `CorruptArchive` where the file is missing or does not hold a valid config."""
+        try:
+            return build(DistillConfig, self.folder.read_json("config.json"))
+        except BadInput as error:
+            raise CorruptArchive(f"{self.folder.at('config.json')}: {error}") from None
+
+    # Stages
+
+    def stages(self) -> list[int]:
+        """Numbers of the finished stages, from 1, in order."""
+        return stages_in(self.folder.find())
+
+    def complete(self) -> bool:
+        """Whether every stage of the config is in the archive."""
+        return len(self.stages()) >= self.config().num_stages
+
+    def write_stage(self, stage: int, record: dict[str, Any], poster: PosterFile, png: bytes) -> dict[str, Any]:
+        """Archive a finished stage; its record, with schema and digest added, is written last and returned."""
+        data = poster.to_bytes()
+        digests = {"poster.safetensors": sha256(data), "poster.png": sha256(png)}
+        record = {"schema": SCHEMA, "stage": stage, **record, "digests": digests}
+        self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
+        self.folder.write(f"{stage_name(stage)}/poster.png", png)
+        self.folder.write_json(f"{stage_name(stage)}/stage.json", record)
+        self.folder.remove(f"{stage_name(stage)}/candidate.json")
+        return record
+
+    def write_candidate(self, stage: int, record: dict[str, Any], poster: PosterFile) -> None:
+        """Lay down a stage that waits for its accuracy: `record` says by which `protocol`, `blend` and `split`."""
+        data = poster.to_bytes()
+        self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
+        self.folder.write_json(f"{stage_name(stage)}/candidate.json", {**record, "digest": sha256(data)})
+
+    def candidate(self, stage: int) -> tuple[dict[str, Any], PosterFile]:
+        """What `write_candidate` laid down. Raises `CorruptArchive` where it is gone, or the poster is another."""
+        record = self.folder.read_json(f"{stage_name(stage)}/candidate.json")
+        return record, self._poster(stage, record["digest"], "candidate.json")
+
+    def stage(self, stage: int) -> dict[str, Any]:
+        """`stage.json` as written by `write_stage`. Raises `CorruptArchive`."""
+        name = f"{stage_name(stage)}/stage.json"
+        record = self.folder.read_json(name)
+        if record.get("schema") != SCHEMA:
+            raise CorruptArchive(
+                f"{self.folder.at(name)} has schema {record.get('schema')!r}, this ppodd reads {SCHEMA}: "
+                f"use the ppodd version that wrote it"
+            )
+        return record
+
+    def poster(self, stage: int) -> PosterFile:
+        """A stage's poster, its digest checked. Raises `CorruptArchive` naming the file."""
+        return self._poster(stage, self.stage(stage)["digests"]["poster.safetensors"], "stage.json")
+
+    def _poster(self, stage: int, digest: str, record: str) -> PosterFile:
+        name = f"{stage_name(stage)}/poster.safetensors"
+        return PosterFile.from_bytes(self._checked(name, digest, record), self.folder.at(name))
+
+    def png(self, stage: int, record: dict[str, Any] | None = None) -> bytes:
+        """A stage's picture, its digest checked (older stages recorded none) against `record` or else `stage.json`.
+
+        Raises:
+            CorruptArchive: it is missing or damaged.
+        """
+        digest = (record or self.stage(stage))["digests"].get("poster.png")
+        return self._checked(f"{stage_name(stage)}/poster.png", digest, "stage.json")
+
+    def _checked(self, name: str, digest: str | None, record: str) -> bytes:
+        data = self.folder.read(name)
+        if digest and sha256(data) != digest:
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: its digest differs from the one in {record}")
+        return data
+
+    def ticket(self, stage: int, protocol: EvaluationProtocol) -> str:
+        """The name of the evaluation of `stage` under `protocol`."""
+        return self.tickets(stage, [protocol])[0]
+
+    def tickets(self, stage: int, protocols: Sequence[EvaluationProtocol]) -> list[str]:
+        """The names of the evaluations of `stage` under each protocol; every stage's record is read once."""
+        records = [self.stage(s) for s in range(1, stage + 1)]
+        digests = [record["digests"]["poster.safetensors"] for record in records]
+        data = records[-1]["data"]["digest"]
+        return [ticket(protocol, digests, mode_blend(records[-1], protocol.mode), data) for protocol in protocols]
+
+    # Evaluations
+
+    def evaluations(self, stage: int, known: Collection[str] = ()) -> list[dict[str, Any]]:
+        """The evaluations of a stage, by ticket, but for the tickets that are `known`."""
+        below = self.folder / f"{stage_name(stage)}/evaluations"
+        names = [name for name in below.names() if name.endswith(".json")]
+        return [below.read_json(name) for name in names if name.removesuffix(".json") not in known]
+
+    def evaluation(self, stage: int, ticket: str) -> dict[str, Any]:
+        return self.folder.read_json(f"{stage_name(stage)}/evaluations/{ticket}.json")
+
+    def has_evaluation(self, stage: int, ticket: str) -> bool:
+        return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
+
+    def write_evaluation(self, stage: int, record: dict[str, Any]) -> None:
+        self.folder.write_json(f"{stage_name(stage)}/evaluations/{record['ticket']}.json", record)
+
+    def write_evaluation_failure(self, stage: int, record: dict[str, Any]) -> None:
+        """Record an evaluation that is given up; `record` names its `ticket` and `error`."""
+        self.folder.write_json(f"{stage_name(stage)}/failures/{record['ticket']}.json", record)
+
+    def evaluation_failures(self, stage: int) -> list[dict[str, Any]]:
+        """The evaluations of a stage that were given up, by ticket."""
+        below = self.folder / f"{stage_name(stage)}/failures"
+        return [below.read_json(name) for name in below.names() if name.endswith(".json")]
+
+    # Progress and resume
+
+    def write_progress(self, progress: dict[str, Any]) -> None:
+        """Say how far it is; tried once, since it only informs."""
+        Folder(self.url, patience_s=0).write_json("progress.json", {**progress, "updated_at": time.time()})
+
+    def progress(self) -> dict[str, Any] | None:
+        return self.folder.get_json("progress.json")
+
+    def write_failure(self, failure: dict[str, Any]) -> None:
+        """Record why the trial stopped; taken back when it is started again."""
+        self.folder.write_json("failure.json", failure)
+
+    def failure(self) -> dict[str, Any] | None:
+        return self.folder.get_json("failure.json")
+
+    def clear_failure(self) -> None:
+        self.folder.remove("failure.json")
+
+    def write_stopped(self, stopped: dict[str, Any]) -> None:
+        """Record why a scheduler ended the trial before its last stage; it is not resumed."""
+        self.folder.write_json("stopped.json", stopped)
+
+    def stopped(self) -> dict[str, Any] | None:
+        return self.folder.get_json("stopped.json")
+
+    def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
+        """Replace the resume checkpoint by these arrays and this JSON-able position."""
+        self.folder.write(_RESUME, resume_checkpoint.to_bytes(tensors, position))
+
+    def resume(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The resume checkpoint, or `None` before the first. Raises `CorruptArchive`."""
+        data = self.folder.get(_RESUME)
+        return None if data is None else resume_checkpoint.from_bytes(data, self.folder.at(_RESUME))
