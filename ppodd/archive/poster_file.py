@@ -9,6 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from ppodd.errors import CorruptArchive
+from ppodd.files import sha256
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class PosterFile:
     @property
     def learned_labels(self) -> bool:
         return self.labels.ndim == 3
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return sha256(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         name = "label_array" if self.learned_labels else "labels"

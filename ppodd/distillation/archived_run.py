@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from ppodd.evaluation import check_data, pixel_budget, versions
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import LEAKING, Layout, render
 from ppodd.words import counted
+
+_log = logging.getLogger(__name__)
 
 MeasureCandidate = Callable[[str, int, int], list[float] | None]
 
@@ -77,7 +80,7 @@ def run(
         return measure(trial.url, len(posters), protocol.nets) or distillation.measure(posters, blend, protocol, split)
 
     stage_results = distillation.stages(
-        _resumed(trial, stages, device),
+        _resumed(trial, distillation, finished, stages),
         finished,
         measure=elsewhere if measure else None,
         on_progress=on_progress,
@@ -128,20 +131,47 @@ def write_stage(
     return trial.write_stage(result.stage, record, result.poster, png)
 
 
-def _resumed(trial: TrialArchive, stages: list[int], device: torch.device) -> TrainingState | None:
-    """The archived state; `None` to start from the beginning."""
-    saved = trial.resume()
-    if saved is None:
-        if stages:
-            raise CorruptArchive(
-                f"{trial.folder.at('resume')} is missing beside {counted(len(stages), 'archived stage')}: the run "
-                f"cannot go on as it would have; choose another --name"
-            )
-        return None
-    state = TrainingState.from_arrays(*saved, device)
-    if stages != list(range(1, len(stages) + 1)) or state.stage not in (len(stages), len(stages) + 1):
+def _resumed(
+    trial: TrialArchive, distillation: Distillation, finished: Sequence[Finished], stages: Sequence[int]
+) -> TrainingState | None:
+    """The archived state, or `None` to start from the beginning; where an archived stage is trained again, it is said.
+
+    Raises:
+        CorruptArchive: a stage is missing, or the checkpoint does not follow from the archived stages.
+    """
+    done = len(stages)
+    if list(stages) != list(range(1, done + 1)):
+        missing = min(set(range(1, stages[-1])) - set(stages))
         raise CorruptArchive(
-            f"{trial.url} holds stages {stages} and a checkpoint of stage {state.stage}: a stage is missing, the "
-            f"run cannot go on as it would have; choose another --name"
+            f"{trial.url} holds stages {list(stages)}: stage {missing} is missing, so the run cannot go on as it would "
+            f"have; put it back from a copy, or remove resume/ and the stages after it to distil them anew"
         )
+    saved = trial.resume()
+    state = TrainingState.from_arrays(*saved, distillation.device) if saved else None
+    where = f"the checkpoint in {trial.url} (stage {state.stage}, meta-step {state.step})" if state else ""
+    if state and (reason := _does_not_follow(state, distillation, finished)):
+        raise CorruptArchive(
+            f"{where} {reason}: choose another --name, or remove resume/ to distil the stages before it again"
+        )
+    stage, step = (state.stage, state.step) if state else (1, 0)
+    if stage < done or (stage == done and step < distillation.stage_meta_steps):
+        since = f"{where} is from before the end of stage {done}" if state else f"{trial.url} has no checkpoint"
+        if distillation.device.type != "cpu":
+            raise CorruptArchive(
+                f"{since}, which only a CPU can train again bit for bit: choose another --name, or remove resume/ and "
+                f"the stages to distil them anew"
+            )
+        _log.warning("%s: what is between is trained again and must come to the archived posters", since)
     return state
+
+
+def _does_not_follow(state: TrainingState, distillation: Distillation, finished: Sequence[Finished]) -> str:
+    """Why the state cannot be one of the run that archived these stages; empty where it can."""
+    if state.stage > len(finished) + 1:
+        return f"is of a later stage than the one after the {counted(len(finished), 'archived stage')}"
+    expected = (state.stage - 1) * distillation.stage_meta_steps + state.step
+    if state.meta_steps != expected:
+        return f"counts {state.meta_steps} meta-steps where {expected} belong"
+    if state.follows and state.follows != finished[state.stage - 2].poster.digest:
+        return f"follows another poster of stage {state.stage - 1} than the archived one"
+    return ""

@@ -18,7 +18,6 @@ from ppodd.distillation.podd_files import label_file
 from ppodd.distillation.stages import Distillation, Finished
 from ppodd.errors import BadInput
 from ppodd.evaluation import check_data
-from ppodd.files import sha256
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import published_order
 
@@ -85,7 +84,7 @@ def import_posters(
         if stage in there:
             record = trial.stage(stage)
             check_data(record, dataset, trial)
-            if record["digests"]["poster.safetensors"] != sha256(poster.to_bytes()):
+            if record["digests"]["poster.safetensors"] != poster.digest:
                 raise BadInput(f"{trial.url} has another stage {stage} than {saved.path}: choose another --name")
         else:
             steps = _meta_steps(config, dataset, stage)

@@ -20,6 +20,7 @@ from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
 from ppodd.distillation.outer_step import outer_step
 from ppodd.distillation.training_state import TrainingState
+from ppodd.errors import CorruptArchive
 from ppodd.evaluation import evaluate, stack
 from ppodd.machine import derived_seed, generator, seeded
 from ppodd.posters import (
@@ -155,29 +156,42 @@ class Distillation:
         on_progress: Callable[[MetaStepProgress], None] | None = None,
         on_checkpoint: Callable[[TrainingState], None] | None = None,
     ) -> Iterator[StageResult]:
-        """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`."""
+        """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`.
+
+        What is left of an archived stage is trained again where `state` is from before its end, and must come to the
+        archived poster: only then is the state one that the next stage may start from.
+
+        Raises:
+            CorruptArchive: `state` does not lead to the archived posters.
+        """
         config, measure = self.config, measure or self.measure
         state = state or self.first_state()
         archived = list(finished)
         for stage in range(state.stage, config.num_stages + 1):
+            past = archived[: stage - 1]
+            self.train_stage(state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint)
+            poster = self.poster_file(state)
             if stage > len(archived):
-                frozen = [f.poster for f in archived]
-                self.train_stage(state, frozen, self.blend(archived), on_progress, on_checkpoint)
                 loss = {"first": state.loss["first"], "last": state.loss["last"]}
                 loss["mean"] = state.loss["sum"] / self.stage_meta_steps
-                poster = self.poster_file(state)
                 result = self.result(poster, archived, measure, loss, state.meta_steps, state.seconds)
                 archived.append(Finished(result.poster, result.accuracy["mean"]))
                 yield result
-            state = self.next_state(state)
+            elif poster.digest != archived[stage - 1].poster.digest:
+                raise CorruptArchive(
+                    f"the checkpoint leads to another poster of stage {stage} than the archived one, so it is from "
+                    f"another run or device: choose another --name, or remove resume/ and the stages from {stage} on "
+                    f"to distil them anew"
+                )
+            state = self.next_state(state, poster)
 
-    # Positions
+    # Training states
 
     def first_state(self) -> TrainingState:
         return self._fresh(stage=1)
 
-    def next_state(self, done: TrainingState) -> TrainingState:
-        """The next stage's start: the poster and Adam as they are (warm), or anew (fresh)."""
+    def next_state(self, done: TrainingState, poster: PosterFile) -> TrainingState:
+        """The start of the stage after that of `poster`: the poster and Adam as they are (warm), or anew (fresh)."""
         if self.config.stage_start == "fresh":
             start = self._fresh(done.stage + 1)
         else:
@@ -185,6 +199,7 @@ class Distillation:
             start.curriculum, start.best_loss = done.curriculum, done.best_loss
             start.best_epoch = done.best_epoch - self.config.stage_epochs  # epochs count from the stage's first
         start.meta_steps, start.seconds = done.meta_steps, done.seconds
+        start.follows = poster.digest
         return start
 
     def _fresh(self, stage: int) -> TrainingState:

@@ -22,6 +22,9 @@ class TrainingState:
         adam_steps: outer steps taken since Adam's start.
         norm_average: running average of the poster gradient's norm, 0 before the stage's first meta-step.
         curriculum, best_loss, best_epoch: state of cctype 1.
+        meta_steps: taken in this stage and all before it.
+        follows: digest of the poster of the stage before this one; empty in the first, and where an older version
+            wrote the checkpoint.
     """
 
     learned: Learned
@@ -34,6 +37,7 @@ class TrainingState:
     best_loss: float = math.inf
     best_epoch: int = 0
     meta_steps: int = 0
+    follows: str = ""
     seconds: float = 0.0
     loss: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "last": 0.0, "sum": 0.0})
 

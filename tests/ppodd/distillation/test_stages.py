@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 from ppodd.archive import TrialArchive
 from ppodd.config.config import DistillConfig, build
@@ -120,58 +121,83 @@ def test_a_finished_run_is_read_not_run_again(tiny, tmp_path):
     assert list(run(config, trial_at(tmp_path), resume=True, progress=never)) == first
 
 
-def test_a_missing_resume_checkpoint_is_an_error_not_another_run(tiny, tmp_path):
-    config = config_of(tiny)
-    stages = run(config, trial_at(tmp_path))
-    next(stages)
-    stages.close()
-    trial_at(tmp_path).folder.remove("resume/state.safetensors")
-    with pytest.raises(CorruptArchive, match="resume is missing beside 1 archived stage"):
-        list(run(config, trial_at(tmp_path), resume=True))
+CHECKPOINT = "resume/state.safetensors"
 
 
-def test_stage_records_hold_blend_budgets_and_protocol(tiny, tmp_path):
-    first, second = run(config_of(tiny, blend="uniform"), trial_at(tmp_path))
-    assert (first["blend"], second["blend"]) == ([1.0], [0.5, 0.5])
-    assert second["budgets"]["poster_ipc"] == pytest.approx(24 * 12 / 640)
-    assert second["budgets"]["cumulative_ipc"] == pytest.approx(2 * 24 * 12 / 640)
-    assert second["budgets"]["storage_bytes"] == {"fp32": 8 * 288, "fp16": 4 * 288, "int8": 2 * 288}
-    assert second["budgets"]["meta_steps"] == 8
-    assert second["stage_accuracy"]["split"] == "validation" and len(second["stage_accuracy"]["values"]) == 2
-    assert not second["leaks_test_set"]
+def run_noting_checkpoints(config, trial):
+    """Run to the end; the checkpoint file after every meta-step."""
+    checkpoints, write = [], TrialArchive.write_resume
+
+    def keep(self, *args):
+        write(self, *args)
+        checkpoints.append(self.folder.read(CHECKPOINT))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrialArchive, "write_resume", keep)
+        list(run(config, trial))
+    return checkpoints
 
 
-def test_plain_podd_draws_on_one_poster(tiny, tmp_path):
-    *_, last = run(config_of(tiny, blend="latest"), trial_at(tmp_path))
-    assert last["budgets"]["cumulative_ipc"] == last["budgets"]["poster_ipc"]
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run of 3 stages of 2 meta-steps each, and its checkpoint after every meta-step."""
+    config = config_of(TINY, epochs=3, num_stages=3, checkpoint_every=1)
+    trial = trial_at(tmp_path_factory.mktemp("undisturbed"))
+    return config, trial, run_noting_checkpoints(config, trial)
 
 
-def test_only_released_chooses_by_the_test_set_and_says_so(tiny, tmp_path):
-    *_, last = run(config_of(tiny, blend="released"), trial_at(tmp_path))
-    assert last["leaks_test_set"] and last["stage_accuracy"]["split"] == "test"
+def with_stages(whole, tmp_path, stages, checkpoint):
+    """An archive of some stages of a run, and a checkpoint of any moment (or none)."""
+    trial = trial_at(tmp_path)
+    for name in whole.folder.find():
+        if name == "config.json" or name.startswith(tuple(f"stage-{stage:02d}/" for stage in stages)):
+            trial.folder.write(name, whole.folder.read(name))
+    if checkpoint is not None:
+        trial.folder.write(CHECKPOINT, checkpoint)
+    return trial
 
 
-def test_a_warm_stage_goes_on_from_the_poster_and_a_fresh_one_does_not(tiny):
-    def distance(start):
-        config = config_of(tiny, stage_start=start, lr=1e-4)
-        first, second = distill(config, load_once(config, CPU))
-        return float(abs(second.poster.poster - first.poster.poster).max())
+@pytest.mark.parametrize("stages", [0, 1, 2])
+@pytest.mark.parametrize("step", range(-1, 6))
+def test_every_pair_of_archived_stages_and_checkpoint_resumes_to_the_undisturbed_posters(
+    undisturbed, tmp_path, caplog, stages, step
+):
+    """`step` -1 is no checkpoint. What is older than a stage is trained again, what is of a later one is refused."""
+    config, whole, checkpoints = undisturbed
+    trial = with_stages(whole, tmp_path, range(1, stages + 1), checkpoints[step] if step >= 0 else None)
+    if step // 2 > stages:
+        with pytest.raises(CorruptArchive, match=r"is of a later stage than the one after the \d archived stage"):
+            list(run(config, trial, resume=True))
+        return
+    list(run(config, trial, resume=True))
+    assert poster_bytes(trial) == poster_bytes(whole)
+    assert [trial.stage(s)["budgets"]["meta_steps"] for s in (1, 2, 3)] == [2, 4, 6]
+    assert [trial.stage(s)["stage_accuracy"] for s in (1, 2, 3)] == [
+        whole.stage(s)["stage_accuracy"] for s in (1, 2, 3)
+    ]
+    assert ("is trained again" in caplog.text) == (step + 1 < 2 * stages)
 
-    assert distance("warm") < 1e-3 < distance("fresh")
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [(1, "leads to another poster of stage 1"), (2, "follows another poster of stage 1 than the archived one")],
+)
+def test_a_checkpoint_of_another_run_is_refused(undisturbed, tmp_path, step, reason):
+    """It is of the same settings but for the seed: at the end of the archived stage, or in the middle of the next."""
+    config, whole, _ = undisturbed
+    checkpoints = run_noting_checkpoints(config.model_copy(update={"seed": 7}), trial_at(tmp_path / "other"))
+    with pytest.raises(CorruptArchive, match=reason):
+        list(run(config, with_stages(whole, tmp_path / "mixed", [1], checkpoints[step]), resume=True))
 
 
-def test_learned_labels_stay_non_negative_and_move(tiny):
-    config = config_of(tiny, train_y=True, lr=0.3, num_stages=1)
-    (result,) = distill(config, load_once(config, CPU))
-    assert result.poster.labels.ndim == 3 and result.poster.labels.min() >= 0
-    assert len(set(result.poster.labels.flatten().tolist())) > 2
-
-
-def test_a_learned_inner_rate_is_archived_and_used_by_evaluations(tiny, tmp_path):
-    *_, last = run(config_of(tiny, train_lr=True), trial_at(tmp_path))
-    rate = trial_at(tmp_path).poster(2).inner_lr
-    assert rate != pytest.approx(0.01, rel=1e-6) and rate > 0
-    assert last["stage_accuracy"]["values"]
+def test_a_checkpoint_that_skipped_meta_steps_is_refused(undisturbed, tmp_path):
+    """As of a run that went on from a half-trained stage: fewer meta-steps are counted than belong there."""
+    config, whole, checkpoints = undisturbed
+    trial = with_stages(whole, tmp_path, [1], checkpoints[2])
+    arrays, state = trial.resume()
+    trial.write_resume(arrays, {**state, "meta_steps": 2, "follows": ""})
+    with pytest.raises(CorruptArchive, match="counts 2 meta-steps where 3 belong"):
+        list(run(config, trial, resume=True))
 
 
 @pytest.mark.parametrize("broken", ["meta-loss", "meta-gradient"])
@@ -320,7 +346,7 @@ def test_a_missing_stage_in_between_stops_a_resume(tiny, tmp_path):
     next(stages), next(stages)
     stages.close()
     trial_at(tmp_path).folder.remove("stage-01/stage.json")
-    with pytest.raises(CorruptArchive, match=r"holds stages \[2\] and a checkpoint of stage 2: a stage is missing"):
+    with pytest.raises(CorruptArchive, match=r"holds stages \[2\]: stage 1 is missing"):
         list(run(config, trial_at(tmp_path), resume=True))
 
 
