@@ -14,15 +14,15 @@ import torch.nn.functional as F
 import yaml
 
 from ppodd.archive import PosterFile
-from ppodd.config.config import DistillConfig, EvaluationConfig, build, poster_ipc
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.machine.seeding import generator
 from ppodd.posters.blend import evaluation_weights
-from ppodd.posters.geometry import Layout
 from ppodd.posters.labels import fixed_labels
+from ppodd.posters.layout import Layout
 
 
 def real_pixels(config, dataset, seed):
@@ -42,7 +42,7 @@ def real_pixels(config, dataset, seed):
         "patch_num_x": columns, "patch_num_y": rows_, "distill_batch_size": spec.classes,
     }  # fmt: skip
     tiled = build(DistillConfig, {**config.model_dump(), **shape})
-    layout = Layout.of(tiled, spec, np.arange(spec.classes).reshape(rows_, columns))
+    layout = Layout.of(tiled.geometry, spec, np.arange(spec.classes).reshape(rows_, columns))
     grid = full.reshape(rows_, columns, spec.channels, spec.height, spec.width).permute(2, 0, 3, 1, 4)
     poster = grid.reshape(spec.channels, layout.height, layout.width).numpy()
     return PosterFile(poster, fixed_labels(layout).numpy(), layout.class_order), layout, side
@@ -84,7 +84,7 @@ def main():
         judge(f"distilled, last of {len(posters)} posters alone", posters, latest, run.layout)
         judge(f"distilled, {config.blend} blend of {len(posters)} posters", posters, weights, run.layout)
     print(
-        f"\npixel budget of a poster: {poster_ipc(config, dataset.spec):.3f} IPC; {args.nets} networks, "
+        f"\npixel budget of a poster: {config.geometry.ipc(dataset.spec):.3f} IPC; {args.nets} networks, "
         f"{args.seeds} seeds; {result.meta_steps} meta-steps in {result.seconds:.0f} s (last seed)"
     )
     for (name, steps), values in rows.items():

@@ -17,12 +17,12 @@ import torch
 from measure import gpu, machine, settle
 from meta_step import LoopedPatches
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.specs import SPECS
 from ppodd.machine.memory import keep_freed_memory
 from ppodd.machine.seeding import generator
-from ppodd.posters.geometry import Layout
+from ppodd.posters.layout import Layout
 from ppodd.posters.patches import Patches
 
 
@@ -44,7 +44,7 @@ def main():
     config = build(DistillConfig, preset(args.preset))
     spec = SPECS[config.dataset]
     order = np.arange(spec.classes).reshape(config.poster_class_num_y, config.poster_class_num_x)
-    layout, device, random = Layout.of(config, spec, order), torch.device(args.device), generator("crops")
+    layout, device, random = Layout.of(config.geometry, spec, order), torch.device(args.device), generator("crops")
     shape = (args.posters, spec.channels, layout.height, layout.width)
     posters = torch.randn(shape, generator=random).to(device).requires_grad_()
     picks = torch.randperm(args.posters * layout.patches, generator=random)[: config.distill_batch_size].to(device)

@@ -21,14 +21,14 @@ import torch
 from measure import machine
 
 from ppodd.archive import PosterFile
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Split
 from ppodd.datasets.specs import SPECS
 from ppodd.evaluation.accuracy import Task, evaluate, one_alone, one_ensemble
 from ppodd.machine.seeding import generator
-from ppodd.posters.geometry import Layout
 from ppodd.posters.labels import fixed_labels
+from ppodd.posters.layout import Layout
 
 
 class Size(NamedTuple):
@@ -51,7 +51,7 @@ def setting(size, nets, device):
     """Arguments of `evaluate`."""
     config = build(DistillConfig, {**preset(size.preset), **size.changes})
     spec = SPECS[config.dataset]
-    layout = Layout.of(config, spec, np.arange(spec.classes).reshape(config.poster_class_num_y, -1))
+    layout = Layout.of(config.geometry, spec, np.arange(spec.classes).reshape(config.poster_class_num_y, -1))
     random = generator("benchmark")
     poster = torch.randn(spec.channels, layout.height, layout.width, generator=random).numpy()
     images = torch.randn(size.images, spec.channels, spec.height, spec.width, generator=random)

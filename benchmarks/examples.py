@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from ppodd.config.config import build
+from ppodd.config import build
 from ppodd.datasets.loading import load
 from ppodd.distillation.stages import distill
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.machine.device import resolve_device
-from ppodd.posters.geometry import Layout
+from ppodd.posters.layout import Layout
 from tune.sweep_file.schema import load_sweep
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -39,7 +39,7 @@ def measured(sweep, epochs):
         stages.append(stage)
     steps = [after - before for (_, before), (kind, after) in itertools.pairwise(marks) if kind == "step"]
     ends = [after - before for (_, before), (kind, after) in itertools.pairwise(marks) if kind == "stage"]
-    layout = Layout.of(config, dataset.spec, stages[-1].poster.class_order)
+    layout = Layout.of(config.geometry, dataset.spec, stages[-1].poster.class_order)
     posters, blend = [stage.poster for stage in stages], stages[-1].evaluation_blend
     started = time.process_time()
     for protocol in sweep.evaluation.protocols(config):

@@ -16,7 +16,7 @@ import torch
 import yaml
 from measure import Task, in_turn, machine, matmul_rate
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Dataset, Split
 from ppodd.datasets.specs import SPECS

@@ -16,7 +16,7 @@ import yaml
 from measure import Task, in_turn, machine
 from meta_step import random_dataset
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.distillation.stages import Distillation
 from ppodd.machine.memory import keep_freed_memory

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from results.analysis.tidy_frame import frame
 from results.tracking import schema

@@ -22,7 +22,7 @@ from cluster.service.evaluator import Evaluator
 from cluster.service.ray_runtime import connect
 from ppodd import __version__
 from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from results.analysis.tidy_frame import frame
 from results.tracking.store import default_tracking_uri, open_store

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ppodd.config import DistillConfig, check_geometry
+from ppodd.config import DistillConfig
 from ppodd.datasets.readers import Raw, Source, find
 from ppodd.datasets.specs import Spec
 from ppodd.datasets.whitening import Whitening, channel_statistics, fit_zca, zca_cost
@@ -62,7 +62,7 @@ def load(config: DistillConfig, device: torch.device) -> Dataset:
     source = find(config.dataset, config.root, config.image_size)
     raw, content = _cached_raw(config, source)
     spec = Spec(len(raw.classes), *raw.train_x.shape[1:])
-    check_geometry(config, spec)
+    config.geometry.check(spec)
     whitening, train, test = _whitened(raw, content, config.zca)
     held_out = _held_out(raw.train_y, config.validation)
     dtype = getattr(torch, config.dtype)
@@ -92,7 +92,7 @@ def load_once(config: DistillConfig, device: torch.device) -> Dataset:
         dataset = load(config, device)
         _last.clear()
         _last[key] = dataset
-    check_geometry(config, _last[key].spec)
+    config.geometry.check(_last[key].spec)
     return _last[key]
 
 

@@ -100,7 +100,7 @@ def write_stage(
     **also: Any,
 ) -> dict[str, Any]:
     """Archive a finished stage, the last of these posters; returns its record, which says `also` this."""
-    layout, spec = Layout.of(config, dataset.spec, result.poster.class_order), dataset.spec
+    layout, spec = Layout.of(config.geometry, dataset.spec, result.poster.class_order), dataset.spec
     png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
     record = {
         "num_stages": config.num_stages,

@@ -128,7 +128,7 @@ class Distillation:
             initial.check(config, dataset.spec)
         known = initial.class_order if initial else None
         order = arrange_classes(config.class_order, dataset, rows, columns) if known is None else known
-        self.layout = Layout.of(config, dataset.spec, order)
+        self.layout = Layout.of(config.geometry, dataset.spec, order)
         self.patches = Patches(self.layout, self.device)
         self.inner = InnerLoop(
             self.patches,

@@ -31,7 +31,7 @@ def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
     dataset = load_once(config, resolve_device(device))
     check_data(record, dataset, trial)
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
-    layout = Layout.of(config, dataset.spec, posters[-1].class_order)
+    layout = Layout.of(config.geometry, dataset.spec, posters[-1].class_order)
     blend = mode_blend(record, work.protocol.mode)
     accuracies = evaluate(posters, blend, layout, work.protocol, dataset.test)
     evaluation = {
@@ -67,7 +67,7 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     record, candidate = trial.candidate(stage)
     check_data(record, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
-    layout = Layout.of(trial.config(), dataset.spec, candidate.class_order)
+    layout = Layout.of(trial.config().geometry, dataset.spec, candidate.class_order)
     protocol = build(EvaluationProtocol, record["protocol"])
     split = getattr(dataset, record["split"])
     return evaluate(posters, record["blend"], layout, protocol, split, range(first, last))[protocol.budgets[-1]]

@@ -15,7 +15,7 @@ from .blend import (
 )
 from .class_order import arrange_classes as arrange_classes
 from .class_order import published_order as published_order
-from .geometry import Layout as Layout
+from .geometry import Geometry as Geometry
 from .labels import (
     LabelWindows as LabelWindows,
 )
@@ -28,6 +28,7 @@ from .labels import (
 from .labels import (
     label_array_shape as label_array_shape,
 )
+from .layout import Layout as Layout
 from .patches import Patches as Patches
 from .patches import initial_poster as initial_poster
 from .rendering import gif as gif

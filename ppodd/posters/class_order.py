@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppodd.config import CLASS_ORDERS
 from ppodd.datasets import Dataset
 from ppodd.errors import BadInput, unknown
 
+CLASS_ORDERS = ("auto", "clip", "means", "sequential")
 _CLIP = "openai/clip-vit-base-patch32"
 # Orders that PoDD's text distances give, where they were published: (data set, rows, columns).
 _PUBLISHED = {("cifar10", 2, 5): [[0, 8, 5, 7, 4], [1, 9, 3, 2, 6]]}

@@ -1,69 +1,74 @@
-"""Where patches and class areas lie on the poster (PoDD, section 3; METHOD: poster geometry)."""
+"""The sizes of a poster, its class areas and patches, and whether they fit a data set (PoDD, section 3). No torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
-import numpy as np
-import torch
-
-from ppodd.config import DistillConfig
 from ppodd.datasets import Spec
+from ppodd.errors import BadInput
 
 
-def positions(full: int, size: int, count: int) -> list[int]:
-    """First pixels of `count` overlapping windows of `size` on `full` px: `round(linspace(0, full − size, count))`."""
-    return np.round(np.linspace(0, full - size, count)).astype(int).tolist()
+class Axis(NamedTuple):
+    """The sizes (px) and counts along one axis of a poster."""
+
+    image: int
+    poster: int
+    area: int
+    areas: int
+    patches: int
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The poster's geometry in pixels; patches are enumerated x-major, classes lie by `class_order` `[rows, columns]`.
+class Geometry(NamedTuple):
+    """The numbers that lay out a poster, each named as the flag that sets it."""
 
-    Attributes:
-        patch_xs, patch_ys: left and top pixels of the patch grid's columns and rows.
-        area_xs, area_ys: left and top pixels of the class grid's columns and rows.
-    """
+    poster_width: int
+    poster_height: int
+    poster_class_num_x: int
+    poster_class_num_y: int
+    class_area_width: int
+    class_area_height: int
+    patch_num_x: int
+    patch_num_y: int
 
-    spec: Spec
-    width: int
-    height: int
-    patch_xs: list[int]
-    patch_ys: list[int]
-    area_width: int
-    area_height: int
-    area_xs: list[int]
-    area_ys: list[int]
-    class_order: np.ndarray
+    def ipc(self, spec: Spec) -> float:
+        """Images per class of one poster: `H·W / (h·w·K)`."""
+        return self.poster_width * self.poster_height / (spec.height * spec.width * spec.classes)
 
-    @classmethod
-    def of(cls, config: DistillConfig, spec: Spec, class_order: np.ndarray) -> Layout:
-        """The layout that `config` describes for images of `spec`."""
-        return cls(
-            spec=spec,
-            width=config.poster_width,
-            height=config.poster_height,
-            patch_xs=positions(config.poster_width, spec.width, config.patch_num_x),
-            patch_ys=positions(config.poster_height, spec.height, config.patch_num_y),
-            area_width=config.class_area_width,
-            area_height=config.class_area_height,
-            area_xs=positions(config.poster_width, config.class_area_width, config.poster_class_num_x),
-            area_ys=positions(config.poster_height, config.class_area_height, config.poster_class_num_y),
-            class_order=np.asarray(class_order),
+    def x(self, image_width: int) -> Axis:
+        """What lies along the width."""
+        return Axis(image_width, self.poster_width, self.class_area_width, self.poster_class_num_x, self.patch_num_x)
+
+    def y(self, image_height: int) -> Axis:
+        """What lies along the height."""
+        return Axis(image_height, self.poster_height, self.class_area_height, self.poster_class_num_y, self.patch_num_y)
+
+    def check(self, spec: Spec) -> None:
+        """Raise `BadInput` unless poster, class areas and patches fit images and classes of `spec`."""
+        columns, rows = self.poster_class_num_x, self.poster_class_num_y
+        if columns * rows != spec.classes:
+            raise BadInput(
+                f"poster_class_num_x × poster_class_num_y = {columns} × {rows} = {columns * rows}, but the data set "
+                f"has {spec.classes} classes: choose a layout whose product is {spec.classes}"
+            )
+        _check_axis("width", "x", self.x(spec.width))
+        _check_axis("height", "y", self.y(spec.height))
+
+
+def _check_axis(side: str, letter: str, axis: Axis) -> None:
+    image, poster, area, areas, patches = axis
+    if image > poster:
+        raise BadInput(f"poster_{side}={poster} is smaller than the image {side} {image}: raise it to at least {image}")
+    if patches > poster - image + 1:
+        raise BadInput(
+            f"patch_num_{letter}={patches} patches of {image} px cannot be placed at different positions on "
+            f"poster_{side}={poster}: at most {poster - image + 1}"
         )
-
-    @property
-    def patches(self) -> int:
-        """Number of patches, P."""
-        return len(self.patch_xs) * len(self.patch_ys)
-
-    def patch_pixels(self) -> torch.Tensor:
-        """Flat poster indices of every patch's pixels: `[P, h·w]`, row by row in each patch."""
-        return windows(self.patch_xs, self.patch_ys, self.spec.width, self.spec.height, self.width)
-
-
-def windows(xs: list[int], ys: list[int], width: int, height: int, full_width: int) -> torch.Tensor:
-    """Flat indices `[len(xs)·len(ys), height·width]` of windows at `xs × ys` (x-major) in rows of `full_width`."""
-    corners = torch.tensor([y * full_width + x for x in xs for y in ys])
-    inside = (torch.arange(height)[:, None] * full_width + torch.arange(width)[None, :]).flatten()
-    return corners[:, None] + inside[None, :]
+    if area > poster:
+        raise BadInput(f"class_area_{side}={area} exceeds poster_{side}={poster}: lower it to at most {poster}")
+    covered = area == poster if areas == 1 else math.ceil((poster - area) / (areas - 1)) <= area
+    if not covered:
+        raise BadInput(
+            f"{areas} class areas of class_area_{side}={area} leave gaps on poster_{side}={poster}: "
+            f"raise class_area_{side} to at least {math.ceil(poster / areas)}"
+        )

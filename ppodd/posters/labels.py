@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from ppodd.posters.geometry import Layout, positions, windows
+from ppodd.posters.layout import Layout, positions, windows
 
 
 def _overlaps(starts: list[int], size: int, area_starts: list[int], area_size: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ppodd.posters.geometry import Layout
+from ppodd.posters.layout import Layout
 
 
 def fade_blend(tiles: torch.Tensor, xs: list[int], ys: list[int], width: int, height: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ppodd.datasets import Whitening
-from ppodd.posters.geometry import Layout
+from ppodd.posters.layout import Layout
 from ppodd.posters.patches import Patches, fade_blend
 
 _CLIP = 4.0  # standard deviations around the mean

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 
 FINISHED_AT = 1_700_000_000.0
 

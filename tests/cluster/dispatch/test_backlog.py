@@ -6,7 +6,7 @@ from archives import write_stage
 from cluster.dispatch.backlog import Backlog, describe
 from cluster.dispatch.candidate_measurements import Measurement
 from ppodd.archive import Archive
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from cluster.service import coordinator as module
 from cluster.service.coordinator import Coordinator
 from cluster.service.ray_runtime import _said
 from ppodd.archive import Archive, TrialArchive
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.errors import lost_device
 from results.tracking.store import default_tracking_uri
 from results.tracking.syncing import Syncer

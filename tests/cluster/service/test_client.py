@@ -16,7 +16,7 @@ from submissions import evaluations, sweep_file, wait_for
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
 from ppodd.cli.main import main
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from results.analysis.tidy_frame import frame
 from results.tracking.syncing import sync
 
@@ -180,7 +180,7 @@ def test_on_one_gpu_evaluators_get_their_place_when_the_trials_have_left_it(tiny
 
 
 def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
-    from ppodd.config.config import DistillConfig, build
+    from ppodd.config import DistillConfig, build
     from ppodd.distillation.archived_run import run
 
     archive = Archive(tmp_path / "archive")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ppodd.archive import Archive, PosterFile, TrialArchive, ticket
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.distillation.initial import load_poster
 from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.evaluation.work_items import works

@@ -10,7 +10,7 @@ from s3 import CREDENTIALS
 from sweeps import sweep_file
 
 from ppodd.archive import Archive, stages_in, tickets_in
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import retries
 from ppodd.files.folder import Folder

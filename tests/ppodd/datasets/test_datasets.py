@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import cache_folder, load, load_once
 from ppodd.errors import BadInput

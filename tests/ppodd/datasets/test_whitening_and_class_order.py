@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load_once
 from ppodd.datasets.whitening import Whitening, fit_zca, unit_images, zca_cost

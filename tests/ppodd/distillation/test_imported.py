@@ -9,7 +9,7 @@ from flags import flags
 
 from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load
 from ppodd.distillation import imported

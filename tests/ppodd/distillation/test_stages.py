@@ -10,7 +10,7 @@ import torch
 from tiny import TINY
 
 from ppodd.archive import TrialArchive
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.datasets.loading import load_once
 from ppodd.distillation import curriculum, outer_step
 from ppodd.distillation import stages as module

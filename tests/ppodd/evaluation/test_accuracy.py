@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ppodd.archive import PosterFile, TrialArchive
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load, load_once
 from ppodd.distillation.archived_run import run
@@ -14,8 +14,8 @@ from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.evaluation.archived_stages import evaluate_archived
 from ppodd.evaluation.work_items import works
-from ppodd.posters.geometry import Layout
 from ppodd.posters.labels import fixed_labels
+from ppodd.posters.layout import Layout
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def evaluated(trial, stage=2, **values):
     (protocol,) = EvaluationConfig(**values).protocols(trial.config())
     dataset = load_once(trial.config(), CPU)
     posters = [trial.poster(s) for s in range(1, stage + 1)]
-    layout = Layout.of(trial.config(), dataset.spec, posters[-1].class_order)
+    layout = Layout.of(trial.config().geometry, dataset.spec, posters[-1].class_order)
     blend = [0.0] * (stage - 1) + [1.0] if protocol.mode == "latest" else trial.stage(stage)["evaluation_blend"]
     return evaluate(posters, blend, layout, protocol, dataset.test)
 
@@ -71,7 +71,7 @@ def test_networks_learn_from_a_poster_of_one_real_image_a_class():
     values = {**preset("digits"), "poster_width": 40, "poster_height": 16, "patch_num_x": 5, "patch_num_y": 2}
     config = build(DistillConfig, {**values, "distill_batch_size": 10, "syn_strategy": "none"})
     dataset = load_once(config, CPU)
-    layout = Layout.of(config, dataset.spec, torch.arange(10).reshape(2, 5).numpy())
+    layout = Layout.of(config.geometry, dataset.spec, torch.arange(10).reshape(2, 5).numpy())
     images = torch.stack([dataset.train.x[dataset.train.y == label].mean(0) for label in range(10)])
     image = images.reshape(2, 5, 8, 8).permute(0, 2, 1, 3).reshape(1, 16, 40).numpy()
     poster = PosterFile(image, fixed_labels(layout).numpy(), layout.class_order)

@@ -7,7 +7,7 @@ import safetensors.numpy
 
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.distillation.archived_run import run
 
 

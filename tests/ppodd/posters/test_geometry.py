@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from ppodd.config.config import DistillConfig, build, poster_ipc
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import PRESETS, preset
 from ppodd.datasets.specs import SPECS, Spec
 from ppodd.machine.seeding import generator
-from ppodd.posters.geometry import Layout, positions
+from ppodd.posters.layout import Layout, positions
 from ppodd.posters.patches import Patches, fade_blend, initial_poster
 
 
 def layout_of(**values):
     config = build(DistillConfig, {**preset("cifar10"), **values})
     rows, columns = config.poster_class_num_y, config.poster_class_num_x
-    return Layout.of(config, SPECS["cifar10"], np.arange(rows * columns).reshape(rows, columns))
+    return Layout.of(config.geometry, SPECS["cifar10"], np.arange(rows * columns).reshape(rows, columns))
 
 
 @pytest.mark.parametrize(("name", "ipc"), [("cifar10", 0.896), ("cifar100", 0.897)])
 def test_published_poster_sizes_have_the_published_ipc(name, ipc):
-    assert poster_ipc(build(DistillConfig, preset(name)), SPECS[name]) == pytest.approx(ipc, abs=5e-4)
+    assert build(DistillConfig, preset(name)).geometry.ipc(SPECS[name]) == pytest.approx(ipc, abs=5e-4)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -91,5 +91,5 @@ def test_the_initial_poster_depends_on_the_seed_alone():
 
 def test_a_spec_may_be_grey_and_oblong():
     config = build(DistillConfig, {**preset("digits"), "dataset": "./mine", "poster_width": 30, "poster_height": 20})
-    layout = Layout.of(config, Spec(10, 1, 6, 9), np.arange(10).reshape(2, 5))
+    layout = Layout.of(config.geometry, Spec(10, 1, 6, 9), np.arange(10).reshape(2, 5))
     assert Patches(layout, torch.device("cpu")).all(torch.zeros(1, 20, 30)).shape == (10, 1, 6, 9)

@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.specs import SPECS, Spec
-from ppodd.posters.geometry import Layout
 from ppodd.posters.labels import LabelWindows, fixed_labels, initial_label_array, label_array_shape
+from ppodd.posters.layout import Layout
 
 
 def layout_of(name, order=None, **values):
     config = build(DistillConfig, {**preset(name), **values})
     rows, columns = config.poster_class_num_y, config.poster_class_num_x
     spec = SPECS.get(config.dataset, Spec(2, 1, 2, 2))
-    return Layout.of(config, spec, np.arange(rows * columns).reshape(rows, columns) if order is None else order)
+    return Layout.of(
+        config.geometry, spec, np.arange(rows * columns).reshape(rows, columns) if order is None else order
+    )
 
 
 def test_a_patch_is_labelled_by_the_softmax_of_the_pixels_it_shares_with_each_class():

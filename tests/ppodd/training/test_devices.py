@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerator import DEVICE, Accelerator
 
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets.loading import load
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.evaluation.accuracy import evaluate
-from ppodd.posters.geometry import Layout
+from ppodd.posters.layout import Layout
 from ppodd.training.ensemble_training import Trainer
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny
         monkeypatch.setattr(Trainer, "__init__", cleared(Trainer.__init__, accelerator.waits))
         for device in (CPU, DEVICE):
             dataset = load(config, device)
-            layout = Layout.of(config, dataset.spec, stage.poster.class_order)
+            layout = Layout.of(config.geometry, dataset.spec, stage.poster.class_order)
             values[device] = evaluate([stage.poster], [1.0], layout, protocol, dataset.test)
     assert values[DEVICE] == values[CPU]
     if arch == "convnet":
@@ -97,7 +97,7 @@ def test_networks_together_take_no_more_operations_than_one(tiny):
         (protocol,) = EvaluationConfig(nets=nets, budgets=(steps,)).protocols(config)
         with Accelerator() as accelerator:
             dataset = load(config, DEVICE)
-            layout = Layout.of(config, dataset.spec, stage.poster.class_order)
+            layout = Layout.of(config.geometry, dataset.spec, stage.poster.class_order)
             before = accelerator.operations
             evaluate([stage.poster], [1.0], layout, protocol, dataset.test)
             return accelerator.operations - before

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from ppodd.archive import PosterFile
-from ppodd.config.config import AUGMENTATIONS, DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.config.fields import AUGMENTATIONS
 from ppodd.datasets.loading import Split
 from ppodd.datasets.specs import Spec
 from ppodd.evaluation.accuracy import Task, evaluate, one_alone, one_ensemble, together
 from ppodd.machine.seeding import generator
 from ppodd.machine.threads import on_threads
-from ppodd.posters.geometry import Layout
 from ppodd.posters.labels import fixed_labels
+from ppodd.posters.layout import Layout
 from ppodd.training import augment
 from ppodd.training.architectures import ARCHITECTURES
 from ppodd.training.ensemble import Ensemble, RectifiedPool
@@ -44,7 +45,7 @@ def threads():
 def task(spec=SPEC, posters=2, learned=None, **values):
     """Posters of noise, judged in float64 so that rounding does not grow to a difference one can see."""
     config = build(DistillConfig, {**NOISE, "width": 4, "inner_lr": 0.01, "budgets": (2, 5)})
-    layout = Layout.of(config, spec, np.arange(10).reshape(2, 5))
+    layout = Layout.of(config.geometry, spec, np.arange(10).reshape(2, 5))
     random = generator("posters")
     shape = (spec.channels, layout.height, layout.width)
     labels = fixed_labels(layout).numpy() if learned is None else np.full((10, 2, 4), 0.5, np.float32)
@@ -207,7 +208,7 @@ def test_evaluate_chooses_by_the_network(monkeypatch):
     job = task(posters=1)
     poster = PosterFile(job.posters.images[0].numpy(), job.posters.labels[0].numpy(), np.arange(10).reshape(2, 5))
     config = build(DistillConfig, NOISE)
-    layout = Layout.of(config, SPEC, poster.class_order)
+    layout = Layout.of(config.geometry, SPEC, poster.class_order)
     values = [
         evaluate([poster], [1.0], layout, job.protocol.model_copy(update={"nets": nets}), job.split) for nets in (1, 3)
     ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppodd.config.config import AUGMENTATIONS
+from ppodd.config.fields import AUGMENTATIONS
 from ppodd.datasets.specs import SPECS, Spec
 from ppodd.errors import BadInput
 from ppodd.machine.seeding import generator

@@ -9,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.datasets.loading import load_once
 from ppodd.datasets.specs import Spec
 from ppodd.distillation.stages import distill
 from ppodd.errors import BadInput
 from ppodd.machine.seeding import generator
-from ppodd.posters.geometry import Layout
 from ppodd.posters.labels import LabelWindows, initial_label_array
+from ppodd.posters.layout import Layout
 from ppodd.posters.patches import Patches, initial_poster
 from ppodd.training import rat_bptt as module
 from ppodd.training.architectures import ARCHITECTURES
@@ -41,7 +41,7 @@ def problem_of(
             "patch_num_x": 3, "patch_num_y": 2, "distill_batch_size": 4,
         },
     )  # fmt: skip
-    layout = Layout.of(config, spec, np.arange(4).reshape(2, 2))
+    layout = Layout.of(config.geometry, spec, np.arange(4).reshape(2, 2))
     inner = InnerLoop(Patches(layout, CPU), optim, 4, strategy, composed, decay)
     start = generator("test", optim)
     learned = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppodd.archive import Archive, PosterFile, summary
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from results.analysis.comparisons import compare
 from results.analysis.curves import curve_points

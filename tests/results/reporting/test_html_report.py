@@ -13,7 +13,7 @@ from frames import rows, spread
 from PIL import Image
 
 from ppodd.archive import Archive
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from ppodd.files.folder import sha256
 from results.analysis.comparisons import compare

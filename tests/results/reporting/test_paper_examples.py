@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from frames import rows
 
-from ppodd.config.config import poster_ipc
 from ppodd.datasets.specs import SPECS
 from results.analysis.published_numbers import TABLES
 from results.reporting.paper import beside
@@ -35,7 +34,7 @@ def test_an_example_covers_every_row_of_its_table(name, scale):
                 for config in configs
                 if config.blend == blend
                 and all(getattr(config, key) in values for key, values in wanted.items())
-                and (ipc is None or abs(poster_ipc(config, SPECS[config.dataset]) - ipc[0]) < 0.015)
+                and (ipc is None or abs(config.geometry.ipc(SPECS[config.dataset]) - ipc[0]) < 0.015)
             ]
             assert {config.seed for config in found} == {0, 1, 2}, (row, blend)
 

@@ -13,7 +13,7 @@ from ppodd.archive import Archive
 from ppodd.cli.console import console
 from ppodd.cli.main import main
 from ppodd.cli.sweep import _results
-from ppodd.config.config import EvaluationConfig
+from ppodd.config import EvaluationConfig
 from results.tracking.syncing import sync
 
 

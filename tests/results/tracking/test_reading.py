@@ -10,7 +10,7 @@ import pytest
 from archives import write_sweep
 
 from ppodd.archive import Archive
-from ppodd.config.config import EvaluationConfig
+from ppodd.config import EvaluationConfig
 from results.analysis.tidy_frame import frame
 from results.tracking import reading as bulk
 from results.tracking import schema

@@ -7,7 +7,7 @@ import pytest
 from archives import FINISHED_AT, write_evaluations, write_stage, write_sweep
 
 from ppodd.archive import Archive
-from ppodd.config.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import MEASURED, frame

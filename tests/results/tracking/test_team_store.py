@@ -11,7 +11,7 @@ from servers import MlflowServer, postgres
 
 from ppodd.archive import Archive
 from ppodd.cli.main import main
-from ppodd.config.config import EvaluationConfig
+from ppodd.config import EvaluationConfig
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.tidy_frame import frame
 from results.tracking.store import open_store

@@ -9,7 +9,7 @@ import ppodd.datasets
 from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.cli.sweep import _hours
-from ppodd.config.config import EvaluationConfig
+from ppodd.config import EvaluationConfig
 from ppodd.distillation.archived_run import run
 from tune.running.estimate import Timer, _typical, budgets
 from tune.running.progress import ProgressReader

@@ -4,7 +4,7 @@ import pytest
 from archives import write_stage
 
 from ppodd.archive import Archive
-from ppodd.config.config import DistillConfig, build
+from ppodd.config import DistillConfig, build
 from ppodd.datasets.specs import SPECS
 from ppodd.distillation.cost import distillation_flops
 from tune.running.scheduler import Rule, StageScheduler

@@ -17,7 +17,7 @@ from cluster.service.ray_runtime import NAMESPACE, connect, named_evaluators
 from cluster.service.stage_accuracy import measure
 from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
-from ppodd.config.config import EvaluationConfig
+from ppodd.config import EvaluationConfig
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.tidy_frame import frame
 from results.tracking.store import default_tracking_uri

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ppodd.config.config import DistillConfig
+from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
 from tune.sweep_file.schema import SWEEPS, SweepFile, load_sweep
 

@@ -1,4 +1,4 @@
-"""The two configs: one for a distillation, one for an evaluation. Immutable, validated, every field a flag's name.
+"""The config of a distillation: every field a flag of the method.
 
 Accuracies are percent everywhere in ppodd; sizes are pixels; times are seconds.
 """
@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from ppodd.datasets import SPECS, Spec, is_path, known_spec
-from ppodd.errors import BadInput, unknown
-from ppodd.posters import STRATEGIES, BlendParameters
-from ppodd.training import ARCHITECTURES, check_architecture
+from ppodd.config.fields import (
+    Architecture,
+    Augmentation,
+    DataSource,
+    NonNegative,
+    NonNegativeFloat,
+    Optimiser,
+    Positive,
+    PositiveFloat,
+    Steps,
+    one_of,
+)
+from ppodd.config.validation import Config
+from ppodd.datasets import SPECS, is_path, known_spec
+from ppodd.errors import BadInput
+from ppodd.posters import STRATEGIES, BlendParameters, Geometry
+from ppodd.training import check_architecture
 
-OPTIMISERS = ("Adam", "SGD")
-AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "color", "cutout")
 ENGINES = ("recomputed", "unrolled")
 DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
 RUNS = "runs"  # folder of the runs in an archive that belong to no sweep
@@ -30,47 +40,9 @@ CIRCUMSTANCES = frozenset(
 )
 # Fields that a first stage does not depend on: it has one poster, and nothing to start from.
 LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
-CLASS_ORDERS = ("auto", "clip", "means", "sequential")
-
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Steps = Annotated[tuple[Positive, ...], pydantic.AfterValidator(lambda v: tuple(sorted(set(v))))]
 
 
-class _Config(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
-    listed: ClassVar[str] = ""  # what lists the fields
-
-
-def _named(what: str, value: str, accepted: tuple[str, ...]) -> str:
-    if value not in accepted:
-        raise unknown(what, value, accepted)
-    return value
-
-
-def _architecture(value: str) -> str:
-    """A name of `ARCHITECTURES`, or `module:attribute` of the user's own network."""
-    return value if ":" in value else _named("arch", value, tuple(ARCHITECTURES))
-
-
-def _augmentation(value: str) -> str:
-    for name in value.split("_") if value not in ("", "none") else ():
-        _named("augmentation in strategy", name, AUGMENTATIONS)
-    return value
-
-
-def _dataset(value: str) -> str:
-    return value if is_path(value) else _named("dataset", value, tuple(SPECS))
-
-
-Architecture = Annotated[str, pydantic.AfterValidator(_architecture)]
-Augmentation = Annotated[str, pydantic.AfterValidator(_augmentation)]
-Optimiser = Annotated[str, pydantic.AfterValidator(lambda v: _named("optimiser", v, OPTIMISERS))]
-
-
-class DistillConfig(_Config):
+class DistillConfig(Config):
     """A whole multi-stage distillation. Field names are the flags that users of the method have."""
 
     listed = "ppodd distill --help"
@@ -80,7 +52,7 @@ class DistillConfig(_Config):
     seed: NonNegative = Field(0, description="seed of everything random")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     dtype: Literal["float32", "float64"] = Field("float32", description="floating-point type of the run")
-    engine: Annotated[str, pydantic.AfterValidator(lambda v: _named("engine", v, ENGINES))] = Field(
+    engine: Annotated[str, pydantic.AfterValidator(lambda v: one_of("engine", v, ENGINES))] = Field(
         "recomputed",
         description="how the window is differentiated: recomputed step by step, or unrolled (the reference: the same "
         "to rounding, memory grows with the window)",
@@ -90,7 +62,7 @@ class DistillConfig(_Config):
     test_freq: Positive = Field(10, description="epochs between two validation losses (cctype 1 decides by them)")
 
     # Data
-    dataset: Annotated[str, pydantic.AfterValidator(_dataset)] = Field(
+    dataset: DataSource = Field(
         "cifar10", description="a known data set, or the path of a parquet file or class-folder tree"
     )
     root: str = Field("", description="folder that holds the data set")
@@ -164,7 +136,7 @@ class DistillConfig(_Config):
     stage_start: Literal["warm", "fresh"] = Field(
         "warm", description="a stage starts from the last poster or a new one"
     )
-    blend: Annotated[str, pydantic.AfterValidator(lambda v: _named("blend", v, tuple(STRATEGIES)))] = Field(
+    blend: Annotated[str, pydantic.AfterValidator(lambda v: one_of("blend", v, tuple(STRATEGIES)))] = Field(
         "dynamic", description="blend strategy: " + ", ".join(STRATEGIES)
     )
     blend_boost: PositiveFloat = Field(1.5, description="β: factor of the boosted poster's weight")
@@ -180,6 +152,11 @@ class DistillConfig(_Config):
     @property
     def blend_parameters(self) -> BlendParameters:
         return BlendParameters(self.blend_boost, self.blend_decay, self.blend_floor)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The numbers that lay out the poster."""
+        return Geometry(*(getattr(self, field) for field in Geometry._fields))
 
     @property
     def stage_epochs(self) -> int:
@@ -217,7 +194,7 @@ class DistillConfig(_Config):
             "offload=True needs engine=recomputed: the unrolled engine keeps graphs",
         )
         if self.dataset in SPECS and not self.image_size:
-            check_geometry(self, SPECS[self.dataset])
+            self.geometry.check(SPECS[self.dataset])
         if spec := known_spec(self.dataset, self.image_size):
             check_architecture(self.arch, spec)
         return self
@@ -235,149 +212,15 @@ class DistillConfig(_Config):
         return lines
 
 
-class EvaluationConfig(_Config):
-    """How archived posters are judged: fresh networks of each `arch`, trained in each `mode`, read at each budget.
-
-    Fields left empty (`None`) take the value of the distillation under test.
-    """
-
-    listed = "ppodd evaluate --help"
-
-    arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] = Field(
-        ("convnet",), description="networks to train"
-    )
-    mode: Annotated[tuple[Literal["blend", "latest"], ...], Field(min_length=1)] = Field(
-        ("blend",), description="train on the blend of all posters, or on the latest alone"
-    )
-    budgets: Annotated[Steps, Field(min_length=1)] | None = Field(None, description="training steps read")
-    nets: Positive | None = Field(None, description="networks of each kind")
-    eval_seed: NonNegative = Field(0, description="seed of the evaluation")
-    width: Positive | None = Field(None, description="channels of the network's first block")
-    batch: Positive | None = Field(None, description="patches in a training step")
-    optim: Optimiser | None = Field(None, description="optimiser")
-    inner_lr: PositiveFloat | None = Field(None, description="learning rate")
-    decay: bool | None = Field(None, description="cosine decay of the learning rate")
-    strategy: Augmentation | None = Field(None, description="augmentation of patches")
-    comp_aug: bool | None = Field(None, description="compose the augmentations")
-
-    def protocols(self, config: DistillConfig) -> list[EvaluationProtocol]:
-        """One fully resolved protocol for each architecture and mode, to judge posters of `config`."""
-
-        def own(value: Any, inherited: Any) -> Any:
-            return inherited if value is None else value
-
-        return [
-            EvaluationProtocol(
-                arch=arch,
-                mode=mode,
-                budgets=own(self.budgets, config.budgets),
-                nets=own(self.nets, config.num_train_eval),
-                seed=self.eval_seed,
-                width=own(self.width, config.width),
-                batch=own(self.batch, config.distill_batch_size),
-                optim=own(self.optim, config.inner_optim),
-                inner_lr=own(self.inner_lr, None if config.train_lr else config.inner_lr),
-                decay=own(self.decay, config.decay),
-                strategy=own(self.strategy, config.syn_strategy),
-                comp_aug=own(self.comp_aug, config.comp_aug),
-            )
-            for arch in self.arch
-            for mode in self.mode
-        ]
-
-
-def check_evaluation(evaluation: EvaluationConfig, dataset: str, image_size: int) -> None:
-    """Raise `BadInput` where one of its networks does not fit the data set's images, as far as these are known."""
-    if spec := known_spec(dataset, image_size):
-        for arch in evaluation.arch:
-            check_architecture(arch, spec)
-
-
-class EvaluationProtocol(_Config):
-    """Everything an evaluation depends on but the posters: one architecture, one mode."""
-
-    arch: Architecture
-    mode: Literal["blend", "latest"]
-    budgets: Steps
-    nets: Positive
-    seed: NonNegative
-    width: Positive
-    batch: Positive
-    optim: Optimiser
-    inner_lr: PositiveFloat | None  # None: the learned one of the latest poster
-    decay: bool
-    strategy: Augmentation
-    comp_aug: bool
-
-
-def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[EvaluationProtocol]:
-    """Every protocol that these ask for to judge posters of `config`, each once."""
-    asked = [protocol for evaluation in evaluations for protocol in evaluation.protocols(config)]
-    return [protocol for number, protocol in enumerate(asked) if protocol not in asked[:number]]
-
-
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise BadInput(message)
 
 
-def check_geometry(config: DistillConfig, spec: Spec) -> None:
-    """Raise `BadInput` unless `config`'s poster, class layout and patches fit images and classes of `spec`."""
-    grid = config.poster_class_num_x * config.poster_class_num_y
-    _require(
-        grid == spec.classes,
-        f"poster_class_num_x × poster_class_num_y = {config.poster_class_num_x} × {config.poster_class_num_y} "
-        f"= {grid}, "
-        f"but the data set has {spec.classes} classes: choose a layout whose product is {spec.classes}",
-    )
-    for axis, image, poster, areas, area, patches in (
-        (
-            "width",
-            spec.width,
-            config.poster_width,
-            config.poster_class_num_x,
-            config.class_area_width,
-            config.patch_num_x,
-        ),
-        (
-            "height",
-            spec.height,
-            config.poster_height,
-            config.poster_class_num_y,
-            config.class_area_height,
-            config.patch_num_y,
-        ),
-    ):
-        _require(
-            image <= poster,
-            f"poster_{axis}={poster} is smaller than the image {axis} {image}: raise it to at least {image}",
-        )
-        letter = "x" if axis == "width" else "y"
-        _require(
-            patches <= poster - image + 1,
-            f"patch_num_{letter}={patches} patches of {image} px cannot be placed at different positions on "
-            f"poster_{axis}={poster}: at most {poster - image + 1}",
-        )
-        _require(
-            area <= poster,
-            f"class_area_{axis}={area} exceeds poster_{axis}={poster}: lower it to at most {poster}",
-        )
-        _require(
-            (areas == 1 and area == poster) or (areas > 1 and math.ceil((poster - area) / (areas - 1)) <= area),
-            f"{areas} class areas of class_area_{axis}={area} leave gaps on poster_{axis}={poster}: "
-            f"raise class_area_{axis} to at least {math.ceil(poster / areas)}",
-        )
-
-
-def poster_ipc(config: DistillConfig, spec: Spec) -> float:
-    """Images per class of one poster: `H·W / (h·w·K)`."""
-    return config.poster_width * config.poster_height / (spec.height * spec.width * spec.classes)
-
-
 def known_poster_ipc(config: DistillConfig) -> float | None:
-    """The same of a data set whose shape is known unread, else `None`."""
+    """Images per class of one poster, where the data set's shape is known unread, else `None`."""
     spec = known_spec(config.dataset, config.image_size)
-    return poster_ipc(config, spec) if spec else None
+    return config.geometry.ipc(spec) if spec else None
 
 
 def absolute_paths(config: DistillConfig) -> DistillConfig:
@@ -398,40 +241,3 @@ def absolute_paths(config: DistillConfig) -> DistillConfig:
 
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
-
-
-C = TypeVar("C", bound=_Config)
-
-
-def build(kind: type[C], values: dict[str, Any]) -> C:
-    """A validated config of `kind`; every failure is one line of `BadInput`."""
-    for key in values:
-        if key not in kind.model_fields:
-            raise unknown("config field", key, kind.model_fields, kind.listed)
-    try:
-        return kind(**values)
-    except pydantic.ValidationError as error:
-        errors = error.errors()
-        within = {e["loc"][:-1] for e in errors if e["loc"]}  # a list whose values are wrong is not also too short
-        raise BadInput("; ".join(said(e) for e in errors if e["loc"] not in within)) from None
-
-
-def said(error: Any) -> str:
-    """One of pydantic's errors in one line that begins with the field and its value."""
-    *names, last = [str(part) for part in error["loc"]] or ["config"]
-    field = ".".join(names if names and last.isdigit() else [*names, last])
-    return f"{field}={error['input']!r}: {_reason(error)}"
-
-
-def _reason(error: Any) -> str:
-    match error["type"]:
-        case "tuple_type" | "list_type" if isinstance(error["input"], (int, float, str)):
-            return f"accepted is a list: write [{error['input']}]"
-        case "tuple_type" | "list_type":
-            return "accepted is a list: write [value, value]"
-        case "dict_type" | "model_type":
-            return "accepted are keys with their values: write {key: value}"
-        case "too_short":
-            return "name at least one"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]}"

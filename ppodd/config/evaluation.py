@@ -1,0 +1,95 @@
+"""How archived posters are judged: what a user asks for, and the protocols that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ppodd.config.distillation import DistillConfig
+from ppodd.config.fields import Architecture, Augmentation, NonNegative, Optimiser, Positive, PositiveFloat, Steps
+from ppodd.config.validation import Config
+from ppodd.datasets import known_spec
+from ppodd.training import check_architecture
+
+
+class EvaluationConfig(Config):
+    """How archived posters are judged: fresh networks of each `arch`, trained in each `mode`, read at each budget.
+
+    Fields left empty (`None`) take the value of the distillation under test.
+    """
+
+    listed = "ppodd evaluate --help"
+
+    arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] = Field(
+        ("convnet",), description="networks to train"
+    )
+    mode: Annotated[tuple[Literal["blend", "latest"], ...], Field(min_length=1)] = Field(
+        ("blend",), description="train on the blend of all posters, or on the latest alone"
+    )
+    budgets: Annotated[Steps, Field(min_length=1)] | None = Field(None, description="training steps read")
+    nets: Positive | None = Field(None, description="networks of each kind")
+    eval_seed: NonNegative = Field(0, description="seed of the evaluation")
+    width: Positive | None = Field(None, description="channels of the network's first block")
+    batch: Positive | None = Field(None, description="patches in a training step")
+    optim: Optimiser | None = Field(None, description="optimiser")
+    inner_lr: PositiveFloat | None = Field(None, description="learning rate")
+    decay: bool | None = Field(None, description="cosine decay of the learning rate")
+    strategy: Augmentation | None = Field(None, description="augmentation of patches")
+    comp_aug: bool | None = Field(None, description="compose the augmentations")
+
+    def protocols(self, config: DistillConfig) -> list[EvaluationProtocol]:
+        """One fully resolved protocol for each architecture and mode, to judge posters of `config`."""
+
+        def own(value: Any, inherited: Any) -> Any:
+            return inherited if value is None else value
+
+        return [
+            EvaluationProtocol(
+                arch=arch,
+                mode=mode,
+                budgets=own(self.budgets, config.budgets),
+                nets=own(self.nets, config.num_train_eval),
+                seed=self.eval_seed,
+                width=own(self.width, config.width),
+                batch=own(self.batch, config.distill_batch_size),
+                optim=own(self.optim, config.inner_optim),
+                inner_lr=own(self.inner_lr, None if config.train_lr else config.inner_lr),
+                decay=own(self.decay, config.decay),
+                strategy=own(self.strategy, config.syn_strategy),
+                comp_aug=own(self.comp_aug, config.comp_aug),
+            )
+            for arch in self.arch
+            for mode in self.mode
+        ]
+
+
+def check_evaluation(evaluation: EvaluationConfig, dataset: str, image_size: int) -> None:
+    """Raise `BadInput` where one of its networks does not fit the data set's images, as far as these are known."""
+    if spec := known_spec(dataset, image_size):
+        for arch in evaluation.arch:
+            check_architecture(arch, spec)
+
+
+class EvaluationProtocol(Config):
+    """Everything an evaluation depends on but the posters: one architecture, one mode."""
+
+    arch: Architecture
+    mode: Literal["blend", "latest"]
+    budgets: Steps
+    nets: Positive
+    seed: NonNegative
+    width: Positive
+    batch: Positive
+    optim: Optimiser
+    inner_lr: PositiveFloat | None  # None: the learned one of the latest poster
+    decay: bool
+    strategy: Augmentation
+    comp_aug: bool
+
+
+def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[EvaluationProtocol]:
+    """Every protocol that these ask for to judge posters of `config`, each once."""
+    asked = [protocol for evaluation in evaluations for protocol in evaluation.protocols(config)]
+    return [protocol for number, protocol in enumerate(asked) if protocol not in asked[:number]]

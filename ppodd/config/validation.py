@@ -1,0 +1,53 @@
+"""What every config is: immutable, validated, and each failure one line that begins with the field and its value."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+import pydantic
+
+from ppodd.errors import BadInput, unknown
+
+
+class Config(pydantic.BaseModel):
+    """Fields, each named as the flag that sets it; `listed` says where users find them all."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    listed: ClassVar[str] = ""
+
+
+C = TypeVar("C", bound=Config)
+
+
+def build(kind: type[C], values: dict[str, Any]) -> C:
+    """A validated config of `kind`; every failure is one line of `BadInput`."""
+    for key in values:
+        if key not in kind.model_fields:
+            raise unknown("config field", key, kind.model_fields, kind.listed)
+    try:
+        return kind(**values)
+    except pydantic.ValidationError as error:
+        errors = error.errors()
+        within = {e["loc"][:-1] for e in errors if e["loc"]}  # a list whose values are wrong is not also too short
+        raise BadInput("; ".join(said(e) for e in errors if e["loc"] not in within)) from None
+
+
+def said(error: Any) -> str:
+    """One of pydantic's errors in one line that begins with the field and its value."""
+    *names, last = [str(part) for part in error["loc"]] or ["config"]
+    field = ".".join(names if names and last.isdigit() else [*names, last])
+    return f"{field}={error['input']!r}: {_reason(error)}"
+
+
+def _reason(error: Any) -> str:
+    match error["type"]:
+        case "tuple_type" | "list_type" if isinstance(error["input"], (int, float, str)):
+            return f"accepted is a list: write [{error['input']}]"
+        case "tuple_type" | "list_type":
+            return "accepted is a list: write [value, value]"
+        case "dict_type" | "model_type":
+            return "accepted are keys with their values: write {key: value}"
+        case "too_short":
+            return "name at least one"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
