@@ -6,8 +6,22 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.config import PRESETS, RUNS, DistillConfig, absolute_paths, build, known_poster_ipc, preset
+from ppodd.config import (
+    PRESETS,
+    RUNS,
+    DistillConfig,
+    absolute_paths,
+    as_name,
+    build,
+    check_name,
+    check_twin,
+    known_poster_ipc,
+    preset,
+    shortened,
+)
 from ppodd.words import counted
+
+_LONGEST_LABEL_BYTES = 100
 
 if TYPE_CHECKING:
     from ppodd.archive import TrialArchive
@@ -29,18 +43,21 @@ def configure(args: argparse.Namespace, default: dict[str, Any] | None = None) -
     values: dict[str, Any] = {**(preset(name) if name else {}), **(default or {}), **flags}
     config = build(DistillConfig, values)
     if not config.name:
-        label = name or config.dataset.rstrip("/").rsplit("/", 1)[-1]
-        config = config.model_copy(
-            update={"name": f"{label}-stages{config.num_stages}-{config.blend}-seed{config.seed}"}
-        )
+        label = shortened(name or config.dataset.rstrip("/").rsplit("/", 1)[-1], _LONGEST_LABEL_BYTES)
+        called = as_name(f"{label}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
+        config = config.model_copy(update={"name": called})
+    check_name(config.name)
     return absolute_paths(config)
 
 
 def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
-    """The folder of a run that belongs to no sweep."""
+    """The folder of a run that belongs to no sweep. Raises `BadInput` where its name is another's but for case."""
     from ppodd.archive import TrialArchive
+    from ppodd.files import Folder
 
-    return TrialArchive(f"{archive.rstrip('/')}/{RUNS}/{config.name}")
+    runs = Folder(f"{archive.rstrip('/')}/{RUNS}")
+    check_twin(config.name, runs.names())
+    return TrialArchive(runs.at(config.name))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,12 +6,11 @@ Give the flags of the run that made them: they say the data set, the layout, the
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
 
 from ppodd.cli.distill import announce, configure, trial_of
 from ppodd.cli.options import add_archive, add_config_flags
-from ppodd.config import PRESETS, DistillConfig
+from ppodd.config import PRESETS, DistillConfig, as_name
 from ppodd.distillation import paired
 
 
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     first = posters[0]
     height, width = first.held.poster.shape[-2:]
     known = {
-        "name": re.sub(r"[^\w.=,+-]", "-", first.path.stem.removesuffix("_poster")),
+        "name": as_name(first.path.stem.removesuffix("_poster")),
         "poster_width": width,
         "poster_height": height,
         "num_stages": len(posters),

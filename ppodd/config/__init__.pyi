@@ -1,7 +1,6 @@
 from .distillation import CIRCUMSTANCES as CIRCUMSTANCES
 from .distillation import DEFAULT_ROOT as DEFAULT_ROOT
 from .distillation import LATER_STAGES as LATER_STAGES
-from .distillation import RUNS as RUNS
 from .distillation import SAVED_POSTERS as SAVED_POSTERS
 from .distillation import DistillConfig as DistillConfig
 from .distillation import absolute_paths as absolute_paths
@@ -10,6 +9,11 @@ from .evaluation import EvaluationConfig as EvaluationConfig
 from .evaluation import EvaluationProtocol as EvaluationProtocol
 from .evaluation import check_evaluation as check_evaluation
 from .evaluation import protocols as protocols
+from .names import RUNS as RUNS
+from .names import as_name as as_name
+from .names import check_name as check_name
+from .names import check_twin as check_twin
+from .names import shortened as shortened
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset
 from .validation import build as build

@@ -32,7 +32,6 @@ from ppodd.training import check_architecture
 
 ENGINES = ("recomputed", "unrolled")
 DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
-RUNS = "runs"  # folder of the runs in an archive that belong to no sweep
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
 CIRCUMSTANCES = frozenset(
@@ -48,7 +47,7 @@ class DistillConfig(Config):
     listed = "ppodd distill --help"
 
     # Run
-    name: Annotated[str, Field(pattern=r"^[\w.=,+-]*$")] = Field("", description="name of the run in the archive")
+    name: str = Field("", description="name of the run in the archive")
     seed: NonNegative = Field(0, description="seed of everything random")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     dtype: Literal["float32", "float64"] = Field("float32", description="floating-point type of the run")

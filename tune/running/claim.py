@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ppodd.archive import Archive
-from ppodd.config import CIRCUMSTANCES
+from ppodd.config import CIRCUMSTANCES, check_twin
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
@@ -30,6 +30,7 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] 
     """
     held = archive.sweep(sweep.name)
     if held is None:
+        check_twin(sweep.name, archive.folder.names())
         return None
     mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
     if mine != theirs and not _adds(mine, theirs):

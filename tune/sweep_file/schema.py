@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,12 +16,12 @@ from pydantic import Field
 from ppodd.config import (
     CIRCUMSTANCES,
     LATER_STAGES,
-    RUNS,
     DistillConfig,
     EvaluationConfig,
     absolute_paths,
     build,
     check_evaluation,
+    check_name,
     preset,
     protocols,
     said,
@@ -36,7 +36,9 @@ from tune.sweep_file.space import (
     Point,
     Section,
     check_conditions,
+    check_field,
     keys,
+    marked,
     name,
     parameters,
     points,
@@ -81,12 +83,6 @@ class Evaluators(Resources):
 
     count: Annotated[int, Field(ge=1)] = 1
     idle_s: Annotated[float, Field(gt=0)] = 120
-
-
-def _no_runs(name: str) -> str:
-    if name == RUNS:
-        raise ValueError("there an archive keeps what `ppodd distill` and `ppodd import` make: choose another name")
-    return name
 
 
 def _listed(value: Any) -> Any:
@@ -136,7 +132,7 @@ class SweepFile(_Section):
 
     listed: ClassVar[str] = "docs/sweeps.md"
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$"), pydantic.AfterValidator(_no_runs)]
+    name: Annotated[str, pydantic.AfterValidator(check_name)]
     description: str = ""
     preset: str = "digits"
     config: dict[str, Any] = {}
@@ -299,7 +295,8 @@ def _file(values: dict[str, Any]) -> SweepFile:
     """The file's values, validated. Raises `Misplaced`."""
     _check_keys(values, SweepFile, "key", ())
     try:
-        return SweepFile.model_validate(values)
+        with _at():
+            return SweepFile.model_validate(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         path = tuple(map(str, first["loc"]))
@@ -313,7 +310,8 @@ def _file(values: dict[str, Any]) -> SweepFile:
 
 def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
     """The sweep of a validated file. Raises `Misplaced`."""
-    _check_keys(file.config, DistillConfig, "config field", ("config",))
+    for key, value in file.config.items():
+        check_field(key, ("config", key), value)
     with _at("preset"):
         base = {**preset(file.preset), **file.config}
     sections = [Section.of((), {}, file.grid, file.sample)]
@@ -445,12 +443,31 @@ def _trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section
     source = random.Random(f"{file.name}/{file.seeds}")
     drawn = any(section.sample for section in sections)
     trials: dict[str, DistillConfig] = {}
+    there: dict[str, str] = {}
     for point in points(sections, fixed(base), file.num_samples, source):
-        found = _seeded(file, base, point, trials)
-        if not drawn and (twice := found.keys() & trials.keys()):
-            raise Misplaced(("grid",), f"trial {min(twice)} appears twice: remove the repeated value")
-        trials |= found
+        for called, config in _seeded(file, base, point, trials).items():
+            # `1e-3` is a text in YAML and 1.0e-3 a number: one value by two names
+            same = there.setdefault(config.model_dump_json(exclude={"name"}), called)
+            if not drawn and (same != called or called in trials):
+                raise Misplaced(("grid",), f"trial {_both(same, called)} appears twice: remove the repeated value")
+            trials.setdefault(same, config)
+    _check_twins(trials)
     return trials
+
+
+def _both(first: str, second: str) -> str:
+    return first if first == second else f"{first}, written {second} too,"
+
+
+def _check_twins(trials: Iterable[str]) -> None:
+    """Raise `Misplaced` where two trials' names differ in case only."""
+    folded: dict[str, str] = {}
+    for called in trials:
+        if (other := folded.setdefault(called.casefold(), called)) != called:
+            raise Misplaced(
+                ("grid",),
+                f"trials {other} and {called} differ in case only, and on many disks are one folder: rename a value",
+            )
 
 
 def _examples(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
@@ -480,11 +497,15 @@ def _examples(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Secti
 def _seeded(
     file: SweepFile, base: Mapping[str, Any], point: Point, there: Mapping[str, DistillConfig]
 ) -> dict[str, DistillConfig]:
-    """A point's trials, one a seed. A name that is there for another config gets all its digits. Raises `Misplaced`."""
+    """A point's trials, one a seed. A name that is there for another config gets all its digits, or a digest.
+
+    Raises:
+        Misplaced: a value makes no valid config, or a seed appears twice.
+    """
     trials: dict[str, DistillConfig] = {}
     for seed in file.seeds:
-        for digits in (3, 17):
-            called = name({**point, "seed": seed}, digits)
+        whole = {**point, "seed": seed}
+        for called in (name(whole), name(whole, digits=17), marked(name(whole), repr(whole))):
             try:
                 config = build(DistillConfig, {**base, **point, "seed": seed, "name": called})
             except BadInput as error:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ppodd.config import DistillConfig
+from ppodd.config import DistillConfig, shortened
 from ppodd.errors import BadInput, unknown
 
-_LONGEST_NAME = 120
+_LONGEST_NAME, _LONGEST_NAME_BYTES = 120, 240
 Path_ = tuple[str, ...]
 Point = dict[str, Any]  # values of the fields that vary
 
@@ -77,9 +77,7 @@ class Section:
         for place, joints in (("if", condition), ("grid", grid), ("sample", sample)):
             for joint in joints:
                 for key in keys(joint):
-                    if key not in DistillConfig.model_fields:
-                        error = unknown("config field", key, DistillConfig.model_fields, DistillConfig.listed)
-                        raise Misplaced((*path, place, joint), str(error))
+                    check_field(key, (*path, place, joint))
         for joint in grid:
             if both := set(keys(joint)) & {key for drawn in sample for key in keys(drawn)}:
                 raise Misplaced(
@@ -100,6 +98,16 @@ class Section:
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         return all(values[key] in accepted for key, accepted in self.condition.items())
+
+
+def check_field(key: str, path: Path_, value: Any = None) -> None:
+    """Raise `Misplaced` where a sweep file may not set or vary `key`: it is no field, or the sweep sets it itself."""
+    if key not in DistillConfig.model_fields:
+        raise Misplaced(path, str(unknown("config field", key, DistillConfig.model_fields, DistillConfig.listed)))
+    if key == "seed":
+        raise Misplaced(path, f"a sweep repeats every setting by its seeds: write seeds: [{value or '0, 1, 2'}]")
+    if key == "name":
+        raise Misplaced(path, "trials are named after what varies: leave it out; the sweep's own name is the key name")
 
 
 def check_conditions(sections: Sequence[Section], fixed: Mapping[str, Any], overridden: Sequence[str] = ()) -> None:
@@ -198,9 +206,15 @@ def name(point: Point, digits: int = 3) -> str:
         return re.sub(r"[^\w.+-]", "-", f"{value:.{digits}g}" if isinstance(value, float) else str(value))
 
     whole = ",".join(f"{key}={text(value)}" for key, value in point.items())
-    if len(whole) <= _LONGEST_NAME:
+    if len(whole) <= _LONGEST_NAME and len(whole.encode()) <= _LONGEST_NAME_BYTES:
         return whole
-    return whole[: _LONGEST_NAME - 13].rstrip(",") + "," + hashlib.sha256(whole.encode()).hexdigest()[:12]
+    return marked(whole, whole)
+
+
+def marked(called: str, of: str) -> str:
+    """A name that tells what it is of by a digest; its beginning, where it is long."""
+    start = shortened(called[: _LONGEST_NAME - 13], _LONGEST_NAME_BYTES - 13)
+    return start.rstrip(",") + "," + hashlib.sha256(of.encode()).hexdigest()[:12]
 
 
 def _merged(*parts: Point) -> Point:

@@ -111,7 +111,7 @@ def test_overrides(tmp_path):
         (
             "name: mine",
             "name: runs",
-            "line 1: name='runs': there an archive keeps .* `ppodd import` make: choose another",
+            "line 1: name='runs': the archive keeps files of its own there; choose another",
         ),
         ("seeds: [0, 5]", "seeds: 0", r"line 11: seeds=0: accepted is a list: write \[0\]$"),
         ("seeds: [0, 5]", "seeds: [0, a]", "line 11: seeds='a': input should be a valid integer"),
