@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
-from ppodd.archive import Archive
+from ppodd.archive import Archive, trials_wanted
 from ppodd.config import CIRCUMSTANCES, check_twin
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
-_DERIVED = (
-    "trials",
-    "varied",
-    "wanted",
-    "created_at",
-    "evaluation",
-)  # follows from the rest, is compared by itself, or may change
+_ABOUT = ("description", "preset")  # what a sweep is called in words: what its trials come to is in their configs
+# follows from the rest, is compared by itself, or may change
+_DERIVED = ("trials", "varied", "wanted", "created_at", "evaluation", *_ABOUT)
 
 
 def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] | None:
@@ -32,7 +29,7 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] 
     if held is None:
         check_twin(sweep.name, archive.folder.names())
         return None
-    mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
+    mine, theirs = _contents(sweep, json.loads(json.dumps(sweep.record()))), _contents(sweep, held)
     if mine != theirs and not _adds(mine, theirs):
         raise BadInput(
             f"{archive.url} holds another sweep {sweep.name!r}: {_difference(mine, theirs)}; "
@@ -44,6 +41,12 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] 
             f"{archive.url} already holds sweep {sweep.name!r}: {how} with --resume, or give this one another name"
         )
     return held
+
+
+def is_news(sweep: Sweep, held: dict[str, Any]) -> bool:
+    """Whether `sweep.json` is to be written anew over what it holds: for trials that were added, or a mended text."""
+    record = sweep.record()
+    return trials_wanted(held) != trials_wanted(record) or any(held.get(key) != record[key] for key in _ABOUT)
 
 
 def write_claim(sweep: Sweep, archive: Archive, **changes: Any) -> None:

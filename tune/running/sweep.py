@@ -18,14 +18,14 @@ from ray import tune
 from cluster.dispatch import Backlog
 from cluster.service import check_archive, connect
 from cluster.service import client as evaluators
-from ppodd.archive import Archive, stages_in, trials_wanted
+from ppodd.archive import Archive, stages_in
 from ppodd.datasets import find
 from ppodd.distillation import advice, is_out_of_memory
 from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import open_store, sync
-from tune.running.claim import check_claim, write_claim
+from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.driver_lock import only_driver
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
@@ -105,7 +105,7 @@ def run_sweep(
         held = check_claim(sweep, archive, resume)  # another may have come and gone since
         if held:
             sweep.adopt(held)
-        if not held or trials_wanted(held) != trials_wanted(sweep.record()):
+        if not held or is_news(sweep, held):
             write_claim(sweep, archive)
         if held and say and (added := len(sweep.trials) - len(held["trials"])):
             say(f"{counted(added, 'trial')} more than the {len(held['trials'])} that the archive lists")

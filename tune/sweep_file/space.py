@@ -77,7 +77,7 @@ class Section:
         for place, joints in (("if", condition), ("grid", grid), ("sample", sample)):
             for joint in joints:
                 for key in keys(joint):
-                    check_field(key, (*path, place, joint))
+                    check_field(key, (*path, place, joint), joints[joint])
         for joint in grid:
             if both := set(keys(joint)) & {key for drawn in sample for key in keys(drawn)}:
                 raise Misplaced(
@@ -100,14 +100,20 @@ class Section:
         return all(values[key] in accepted for key, accepted in self.condition.items())
 
 
-def check_field(key: str, path: Path_, value: Any = None) -> None:
+def check_field(key: str, path: Path_, value: Any) -> None:
     """Raise `Misplaced` where a sweep file may not set or vary `key`: it is no field, or the sweep sets it itself."""
     if key not in DistillConfig.model_fields:
         raise Misplaced(path, str(unknown("config field", key, DistillConfig.model_fields, DistillConfig.listed)))
     if key == "seed":
-        raise Misplaced(path, f"a sweep repeats every setting by its seeds: write seeds: [{value or '0, 1, 2'}]")
+        raise Misplaced(path, f"a sweep repeats every setting by its seeds: write seeds: {_as_seeds(value)}")
     if key == "name":
         raise Misplaced(path, "trials are named after what varies: leave it out; the sweep's own name is the key name")
+
+
+def _as_seeds(value: Any) -> list[int]:
+    """What was meant by a value of `seed`, or an example where it is none."""
+    seeds = value if isinstance(value, list) else [value]
+    return seeds if all(isinstance(seed, int) for seed in seeds) else [0, 1, 2]
 
 
 def check_conditions(sections: Sequence[Section], fixed: Mapping[str, Any], overridden: Sequence[str] = ()) -> None:
