@@ -5,8 +5,7 @@ import yaml
 
 from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
-from ppodd.config import as_name, build
-from ppodd.config import DistillConfig
+from ppodd.config import DistillConfig, as_name, build
 
 _RULE = "a name is a folder of the archive: write letters, digits and _ . = , + - (the first a letter, a digit or _)"
 _KEPT = "the archive keeps files of its own there; choose another name"
