@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
+from ppodd import logs
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 
 COMMANDS = {
@@ -56,11 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own). Returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
-    argv = [arg for arg in argv if arg != "--debug"]
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a network of the user's own (--arch module:attribute) may lie here
     try:
-        return _run(argv)
+        everywhere, argv = _everywhere(argv)
+        _start_logs(everywhere)
+        return _run(argv, debug)
     except PpoddError as error:
         if debug:
             raise
@@ -79,7 +81,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(argv: list[str]) -> int:
+def _everywhere(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags that every command takes, wherever they stand, and what is left."""
+    parser = Parser(prog="ppodd", add_help=False)
+    parser.add_argument("--debug", action="store_true")
+    parser.add_argument("-v", dest="verbose", action="count", default=0)
+    parser.add_argument("--log-level", metavar="LEVEL")
+    return parser.parse_known_args(argv)
+
+
+def _start_logs(flags: argparse.Namespace) -> None:
+    """Log at the level that the flags ask for, and have the processes that this one starts do so too."""
+    asked = flags.log_level or ("", "info", "debug")[min(flags.verbose, 2)]
+    logs.start(asked or os.environ.get(logs.VARIABLE) or "warning")
+    if asked:
+        os.environ[logs.VARIABLE] = asked
+
+
+def _run(argv: list[str], debug: bool) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -97,6 +116,7 @@ def _run(argv: list[str]) -> int:
         args = parser.parse(argv[1:])
     except SystemExit as leave:  # --help
         return int(leave.code or 0)
+    args.debug = debug
     return int(module.run(args) or 0)
 
 
@@ -109,6 +129,7 @@ def _overview() -> str:
     return (
         "usage: ppodd COMMAND [--help] …\n\n"
         "Progressive Poster Dataset Distillation: distil, sweep, evaluate, compare.\n\n"
-        f"{commands}\n\nEverywhere: --debug shows the traceback of an error; --version.\n"
+        f"{commands}\n\nEverywhere: -v, -vv or --log-level LEVEL (also $PPODD_LOG_LEVEL) say on standard error what is "
+        "being done;\n--debug shows the traceback of an error; --version.\n"
         "Exit codes: 0 done, 1 failed, 2 bad input."
     )
