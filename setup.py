@@ -10,7 +10,15 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppodd" / "__init__.py").re
 
 EXTRAS = {
     "parquet": ["pyarrow>=16"],
-    "sweep": ["ray[tune]>=2.50", "mlflow>=3.5", "pandas>=2.2", "matplotlib>=3.9", "jinja2>=3.1", "pyarrow>=16"],
+    "sweep": [
+        "ray[tune]>=2.50",
+        "mlflow>=3.5",
+        "filelock>=3.13",
+        "pandas>=2.2",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+        "pyarrow>=16",
+    ],
     "cluster": ["ray[default]>=2.50", "jinja2>=3.1"],
     "clip": ["transformers>=4.45"],
     "download": ["torchvision>=0.19"],

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paper = actions.add_parser("paper", help="a published table with the measured numbers beside it")
     paper.add_argument("table", metavar="TABLE", help="ipc, boost, blend or stages")
     sync = actions.add_parser("sync", help="bring MLflow up to date with the archive; twice changes nothing")
+    sync.add_argument("--rebuild", action="store_true", help="put an SQLite store aside and make it anew")
     for action, default, text in (
         (table, None, "write a file: .csv, .parquet (every stage, seed and budget), .tex, .md (the table)"),
         (compare, None, "write the table to a file: .csv, .parquet, .tex, .md"),
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url)
     if args.action == "sync":
-        return _sync(archive.url, uri, args.sweep)
+        return _sync(archive.url, uri, args.sweep, args.rebuild)
     if not args.tracking_uri and not exists(uri):
         archive.require()
         raise BadInput(
@@ -166,11 +167,17 @@ def _written(table: Any, output: str | None, notes: list[str]) -> None:
         print(output)
 
 
-def _sync(archive: str, uri: str, sweeps: list[str] | None) -> int:
-    from ppodd.errors import hidden
+def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> int:
+    from ppodd.errors import BadInput, hidden
     from results.reporting import publish
-    from results.tracking import sync
+    from results.tracking import set_aside, sqlite_path, sync
 
+    if rebuild:
+        path = sqlite_path(uri)
+        if path is None:
+            raise BadInput(f"--rebuild: {hidden(uri)} is no SQLite file; delete its experiments there instead")
+        if path.exists():
+            print(f"the store as it was: {set_aside(path)}")
     report = sync(archive, uri, sweeps, publish)
     print(
         f"{hidden(uri)} is up to date: {counted(report.stages, 'stage')} and "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from results.tracking import schema
+from results.tracking.duplicates import told_apart
 from results.tracking.store import all_runs
 
 if TYPE_CHECKING:
@@ -39,10 +40,14 @@ class Run(NamedTuple):
 def read(client: MlflowClient, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFrame]:
     """The runs of ppodd in these experiments, and their metrics: `run_id`, `key`, `stage`, `value`.
 
-    Runs of others are passed over, deleted ones too. Of values logged twice for a stage the later one counts.
+    Runs of others are passed over, deleted ones too. Of runs that stand for one trial twice one is read. Of values
+    logged twice for a stage the later one counts.
     """
-    runs, values = (_from_tables if _tables(client) else _from_api)(client, list(experiments))
+    found, values = (_from_tables if _tables(client) else _from_api)(client, list(experiments))
+    kept, besides = told_apart(found)
     metrics = pd.DataFrame(values, columns=list(_COLUMNS)).astype({"stage": "int64", "value": "float64"})
+    metrics = metrics[~metrics["run_id"].isin([run.id for run in besides])]
+    runs = [run for run in found if kept[run.tags[schema.KEY]] is run]
     in_time = metrics.sort_values("timestamp", kind="stable")
     latest = in_time.drop_duplicates(["run_id", "key", "stage"], keep="last")
     return runs, latest.drop(columns="timestamp").reset_index(drop=True)

@@ -8,17 +8,18 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, PpoddError
 from ppodd.files import cache_folder, sha256
+from results.tracking.store_file import SQLITE, make_or_check, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 10
 _ARTIFACTS = "mlflow-artifacts"
+_opened: set[Path] = set()  # by this process
 
 
 def default_tracking_uri(archive_url: str, cluster: bool = False) -> str:
@@ -32,7 +33,7 @@ def default_tracking_uri(archive_url: str, cluster: bool = False) -> str:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return absolute(uri)
     if "://" not in archive_url:
-        return f"{_SQLITE}{Path(archive_url).absolute() / 'mlflow.db'}"
+        return f"{SQLITE}{Path(archive_url).absolute() / 'mlflow.db'}"
     if cluster:
         raise BadInput(
             f"a cluster that writes to {archive_url} needs an MLflow store that every node reaches: name a server, "
@@ -40,21 +41,21 @@ def default_tracking_uri(archive_url: str, cluster: bool = False) -> str:
         )
     name = re.sub(r"\W+", "-", archive_url)
     return (
-        f"{_SQLITE}{cache_folder().absolute() / 'mlflow' / f'{name}-{sha256(archive_url.encode())[:8]}' / 'mlflow.db'}"
+        f"{SQLITE}{cache_folder().absolute() / 'mlflow' / f'{name}-{sha256(archive_url.encode())[:8]}' / 'mlflow.db'}"
     )
 
 
 def absolute(tracking_uri: str) -> str:
     """The URI, the same from every working folder: a trial's, an actor's, the user's."""
-    if not tracking_uri.startswith(_SQLITE):
+    if not tracking_uri.startswith(SQLITE):
         return tracking_uri
-    return f"{_SQLITE}{Path(tracking_uri.removeprefix(_SQLITE)).absolute()}"
+    return f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).absolute()}"
 
 
 def artifact_folder(tracking_uri: str, archive_url: str) -> str | None:
     """Where artifacts go: beside an SQLite file, in the archive for another database; a server knows its own place."""
-    if tracking_uri.startswith(_SQLITE):
-        return (Path(tracking_uri.removeprefix(_SQLITE)).absolute().parent / _ARTIFACTS).as_uri()
+    if tracking_uri.startswith(SQLITE):
+        return (Path(tracking_uri.removeprefix(SQLITE)).absolute().parent / _ARTIFACTS).as_uri()
     if not tracking_uri.startswith(_DATABASES):
         return None
     return (
@@ -79,18 +80,22 @@ def open_store(tracking_uri: str) -> MlflowClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        if tracking_uri.startswith(_SQLITE):
-            Path(tracking_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        if path := sqlite_path(tracking_uri):
+            if path in _opened:  # MLflow still has it open, wherever its name is gone
+                require_file(tracking_uri)
+            make_or_check(path)
+            _opened.add(path)
         elif tracking_uri.startswith(_DATABASES):
             _require_database(tracking_uri)
         client = mlflow.MlflowClient(absolute(tracking_uri))
         client.search_experiments(max_results=1)
+    except PpoddError:
+        raise
     except Exception as error:  # whatever the driver, the network or MLflow raises
         raise BadInput(
             f"cannot open the MLflow store {tracking_uri!r}: {said(error)}; accepted are "
             f"sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
         ) from None
-    require_file(tracking_uri)
     return client
 
 
@@ -119,7 +124,7 @@ def said(error: Exception) -> str:
 
 def exists(tracking_uri: str) -> bool:
     """Whether a store's file is there; of what is no file that is not asked."""
-    return not tracking_uri.startswith(_SQLITE) or os.path.exists(tracking_uri.removeprefix(_SQLITE))
+    return not tracking_uri.startswith(SQLITE) or os.path.exists(tracking_uri.removeprefix(SQLITE))
 
 
 def require_file(tracking_uri: str) -> None:

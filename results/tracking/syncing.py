@@ -8,6 +8,7 @@ what it holds, so that little is logged twice. One process runs this for a store
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,12 +18,17 @@ from typing import TYPE_CHECKING, Any
 from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in, trials_wanted
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
+from ppodd.words import counted
 from results.tracking import schema
-from results.tracking.store import absolute, all_runs, artifact_folder, open_store, require_file, said
+from results.tracking.duplicates import told_apart
+from results.tracking.store import absolute, all_runs, artifact_folder, exists, open_store, require_file, said
+from results.tracking.store_file import Changes, one_writer, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
+
+_log = logging.getLogger(__name__)
 
 # gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
 Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
@@ -87,6 +93,7 @@ class Syncer:
         self._uri = absolute(tracking_uri)
         self._client = open_store(self._uri)
         self._artifacts = artifact_folder(self._uri, self.archive.url)
+        self._changes = Changes(self._uri)
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, _Run] = {}
         self._trials: dict[str, _Trial] = {}
@@ -98,7 +105,18 @@ class Syncer:
             BadInput: the archive holds no such sweep, or the store's file was removed meanwhile.
             PpoddError: the store does not answer.
         """
-        require_file(self._uri)
+        with one_writer(self._uri):
+            require_file(self._uri)
+            if self._changes.since_last():
+                for sweep in list(self._experiments):
+                    self._forget(sweep)
+            try:
+                return self._sync(sweeps)
+            finally:
+                if exists(self._uri):
+                    self._changes.remember()
+
+    def _sync(self, sweeps: list[str] | None) -> SyncReport:
         report = SyncReport()
         for sweep in self.archive.sweeps() if sweeps is None else sweeps:
             if sweep not in self._experiments and not self.archive.holds(sweep):
@@ -190,11 +208,20 @@ class Syncer:
             if not found or schema.NOTE not in found.tags:
                 self._client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
                 self._client.set_experiment_tag(known, schema.KIND, schema.TRAINING)
-            for run in all_runs(self._client, [known]) if found else ():
-                if schema.KEY in run.data.tags:
-                    self._runs[run.data.tags[schema.KEY]] = _Run(run.info.run_id, run.data.tags, run.data.params)
+            self._runs |= self._merged(sweep, all_runs(self._client, [known]) if found else [])
             self._experiments[sweep] = known
         return self._experiments[sweep]
+
+    def _merged(self, sweep: str, runs: Iterable[Run]) -> dict[str, _Run]:
+        """The runs by key. Of those that stand for one trial twice, one is kept and the others are deleted."""
+        ours = [run for run in runs if schema.KEY in run.data.tags]
+        kept, besides = told_apart(_Run(run.info.run_id, run.data.tags, run.data.params) for run in ours)
+        for run in besides:
+            self._client.delete_run(run.id)
+            kept[run.tags[schema.KEY]].tags.pop(schema.LOGGED, None)  # it gets what only the other one had
+        if besides:
+            _log.warning("%s: %s that stood twice in sweep %s merged", self._uri, counted(len(besides), "run"), sweep)
+        return kept
 
     def _run(self, sweep: str, key: str, tags: dict[str, str], start_ms: int | None, report: SyncReport) -> _Run:
         experiment = self._experiment(sweep)
@@ -203,6 +230,9 @@ class Syncer:
             run = self._client.create_run(experiment, start_time=start_ms, tags=tags)
             self._runs[key] = _Run(run.info.run_id, tags)
             report.runs += 1
+            if sqlite_path(self._uri) is None:  # another sync may have created one in the same moment
+                found = all_runs(self._client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
+                self._runs |= self._merged(sweep, found)
         return self._runs[key]
 
     def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
@@ -237,6 +267,7 @@ class Syncer:
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
             run = self._run(trial.sweep, key, tags, _started_ms(trial, stages), report)
+            self._send(run, _New(tags={schema.PARENT: parent.id}))
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
                 if params.get(name, value) != value:

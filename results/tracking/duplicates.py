@@ -1,0 +1,38 @@
+"""Runs that stand for one trial twice: how that is told, so that reading counts one and a sync merges them.
+
+An SQLite store has one writer at a time. A server has no lock to take: two syncs that begin in one moment may each
+create a trial's run, as may those of an older version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
+
+from results.tracking import schema
+
+
+class Tagged(Protocol):
+    """Anything with a run's id and tags."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+
+R = TypeVar("R", bound=Tagged)
+
+
+def told_apart(runs: Iterable[R]) -> tuple[dict[str, R], list[R]]:
+    """One run a key, and those besides: the one that holds most counts, of equal ones that of the lowest id.
+
+    Every process comes to the same choice.
+    """
+    kept: dict[str, R] = {}
+    besides: list[R] = []
+    for run in sorted(runs, key=lambda run: (-len(run.tags.get(schema.LOGGED, "")), run.id)):
+        if kept.setdefault(run.tags[schema.KEY], run) is not run:
+            besides.append(run)
+    return kept, besides

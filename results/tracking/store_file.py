@@ -1,0 +1,153 @@
+"""An SQLite store as a file: made whole or not at all, known for what it is, and written by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import filelock
+
+from ppodd.errors import BadInput, PpoddError
+
+SQLITE = "sqlite:///"
+_WAIT_S = 120.0  # for another process that writes: a first sync of thousands of trials takes a minute
+_HEADER = b"SQLite format 3\0"
+_TABLES = {"experiments", "runs", "metrics", "params", "tags"}  # of every MLflow store that is whole
+
+
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """The file of an SQLite store; `None` for a server or another database."""
+    return Path(tracking_uri.removeprefix(SQLITE)).absolute() if tracking_uri.startswith(SQLITE) else None
+
+
+def make_or_check(path: Path) -> None:
+    """Make an empty store where there is none, else see that it is whole.
+
+    MLflow takes seconds to make its tables, one after another, and cannot go on with a part of them. So they are made
+    in a temporary folder, and the file gets its name when it is complete.
+
+    Raises:
+        BadInput: the file is half-made, cut short, or no MLflow store.
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_empty(path):
+        with one_writer(f"{SQLITE}{path}"):
+            if _is_empty(path):  # still: another process may have made it meanwhile
+                _make(path)
+    _require_whole(path)
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
+
+
+def _make(path: Path) -> None:
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "mlflow.db")
+        mlflow.MlflowClient(f"{SQLITE}{made}").search_experiments(max_results=1)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            temporary.write_bytes(made.read_bytes())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _require_whole(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(32)
+    if not header.startswith(_HEADER):
+        raise BadInput(f"{path} is no SQLite file: name another --tracking-uri")
+    page = int.from_bytes(header[16:18], "big")
+    pages, size = int.from_bytes(header[28:32], "big"), path.stat().st_size
+    if size < pages * (65536 if page == 1 else page):  # 1 stands for 65,536
+        raise _broken(path, f"cut short: {size} bytes of {pages} pages")
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+            known = "alembic_version" in tables and database.execute("select * from alembic_version").fetchone()
+    except sqlite3.OperationalError:
+        return  # locked by who writes it, for the moment
+    except sqlite3.DatabaseError as error:
+        raise _broken(path, str(error)) from None
+    if tables and not tables & {*_TABLES, "alembic_version"}:
+        raise BadInput(
+            f"{path} is no MLflow store (it holds {', '.join(sorted(tables)[:3])}): name another --tracking-uri"
+        )
+    if not known or not tables >= _TABLES:
+        raise _broken(path, "half-made")
+
+
+def _broken(path: Path, why: str) -> BadInput:
+    return BadInput(
+        f"the MLflow store {path} is {why}: deleting it loses nothing, since `ppodd results sync` makes it anew from "
+        f"the archive; `ppodd results sync --rebuild` does both"
+    )
+
+
+def set_aside(path: Path) -> Path:
+    """Give the file of a store another name, for a new one to be made. Returns that name."""
+    old = path.with_name(f"{path.name}.old")
+    os.replace(path, old)
+    return old
+
+
+@contextlib.contextmanager
+def one_writer(tracking_uri: str) -> Iterator[None]:
+    """Be the one process that writes an SQLite store while the block runs; others wait their turn.
+
+    The lock is the operating system's: it ends with the process that holds it. A server has none: see
+    `results.tracking.duplicates`.
+
+    Raises:
+        PpoddError: another process has been writing for two minutes.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is None:
+        yield
+        return
+    try:
+        with filelock.FileLock(f"{path}.lock", timeout=_WAIT_S):
+            yield
+    except filelock.Timeout:
+        raise PpoddError(
+            f"another process has been writing the MLflow store {path} for {_WAIT_S:.0f} s: wait for its end (a sweep "
+            f"or `ppodd results sync`), then try again"
+        ) from None
+
+
+class Changes:
+    """Whether anybody else has written an SQLite store since this process last did."""
+
+    def __init__(self, tracking_uri: str):
+        self._path = sqlite_path(tracking_uri)
+        self._database: sqlite3.Connection | None = None
+        self._seen: tuple[int, int] | None = None
+
+    def since_last(self) -> bool:
+        """Whether there are changes since `remember`; never of a server, which is not asked."""
+        return self._seen is not None and self._state() != self._seen
+
+    def remember(self) -> None:
+        self._seen = self._state()
+
+    def _state(self) -> tuple[int, int] | None:
+        """Which file it is, and SQLite's count of what other connections wrote to it."""
+        if self._path is None:
+            return None
+        inode = self._path.stat().st_ino
+        if self._database is None or self._seen is None or self._seen[0] != inode:
+            if self._database is not None:
+                self._database.close()
+            uri = f"file:{quote(str(self._path))}?mode=ro"
+            self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        return inode, self._database.execute("pragma data_version").fetchone()[0]
