@@ -26,6 +26,12 @@ from .tickets import (
     ticket as ticket,
 )
 from .trial_archive import (
+    EVALUATOR as EVALUATOR,
+)
+from .trial_archive import (
+    WRITER as WRITER,
+)
+from .trial_archive import (
     TrialArchive as TrialArchive,
 )
 from .trial_state import (

@@ -12,6 +12,8 @@
                                    evaluations/<ticket>.json
                                    failures/<ticket>.json   why an evaluation was given up, if it was
                           progress.json                     meta-step, loss and rate of the stage in training
+                          writer.json                       who distils or imports it now, if no sweep's driver does
+                          evaluator.json                    who evaluates it by a command now
                           failure.json                      why the trial failed, if it did
                           stopped.json                      why a scheduler stopped it early, if it did
                           resume/state.safetensors          the resume checkpoint, replaced atomically

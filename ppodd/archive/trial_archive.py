@@ -18,6 +18,7 @@ from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
 
+WRITER, EVALUATOR = "writer.json", "evaluator.json"  # who is at a trial by a command
 _RESUME = "resume/state.safetensors"
 
 

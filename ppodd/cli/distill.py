@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and not trial.folder.exists("config.json"):
         out.print("nothing to resume: no run is archived there; it starts anew")
     with bar(out) as show:
-        for record in distil(config, trial, resume=args.resume, progress=show):
+        for record in distil(config, trial, resume=args.resume, progress=show, say=out.print):
             out.print(stage_line(record))
     if not args.no_evaluate:
         evaluate_trials(out, [trial], EvaluationConfig(), config.device)

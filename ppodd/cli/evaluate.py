@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
@@ -12,6 +13,7 @@ from ppodd.words import counted
 
 if TYPE_CHECKING:
     from ppodd.archive import TrialArchive
+    from ppodd.evaluation import Work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,24 +42,37 @@ def evaluate_trials(
     out: Any, trials: list[TrialArchive], evaluation: EvaluationConfig, device: str, stages: list[int] | None = None
 ) -> None:
     """Evaluate what is not evaluated yet, and print every result of `evaluation`."""
-    from ppodd.cli.console import duration, percent
+    from ppodd.archive import EVALUATOR
     from ppodd.evaluation import evaluate_archived, works
+    from ppodd.files import only_writer
 
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
-        for stage in chosen:
-            for work in works(trial, stage, [evaluation]):
-                record, protocol = evaluate_archived(work, device), work.protocol
-                budgets = record["budgets"]
-                leak = ", LEAKS THE TEST SET" if record["leaks_test_set"] else ""
-                accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())
-                over = "mean ± std over" if protocol.nets > 1 else "of"
-                out.print(
-                    f"{trial.trial} stage {stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
-                    f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}   (poster IPC "
-                    f"{budgets['poster_ipc']:.3f}, cumulative IPC {budgets['cumulative_ipc']:.3f}{leak}, "
-                    f"{duration(record['seconds'])})"
-                )
+        wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]
+        if all(trial.has_evaluation(work.stage, work.ticket) for work in wanted):
+            only: AbstractContextManager[None] = nullcontext()  # an archive that is only read need not be writable
+        else:
+            busy = f"{trial.url} is being evaluated by another process"
+            only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", out.print)
+        with only:
+            for work in wanted:
+                out.print(_line(trial, work, evaluate_archived(work, device)))
+
+
+def _line(trial: TrialArchive, work: Work, record: dict[str, Any]) -> str:
+    """An evaluation's result."""
+    from ppodd.cli.console import duration, percent
+
+    budgets, protocol = record["budgets"], work.protocol
+    leak = ", LEAKS THE TEST SET" if record["leaks_test_set"] else ""
+    accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())
+    over = "mean ± std over" if protocol.nets > 1 else "of"
+    return (
+        f"{trial.trial} stage {work.stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
+        f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}   (poster IPC "
+        f"{budgets['poster_ipc']:.3f}, cumulative IPC {budgets['cumulative_ipc']:.3f}{leak}, "
+        f"{duration(record['seconds'])})"
+    )
 
 
 def say_tables(out: Any, trials: list[TrialArchive]) -> None:

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         rows = " / ".join(" ".join(map(str, row)) for row in order)
         out.print(f"class layout, row by row: {rows} (class_order {config.class_order}): it must be that of the run")
 
-    for record in import_posters(config, trial, posters, layout):
+    for record in import_posters(config, trial, posters, layout, out.print):
         out.print(stage_line(record))
     out.print(
         "note: PoDD's code trains on the whole training set, with what is held out here, and keeps the poster that did "

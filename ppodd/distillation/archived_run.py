@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ppodd.archive import PosterFile, TrialArchive
+from ppodd.archive import WRITER, PosterFile, TrialArchive
 from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset, load_once
 from ppodd.distillation.initial import load_poster
@@ -18,6 +18,7 @@ from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError
 from ppodd.evaluation import check_data, pixel_budget, versions
+from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import LEAKING, Layout, render
 from ppodd.words import counted
@@ -35,15 +36,20 @@ def run(
     resume: bool = False,
     progress: Callable[[MetaStepProgress], None] | None = None,
     measure: MeasureCandidate | None = None,
+    alone: bool = True,
+    say: Say | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
 
     `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
     accuracy of each of the networks, or `None` to have them measured here.
 
+    With `alone`, no other process may write to the folder meanwhile; `say` is told what is waited for to know that. A
+    sweep's trials do without: its driver is the only one.
+
     Raises:
         BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
-            another run, or this one and `resume` is off.
+            another run, or this one and `resume` is off, or another process is at it.
         CorruptArchive: a file needed to resume is missing or damaged.
         NonFinite: a meta-step failed; the archive stays as it was.
         OutOfMemory: it does not fit; which setting to lower is said.
@@ -53,7 +59,21 @@ def run(
     dataset = load_once(config, device)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
-    trial.create(config, resume)
+    busy = f"{trial.url} is being distilled by another process"
+    only = only_writer(trial.folder, WRITER, busy, "go on with --resume", say) if alone else contextlib.nullcontext()
+    with only:
+        trial.create(config, resume)
+        yield from _stages(distillation, trial, progress, measure)
+
+
+def _stages(
+    distillation: Distillation,
+    trial: TrialArchive,
+    progress: Callable[[MetaStepProgress], None] | None,
+    measure: MeasureCandidate | None,
+) -> Iterator[dict[str, Any]]:
+    """The records of the stages that are archived, then of those that are distilled now."""
+    config, dataset = distillation.config, distillation.dataset
     stages = trial.stages()
     records = [trial.stage(stage) for stage in stages]
     for record in records:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppodd.archive import PosterFile, TrialArchive
+from ppodd.archive import WRITER, PosterFile, TrialArchive
 from ppodd.config import DistillConfig
 from ppodd.datasets import Dataset, load_once
 from ppodd.distillation.archived_run import write_stage
@@ -18,6 +18,7 @@ from ppodd.distillation.podd_files import label_file
 from ppodd.distillation.stages import Distillation, Finished
 from ppodd.errors import BadInput
 from ppodd.evaluation import check_data
+from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import published_order
 
@@ -44,6 +45,7 @@ def import_posters(
     trial: TrialArchive,
     posters: Sequence[SavedPoster],
     show_layout: Callable[[np.ndarray], None] | None = None,
+    say: Say | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Archive one poster a stage, as if `config` had distilled them; yields each stage's record.
 
@@ -54,10 +56,12 @@ def import_posters(
 
     Args:
         show_layout: is told the class layout `[rows, columns]` that fixed labels follow from, before anything is done.
+        say: is told what is waited for, where another process may be at the same import.
 
     Raises:
         BadInput: the posters are not as many as the stages or do not fit the config, their class layout is not known,
-            the folder holds another run or other posters, or the data or device is not there.
+            the folder holds another run or other posters, the data or device is not
+            there, or another process is at it.
     """
     _check(config, posters)
     keep_freed_memory()
@@ -65,7 +69,7 @@ def import_posters(
     for saved in posters:
         saved.held.check(config, dataset.spec, str(saved.path))
     distillation = Distillation(config, dataset, None)
-    fixed, order = distillation.fixed_labels.numpy(), distillation.layout.class_order
+    order = distillation.layout.class_order
     if not config.train_y:
         if config.class_order == "auto" and published_order(dataset.name, *order.shape) is None:
             raise BadInput(
@@ -75,7 +79,18 @@ def import_posters(
         if show_layout:
             show_layout(order)
     files = [{"poster": saved.path.name, "labels": saved.labels and saved.labels.name} for saved in posters]
-    trial.create(config, resume=True, imported=files)
+    busy = f"{trial.url} is being imported by another process"
+    with only_writer(trial.folder, WRITER, busy, "import again", say):
+        trial.create(config, resume=True, imported=files)
+        yield from _stages(distillation, trial, posters)
+
+
+def _stages(
+    distillation: Distillation, trial: TrialArchive, posters: Sequence[SavedPoster]
+) -> Iterator[dict[str, Any]]:
+    """The records of the posters as stages, archived now or before."""
+    config, dataset = distillation.config, distillation.dataset
+    fixed, order = distillation.fixed_labels.numpy(), distillation.layout.class_order
     there = trial.stages()
     archived: list[Finished] = []
     for stage, saved in enumerate(posters, 1):

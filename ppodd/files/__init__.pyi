@@ -13,4 +13,7 @@ from .folder import (
 from .folder import (
     sha256 as sha256,
 )
+from .one_writer import Say as Say
+from .one_writer import Timings as Timings
+from .one_writer import only_writer as only_writer
 from .retries import PATIENCE_S as PATIENCE_S

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,12 @@ from typing import Any, TypeVar
 import fsspec
 
 from ppodd.errors import BadInput, CorruptArchive, StorageError
+from ppodd.files.exclusive_creation import link_new, upload_new
 from ppodd.files.retries import PATIENCE_S, persist
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_SETTLE_S = 0.5  # in which others that write the same file at once have done so too
 
 _Answer = TypeVar("_Answer")
 
@@ -180,6 +183,23 @@ class Folder:
             atomic_write(f"{self._path}/{name}", data)
         else:
             self._do(self._fs.pipe_file, f"{self._path}/{name}", data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless it is there; whether it is now this call's: of several at once that is so of one.
+
+        What different callers write must differ: where an answer was lost, the file is known again by it. A file system
+        that cannot create exclusively is asked, written, and after a moment read: of several the last one has it.
+        """
+        path = f"{self._path}/{name}"
+        if self._local:
+            with storage_errors("write", path):
+                made = link_new(path, data)
+        else:
+            made = self._do(upload_new, self._fs, path, data)
+        if made is None and not self.exists(name):
+            self.write(name, data)
+            time.sleep(_SETTLE_S)
+        return made or self.get(name) == data
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

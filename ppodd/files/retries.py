@@ -52,7 +52,7 @@ def persist(request: Callable[[], _Answer], root: str, patience_s: float = PATIE
             _answered.add(root)
             return answer
         except FileNotFoundError as error:
-            if _code(error) == "NoSuchBucket":
+            if s3_code(error) == "NoSuchBucket":
                 raise BadInput(f"{root} does not exist: create the bucket, or check its name and endpoint") from error
             _answered.add(root)
             raise
@@ -93,13 +93,13 @@ def _refusal(error: Exception, root: str) -> StorageError | BadInput:
     return kind(f"cannot use {root}: {_text(error)}; check the URL, and the endpoint where it is not Amazon's")
 
 
-def _code(error: BaseException) -> str:
-    """The error code of S3, where there is one."""
+def s3_code(error: BaseException) -> str:
+    """S3's code of an error that s3fs raised; empty where it has none."""
     return getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
 
 
 def _text(error: BaseException) -> str:
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = " ".join(said.split()) or type(error).__name__
-    code = _code(error)
+    code = s3_code(error)
     return f"{code}: {text}" if code and code not in text else text

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
-# what to answer instead of passing a request (method, path) on: a status, "reset", "hang", or nothing
+# what to answer instead of passing a request (method, path) on: a status, "reset", "hang", "lost" (after it was
+# done), or nothing
 Rule = Callable[[str, str], int | str | None]
 
 _ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>{}</Message></Error>'
@@ -23,6 +24,7 @@ class Gate:
     def __init__(self, server: tuple[str, int]):
         self.asked: list[tuple[str, str]] = []
         self.rule: Rule = lambda method, path: None
+        self.conditional = True  # whether the server knows If-None-Match
         self.over = threading.Event()
         self._http = _Server(("127.0.0.1", 0), _handler(self, server))
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
@@ -54,6 +56,11 @@ def _handler(gate: Gate, server: tuple[str, int]) -> type[BaseHTTPRequestHandler
             elif answer == "hang":
                 gate.over.wait(60)
                 self.close_connection = True
+            elif answer == "lost":
+                self._passed_on(body)
+                self.close_connection = True
+            elif self.headers.get("If-None-Match") and not gate.conditional:
+                self._send(501, {"Content-Type": "application/xml"}, _ERROR.format("NotImplemented", "no").encode())
             elif answer:
                 code = _CODES[int(answer)]
                 self._send(int(answer), {"Content-Type": "application/xml"}, _ERROR.format(code, code).encode())

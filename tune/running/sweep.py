@@ -22,11 +22,11 @@ from ppodd.archive import Archive, stages_in
 from ppodd.datasets import find
 from ppodd.distillation import advice, is_out_of_memory
 from ppodd.errors import BadInput, PpoddError, one_line
+from ppodd.files import only_writer
 from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
-from tune.running.driver_lock import only_driver
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
@@ -101,7 +101,8 @@ def run_sweep(
         say(place.notice)
     open_store(tracking_uri)  # made here, before several processes could try to
     # the archive is not touched before all of this holds
-    with only_driver(archive, sweep.name, say):
+    busy = f"sweep {sweep.name!r} in {archive.url} is being run by another driver"
+    with only_writer(archive.folder / sweep.name, "driver.json", busy, "go on with --resume", say):
         held = check_claim(sweep, archive, resume)  # another may have come and gone since
         if held:
             sweep.adopt(held)

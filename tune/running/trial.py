@@ -57,7 +57,7 @@ def _distil(
     from ppodd.distillation import run  # in the trial's process alone: a driver does without torch
 
     try:
-        for record in run(config, archive, resume=True, measure=measure):
+        for record in run(config, archive, resume=True, measure=measure, alone=False):
             _report(archive, record)
         return None
     except OutOfMemory:

@@ -36,7 +36,7 @@ def test_distill_on_a_read_only_disk_exits_1_in_one_line(tmp_path, tiny, capsys)
         assert main(["distill", "--archive", str(disk), "--name", "run", *flags(tiny)]) == 1
         said = capsys.readouterr().err.splitlines()
         assert said == [
-            f"ppodd: cannot write {disk}/runs/run/config.json: Read-only file system; check who may write there or "
+            f"ppodd: cannot write {disk}/runs/run/writer.json: Read-only file system; check who may write there or "
             "name another folder"
         ]
 

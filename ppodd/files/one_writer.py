@@ -1,0 +1,183 @@
+"""One process at a time does a piece of work: its mark in a folder is created exclusively and renewed while it lives.
+
+Clocks of two machines may differ: a process elsewhere counts as alive while its mark changes, whatever its date.
+
+Replacing the mark of a killed process is such a piece of work too, with a mark of its own that names the dead one's
+token. So of several that find the same dead mark one replaces it, and one that comes late finds another token there.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ppodd.errors import BadInput, CorruptArchive
+from ppodd.files.folder import Folder
+
+Say = Callable[[str], None]
+
+
+class Timings(NamedTuple):
+    """How often a mark is renewed, after how long without that its process counts as dead, how often one looks."""
+
+    renew_s: float = 15.0
+    dead_s: float = 60.0
+    poll_s: float = 1.0
+
+
+class Mark(BaseModel, frozen=True):
+    """Who does the work."""
+
+    host: str = Field(default_factory=socket.gethostname)
+    machine: str = Field(default_factory=lambda: _machine(), description="tells machines and containers apart")
+    pid: int = Field(default_factory=os.getpid)
+    token: str = Field(default_factory=lambda: secrets.token_hex(8))
+    renewed_at: float = Field(default_factory=time.time, description="seconds since the epoch, by its own clock")
+
+    @property
+    def who(self) -> str:
+        return f"{self.host}, process {self.pid}"
+
+    @property
+    def ended_here(self) -> bool:
+        """Whether it is that of a process of this machine that there is no more."""
+        if self.machine != _machine():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return False
+
+
+@contextlib.contextmanager
+def only_writer(
+    folder: Folder, name: str, busy: str, then: str, say: Say | None = None, timings: Timings | None = None
+) -> Iterator[None]:
+    """Be the one process that does a piece of work while the block runs.
+
+    A mark that a killed process left behind is taken over: at once where it ran on this machine, else after a minute in
+    which nobody renews it. A process whose own mark was taken over, as it was not heard of, is interrupted.
+
+    Args:
+        name: of the mark's file in `folder`.
+        busy: what to say where another does it, such as "sweep 'a' is being run by another driver".
+        then: how to go on after the other's end, such as "go on with --resume".
+        say: is told what is waited for, and that another has taken over.
+
+    Raises:
+        BadInput: another process does it.
+    """
+    writer = _Writer(folder, Mark(), busy, then, say or (lambda text: None), timings or Timings())
+    writer.acquire(name)
+    over = threading.Event()
+    thread = threading.Thread(target=writer.renew, args=(name, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        writer.release(name)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """This process, with a mark of its own, as one that wants to do the work."""
+
+    folder: Folder
+    mine: Mark
+    busy: str
+    then: str
+    say: Say
+    timings: Timings
+
+    def acquire(self, name: str) -> None:
+        """Have the mark of this name be this process's. Raises `BadInput`: it is another's that lives."""
+        while not self.folder.create(name, _bytes(self.mine)):
+            held = self._read(name)
+            if held and self._takes_over(name, held):
+                return
+
+    def release(self, name: str) -> None:
+        with contextlib.suppress(Exception):  # a mark that stays is that of a process that has ended
+            if self._holds(name, self.mine):
+                self.folder.remove(name)
+
+    def renew(self, name: str, over: threading.Event) -> None:
+        """Show that this process lives until its work is `over`; interrupt it where another has taken over."""
+        while not over.wait(self.timings.renew_s):
+            with contextlib.suppress(Exception):  # an archive that is away ends no work by it
+                if self._holds(name, self.mine):
+                    self.folder.write(name, _bytes(self.mine.model_copy(update={"renewed_at": time.time()})))
+                    continue
+                self.say(f"this process was not heard of, and now {self.busy}: it ends here")
+                if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script starts in the background
+                    os.kill(os.getpid(), signal.SIGTERM)
+                _thread.interrupt_main()
+                return
+
+    def _takes_over(self, name: str, held: Mark) -> bool:
+        """Whether the mark that was another's is now this process's. Raises `BadInput`: the other lives."""
+        if not held.ended_here:
+            self.say(f"{self.busy} ({held.who}), which has not said that it ended: looking for a minute if it lives")
+            if self._lives(name, held):
+                raise BadInput(f"{self.busy} ({held.who}): wait for its end, or end it, then {self.then}")
+        succession = f".{name}.{held.token}"
+        self.acquire(succession)
+        try:
+            if not self._holds(name, held):
+                return False  # it has ended meanwhile, or another was first
+            self.folder.write(name, _bytes(self.mine))
+            return True
+        finally:
+            self.release(succession)
+
+    def _lives(self, name: str, mark: Mark) -> bool:
+        """Whether somebody renews the mark, looked at until it would be dead."""
+        end = time.monotonic() + self.timings.dead_s
+        while time.monotonic() < end:
+            time.sleep(self.timings.poll_s)
+            if (now := self._read(name)) != mark:
+                return now is not None
+        return False
+
+    def _holds(self, name: str, mark: Mark) -> bool:
+        """Whether the file holds this mark, renewed or not."""
+        there = self._read(name)
+        return there is not None and there.token == mark.token
+
+    def _read(self, name: str) -> Mark | None:
+        data = self.folder.get(name)
+        try:
+            return None if data is None else Mark.model_validate_json(data)
+        except ValidationError:
+            where = self.folder.at(name)
+            raise CorruptArchive(f"{where} is damaged: delete it, if no process of ppodd is at work there") from None
+
+
+def _bytes(mark: Mark) -> bytes:
+    return mark.model_dump_json(indent=1).encode() + b"\n"
+
+
+def _machine() -> str:
+    """What tells this machine, since it was started, and this container from others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return str(uuid.getnode())

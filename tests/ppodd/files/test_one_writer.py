@@ -1,0 +1,156 @@
+"""One process at a time: marks of those that live, that were killed here, and that were killed elsewhere."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ppodd.errors import BadInput, CorruptArchive
+from ppodd.files.folder import Folder
+from ppodd.files.one_writer import Mark, Timings, only_writer
+
+QUICK = Timings(renew_s=0.05, dead_s=30.0, poll_s=0.02)
+BUSY = "sweep 's' is being run by another driver"
+ELSEWHERE = Mark(host="spot-7", machine="another", pid=1, token="0", renewed_at=0)
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request, tmp_path):
+    return Folder(f"{request.getfixturevalue('bucket')}/s" if request.param == "s3" else tmp_path / "s")
+
+
+def alone(folder, say=None, timings=QUICK):
+    return only_writer(folder, "driver.json", BUSY, "go on with --resume", say, timings)
+
+
+def leave(folder, mark):
+    folder.write("driver.json", mark.model_dump_json().encode())
+
+
+def held(folder):
+    return Mark.model_validate_json(folder.read("driver.json"))
+
+
+def everything(folder):
+    """Hidden files too."""
+    return sorted(os.listdir(folder.url)) if "://" not in folder.url else folder.find()
+
+
+def test_a_second_process_is_refused_while_the_first_lives_and_no_longer(folder):
+    said = []
+    with alone(folder):
+        with (
+            pytest.raises(BadInput, match=rf"{BUSY} \(.*, process \d+\): .* or end it, then go on with --resume"),
+            alone(folder, said.append),
+        ):
+            pass
+        assert len(said) == 1 and "looking for a minute if it lives" in said[0]
+        with alone(folder / "other"):
+            pass
+    assert not folder.find()
+    with alone(folder, said.append):
+        pass
+    assert len(said) == 1 and not folder.find()
+
+
+def test_a_process_that_fails_leaves_no_mark(folder):
+    with pytest.raises(RuntimeError), alone(folder):
+        raise RuntimeError
+    assert not everything(folder)
+
+
+def test_what_a_process_left_that_was_killed_here_is_taken_over_at_once(tmp_path):
+    code = (
+        "import os; from ppodd.files import Folder, only_writer\n"
+        f"with only_writer(Folder({str(tmp_path)!r}), 'driver.json', '', ''): os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    folder, said = Folder(tmp_path), []
+    assert everything(folder) == ["driver.json"]
+    with alone(folder, said.append):
+        assert said == [] and held(folder).pid == os.getpid() and everything(folder) == ["driver.json"]
+    assert not everything(folder)
+
+
+def test_what_a_process_left_that_was_killed_elsewhere_is_taken_over_when_nobody_renews_it(folder):
+    leave(folder, ELSEWHERE)
+    said = []
+    with alone(folder, said.append, QUICK._replace(dead_s=0.1)):
+        assert "spot-7, process 1" in said[0] and held(folder).pid == os.getpid()
+    assert not everything(folder)
+
+
+def test_a_process_elsewhere_that_ends_meanwhile_is_waited_for(folder):
+    leave(folder, ELSEWHERE)
+    with alone(folder, lambda text: folder.remove("driver.json")):
+        assert held(folder).host != "spot-7"
+
+
+def test_one_killed_as_it_took_over_keeps_nobody_out(folder):
+    """It had the right to replace the dead mark, and died before it did."""
+    leave(folder, ELSEWHERE)
+    folder.write(
+        f".driver.json.{ELSEWHERE.token}", ELSEWHERE.model_copy(update={"token": "1"}).model_dump_json().encode()
+    )
+    with alone(folder, timings=QUICK._replace(dead_s=0.1)):
+        assert held(folder).pid == os.getpid()
+    assert not everything(folder)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("mark", [None, ELSEWHERE], ids=["free", "left by a dead one"])
+def test_of_many_that_begin_in_one_moment_one_goes_on(tmp_path, mark, attempt):
+    folder, many = Folder(tmp_path / "s"), 8
+    if mark:
+        leave(folder, mark)
+    start, refused, went_on = threading.Barrier(many), threading.Semaphore(0), []
+
+    def begin():
+        start.wait()
+        try:
+            with alone(folder, timings=QUICK._replace(dead_s=0.3)):
+                went_on.append(held(folder).token)
+                for _ in range(many - 1):
+                    assert refused.acquire(timeout=20)
+        except BadInput:
+            refused.release()
+
+    threads = [threading.Thread(target=begin) for _ in range(many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(went_on) == 1 and not everything(folder)
+
+
+def test_a_damaged_mark_is_named(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("driver.json", b"[]")
+    with pytest.raises(CorruptArchive, match=r"driver\.json is damaged: delete it, if no process"), alone(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("ignored", "ends"), [((), signal.SIGINT), ((signal.SIGINT,), signal.SIGTERM)], ids=["terminal", "background"]
+)
+def test_a_process_that_slept_and_was_replaced_ends_and_leaves_the_others_mark(tmp_path, ignored, ends):
+    def ended(number, frame):
+        assert number == ends
+        raise KeyboardInterrupt
+
+    folder, said = Folder(tmp_path), []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN if number in ignored else ended) for number in numbers]
+    try:
+        with pytest.raises(KeyboardInterrupt), alone(folder, said.append):
+            leave(folder, ELSEWHERE)
+            for _ in range(300):
+                time.sleep(0.1)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert held(folder) == ELSEWHERE and said == [f"this process was not heard of, and now {BUSY}: it ends here"]
