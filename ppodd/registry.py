@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -39,10 +39,10 @@ class Entry:
     def function(self) -> Callable[..., Any]:
         return _resolved(self.target) if isinstance(self.target, str) else self.target
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = self.function
         with located(function):
-            return function(*args)
+            return function(*args, **kwargs)
 
 
 E = TypeVar("E", bound=Entry)
@@ -58,10 +58,22 @@ class Registry(Generic[E]):
         group: the entry-point group in which packages register theirs.
         accepted: the signature of its functions, and what they return.
         own: the entries that come with ppodd.
+        also: what else is accepted where such a name is asked for, as help and errors write it.
+        within: the names in what is given there: all of it, unless said otherwise.
     """
 
-    def __init__(self, what: str, kind: type[E], group: str, accepted: str, own: Mapping[str, E]):
+    def __init__(
+        self,
+        what: str,
+        kind: type[E],
+        group: str,
+        accepted: str,
+        own: Mapping[str, E],
+        also: Sequence[str] = (),
+        within: Callable[[str], Sequence[str]] = lambda given: [given],
+    ):
         self.what, self.kind, self.group, self.accepted, self.own = what, kind, group, accepted, dict(own)
+        self.also, self.within = (*also, f"{OWN} of your own"), within
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,22 +82,24 @@ class Registry(Generic[E]):
 
     @property
     def listing(self) -> str:
-        """The accepted names, for help."""
-        return f"{', '.join(self.names)}, or {OWN} of your own"
+        """What is accepted, for help."""
+        *most, last = (*self.names, *self.also)
+        return f"{', '.join(most)} or {last}"
 
-    def check(self, name: str) -> str:
-        """`name`, where it is a known one or an import path; imports nothing.
+    def check(self, given: str) -> str:
+        """`given`, where each name in it is a known one or an import path; imports nothing.
 
         Raises:
-            BadInput: it is neither.
+            BadInput: one is neither.
         """
-        if name not in self.own and not is_import_path(name) and name not in self._installed():
-            raise self.unknown(name)
-        return name
+        for name in self.within(given):
+            if name not in self.own and not is_import_path(name) and name not in self._installed():
+                raise self.unknown(name)
+        return given
 
-    def unknown(self, name: str, *also: str) -> BadInput:
-        """The error for a name that is none; `also` says what the kind accepts beside names."""
-        return unknown(self.what, name, self.names, also=(*also, f"{OWN} of your own"))
+    def unknown(self, name: str) -> BadInput:
+        """The error for a name that is none."""
+        return unknown(self.what, name, self.names, also=self.also)
 
     def get(self, name: str) -> E:
         """The entry of a name; a user's own is imported.
@@ -100,6 +114,10 @@ class Registry(Generic[E]):
             raise self.unknown(name)
         found = self._imported(name, path)
         return found if isinstance(found, self.kind) else self.kind(target=found)
+
+    def known(self, name: str) -> E:
+        """What is known of a name without importing anything: of a user's own only what its kind is by default."""
+        return self.own.get(name) or self.kind(target=name)
 
     def wrong(self, name: str, what: str) -> BadInput:
         """The error for what an entry returned."""

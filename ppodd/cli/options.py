@@ -7,7 +7,9 @@ import typing
 from typing import Any
 
 import pydantic
+from pydantic.fields import FieldInfo
 
+from ppodd.config import registry_of
 from ppodd.errors import BadInput
 
 DEFAULT_ARCHIVE = "ppodd-archive"
@@ -19,13 +21,19 @@ def add_config_flags(parser: argparse.ArgumentParser, kind: type[pydantic.BaseMo
     group = parser.add_argument_group(title)
     for name, field in kind.model_fields.items():
         flags = [f"--{name}", *_ALIASES.get(name, [])]
-        text = (field.description or "").replace("%", "%%")
+        text = _help(field).replace("%", "%%")
         if field.annotation is bool or bool in typing.get_args(field.annotation):
             group.add_argument(
                 *flags, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
             )
         else:
             group.add_argument(*flags, dest=name, default=argparse.SUPPRESS, metavar=_metavar(field), help=text)
+
+
+def _help(field: FieldInfo) -> str:
+    """What a field is and, where it holds names, which are accepted."""
+    registry = registry_of(field)
+    return f"{field.description}: {registry.listing}" if registry else field.description or ""
 
 
 def _metavar(field: Any) -> str:

@@ -9,6 +9,7 @@ from .evaluation import EvaluationConfig as EvaluationConfig
 from .evaluation import EvaluationProtocol as EvaluationProtocol
 from .evaluation import check_evaluation as check_evaluation
 from .evaluation import protocols as protocols
+from .fields import registry_of as registry_of
 from .names import RUNS as RUNS
 from .names import as_name as as_name
 from .names import check_name as check_name

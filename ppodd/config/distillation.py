@@ -15,6 +15,8 @@ from pydantic import Field
 from ppodd.config.fields import (
     Architecture,
     Augmentation,
+    Blend,
+    ClassOrder,
     DataSource,
     NonNegative,
     NonNegativeFloat,
@@ -27,7 +29,7 @@ from ppodd.config.fields import (
 from ppodd.config.validation import Config
 from ppodd.datasets import SPECS, is_path, known_spec
 from ppodd.errors import BadInput
-from ppodd.posters import STRATEGIES, BlendParameters, Geometry
+from ppodd.posters import BlendParameters, Geometry
 from ppodd.training import check_architecture
 
 ENGINES = ("recomputed", "unrolled")
@@ -81,11 +83,7 @@ class DistillConfig(Config):
     class_area_height: Positive = Field(32, description="height of a class's area (px)")
     patch_num_x: Positive = Field(16, description="overlapping patches along the poster's width")
     patch_num_y: Positive = Field(6, description="overlapping patches along the poster's height")
-    class_order: str = Field(
-        "auto",
-        description="order of the classes on the poster: auto, clip, means, sequential, "
-        "a list of labels (0,8,5,…, row by row), or a distance table (.csv, .npy)",
-    )
+    class_order: ClassOrder = Field("auto", description="order of the classes on the poster")
     train_y: bool = Field(False, description="learn the labels too")
     comp_ipc: Positive = Field(10, description="cells of the learned label array: at most classes × this")
     load_poster_run_name: str = Field("", description="start from the poster of this stage folder, .pt or .safetensors")
@@ -135,9 +133,7 @@ class DistillConfig(Config):
     stage_start: Literal["warm", "fresh"] = Field(
         "warm", description="a stage starts from the last poster or a new one"
     )
-    blend: Annotated[str, pydantic.AfterValidator(lambda v: one_of("blend", v, tuple(STRATEGIES)))] = Field(
-        "dynamic", description="blend strategy: " + ", ".join(STRATEGIES)
-    )
+    blend: Blend = Field("dynamic", description="blend strategy")
     blend_boost: PositiveFloat = Field(1.5, description="β: factor of the boosted poster's weight")
     blend_decay: NonNegativeFloat = Field(0.5, description="λ: decay of a poster's weight with age")
     blend_floor: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="ε: a weight is at least ε / posters")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
+from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 from ppodd.datasets import SPECS, is_path
 from ppodd.errors import unknown
+from ppodd.posters import BLENDS, CLASS_ORDERS
+from ppodd.registry import Registry
 from ppodd.training import ARCHITECTURES
 
 OPTIMISERS = ("Adam", "SGD")
@@ -41,6 +48,29 @@ def _dataset(value: str) -> str:
     return value if is_path(value) else one_of("dataset", value, tuple(SPECS))
 
 
+@dataclass(frozen=True)
+class Names:
+    """Marks a field that holds names of a registry: they are checked there, and help lists them."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
+        return core_schema.no_info_after_validator_function(self.registry.check, handler(source))
+
+
+def registry_of(field: FieldInfo) -> Registry[Any] | None:
+    """The registry whose names a field holds, alone, in a list or optionally."""
+    return next((mark.registry for mark in _marks(field.annotation, field.metadata)), None)
+
+
+def _marks(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[Names]:
+    yield from (mark for mark in (*metadata, *getattr(annotation, "__metadata__", ())) if isinstance(mark, Names))
+    for part in typing.get_args(annotation):
+        yield from _marks(part)
+
+
+Blend = Annotated[str, Names(BLENDS)]
+ClassOrder = Annotated[str, Names(CLASS_ORDERS)]
 Architecture = Annotated[str, pydantic.AfterValidator(_architecture)]
 Augmentation = Annotated[str, pydantic.AfterValidator(_augmentation)]
 Optimiser = Annotated[str, pydantic.AfterValidator(lambda v: one_of("optimiser", v, OPTIMISERS))]

@@ -20,7 +20,7 @@ from ppodd.errors import CorruptArchive, PpoddError
 from ppodd.evaluation import check_data, pixel_budget, versions
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
-from ppodd.posters import LEAKING, Layout, render
+from ppodd.posters import BLENDS, Layout, render
 from ppodd.words import counted
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def write_stage(
         "blend": result.blend,
         "evaluation_blend": result.evaluation_blend,
         "stage_accuracy": result.accuracy,
-        "leaks_test_set": config.blend in LEAKING,
+        "leaks_test_set": BLENDS.get(config.blend).leaks,
         "meta_loss": result.meta_loss,
         "data": {
             "name": dataset.name,

@@ -24,7 +24,7 @@ from ppodd.errors import CorruptArchive
 from ppodd.evaluation import evaluate, stack
 from ppodd.machine import derived_seed, generator, seeded
 from ppodd.posters import (
-    LEAKING,
+    BLENDS,
     LabelWindows,
     Layout,
     Patches,
@@ -335,7 +335,7 @@ class Distillation:
 
     def _choice_split(self) -> str:
         """The images that choices are made by: held out of the training set; the test set only for `released`."""
-        return "test" if self.config.blend in LEAKING else "validation"
+        return "test" if BLENDS.get(self.config.blend).leaks else "validation"
 
     def measure(
         self, posters: Sequence[PosterFile], blend: Sequence[float], protocol: EvaluationProtocol, split: str
@@ -377,7 +377,7 @@ class Distillation:
             comp_aug=config.comp_aug,
         )
         # the published code chose π by accuracies on the mixture that it evaluated
-        drawn = evaluation_blend if config.blend in LEAKING else blend
+        drawn = evaluation_blend if BLENDS.get(config.blend).leaks else blend
         split = self._choice_split()
         values = measure([*(f.poster for f in archived), poster], drawn, protocol, split)
         return StageResult(

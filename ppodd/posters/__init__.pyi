@@ -1,8 +1,5 @@
 from .blend import (
-    LEAKING as LEAKING,
-)
-from .blend import (
-    STRATEGIES as STRATEGIES,
+    BLENDS as BLENDS,
 )
 from .blend import (
     BlendParameters as BlendParameters,
@@ -13,8 +10,7 @@ from .blend import (
 from .blend import (
     evaluation_weights as evaluation_weights,
 )
-from .class_order import arrange_classes as arrange_classes
-from .class_order import published_order as published_order
+from .class_order import CLASS_ORDERS as CLASS_ORDERS
 from .geometry import Geometry as Geometry
 from .labels import (
     LabelWindows as LabelWindows,
@@ -31,6 +27,8 @@ from .labels import (
 from .layout import Layout as Layout
 from .patches import Patches as Patches
 from .patches import initial_poster as initial_poster
+from .poco import arrange_classes as arrange_classes
+from .poco import published_order as published_order
 from .rendering import gif as gif
 from .rendering import render as render
 from .rendering import strip as strip

@@ -2,18 +2,22 @@
 
 Every strategy maps the accuracies of the archived stages `A_1 … A_{T−1}` (percent, oldest first) to `T` weights that
 sum to 1: one for each archived poster, oldest first, and the last for the poster in training. Add a strategy by writing
-one function and naming it in `STRATEGIES`.
+one function and naming it in `BLENDS`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ppodd.registry import Entry, Registry
 
 # What the algorithm expects of the stage in training: nine tenths of the stage before it.
 _GUESS = 0.9
 _TINY = 1e-5
+_ROUNDING = 1e-6
 
 
 class BlendParameters(NamedTuple):
@@ -104,27 +108,68 @@ def latest(accuracies: Sequence[float], parameters: BlendParameters) -> list[flo
     return [0.0] * len(accuracies) + [1.0]
 
 
-STRATEGIES: dict[str, Strategy] = {
-    strategy.__name__: strategy for strategy in (dynamic, paper, released, uniform, accuracy, recency, latest)
-}
+def _released_evaluation(accuracies: Sequence[float], parameters: BlendParameters) -> list[float]:
+    """All `T` posters are archived, and the last one is counted a second time as the poster in training."""
+    *archived, again = released([*accuracies, _GUESS * accuracies[-1] if accuracies else 1.0], parameters)
+    archived[-1] += again
+    return archived
 
-# Strategies whose accuracies are measured on the test set, as the published runs did: their results leak.
-LEAKING = frozenset({"released"})
+
+@dataclass(frozen=True)
+class Blend(Entry):
+    """A blend strategy.
+
+    Attributes:
+        evaluation: the weights to evaluate with, where they are not those that the last stage was trained under.
+        leaks: whether its accuracies are measured on the test set, as the published runs did: then its results leak.
+    """
+
+    evaluation: Strategy | None = None
+    leaks: bool = False
+
+
+BLENDS = Registry(
+    "blend",
+    Blend,
+    "ppodd.blends",
+    "a function (accuracies of the T − 1 archived stages, BlendParameters) -> T weights, none negative, that sum to 1",
+    {
+        "dynamic": Blend(dynamic, "the paper's algorithm as its text intends"),
+        "paper": Blend(paper, "the paper's algorithm as printed: the oldest poster is favoured"),
+        "released": Blend(released, "as the published code computes it", _released_evaluation, leaks=True),
+        "uniform": Blend(uniform, "every poster alike"),
+        "accuracy": Blend(accuracy, "by accuracy alone"),
+        "recency": Blend(recency, "by age alone"),
+        "latest": Blend(latest, "the poster in training alone: plain PoDD"),
+    },
+)
 
 
 def blend_weights(strategy: str, accuracies: Sequence[float], parameters: BlendParameters) -> list[float]:
-    """π while stage `T = len(accuracies) + 1` is trained: `T` weights, oldest poster first, summing to 1."""
-    return STRATEGIES[strategy](accuracies, parameters)
+    """π while stage `T = len(accuracies) + 1` is trained: `T` weights, oldest poster first, summing to 1.
+
+    Raises:
+        BadInput: a user's own strategy cannot be imported, or returns something else.
+    """
+    weights = BLENDS.get(strategy)(accuracies, parameters)
+    if not _are_weights(weights, len(accuracies) + 1):
+        raise BLENDS.wrong(strategy, f"returned {weights!r} for T = {len(accuracies) + 1}")
+    return list(weights)
+
+
+def _are_weights(weights: Any, count: int) -> bool:
+    return (
+        isinstance(weights, Sequence)
+        and len(weights) == count
+        and all(isinstance(weight, (int, float)) and weight >= 0 for weight in weights)
+        and abs(math.fsum(weights) - 1) < _ROUNDING
+    )
 
 
 def evaluation_weights(strategy: str, accuracies: Sequence[float], parameters: BlendParameters) -> list[float]:
     """π to evaluate the posters of the `T = len(accuracies) + 1` archived stages with; the last accuracy is not used.
 
-    It is the π that the last stage was trained under, but for `released`: there all `T` posters are archived and the
-    last one is counted a second time as the poster in training.
+    It is the π that the last stage was trained under, unless the strategy says otherwise.
     """
-    if strategy != "released":
-        return blend_weights(strategy, accuracies, parameters)
-    *archived, again = released([*accuracies, _GUESS * accuracies[-1] if accuracies else 1.0], parameters)
-    archived[-1] += again
-    return archived
+    evaluation = BLENDS.get(strategy).evaluation
+    return evaluation(accuracies, parameters) if evaluation else blend_weights(strategy, accuracies, parameters)

@@ -27,7 +27,7 @@ from ppodd.config import (
     said,
 )
 from ppodd.errors import BadInput, unknown
-from ppodd.posters import LEAKING
+from ppodd.posters import BLENDS
 from tune.sweep_file.document import Document
 from tune.sweep_file.space import (
     Distribution,
@@ -202,7 +202,7 @@ class Sweep:
         """Trials that come to what an earlier one does: of one stage, apart only in what later stages depend on."""
         first: dict[str, str] = {}
         for trial, config in self.trials.items():
-            honest = config.blend not in LEAKING  # else its stage accuracy is another
+            honest = not BLENDS.known(config.blend).leaks  # else its stage accuracy is another
             ignored = {"name", *(LATER_STAGES if config.num_stages == 1 and honest else ())}
             first.setdefault(config.model_dump_json(exclude=ignored), trial)
         kept = set(first.values())
@@ -344,11 +344,12 @@ def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
     section = "search" if file.search else "scheduler"
     if not (file.search or file.scheduler):
         return
-    if file.objective == "stage_accuracy" and any(config.blend in LEAKING for config in examples):
+    leaking = {config.blend for config in examples if BLENDS.known(config.blend).leaks}
+    if file.objective == "stage_accuracy" and leaking:
         raise Misplaced(
             (section,),
-            f"blend {', '.join(LEAKING)} measures its stage accuracy on the test set, which no {section} may choose "
-            f"by: leave that blend out",
+            f"blend {', '.join(sorted(leaking))} measures its stage accuracy on the test set, which no {section} may "
+            f"choose by: leave that blend out",
         )
     if file.scheduler:
         grace = file.scheduler.grace_stages

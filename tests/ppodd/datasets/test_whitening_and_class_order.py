@@ -7,13 +7,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from plugins import user_module
 
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load_once
 from ppodd.datasets.whitening import Whitening, fit_zca, unit_images, zca_cost
 from ppodd.errors import BadInput
-from ppodd.posters.class_order import arrange_classes, clip_distances, order_from_distances
+from ppodd.posters.class_distances import clip_distances
+from ppodd.posters.poco import arrange_classes, order_from_distances
 
 CPU = torch.device("cpu")
 
@@ -123,6 +125,42 @@ def test_a_distance_table_of_the_wrong_shape_is_refused(digits, tmp_path):
         arrange_classes(str(tmp_path / "d.npy"), digits, 2, 5)
 
 
+def test_orders_and_distances_of_a_users_own_are_one_function_each(digits, tmp_path, monkeypatch):
+    code = """
+import numpy as np
+
+def backwards(dataset, rows, columns):
+    return np.arange(rows * columns)[::-1].reshape(rows, columns)
+
+def apart(dataset):
+    labels = np.arange(len(dataset.classes))
+    return abs(labels[:, None] - labels)
+"""
+    module = user_module(tmp_path, monkeypatch, code)
+    assert arrange_classes(f"{module}:backwards", digits, 2, 5).tolist() == [[9, 8, 7, 6, 5], [4, 3, 2, 1, 0]]
+    labels = np.arange(10)
+    apart = order_from_distances(abs(labels[:, None] - labels), 2, 5)
+    assert arrange_classes(f"{module}:apart", digits, 2, 5).tolist() == apart.tolist()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("f(dataset, rows, columns): return [0, 1]", r"returned \[0, 1\] for 2 rows and 5 columns"),
+        ("f(dataset, rows, columns): return None", "returned None for 2 rows and 5 columns"),
+        ("f(dataset): return [[0, 1], [1, 0]]", r"returned \[\[0, 1\], \[1, 0\]\] for 10 classes"),
+        ("f(dataset): return None", "returned None for 10 classes"),
+    ],
+)
+def test_what_is_neither_order_nor_distances_is_refused_with_the_signature(
+    digits, tmp_path, monkeypatch, function, message
+):
+    path = f"{user_module(tmp_path, monkeypatch, f'def {function}')}:f"
+    accepted = r"accepted is a function \(dataset, rows, columns\) -> labels .*, or \(dataset\) -> distances"
+    with pytest.raises(BadInput, match=f"class_order '{path}' {message}; {accepted}"):
+        arrange_classes(path, digits, 2, 5)
+
+
 def test_clip_is_asked_for_when_missing(monkeypatch, tmp_path):
     pytest.importorskip("transformers", reason="the clip extra is not installed")
     monkeypatch.setenv("PPODD_CLIP", str(tmp_path))
@@ -133,7 +171,7 @@ def test_clip_is_asked_for_when_missing(monkeypatch, tmp_path):
 def test_clip_without_a_network_is_refused_at_once(tmp_path):
     """Nobody listens at port 9; the download itself would try for more than the time given here."""
     pytest.importorskip("transformers", reason="the clip extra is not installed")
-    call = "from ppodd.posters.class_order import clip_distances; clip_distances(('cat', 'dog'))"
+    call = "from ppodd.posters.class_distances import clip_distances; clip_distances(('cat', 'dog'))"
     away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", call], capture_output=True, text=True, timeout=150, env={**os.environ, **away}

@@ -3,14 +3,16 @@
 import math
 
 import pytest
+from plugins import user_module
 
-from ppodd.posters.blend import STRATEGIES, BlendParameters, blend_weights, evaluation_weights
+from ppodd.errors import BadInput
+from ppodd.posters.blend import BLENDS, BlendParameters, blend_weights, evaluation_weights
 
 PARAMETERS = BlendParameters()
 SEEN = [37.2, 43.4, 48.9, 51.7]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", BLENDS.own)
 @pytest.mark.parametrize("stages", range(5))
 def test_weights_are_a_distribution_over_all_posters_so_far(strategy, stages):
     for weights in (
@@ -70,3 +72,17 @@ def test_simple_strategies():
 def test_parameters_change_the_strategies_that_use_them():
     strong = BlendParameters(boost=3.0, decay=0.0, floor=0.0)
     assert blend_weights("dynamic", [50.0], strong) == pytest.approx([1 / 3.7, 2.7 / 3.7])
+
+
+def test_a_strategy_of_a_users_own_is_one_function(tmp_path, monkeypatch):
+    code = "def oldest(accuracies, parameters): return [1.0] + [0.0] * len(accuracies)"
+    path = f"{user_module(tmp_path, monkeypatch, code)}:oldest"
+    assert blend_weights(path, SEEN[:2], PARAMETERS) == evaluation_weights(path, SEEN[:2], PARAMETERS) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("returned", ["[1.0]", "[0.5, 0.6]", "[1.5, -0.5]", "[float('nan'), 1.0]", "3", "['a', 'b']"])
+def test_what_are_no_weights_is_refused_with_the_signature(tmp_path, monkeypatch, returned):
+    path = f"{user_module(tmp_path, monkeypatch, f'def f(accuracies, parameters): return {returned}')}:f"
+    accepted = r"accepted is a function \(accuracies of .*\) -> T weights, none negative, that sum to 1"
+    with pytest.raises(BadInput, match=f"blend '{path}' returned .* for T = 2; {accepted}"):
+        blend_weights(path, [40.0], PARAMETERS)
