@@ -210,9 +210,9 @@ class Distillation:
     def _initial_learned(self, stage: int) -> Learned:
         config = self.config
         if self.initial is not None:
-            learned = {"poster": torch.from_numpy(self.initial.poster)}
+            learned = {"poster": torch.tensor(self.initial.poster)}  # a copy: steps are taken in place
             if self.initial.label_array is not None:
-                learned["label_array"] = torch.from_numpy(self.initial.label_array)
+                learned["label_array"] = torch.tensor(self.initial.label_array)
         else:
             start = generator(config.seed, "initial poster", stage)
             learned = {"poster": initial_poster(self.layout, start, self.dtype)}

@@ -15,7 +15,7 @@ from ppodd.datasets.loading import load_once
 from ppodd.distillation import curriculum, outer_step
 from ppodd.distillation import stages as module
 from ppodd.distillation.archived_run import run
-from ppodd.distillation.initial import load_poster
+from ppodd.distillation.initial import InitialPoster, load_poster
 from ppodd.distillation.stages import MetaStepProgress, distill
 from ppodd.errors import BadInput, CorruptArchive, NonFinite
 
@@ -298,6 +298,17 @@ def test_distillation_starts_from_an_archived_poster(tiny, tmp_path):
 def saved(folder, name, tensor):
     folder.mkdir(exist_ok=True)
     torch.save(tensor, folder / name)
+
+
+def test_every_fresh_stage_starts_from_the_given_poster(tiny):
+    """Steps are taken in place: without a copy the second stage would start from where the first one ended."""
+    config = config_of(tiny, stage_start="fresh", lr=0.05, blend="latest")
+    start = np.random.default_rng(0).normal(size=(1, 12, 24)).astype(np.float32)
+    given = start.copy()
+    stages = list(distill(config, load_once(config, CPU), initial=InitialPoster(given)))
+    assert np.array_equal(given, start)
+    for stage in stages:  # Adam's first steps go lr at most
+        assert np.abs(stage.poster.poster - start).max() < 1.1 * 4 * 0.05
 
 
 def test_distillation_starts_from_what_podds_code_saved(tiny, tmp_path, monkeypatch):
