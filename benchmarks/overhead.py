@@ -8,6 +8,8 @@ slots that are empty at the end. Run twice: without evaluators, and with one tha
 trials leave of their cores, and ends after them).
 """
 
+# ruff: noqa: E402
+
 import argparse
 import os
 import tempfile
@@ -15,6 +17,10 @@ import time
 from pathlib import Path
 
 import yaml
+
+from cluster import prepare
+
+prepare()  # before anything imports Ray
 
 from ppodd.archive import Archive
 from results.tracking.store import default_tracking_uri

@@ -7,6 +7,8 @@ they write an evaluation down at once instead of training networks. Nothing else
 At the end every stage must have its evaluation, in the archive and in MLflow, once.
 """
 
+# ruff: noqa: E402
+
 import argparse
 import os
 import tempfile
@@ -14,6 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from cluster import prepare
+
+prepare()  # before anything imports Ray
 
 from cluster.dispatch.pool import Pool
 from cluster.service import client as evaluators
@@ -77,7 +83,7 @@ class InstantCoordinator(coordinator.Coordinator):
 
 
 def main():
-    import ray  # after the package that sets its environment
+    import ray
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=500)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from tiny import TINY
 
-import cluster  # noqa: F401 – sets the environment of Ray before any test imports it
+import cluster
 
+cluster.prepare()  # before any test imports Ray
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers; it has no one to yield to
 torch.set_num_threads(1)  # the machine's cores are shared; results must not depend on them

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from cluster.environment import SHIPPED, prepare
 from cluster.jobs import package, versions
 from ppodd.errors import BadInput, PpoddError, one_line, unknown
 
@@ -129,6 +130,7 @@ class Jobs:
 
     def __init__(self, address: str):
         """Raise `BadInput` where no dashboard answers, or it refuses the token."""
+        prepare()
         self.address = address
         _knock(address)
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # an address in the environment would win over the argument
@@ -163,7 +165,7 @@ class Jobs:
             package.write(target, submission.file, submission.environment or {}, *where)
             runtime_env = {
                 "working_dir": str(target),
-                "env_vars": {"PPODD_ENVIRONMENT": package.ENVIRONMENT_FILE},
+                "env_vars": {SHIPPED: package.ENVIRONMENT_FILE},
             }
             try:
                 with self._talking():

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.environment import take_shipped
 from ppodd.errors import BadInput, one_line
 from ppodd.files import Folder
 
@@ -28,15 +29,13 @@ def check_archive(archive_url: str) -> None:
 
 
 def _on(node: str) -> Any:
-    return _READ.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+    return _read.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
+@ray.remote(num_cpus=0, max_retries=0)
 def _read(archive_url: str, name: str) -> bytes:
+    take_shipped()
     return Folder(archive_url).read(name)
-
-
-# no decorator: a decorated function travels by value, and would never import `cluster`, which takes up what was shipped
-_READ: Any = ray.remote(num_cpus=0, max_retries=0)(_read)
 
 
 def _check(archive_url: str, host: str, answer: ray.ObjectRef, content: bytes) -> None:

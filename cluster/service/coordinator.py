@@ -27,6 +27,7 @@ from cluster.dispatch import (
     Share,
     describe,
 )
+from cluster.environment import take_shipped
 from cluster.service.evaluator import BEAT_S, EvaluatorActor
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
 from ppodd import __version__
@@ -77,6 +78,7 @@ class Coordinator:
     """
 
     def __init__(self) -> None:
+        take_shipped()
         self._lock, self._look_lock, self._sync_lock = threading.RLock(), threading.Lock(), threading.Lock()
         self._measurements = Measurements()
         self._served: dict[Served, _State] = {}

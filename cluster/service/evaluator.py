@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from cluster.dispatch import Measurement
+from cluster.environment import take_shipped
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
 from ppodd.errors import lost_device, one_line
 
@@ -21,6 +22,7 @@ class Evaluator:
     """Works in a thread of its own from its first moment on, so that Ray's restart of a dead one is all it takes."""
 
     def __init__(self, name: str, cpus: float, gpus: float):
+        take_shipped()
         self._name, self._cpus, self._gpus = name, cpus, gpus
         self._device = "cuda" if gpus else "cpu"
         node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()

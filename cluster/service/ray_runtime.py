@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from cluster import OWN_TOKEN
+from cluster.environment import prepare
 from ppodd.errors import BadInput
 
 NAMESPACE = "ppodd"
@@ -30,6 +30,7 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     Raises:
         BadInput: no cluster answers at `address`.
     """
+    own_token = prepare()
     import ray
 
     if ray.is_initialized():
@@ -47,7 +48,7 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
             f"no Ray cluster to join at {address!r}: {_said(error)}; start one with `ray start --head`, set "
             f"RAY_AUTH_MODE alike everywhere, or {otherwise}"
         ) from None
-    if OWN_TOKEN and _takes_anyone(address):  # its calls to this process would be refused
+    if own_token and _takes_anyone(address):  # its calls to this process would be refused
         ray.shutdown()
         raise BadInput(
             f"the Ray cluster at {address!r} runs without a token: anyone who reaches it can run code there; start it "

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cluster import prepare
     from ppodd.cli.sweep import require
 
     if args.action == "start":
@@ -68,10 +69,11 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "scale" and args.count < 0:
         raise BadInput(f"scale {args.count}: name 0 or more evaluators")
     require("ray", "mlflow", "pandas")
+    prepare()
     if args.action == "start":
         return _start(args, evaluations)
 
-    from cluster.service import client as evaluators  # before ray, which reads on its import what is set there
+    from cluster.service import client as evaluators
     from cluster.service import connect
     from ppodd.cli.console import console
 

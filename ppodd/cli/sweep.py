@@ -37,9 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cluster import prepare
     from ppodd.config import LATER_STAGES
     from tune.sweep_file import load_sweep
 
+    prepare()
     if args.require:
         from cluster.jobs import versions
 

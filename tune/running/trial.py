@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from cluster import take_shipped
 from cluster.service import limit_gpu_memory, limit_threads, measure
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
@@ -28,6 +29,7 @@ def trial(spec: dict[str, Any]) -> None:
     It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
     in the archive and over for Tune, which begins again only what loses its process, node or device.
     """
+    take_shipped()
     job = spec["trial"]
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
