@@ -79,7 +79,7 @@ def main():
         for result in distill(config, dataset):
             posters.append(result.poster)
             weights = evaluation_weights(config.blend, accuracies, config.blend_parameters)
-            accuracies.append(result.accuracy["mean"])
+            accuracies.append(result.accuracy.mean)
         latest = [0.0] * (len(posters) - 1) + [1.0]
         judge(f"distilled, last of {len(posters)} posters alone", posters, latest, run.layout)
         judge(f"distilled, {config.blend} blend of {len(posters)} posters", posters, weights, run.layout)

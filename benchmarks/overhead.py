@@ -58,7 +58,7 @@ def run(folder, trials, epochs, slots, evaluate):
     own, first, last = 0.0, float("inf"), 0.0
     for name in sweep.trials:
         trial = archive.trial("overhead", name)
-        end = trial.stage(3)["finished_at"]
+        end = trial.stage(3).finished_at
         begun = os.stat(f"{trial.url}/config.json").st_mtime
         own += end - begun
         first, last = min(first, begun), max(last, end)

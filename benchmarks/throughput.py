@@ -27,7 +27,24 @@ from cluster.service import coordinator
 from cluster.service.evaluator import Evaluator
 from cluster.service.ray_runtime import connect
 from ppodd import __version__
-from ppodd.archive import Archive, PosterFile, TrialArchive, storage_bytes, summary
+from ppodd.archive import (
+    SCHEMA,
+    Accuracy,
+    Archive,
+    Data,
+    Digests,
+    EvaluationRecord,
+    MetaLoss,
+    PixelBudget,
+    PosterFile,
+    StageAccuracy,
+    StageBudget,
+    StageRecord,
+    SweepRecord,
+    SweepTrial,
+    TrialArchive,
+    storage_bytes,
+)
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from results.analysis.tidy_frame import frame
@@ -40,35 +57,61 @@ def write_trial(url, values, stages):
     trial = TrialArchive(url)
     trial.create(build(DistillConfig, values), resume=False)
     for stage in range(1, stages + 1):
-        budgets = {"poster_ipc": 0.45, "cumulative_ipc": 0.45 * stage, "storage_bytes": storage_bytes(POSTER, stage)}
-        record = {
-            "num_stages": stages,
-            "blend": [1 / stage] * stage,
-            "evaluation_blend": [1 / stage] * stage,
-            "stage_accuracy": {**summary([50.0, 51.0]), "split": "validation"},
-            "leaks_test_set": False,
-            "meta_loss": {"first": 2.0, "last": 1.0, "mean": 1.5},
-            "budgets": {**budgets, "meta_steps": stage, "seconds": 0.0},
-            "data": {"name": "digits", "digest": "none"},
-            "versions": {"ppodd": __version__},
-            "finished_at": time.time(),
-        }
-        trial.write_stage(stage, record, POSTER, b"no picture")
+        trial.write_stage(stage_record(stages, stage), POSTER, b"no picture")
+
+
+def stage_record(stages, stage):
+    weights = (1 / stage,) * stage
+    return StageRecord(
+        schema=SCHEMA,
+        stage=stage,
+        num_stages=stages,
+        blend_strategy="uniform",
+        blend=weights,
+        evaluation_blend=weights,
+        stage_accuracy=StageAccuracy(**dict(Accuracy.of([50.0, 51.0])), split="validation", steps=3, nets=2),
+        leaks_test_set=False,
+        meta_loss=MetaLoss(first=2.0, last=1.0, mean=1.5),
+        data=Data(name="digits", digest="none", classes=(), shape=(1, 8, 8), images={}),
+        versions={"ppodd": __version__},
+        device="cpu",
+        finished_at=time.time(),
+        budgets=StageBudget(**dict(pixels(stage)), meta_steps=stage, seconds=0.0),
+        digests=Digests.of(POSTER.digest, b"no picture"),
+    )
+
+
+def pixels(posters):
+    return PixelBudget(
+        poster_ipc=0.45,
+        cumulative_ipc=0.45 * posters,
+        poster_floats=POSTER.poster.size,
+        label_floats=0,
+        storage_bytes=storage_bytes(POSTER, posters),
+    )
 
 
 class InstantEvaluator(Evaluator):
     """An evaluator that knows the result."""
 
     def _carry_out(self, work):
-        record = {
-            "ticket": work.ticket,
-            "stage": work.stage,
-            "protocol": work.protocol.model_dump(mode="json"),
-            "accuracy": {str(budget): summary([50.0, 52.0]) for budget in work.protocol.budgets},
-            "seconds": 0.0,
-            "finished_at": time.time(),
-        }
-        TrialArchive(work.trial_url).write_evaluation(work.stage, record)
+        record = EvaluationRecord(
+            schema=SCHEMA,
+            ticket=work.ticket,
+            stage=work.stage,
+            protocol=work.protocol,
+            blend=(1 / work.stage,) * work.stage,
+            posters=(POSTER.digest,) * work.stage,
+            accuracy={budget: Accuracy.of([50.0, 52.0]) for budget in work.protocol.budgets},
+            split="test",
+            leaks_test_set=False,
+            budgets=pixels(work.stage),
+            seconds=0.0,
+            device="cpu",
+            versions={"ppodd": __version__},
+            finished_at=time.time(),
+        )
+        TrialArchive(work.trial_url).write_evaluation(record)
         return None, ""
 
 
@@ -98,8 +141,9 @@ def main():
             f"seed={seed}": {**preset("digits-small"), "num_stages": args.stages, "seed": seed, "name": f"seed={seed}"}
             for seed in range(args.trials)
         }
-        trials = [{"name": name, "config": values} for name, values in configs.items()]
-        archive.write_sweep("many", {"trials": trials, "evaluation": [{}], "created_at": 0, "varied": ["seed"]})
+        trials = tuple(SweepTrial(name=name, config=values) for name, values in configs.items())
+        record = SweepRecord(schema=SCHEMA, name="many", trials=trials, created_at=0.0, varied=("seed",))
+        archive.write_sweep(record)
         uri = default_tracking_uri(archive.url)
         open_store(uri)
         connect(None, cpus=os.cpu_count())

@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppodd.archive import Archive, TrialArchive, stage_name, stages_in, trials_wanted
+from ppodd.archive import Archive, TrialArchive, stage_name, stages_in
 from ppodd.config import EvaluationConfig
 from ppodd.errors import one_line
 from ppodd.evaluation import Work, works
@@ -66,9 +66,9 @@ class Backlog:
         return look
 
     def _read(self) -> None:
-        record = self.archive.sweep(self.sweep) or {}
+        record = self.archive.sweep(self.sweep)
         self._evaluations = self._evaluations or self.archive.evaluations(self.sweep, record)
-        self._trials = trials_wanted(record)
+        self._trials = record.trials_wanted if record else 0
 
     def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
         """Add what is open of a trial; whether no stage of it is to come: all are there, it was stopped, it failed."""
@@ -103,8 +103,8 @@ class Backlog:
         return self._works[key]
 
     def _reason(self, trial: TrialArchive, work: Work) -> str:
-        records = {record["ticket"]: record for record in trial.evaluation_failures(work.stage)}
-        error = records[work.ticket]["error"] if work.ticket in records else "unknown"
+        records = {record.ticket: record for record in trial.evaluation_failures(work.stage)}
+        error = records[work.ticket].error if work.ticket in records else "unknown"
         return f"{trial.trial} stage {work.stage}, {work.protocol.mode}, {work.protocol.arch}: {error}"
 
     def progress(self) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ class Backlog:
             trial = self.archive.trial(self.sweep, name)
             with contextlib.suppress(Exception):  # it only informs
                 if (now := trial.progress()) and not trial.failure():
-                    found.append({"sweep": self.sweep, "trial": name, **now})
+                    found.append({"sweep": self.sweep, "trial": name, **now.to_json()})
         return found
 
 

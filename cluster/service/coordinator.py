@@ -31,7 +31,7 @@ from cluster.environment import take_shipped
 from cluster.service.evaluator import BEAT_S, EvaluatorActor
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
 from ppodd import __version__
-from ppodd.archive import Archive, TrialArchive
+from ppodd.archive import Archive, EvaluationFailureRecord, TrialArchive
 from ppodd.errors import one_line
 from ppodd.evaluation import Work
 from results.reporting import publish
@@ -494,15 +494,15 @@ def _record(failure: GivenUp) -> None:
     """Write down in the archive that an evaluation is given up."""
     work = failure.work
     assert isinstance(work, Work)
-    record = {
-        "ticket": work.ticket,
-        "stage": work.stage,
-        "protocol": work.protocol.model_dump(mode="json"),
-        "error": failure.error,
-        "attempts": failure.attempts,
-        "failed_at": time.time(),
-    }
-    TrialArchive(work.trial_url, _PATIENCE_S).write_evaluation_failure(work.stage, record)
+    record = EvaluationFailureRecord(
+        ticket=work.ticket,
+        stage=work.stage,
+        protocol=work.protocol,
+        error=failure.error,
+        attempts=failure.attempts,
+        failed_at=time.time(),
+    )
+    TrialArchive(work.trial_url, _PATIENCE_S).write_evaluation_failure(record)
 
 
 _OPTIONS: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 64}

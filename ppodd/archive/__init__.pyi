@@ -8,19 +8,64 @@ from .records import (
     SCHEMA as SCHEMA,
 )
 from .records import (
-    summary as summary,
+    Accuracy as Accuracy,
+)
+from .records import (
+    CandidateRecord as CandidateRecord,
+)
+from .records import (
+    Data as Data,
+)
+from .records import (
+    DataDigest as DataDigest,
+)
+from .records import (
+    Digests as Digests,
+)
+from .records import (
+    EvaluationFailureRecord as EvaluationFailureRecord,
+)
+from .records import (
+    EvaluationRecord as EvaluationRecord,
+)
+from .records import (
+    FailureRecord as FailureRecord,
+)
+from .records import (
+    ImportedPoster as ImportedPoster,
+)
+from .records import (
+    MetaLoss as MetaLoss,
+)
+from .records import (
+    PixelBudget as PixelBudget,
+)
+from .records import (
+    ProgressRecord as ProgressRecord,
+)
+from .records import (
+    StageAccuracy as StageAccuracy,
+)
+from .records import (
+    StageBudget as StageBudget,
+)
+from .records import (
+    StageRecord as StageRecord,
+)
+from .records import (
+    StopRecord as StopRecord,
+)
+from .records import (
+    SweepRecord as SweepRecord,
+)
+from .records import (
+    SweepTrial as SweepTrial,
 )
 from .sweeps import (
     Archive as Archive,
 )
-from .sweeps import (
-    trials_wanted as trials_wanted,
-)
 from .tickets import (
     drawn_posters as drawn_posters,
-)
-from .tickets import (
-    mode_blend as mode_blend,
 )
 from .tickets import (
     ticket as ticket,

@@ -8,6 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ppodd.archive.records import StorageBytes
 from ppodd.errors import CorruptArchive
 from ppodd.files import sha256
 
@@ -63,7 +64,7 @@ def tensors_of(data: bytes, where: str) -> dict[str, np.ndarray]:
         raise CorruptArchive(f"{where} is damaged: {error}") from None
 
 
-def storage_bytes(poster: PosterFile, posters: int) -> dict[str, int]:
+def storage_bytes(poster: PosterFile, posters: int) -> StorageBytes:
     """Bytes of `posters` posters with their labels by number format; fixed labels follow from the layout."""
     floats = posters * (poster.poster.size + (poster.labels.size if poster.learned_labels else 0))
-    return {"fp32": 4 * floats, "fp16": 2 * floats, "int8": floats}
+    return StorageBytes(fp32=4 * floats, fp16=2 * floats, int8=floats)

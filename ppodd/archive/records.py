@@ -1,15 +1,331 @@
-"""What the records of the archive hold. Accuracies are percent."""
+"""The JSON records of the archive: one model a kind, read and written here alone.
+
+What cannot be a record is one error that names file and field. Accuracies are percent; names in `…_at` are seconds
+since 1970, `seconds…` are durations, `…_bytes` bytes; weights of a blend are listed oldest poster first.
+
+A record grows by fields with a default, which say what older records mean; only what was set is written. What an older
+version cannot understand raises `SCHEMA`.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+from pydantic import Field
+
+from ppodd.config import EvaluationProtocol
+from ppodd.errors import CorruptArchive
+from ppodd.files import sha256
 
 SCHEMA = 1
+_SHOWN_CHARS = 80  # of a value that is wrong
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (`None` for one value) and the values of a set of networks."""
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+class Record(pydantic.BaseModel):
+    """Fields that this version does not know are passed over: a later version of the same schema wrote them."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds, in the order of the fields; what was not set is left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class Versioned(Record):
+    """A record whose shape is numbered."""
+
+    schema_version: int = Field(alias="schema")
+
+
+R = TypeVar("R", bound=Record)
+
+
+def parse(kind: type[R], data: bytes, where: str) -> R:
+    """The record in the file `where`.
+
+    Raises:
+        CorruptArchive: it is no such record (the field is named), or one of another schema (the version to use is).
+    """
+    try:
+        record = kind.model_validate_json(data, strict=True)
+    except pydantic.ValidationError as error:
+        reason = f"{where} is damaged: {_said(error)}"
+    else:
+        if getattr(record, "schema_version", SCHEMA) == SCHEMA:
+            return record
+        reason = ""
+    raise CorruptArchive(_of_another_schema(data, where) or reason)
+
+
+def _of_another_schema(data: bytes, where: str) -> str:
+    """Which version to use for a record of another schema; nothing where it is of this one, or no record at all."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return ""
+    found = values.get("schema", SCHEMA) if isinstance(values, dict) else SCHEMA
+    if found == SCHEMA or not isinstance(found, int):
+        return ""
+    versions = values.get("versions")
+    writer = versions.get("ppodd") if isinstance(versions, dict) else None
+    use = f"ppodd {writer}" if writer else "the ppodd version that wrote it"
+    return f"{where} has schema {found}, this ppodd reads {SCHEMA}: use {use}, or a later one"
+
+
+def _said(error: pydantic.ValidationError) -> str:
+    """What is wrong first, in one line that begins with the field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "json_invalid":
+        return first["msg"]
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    value = repr(first["input"])
+    shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
+    return f"{field or 'the whole file'} is {shown}: {first['msg'].removeprefix('Value error, ').lower()}"
+
+
+class Accuracy(Record):
+    """Of a set of networks: their mean, sample standard deviation (none for one network) and each value."""
+
+    mean: float
+    std: float | None
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Accuracy:
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(mean=statistics.fmean(values), std=std, values=tuple(values))
+
+
+class StageAccuracy(Accuracy):
+    """What choices are made by: measured on the images of `split` after `steps` training steps."""
+
+    split: str
+    steps: int
+    nets: int
+
+
+class MetaLoss(Record):
+    """Of a stage's meta-steps; nothing is known of posters that were imported."""
+
+    first: float | None = None
+    last: float | None = None
+    mean: float | None = None
+
+
+class Data(Record):
+    """The data set. `shape` is that of an image, `[C, h, w]`; `images` counts each split."""
+
+    name: str
+    digest: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    images: dict[str, int]
+
+
+class DataDigest(Record):
+    digest: str
+
+
+class StorageBytes(Record):
+    """Of posters and labels, by number format."""
+
+    fp32: int
+    fp16: int
+    int8: int
+
+
+class PixelBudget(Record):
+    """Images per class of one poster and of all that the blend draws on; numbers that a poster and its labels hold."""
+
+    poster_ipc: float
+    cumulative_ipc: float
+    poster_floats: int
+    label_floats: int
+    storage_bytes: StorageBytes
+
+
+class StageBudget(PixelBudget):
+    """And the compute of this and all earlier stages; nobody took the time of posters that were imported."""
+
+    meta_steps: int
+    seconds: float | None
+
+
+class Digests(Record):
+    """SHA-256 of a stage's files; that of the picture was not always recorded."""
+
+    poster: str = Field(alias="poster.safetensors")
+    picture: str | None = Field(None, alias="poster.png")
+
+    @classmethod
+    def of(cls, poster: str, png: bytes) -> Digests:
+        return cls.model_validate({"poster.safetensors": poster, "poster.png": sha256(png)})
+
+
+class StageRecord(Versioned):
+    """`stage.json`: a finished stage.
+
+    Attributes:
+        blend: π that it was trained under; `evaluation_blend`: π to evaluate it with.
+        real_chunk: real images in a graph at a time, as it was carried out in the end.
+    """
+
+    stage: int
+    num_stages: int
+    blend_strategy: str
+    blend: tuple[float, ...]
+    evaluation_blend: tuple[float, ...]
+    stage_accuracy: StageAccuracy
+    leaks_test_set: bool
+    meta_loss: MetaLoss
+    data: Data
+    versions: dict[str, str]
+    device: str
+    real_chunk: int | None = None
+    finished_at: float
+    budgets: StageBudget
+    digests: Digests
+
+    def weights(self, mode: str) -> tuple[float, ...]:
+        """What an evaluation draws the posters with: π, or the latest poster alone."""
+        return (*[0.0] * (self.stage - 1), 1.0) if mode == "latest" else self.evaluation_blend
+
+
+class CandidateRecord(Record):
+    """`candidate.json`: how the accuracy of a stage that is not archived yet is to be measured, on which poster."""
+
+    protocol: EvaluationProtocol
+    blend: tuple[float, ...]
+    split: str
+    data: DataDigest
+    digest: str
+
+
+class EvaluationRecord(Versioned):
+    """`evaluations/<ticket>.json`: `posters` are the digests of all so far; `accuracy` is by training steps."""
+
+    ticket: str
+    stage: int
+    protocol: EvaluationProtocol
+    blend: tuple[float, ...]
+    posters: tuple[str, ...]
+    accuracy: dict[int, Accuracy]
+    split: str
+    leaks_test_set: bool
+    budgets: PixelBudget
+    seconds: float
+    device: str
+    versions: dict[str, str]
+    finished_at: float
+
+
+class ProgressRecord(Record):
+    """`progress.json`: the stage in training, as its last refresh told it; `seconds_left` are those of all stages."""
+
+    stage: int
+    num_stages: int
+    meta_step: int
+    meta_steps: int
+    meta_loss: float
+    seconds_per_meta_step: float
+    seconds_left: float
+    updated_at: float
+
+
+class FailureRecord(Record):
+    """`failure.json`: why a trial failed; taken back when it is started again.
+
+    Attributes:
+        error: in one line.
+        type, message, traceback: of the exception, where a process was left to tell.
+        node, pid, log_file: where that process ran, and where its log is.
+    """
+
+    error: str
+    attempts: int | None = None
+    failed_at: float | None = None
+    type: str | None = None
+    message: str | None = None
+    traceback: str | None = None
+    node: str | None = None
+    pid: int | None = None
+    log_file: str | None = None
+
+
+class _OfEvaluation(Record):
+    ticket: str
+    stage: int
+    protocol: EvaluationProtocol
+
+
+class EvaluationFailureRecord(FailureRecord, _OfEvaluation):
+    """`failures/<ticket>.json`: why an evaluation was given up, after how many attempts."""
+
+
+class StopRecord(Record):
+    """`stopped.json`: why a scheduler ended a trial, after which stage; it is not resumed."""
+
+    scheduler: str
+    stage: int
+    why: str
+    stopped_at: float
+
+
+class ImportedPoster(Record):
+    """The names of the files that a stage's poster, and its labels if they were learned, came from."""
+
+    poster: str
+    labels: str | None
+
+
+class ImportRecord(Record):
+    """`imported.json`: where the posters of a trial came from that were not distilled here."""
+
+    posters: tuple[ImportedPoster, ...]
+
+
+def _listed(value: Any) -> Any:
+    """A single evaluation was written without a list around it."""
+    return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
+
+
+class SweepTrial(Record):
+    """A trial that a sweep lists: its config, and of a searched sweep the values that were suggested."""
+
+    name: str
+    config: dict[str, Any]
+    suggested: dict[str, Any] | None = None
+
+
+class SweepRecord(Versioned):
+    """`sweep.json`: the resolved sweep file.
+
+    Attributes:
+        varied: config fields that differ between trials.
+        evaluation: how its stages are evaluated, by fields of the evaluation's config.
+        search, scheduler, objective: as its file says, where it says so.
+        wanted: trials that a search is to come to.
+    """
+
+    name: str
+    description: str = ""
+    preset: str = ""
+    varied: tuple[str, ...] = ()
+    trials: tuple[SweepTrial, ...]
+    evaluation: Annotated[tuple[dict[str, Any], ...], pydantic.BeforeValidator(_listed)] = ()
+    search: dict[str, Any] | None = None
+    wanted: int = 0
+    scheduler: dict[str, Any] | None = None
+    objective: str | None = None
+    created_at: float | None = None
+
+    @property
+    def trials_wanted(self) -> int:
+        """How many trials the sweep is to have; of a search, also those not suggested yet."""
+        return max(self.wanted, len(self.trials))

@@ -24,8 +24,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any
 
+from ppodd.archive.records import SweepRecord, parse
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.config import EvaluationConfig, build
 from ppodd.errors import BadInput
@@ -71,14 +71,15 @@ class Archive:
     def trial(self, sweep: str, trial: str) -> TrialArchive:
         return TrialArchive(f"{self.url}/{sweep}/{trial}", self._patience_s)
 
-    def sweep(self, sweep: str) -> dict[str, Any] | None:
+    def sweep(self, sweep: str) -> SweepRecord | None:
         """The resolved sweep file (`tune` writes it), or `None` for runs that belong to no sweep file."""
-        return (self.folder / sweep).get_json("sweep.json")
+        data = self.folder.get(name := f"{sweep}/sweep.json")
+        return None if data is None else parse(SweepRecord, data, self.folder.at(name))
 
-    def write_sweep(self, sweep: str, record: dict[str, Any]) -> None:
-        (self.folder / sweep).write_json("sweep.json", record)
+    def write_sweep(self, record: SweepRecord) -> None:
+        self.folder.write_json(f"{record.name}/sweep.json", record.to_json())
 
-    def evaluations(self, sweep: str, record: dict[str, Any] | None = None) -> list[EvaluationConfig]:
+    def evaluations(self, sweep: str, record: SweepRecord | None = None) -> list[EvaluationConfig]:
         """How a sweep's stages are evaluated: as its file says (the default without one), and as was added since.
 
         `record` is what `sweep.json` holds, for who has read it.
@@ -87,10 +88,9 @@ class Archive:
             BadInput, CorruptArchive: a record cannot be read.
         """
         record = self.sweep(sweep) if record is None else record
-        stated = (record or {}).get("evaluation") or {}
+        stated = (record.evaluation if record else ()) or ({},)
         added = self.folder / f"{sweep}/protocols"
-        values = [stated] if isinstance(stated, dict) else stated
-        return [build(EvaluationConfig, v) for v in (*values, *(added.read_json(name) for name in added.names()))]
+        return [build(EvaluationConfig, v) for v in (*stated, *(added.read_json(name) for name in added.names()))]
 
     def add_evaluation(self, sweep: str, evaluation: EvaluationConfig) -> None:
         """Have a sweep's stages evaluated in this way too; asked for twice, it is one."""
@@ -105,8 +105,3 @@ class Archive:
             for name in files:
                 if _FAILURE.match(name):
                     self.trial(sweep, trial).folder.remove(name)
-
-
-def trials_wanted(record: dict[str, Any]) -> int:
-    """How many trials a sweep is to have, as `sweep.json` says; of a search, also those not suggested yet."""
-    return max(record.get("wanted", 0), len(record.get("trials", [])))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from ppodd.archive.records import SCHEMA
 from ppodd.config import EvaluationProtocol
@@ -16,15 +15,8 @@ def ticket(
 ) -> str:
     """The name of an evaluation: a digest of the posters it trains on, their weights, the data and the protocol."""
     drawn = [(digest, weight) for digest, weight in zip(poster_digests, blend, strict=True) if weight > 0]
-    key = json.dumps([SCHEMA, protocol.model_dump(mode="json"), drawn, data_digest], sort_keys=True)
+    key = json.dumps([SCHEMA, protocol.canonical(), drawn, data_digest], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:20]
-
-
-def mode_blend(record: dict[str, Any], mode: str) -> list[float]:
-    """The weights an evaluation draws a stage's posters with: its π, or the latest poster alone."""
-    if mode == "latest":
-        return [0.0] * (record["stage"] - 1) + [1.0]
-    return record["evaluation_blend"]
 
 
 def drawn_posters(blend: Sequence[float]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -11,8 +10,21 @@ import numpy as np
 
 from ppodd.archive import resume_checkpoint
 from ppodd.archive.poster_file import PosterFile
-from ppodd.archive.records import SCHEMA
-from ppodd.archive.tickets import mode_blend, ticket
+from ppodd.archive.records import (
+    CandidateRecord,
+    EvaluationFailureRecord,
+    EvaluationRecord,
+    FailureRecord,
+    ImportedPoster,
+    ImportRecord,
+    ProgressRecord,
+    R,
+    Record,
+    StageRecord,
+    StopRecord,
+    parse,
+)
+from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_state import stage_name, stages_in
 from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, build
 from ppodd.errors import BadInput, CorruptArchive
@@ -32,7 +44,7 @@ class TrialArchive:
 
     # Config
 
-    def create(self, config: DistillConfig, resume: bool, imported: Sequence[dict[str, Any]] = ()) -> None:
+    def create(self, config: DistillConfig, resume: bool, imported: Sequence[ImportedPoster] = ()) -> None:
         """Claim the folder for `config`, or continue it; `imported` says which files its posters come from.
 
         Raises:
@@ -41,7 +53,7 @@ class TrialArchive:
         """
         if not self.folder.exists("config.json"):
             if imported:
-                self.folder.write_json("imported.json", {"posters": list(imported)})
+                self._write("imported.json", ImportRecord(posters=tuple(imported)))
             self.folder.write_json("config.json", config.model_dump(mode="json"))
             return
         held = self.config()
@@ -77,54 +89,43 @@ class TrialArchive:
         """Whether every stage of the config is in the archive."""
         return len(self.stages()) >= self.config().num_stages
 
-    def write_stage(self, stage: int, record: dict[str, Any], poster: PosterFile, png: bytes) -> dict[str, Any]:
-        """Archive a finished stage; its record, with schema and digest added, is written last and returned."""
-        data = poster.to_bytes()
-        digests = {"poster.safetensors": sha256(data), "poster.png": sha256(png)}
-        record = {"schema": SCHEMA, "stage": stage, **record, "digests": digests}
-        self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
-        self.folder.write(f"{stage_name(stage)}/poster.png", png)
-        self.folder.write_json(f"{stage_name(stage)}/stage.json", record)
-        self.folder.remove(f"{stage_name(stage)}/candidate.json")
-        return record
+    def write_stage(self, record: StageRecord, poster: PosterFile, png: bytes) -> None:
+        """Archive a finished stage; its record, which holds the digests of the others, is written last."""
+        below = stage_name(record.stage)
+        self.folder.write(f"{below}/poster.safetensors", poster.to_bytes())
+        self.folder.write(f"{below}/poster.png", png)
+        self._write(f"{below}/stage.json", record)
+        self.folder.remove(f"{below}/candidate.json")
 
-    def write_candidate(self, stage: int, record: dict[str, Any], poster: PosterFile) -> None:
-        """Lay down a stage that waits for its accuracy: `record` says by which `protocol`, `blend` and `split`."""
-        data = poster.to_bytes()
-        self.folder.write(f"{stage_name(stage)}/poster.safetensors", data)
-        self.folder.write_json(f"{stage_name(stage)}/candidate.json", {**record, "digest": sha256(data)})
+    def write_candidate(self, stage: int, record: CandidateRecord, poster: PosterFile) -> None:
+        """Lay down a stage that waits for its accuracy."""
+        self.folder.write(f"{stage_name(stage)}/poster.safetensors", poster.to_bytes())
+        self._write(f"{stage_name(stage)}/candidate.json", record)
 
-    def candidate(self, stage: int) -> tuple[dict[str, Any], PosterFile]:
+    def candidate(self, stage: int) -> tuple[CandidateRecord, PosterFile]:
         """What `write_candidate` laid down. Raises `CorruptArchive` where it is gone, or the poster is another."""
-        record = self.folder.read_json(f"{stage_name(stage)}/candidate.json")
-        return record, self._poster(stage, record["digest"], "candidate.json")
+        record = self._read(CandidateRecord, f"{stage_name(stage)}/candidate.json")
+        return record, self._poster(stage, record.digest, "candidate.json")
 
-    def stage(self, stage: int) -> dict[str, Any]:
-        """`stage.json` as written by `write_stage`. Raises `CorruptArchive`."""
-        name = f"{stage_name(stage)}/stage.json"
-        record = self.folder.read_json(name)
-        if record.get("schema") != SCHEMA:
-            raise CorruptArchive(
-                f"{self.folder.at(name)} has schema {record.get('schema')!r}, this ppodd reads {SCHEMA}: "
-                f"use the ppodd version that wrote it"
-            )
-        return record
+    def stage(self, stage: int) -> StageRecord:
+        """Raise `CorruptArchive` where the stage is missing or damaged."""
+        return self._read(StageRecord, f"{stage_name(stage)}/stage.json")
 
     def poster(self, stage: int) -> PosterFile:
         """A stage's poster, its digest checked. Raises `CorruptArchive` naming the file."""
-        return self._poster(stage, self.stage(stage)["digests"]["poster.safetensors"], "stage.json")
+        return self._poster(stage, self.stage(stage).digests.poster, "stage.json")
 
     def _poster(self, stage: int, digest: str, record: str) -> PosterFile:
         name = f"{stage_name(stage)}/poster.safetensors"
         return PosterFile.from_bytes(self._checked(name, digest, record), self.folder.at(name))
 
-    def png(self, stage: int, record: dict[str, Any] | None = None) -> bytes:
+    def png(self, stage: int, record: StageRecord | None = None) -> bytes:
         """A stage's picture, its digest checked (older stages recorded none) against `record` or else `stage.json`.
 
         Raises:
             CorruptArchive: it is missing or damaged.
         """
-        digest = (record or self.stage(stage))["digests"].get("poster.png")
+        digest = (record or self.stage(stage)).digests.picture
         return self._checked(f"{stage_name(stage)}/poster.png", digest, "stage.json")
 
     def _checked(self, name: str, digest: str | None, record: str) -> bytes:
@@ -140,61 +141,58 @@ class TrialArchive:
     def tickets(self, stage: int, protocols: Sequence[EvaluationProtocol]) -> list[str]:
         """The names of the evaluations of `stage` under each protocol; every stage's record is read once."""
         records = [self.stage(s) for s in range(1, stage + 1)]
-        digests = [record["digests"]["poster.safetensors"] for record in records]
-        data = records[-1]["data"]["digest"]
-        return [ticket(protocol, digests, mode_blend(records[-1], protocol.mode), data) for protocol in protocols]
+        digests = [record.digests.poster for record in records]
+        last = records[-1]
+        return [ticket(protocol, digests, last.weights(protocol.mode), last.data.digest) for protocol in protocols]
 
     # Evaluations
 
-    def evaluations(self, stage: int, known: Collection[str] = ()) -> list[dict[str, Any]]:
+    def evaluations(self, stage: int, known: Collection[str] = ()) -> list[EvaluationRecord]:
         """The evaluations of a stage, by ticket, but for the tickets that are `known`."""
-        below = self.folder / f"{stage_name(stage)}/evaluations"
-        names = [name for name in below.names() if name.endswith(".json")]
-        return [below.read_json(name) for name in names if name.removesuffix(".json") not in known]
+        return self._all(EvaluationRecord, f"{stage_name(stage)}/evaluations", known)
 
-    def evaluation(self, stage: int, ticket: str) -> dict[str, Any]:
-        return self.folder.read_json(f"{stage_name(stage)}/evaluations/{ticket}.json")
+    def evaluation(self, stage: int, ticket: str) -> EvaluationRecord:
+        return self._read(EvaluationRecord, f"{stage_name(stage)}/evaluations/{ticket}.json")
 
     def has_evaluation(self, stage: int, ticket: str) -> bool:
         return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
 
-    def write_evaluation(self, stage: int, record: dict[str, Any]) -> None:
-        self.folder.write_json(f"{stage_name(stage)}/evaluations/{record['ticket']}.json", record)
+    def write_evaluation(self, record: EvaluationRecord) -> None:
+        self._write(f"{stage_name(record.stage)}/evaluations/{record.ticket}.json", record)
 
-    def write_evaluation_failure(self, stage: int, record: dict[str, Any]) -> None:
-        """Record an evaluation that is given up; `record` names its `ticket` and `error`."""
-        self.folder.write_json(f"{stage_name(stage)}/failures/{record['ticket']}.json", record)
+    def write_evaluation_failure(self, record: EvaluationFailureRecord) -> None:
+        """Record an evaluation that is given up."""
+        self._write(f"{stage_name(record.stage)}/failures/{record.ticket}.json", record)
 
-    def evaluation_failures(self, stage: int) -> list[dict[str, Any]]:
+    def evaluation_failures(self, stage: int) -> list[EvaluationFailureRecord]:
         """The evaluations of a stage that were given up, by ticket."""
-        below = self.folder / f"{stage_name(stage)}/failures"
-        return [below.read_json(name) for name in below.names() if name.endswith(".json")]
+        return self._all(EvaluationFailureRecord, f"{stage_name(stage)}/failures")
 
     # Progress and resume
 
-    def write_progress(self, progress: dict[str, Any]) -> None:
+    def write_progress(self, record: ProgressRecord) -> None:
         """Say how far it is; tried once, since it only informs."""
-        Folder(self.url, patience_s=0).write_json("progress.json", {**progress, "updated_at": time.time()})
+        Folder(self.url, patience_s=0).write_json("progress.json", record.to_json())
 
-    def progress(self) -> dict[str, Any] | None:
-        return self.folder.get_json("progress.json")
+    def progress(self) -> ProgressRecord | None:
+        return self._get(ProgressRecord, "progress.json")
 
-    def write_failure(self, failure: dict[str, Any]) -> None:
+    def write_failure(self, record: FailureRecord) -> None:
         """Record why the trial stopped; taken back when it is started again."""
-        self.folder.write_json("failure.json", failure)
+        self._write("failure.json", record)
 
-    def failure(self) -> dict[str, Any] | None:
-        return self.folder.get_json("failure.json")
+    def failure(self) -> FailureRecord | None:
+        return self._get(FailureRecord, "failure.json")
 
     def clear_failure(self) -> None:
         self.folder.remove("failure.json")
 
-    def write_stopped(self, stopped: dict[str, Any]) -> None:
+    def write_stopped(self, record: StopRecord) -> None:
         """Record why a scheduler ended the trial before its last stage; it is not resumed."""
-        self.folder.write_json("stopped.json", stopped)
+        self._write("stopped.json", record)
 
-    def stopped(self) -> dict[str, Any] | None:
-        return self.folder.get_json("stopped.json")
+    def stopped(self) -> StopRecord | None:
+        return self._get(StopRecord, "stopped.json")
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""
@@ -204,3 +202,20 @@ class TrialArchive:
         """The resume checkpoint, or `None` before the first. Raises `CorruptArchive`."""
         data = self.folder.get(_RESUME)
         return None if data is None else resume_checkpoint.from_bytes(data, self.folder.at(_RESUME))
+
+    # Records
+
+    def _write(self, name: str, record: Record) -> None:
+        self.folder.write_json(name, record.to_json())
+
+    def _read(self, kind: type[R], name: str) -> R:
+        return parse(kind, self.folder.read(name), self.folder.at(name))
+
+    def _get(self, kind: type[R], name: str) -> R | None:
+        data = self.folder.get(name)
+        return None if data is None else parse(kind, data, self.folder.at(name))
+
+    def _all(self, kind: type[R], folder: str, known: Collection[str] = ()) -> list[R]:
+        """The records in a folder, but for the names that are `known`."""
+        names = [name.removesuffix(".json") for name in (self.folder / folder).names() if name.endswith(".json")]
+        return [self._read(kind, f"{folder}/{name}.json") for name in names if name not in known]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from ppodd.words import counted
 
 if TYPE_CHECKING:
+    from ppodd.archive import Accuracy, StageRecord
     from ppodd.distillation import MetaStepProgress as Now
 
 
@@ -48,21 +49,21 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def percent(values: dict[str, Any]) -> str:
+def percent(values: Accuracy) -> str:
     """`mean ± std` of a set of networks, in percent."""
-    spread = "" if values["std"] is None else f" ± {values['std']:.1f}"
-    return f"{values['mean']:.1f}{spread}"
+    spread = "" if values.std is None else f" ± {values.std:.1f}"
+    return f"{values.mean:.1f}{spread}"
 
 
-def stage_line(record: dict[str, Any]) -> str:
-    accuracy, budgets = record["stage_accuracy"], record["budgets"]
-    blend = ", ".join(f"{weight:.2f}" for weight in record["blend"])
-    loss = record["meta_loss"]
-    course = f" meta-loss {loss['first']:.3f} → {loss['last']:.3f}," if loss else ""
-    spent = f", {duration(budgets['seconds'])}" if budgets["seconds"] is not None else ""
-    leak = " LEAKS THE TEST SET," if record["leaks_test_set"] else ""
+def stage_line(record: StageRecord) -> str:
+    accuracy, budgets = record.stage_accuracy, record.budgets
+    blend = ", ".join(f"{weight:.2f}" for weight in record.blend)
+    loss = record.meta_loss
+    course = f" meta-loss {loss.first:.3f} → {loss.last:.3f}," if loss.last is not None else ""
+    spent = f", {duration(budgets.seconds)}" if budgets.seconds is not None else ""
+    leak = " LEAKS THE TEST SET," if record.leaks_test_set else ""
     return (
-        f"stage {record['stage']}/{record['num_stages']}: {accuracy['split']} accuracy {percent(accuracy)} %"
-        f" ({counted(accuracy['nets'], 'net')}, {counted(accuracy['steps'], 'step')}),{leak} π = [{blend}],"
-        f"{course} {counted(budgets['meta_steps'], 'meta-step')}{spent}"
+        f"stage {record.stage}/{record.num_stages}: {accuracy.split} accuracy {percent(accuracy)} %"
+        f" ({counted(accuracy.nets, 'net')}, {counted(accuracy.steps, 'step')}),{leak} π = [{blend}],"
+        f"{course} {counted(budgets.meta_steps, 'meta-step')}{spent}"
     )

@@ -12,7 +12,7 @@ from ppodd.config import EvaluationConfig, build
 from ppodd.words import counted
 
 if TYPE_CHECKING:
-    from ppodd.archive import TrialArchive
+    from ppodd.archive import EvaluationRecord, TrialArchive
     from ppodd.evaluation import Work
 
 
@@ -59,19 +59,19 @@ def evaluate_trials(
                 out.print(_line(trial, work, evaluate_archived(work, device)))
 
 
-def _line(trial: TrialArchive, work: Work, record: dict[str, Any]) -> str:
+def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
     """An evaluation's result."""
     from ppodd.cli.console import duration, percent
 
-    budgets, protocol = record["budgets"], work.protocol
-    leak = ", LEAKS THE TEST SET" if record["leaks_test_set"] else ""
-    accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record["accuracy"].items())
+    budgets, protocol = record.budgets, work.protocol
+    leak = ", LEAKS THE TEST SET" if record.leaks_test_set else ""
+    accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.accuracy.items())
     over = "mean ± std over" if protocol.nets > 1 else "of"
     return (
         f"{trial.trial} stage {work.stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
         f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}   (poster IPC "
-        f"{budgets['poster_ipc']:.3f}, cumulative IPC {budgets['cumulative_ipc']:.3f}{leak}, "
-        f"{duration(record['seconds'])})"
+        f"{budgets.poster_ipc:.3f}, cumulative IPC {budgets.cumulative_ipc:.3f}{leak}, "
+        f"{duration(record.seconds)})"
     )
 
 

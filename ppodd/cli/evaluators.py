@@ -182,7 +182,7 @@ def _check_protocols(archive: Archive, sweep: str, evaluations: list[EvaluationC
     from ppodd.errors import CorruptArchive
 
     record = archive.sweep(sweep)
-    configs = [trial["config"] for trial in record["trials"]] if record else []
+    configs = [trial.config for trial in record.trials] if record else []
     for trial in archive.trials(sweep) if record is None else ():
         with contextlib.suppress(CorruptArchive):  # the evaluators say so
             configs.append(archive.trial(sweep, trial).config().model_dump())

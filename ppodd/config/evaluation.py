@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from ppodd.config.distillation import DistillConfig
@@ -73,20 +74,31 @@ def check_evaluation(evaluation: EvaluationConfig, dataset: str, image_size: int
 
 
 class EvaluationProtocol(Config):
-    """Everything an evaluation depends on but the posters: one architecture, one mode."""
+    """Everything an evaluation depends on but the posters: one architecture, one mode.
 
-    arch: Architecture
-    mode: Literal["blend", "latest"]
+    Its digest names evaluations and metrics for good. A field that is added must have a default, which says how
+    evaluations were done before; these have none. Names are checked where a config gives them, not here: an archive
+    may hold evaluations of networks that are not installed, or by settings of a later version.
+    """
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    arch: str
+    mode: str
     budgets: Steps
     nets: Positive
     seed: NonNegative
     width: Positive
     batch: Positive
-    optim: Optimiser
+    optim: str
     inner_lr: PositiveFloat | None  # None: the learned one of the latest poster
     decay: bool
-    strategy: Augmentation
+    strategy: str
     comp_aug: bool
+
+    def canonical(self) -> dict[str, Any]:
+        """What digests are made of: a field at its default is absent, so adding one changes no digest."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def protocols(evaluations: Sequence[EvaluationConfig], config: DistillConfig) -> list[EvaluationProtocol]:

@@ -6,11 +6,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 
-from ppodd.archive import WRITER, PosterFile, TrialArchive
+from ppodd.archive import (
+    SCHEMA,
+    WRITER,
+    CandidateRecord,
+    Data,
+    DataDigest,
+    Digests,
+    PosterFile,
+    ProgressRecord,
+    StageBudget,
+    StageRecord,
+    TrialArchive,
+)
 from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset, load_once
 from ppodd.distillation.initial import load_poster
@@ -38,7 +49,7 @@ def run(
     measure: MeasureCandidate | None = None,
     alone: bool = True,
     say: Say | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StageRecord]:
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
 
     `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
@@ -71,22 +82,22 @@ def _stages(
     trial: TrialArchive,
     progress: Callable[[MetaStepProgress], None] | None,
     measure: MeasureCandidate | None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StageRecord]:
     """The records of the stages that are archived, then of those that are distilled now."""
     config, dataset = distillation.config, distillation.dataset
     stages = trial.stages()
     records = [trial.stage(stage) for stage in stages]
     for record in records:
-        check_data(record, dataset, trial)
+        check_data(record.data.digest, dataset, trial)
     yield from records
     if len(records) >= config.num_stages:
         return
-    finished = [Finished(trial.poster(s), r["stage_accuracy"]["mean"]) for s, r in zip(stages, records, strict=True)]
+    finished = [Finished(trial.poster(s), r.stage_accuracy.mean) for s, r in zip(stages, records, strict=True)]
     frozen = [f.poster for f in finished]
 
     def on_progress(now: MetaStepProgress) -> None:
         with contextlib.suppress(OSError, PpoddError):  # it only informs: an archive that is away ends no trial by it
-            trial.write_progress(now._asdict())
+            trial.write_progress(ProgressRecord(**now._asdict(), updated_at=time.time()))
         if progress:
             progress(now)
 
@@ -94,9 +105,14 @@ def _stages(
         posters: Sequence[PosterFile], blend: Sequence[float], protocol: EvaluationProtocol, split: str
     ) -> Accuracies:
         assert measure
-        record = {"protocol": protocol.model_dump(mode="json"), "blend": list(blend), "split": split}
-        record["data"] = {"digest": dataset.digest}
-        trial.write_candidate(len(posters), record, posters[-1])
+        candidate = CandidateRecord(
+            protocol=protocol,
+            blend=tuple(blend),
+            split=split,
+            data=DataDigest(digest=dataset.digest),
+            digest=posters[-1].digest,
+        )
+        trial.write_candidate(len(posters), candidate, posters[-1])
         return measure(trial.url, len(posters), protocol.nets) or distillation.measure(posters, blend, protocol, split)
 
     stage_results = distillation.stages(
@@ -117,38 +133,41 @@ def write_stage(
     dataset: Dataset,
     posters: Sequence[PosterFile],
     result: StageResult,
-    **also: Any,
-) -> dict[str, Any]:
-    """Archive a finished stage, the last of these posters; returns its record, which says `also` this."""
+    leaks_test_set: bool | None = None,
+) -> StageRecord:
+    """Archive a finished stage, the last of these posters; returns its record.
+
+    Whether its accuracies leak the test set follows from the blend strategy, unless it is said.
+    """
     layout, spec = Layout.of(config.geometry, dataset.spec, result.poster.class_order), dataset.spec
     png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
-    record = {
-        "num_stages": config.num_stages,
-        "blend_strategy": config.blend,
-        "blend": result.blend,
-        "evaluation_blend": result.evaluation_blend,
-        "stage_accuracy": result.accuracy,
-        "leaks_test_set": BLENDS.get(config.blend).leaks,
-        "meta_loss": result.meta_loss,
-        "data": {
-            "name": dataset.name,
-            "digest": dataset.digest,
-            "classes": list(dataset.classes),
-            "shape": [spec.channels, spec.height, spec.width],
-            "images": {s: len(getattr(dataset, s).y) for s in ("train", "validation", "test")},
-        },
-        "versions": versions(),
-        "device": str(dataset.train.x.device),
-        "real_chunk": config.real_chunk,
-        "finished_at": time.time(),
-        "budgets": {
-            **pixel_budget(posters, result.evaluation_blend, layout),
-            "meta_steps": result.meta_steps,
-            "seconds": result.seconds,
-        },
-        **also,
-    }
-    return trial.write_stage(result.stage, record, result.poster, png)
+    pixels = pixel_budget(posters, result.evaluation_blend, layout)
+    record = StageRecord(
+        schema=SCHEMA,
+        stage=result.stage,
+        num_stages=config.num_stages,
+        blend_strategy=config.blend,
+        blend=tuple(result.blend),
+        evaluation_blend=tuple(result.evaluation_blend),
+        stage_accuracy=result.accuracy,
+        leaks_test_set=BLENDS.get(config.blend).leaks if leaks_test_set is None else leaks_test_set,
+        meta_loss=result.meta_loss,
+        data=Data(
+            name=dataset.name,
+            digest=dataset.digest,
+            classes=tuple(dataset.classes),
+            shape=(spec.channels, spec.height, spec.width),
+            images={s: len(getattr(dataset, s).y) for s in ("train", "validation", "test")},
+        ),
+        versions=versions(),
+        device=str(dataset.train.x.device),
+        real_chunk=config.real_chunk,
+        finished_at=time.time(),
+        budgets=StageBudget(**dict(pixels), meta_steps=result.meta_steps, seconds=result.seconds),
+        digests=Digests.of(result.poster.digest, png),
+    )
+    trial.write_stage(record, result.poster, png)
+    return record
 
 
 def _resumed(

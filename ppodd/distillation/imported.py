@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ppodd.archive import WRITER, PosterFile, TrialArchive
+from ppodd.archive import WRITER, ImportedPoster, MetaLoss, PosterFile, StageRecord, TrialArchive
 from ppodd.config import DistillConfig
 from ppodd.datasets import Dataset, load_once
 from ppodd.distillation.archived_run import write_stage
@@ -46,7 +46,7 @@ def import_posters(
     posters: Sequence[SavedPoster],
     show_layout: Callable[[np.ndarray], None] | None = None,
     say: Say | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StageRecord]:
     """Archive one poster a stage, as if `config` had distilled them; yields each stage's record.
 
     Their stage accuracies are measured here, and π follows from these, on images held out here: PoDD's code trains on
@@ -78,16 +78,14 @@ def import_posters(
             )
         if show_layout:
             show_layout(order)
-    files = [{"poster": saved.path.name, "labels": saved.labels and saved.labels.name} for saved in posters]
+    files = [ImportedPoster(poster=s.path.name, labels=s.labels.name if s.labels else None) for s in posters]
     busy = f"{trial.url} is being imported by another process"
     with only_writer(trial.folder, WRITER, busy, "import again", say):
         trial.create(config, resume=True, imported=files)
         yield from _stages(distillation, trial, posters)
 
 
-def _stages(
-    distillation: Distillation, trial: TrialArchive, posters: Sequence[SavedPoster]
-) -> Iterator[dict[str, Any]]:
+def _stages(distillation: Distillation, trial: TrialArchive, posters: Sequence[SavedPoster]) -> Iterator[StageRecord]:
     """The records of the posters as stages, archived now or before."""
     config, dataset = distillation.config, distillation.dataset
     fixed, order = distillation.fixed_labels.numpy(), distillation.layout.class_order
@@ -98,15 +96,15 @@ def _stages(
         poster = PosterFile(saved.held.poster, labels, order)
         if stage in there:
             record = trial.stage(stage)
-            check_data(record, dataset, trial)
-            if record["digests"]["poster.safetensors"] != poster.digest:
+            check_data(record.data.digest, dataset, trial)
+            if record.digests.poster != poster.digest:
                 raise BadInput(f"{trial.url} has another stage {stage} than {saved.path}: choose another --name")
         else:
             steps = _meta_steps(config, dataset, stage)
-            result = distillation.result(poster, archived, distillation.measure, {}, steps, None)
+            result = distillation.result(poster, archived, distillation.measure, MetaLoss(), steps, None)
             frozen = [f.poster for f in archived]
             record = write_stage(trial, config, dataset, [*frozen, poster], result, leaks_test_set=True)
-        archived.append(Finished(poster, record["stage_accuracy"]["mean"]))
+        archived.append(Finished(poster, record.stage_accuracy.mean))
         yield record
 
 

@@ -9,11 +9,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from ppodd.archive import PosterFile, summary
+from ppodd.archive import Accuracy, MetaLoss, PosterFile, StageAccuracy
 from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
@@ -53,8 +53,8 @@ class StageResult:
     Attributes:
         blend: π that the stage was trained under, oldest poster first.
         evaluation_blend: π to evaluate it with.
-        accuracy: mean, std, values (percent) of the stage's networks; `split` says on which images.
-        meta_loss: first, last and mean meta-loss of the stage; empty where it was not trained here.
+        accuracy: of the stage's networks.
+        meta_loss: of the stage; empty where it was not trained here.
         meta_steps, seconds: spent on this and all earlier stages; `seconds` is `None` where nobody took the time.
     """
 
@@ -62,8 +62,8 @@ class StageResult:
     poster: PosterFile
     blend: list[float]
     evaluation_blend: list[float]
-    accuracy: dict[str, Any]
-    meta_loss: dict[str, float]
+    accuracy: StageAccuracy
+    meta_loss: MetaLoss
     meta_steps: int
     seconds: float | None
 
@@ -172,10 +172,10 @@ class Distillation:
             self.train_stage(state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint)
             poster = self.poster_file(state)
             if stage > len(archived):
-                loss = {"first": state.loss["first"], "last": state.loss["last"]}
-                loss["mean"] = state.loss["sum"] / self.stage_meta_steps
+                mean = state.loss["sum"] / self.stage_meta_steps
+                loss = MetaLoss(first=state.loss["first"], last=state.loss["last"], mean=mean)
                 result = self.result(poster, archived, measure, loss, state.meta_steps, state.seconds)
-                archived.append(Finished(result.poster, result.accuracy["mean"]))
+                archived.append(Finished(result.poster, result.accuracy.mean))
                 yield result
             elif poster.digest != archived[stage - 1].poster.digest:
                 raise CorruptArchive(
@@ -354,7 +354,7 @@ class Distillation:
         poster: PosterFile,
         archived: Sequence[Finished],
         measure: MeasureAccuracies,
-        meta_loss: dict[str, float],
+        meta_loss: MetaLoss,
         meta_steps: int,
         seconds: float | None,
     ) -> StageResult:
@@ -385,7 +385,9 @@ class Distillation:
             poster=poster,
             blend=blend,
             evaluation_blend=evaluation_blend,
-            accuracy={**summary(values), "split": split, "steps": config.stage_steps, "nets": config.stage_nets},
+            accuracy=StageAccuracy(
+                **dict(Accuracy.of(values)), split=split, steps=config.stage_steps, nets=config.stage_nets
+            ),
             meta_loss=meta_loss,
             meta_steps=meta_steps,
             seconds=seconds,

@@ -10,13 +10,13 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch.nn.utils import vector_to_parameters
 
 from ppodd import __version__
-from ppodd.archive import PosterFile, drawn_posters, storage_bytes
+from ppodd.archive import PixelBudget, PosterFile, drawn_posters, storage_bytes
 from ppodd.config import EvaluationProtocol
 from ppodd.datasets import Spec, Split
 from ppodd.machine import derived_seed, on_threads, seeded
@@ -209,15 +209,15 @@ def versions() -> dict[str, str]:
     return {"ppodd": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def pixel_budget(posters: Sequence[PosterFile], blend: Sequence[float], layout: Layout) -> dict[str, Any]:
+def pixel_budget(posters: Sequence[PosterFile], blend: Sequence[float], layout: Layout) -> PixelBudget:
     """Both pixel budgets of what a blend draws on, and its storage with labels."""
     drawn = drawn_posters(blend)
     spec = layout.spec
     ipc = layout.width * layout.height / (spec.height * spec.width * spec.classes)
-    return {
-        "poster_ipc": ipc,
-        "cumulative_ipc": drawn * ipc,
-        "poster_floats": posters[-1].poster.size,
-        "label_floats": posters[-1].labels.size if posters[-1].learned_labels else 0,
-        "storage_bytes": storage_bytes(posters[-1], drawn),
-    }
+    return PixelBudget(
+        poster_ipc=ipc,
+        cumulative_ipc=drawn * ipc,
+        poster_floats=posters[-1].poster.size,
+        label_floats=posters[-1].labels.size if posters[-1].learned_labels else 0,
+        storage_bytes=storage_bytes(posters[-1], drawn),
+    )

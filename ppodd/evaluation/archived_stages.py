@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from ppodd.archive import SCHEMA, PosterFile, TrialArchive, mode_blend, summary
-from ppodd.config import EvaluationProtocol, build
+from ppodd.archive import SCHEMA, Accuracy, EvaluationRecord, PosterFile, TrialArchive
 from ppodd.datasets import Dataset, load_once
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
@@ -15,7 +13,7 @@ from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import Layout
 
 
-def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
+def evaluate_archived(work: Work, device: str = "auto") -> EvaluationRecord:
     """Carry out an evaluation, write it to the archive and return its record; if it is there already, just return it.
 
     Raises:
@@ -29,28 +27,28 @@ def evaluate_archived(work: Work, device: str = "auto") -> dict[str, Any]:
     started = time.time()
     config, record = trial.config(), trial.stage(work.stage)
     dataset = load_once(config, resolve_device(device))
-    check_data(record, dataset, trial)
+    check_data(record.data.digest, dataset, trial)
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
     layout = Layout.of(config.geometry, dataset.spec, posters[-1].class_order)
-    blend = mode_blend(record, work.protocol.mode)
+    blend = record.weights(work.protocol.mode)
     accuracies = evaluate(posters, blend, layout, work.protocol, dataset.test)
-    evaluation = {
-        "schema": SCHEMA,
-        "ticket": work.ticket,
-        "stage": work.stage,
-        "protocol": work.protocol.model_dump(mode="json"),
-        "blend": blend,
-        "posters": [trial.stage(stage)["digests"]["poster.safetensors"] for stage in range(1, work.stage + 1)],
-        "accuracy": {str(budget): summary(values) for budget, values in accuracies.items()},
-        "split": "test",
-        "leaks_test_set": record["leaks_test_set"],
-        "budgets": pixel_budget(posters, blend, layout),
-        "seconds": time.time() - started,
-        "device": str(dataset.test.x.device),
-        "versions": versions(),
-        "finished_at": time.time(),
-    }
-    trial.write_evaluation(work.stage, evaluation)
+    evaluation = EvaluationRecord(
+        schema=SCHEMA,
+        ticket=work.ticket,
+        stage=work.stage,
+        protocol=work.protocol,
+        blend=blend,
+        posters=tuple(trial.stage(stage).digests.poster for stage in range(1, work.stage + 1)),
+        accuracy={budget: Accuracy.of(values) for budget, values in accuracies.items()},
+        split="test",
+        leaks_test_set=record.leaks_test_set,
+        budgets=pixel_budget(posters, blend, layout),
+        seconds=time.time() - started,
+        device=str(dataset.test.x.device),
+        versions=versions(),
+        finished_at=time.time(),
+    )
+    trial.write_evaluation(evaluation)
     return evaluation
 
 
@@ -65,18 +63,18 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     keep_freed_memory()
     dataset = load_once(trial.config(), resolve_device(device))
     record, candidate = trial.candidate(stage)
-    check_data(record, dataset, trial)
+    check_data(record.data.digest, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
     layout = Layout.of(trial.config().geometry, dataset.spec, candidate.class_order)
-    protocol = build(EvaluationProtocol, record["protocol"])
-    split = getattr(dataset, record["split"])
-    return evaluate(posters, record["blend"], layout, protocol, split, range(first, last))[protocol.budgets[-1]]
+    split = getattr(dataset, record.split)
+    accuracies = evaluate(posters, record.blend, layout, record.protocol, split, range(first, last))
+    return accuracies[record.protocol.budgets[-1]]
 
 
-def check_data(record: dict[str, Any], dataset: Dataset, trial: TrialArchive) -> None:
-    """Raise `BadInput` where `dataset` is not the one that a stage's record names: results must not be mixed."""
-    if dataset.digest != record["data"]["digest"]:
+def check_data(digest: str, dataset: Dataset, trial: TrialArchive) -> None:
+    """Raise `BadInput` where `dataset` is not the one of this digest, which a record has: results must not be mixed."""
+    if dataset.digest != digest:
         raise BadInput(
             f"{trial.url} was distilled from other data than {dataset.name} as it is here (digest "
-            f"{record['data']['digest'][:12]}… there, {dataset.digest[:12]}… here): point --root to the data it used"
+            f"{digest[:12]}… there, {dataset.digest[:12]}… here): point --root to the data it used"
         )

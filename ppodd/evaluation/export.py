@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 
-from ppodd.archive import TrialArchive, drawn_posters, mode_blend
+from ppodd.archive import TrialArchive, drawn_posters
 from ppodd.datasets import load_once
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import stack
@@ -26,7 +26,7 @@ def training_set(trial: TrialArchive, stage: int, mode: str = "blend") -> Arrays
         share of training draws that falls on each, from π; they sum to 1) and `stage` `[N]` it was cut from.
     """
     config, record = trial.config(), trial.stage(stage)
-    blend = mode_blend(record, mode)
+    blend = record.weights(mode)
     stages = [number for number, weight in enumerate(blend, 1) if weight > 0]
     files = [trial.poster(number) for number in stages]
     cpu = torch.device("cpu")

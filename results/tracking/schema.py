@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.archive import EvaluationFailureRecord, EvaluationRecord, ProgressRecord, StageRecord
+from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol
 
 SCHEMA = "1"
 
@@ -114,25 +115,25 @@ class Accuracy(NamedTuple):
         return cls(match["mode"], match["arch"], match["protocol"] or "", int(match["steps"])) if match else None
 
 
-def protocol_hash(protocol: dict[str, Any]) -> str:
+def protocol_hash(protocol: EvaluationProtocol) -> str:
     """Tells protocols apart that differ in more than architecture, mode and budgets, which metric names show."""
     return hashlib.sha256(json.dumps(_rest(protocol), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _rest(protocol: dict[str, Any]) -> dict[str, Any]:
+def _rest(protocol: EvaluationProtocol) -> dict[str, Any]:
     """What a metric's name does not show; where the rate decays, that includes the step by which it has."""
-    rest = {k: v for k, v in sorted(protocol.items()) if k not in _SHOWN_IN_NAME}
-    return {**rest, "decay_steps": max(protocol["budgets"])} if protocol["decay"] else rest
+    rest = {k: v for k, v in sorted(protocol.canonical().items()) if k not in _SHOWN_IN_NAME}
+    return {**rest, "decay_steps": max(protocol.budgets)} if protocol.decay else rest
 
 
 def own_protocol(config: DistillConfig, evaluation: EvaluationConfig) -> str:
     """The hash of the protocol that a trial's sweep names; its metrics carry no suffix."""
-    return protocol_hash(evaluation.protocols(config)[0].model_dump(mode="json"))
+    return protocol_hash(evaluation.protocols(config)[0])
 
 
-def protocol_tag(config: DistillConfig, protocol: dict[str, Any]) -> tuple[str, str]:
+def protocol_tag(config: DistillConfig, protocol: EvaluationProtocol) -> tuple[str, str]:
     """Name and value of the tag that spells a protocol out; `departs` is empty where it follows the distillation's."""
-    follows = build(EvaluationConfig, {}).protocols(config)[0].model_dump(mode="json")
+    follows = EvaluationConfig().protocols(config)[0]
     rest, usual = _rest(protocol), _rest(follows)
     departs = ", ".join(f"{k}={v}" for k, v in rest.items() if v != usual.get(k))
     return PROTOCOL + protocol_hash(protocol), json.dumps({"departs": departs, **rest})
@@ -144,63 +145,63 @@ def departures(tags: dict[str, str]) -> dict[str, str]:
     return {"" if suffix == tags.get(OWN_PROTOCOL) else suffix: text for suffix, text in spelled.items()}
 
 
-def stage_metrics(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Metrics of a `stage.json`, at step `record["stage"]`."""
-    budgets, accuracy = record["budgets"], record["stage_accuracy"]
-    yield POSTER_IPC, budgets["poster_ipc"]
-    yield CUMULATIVE_IPC, budgets["cumulative_ipc"]
-    yield STORAGE, budgets["storage_bytes"]["fp32"]
-    yield META_STEPS, budgets["meta_steps"]
-    if budgets["seconds"] is not None:  # not known of imported posters, nor is the loss
-        yield DISTILL_SECONDS, budgets["seconds"]
-    if record["meta_loss"]:
-        yield META_LOSS, record["meta_loss"]["last"]
-    yield STAGE_ACCURACY, accuracy["mean"]
-    if accuracy["std"] is not None:
-        yield f"{STAGE_ACCURACY}/std", accuracy["std"]
-    for stage, weight in enumerate(record["blend"], 1):
+def stage_metrics(record: StageRecord) -> Iterator[tuple[str, float]]:
+    """Metrics of a `stage.json`, at step `record.stage`."""
+    budgets, accuracy = record.budgets, record.stage_accuracy
+    yield POSTER_IPC, budgets.poster_ipc
+    yield CUMULATIVE_IPC, budgets.cumulative_ipc
+    yield STORAGE, budgets.storage_bytes.fp32
+    yield META_STEPS, budgets.meta_steps
+    if budgets.seconds is not None:  # not known of imported posters, nor is the loss
+        yield DISTILL_SECONDS, budgets.seconds
+    if record.meta_loss.last is not None:
+        yield META_LOSS, record.meta_loss.last
+    yield STAGE_ACCURACY, accuracy.mean
+    if accuracy.std is not None:
+        yield f"{STAGE_ACCURACY}/std", accuracy.std
+    for stage, weight in enumerate(record.blend, 1):
         yield f"{BLEND}{stage:02d}", weight
 
 
-def stage_tags(record: dict[str, Any]) -> dict[str, str]:
+def stage_tags(record: StageRecord) -> dict[str, str]:
     """What a `stage.json` says of its whole run."""
     return {
-        LEAKS: json.dumps(record["leaks_test_set"]),
-        SPLIT: record["stage_accuracy"]["split"],
-        DATA: record["data"]["digest"],
-        VERSIONS: json.dumps(record["versions"], sort_keys=True),
+        LEAKS: json.dumps(record.leaks_test_set),
+        SPLIT: record.stage_accuracy.split,
+        DATA: record.data.digest,
+        VERSIONS: json.dumps(record.versions, sort_keys=True),
     }
 
 
-def poster_digests(records: dict[int, dict[str, Any]]) -> str:
+def poster_digests(records: dict[int, StageRecord]) -> str:
     """The tag `POSTERS` of a trial's stage records."""
-    digests = {stage: record["digests"]["poster.safetensors"][:16] for stage, record in sorted(records.items())}
+    digests = {stage: record.digests.poster[:16] for stage, record in sorted(records.items())}
     return json.dumps(digests)
 
 
-def evaluation_failures(records: Iterable[dict[str, Any]]) -> str:
+def evaluation_failures(records: Iterable[EvaluationFailureRecord]) -> str:
     """The tag `EVALUATION_FAILURES` of a trial's failed evaluations, as many as a tag holds; errors are shortened."""
     entries: list[dict[str, Any]] = []
     for record in records:
-        named = {name: record["protocol"][name] for name in ("arch", "mode")}
-        entry = {"stage": record["stage"], **named, "error": str(record["error"])[:_ERROR_CHARS]}
+        named = {"arch": record.protocol.arch, "mode": record.protocol.mode}
+        entry = {"stage": record.stage, **named, "error": record.error[:_ERROR_CHARS]}
         if len(json.dumps([*entries, entry])) > _TAG_CHARS:
             break
         entries.append(entry)
     return json.dumps(entries)
 
 
-def evaluation_metrics(record: dict[str, Any], own: str) -> Iterator[tuple[str, float]]:
-    """Metrics of an evaluation's record, at step `record["stage"]`."""
-    protocol = record["protocol"]
+def evaluation_metrics(record: EvaluationRecord, own: str) -> Iterator[tuple[str, float]]:
+    """Metrics of an evaluation's record, at step `record.stage`."""
+    protocol = record.protocol
     found = protocol_hash(protocol)
-    for steps, accuracy in record["accuracy"].items():
-        names = Accuracy(protocol["mode"], protocol["arch"], "" if found == own else found, int(steps))
-        yield names.mean, accuracy["mean"]
-        if accuracy["std"] is not None:
-            yield names.std, accuracy["std"]
-        yield names.nets, len(accuracy["values"])
-    yield f"seconds/evaluate/{protocol['mode']}/{re.sub(r'[^A-Za-z0-9_.-]', '.', protocol['arch'])}", record["seconds"]
+    for steps, accuracy in record.accuracy.items():
+        names = Accuracy(protocol.mode, protocol.arch, "" if found == own else found, steps)
+        yield names.mean, accuracy.mean
+        if accuracy.std is not None:
+            yield names.std, accuracy.std
+        yield names.nets, len(accuracy.values)
+    yield f"seconds/evaluate/{protocol.mode}/{re.sub(r'[^A-Za-z0-9_.-]', '.', protocol.arch)}", record.seconds
 
 
 def setting(config: DistillConfig, varied: Sequence[str]) -> str:
@@ -217,14 +218,11 @@ def setting(config: DistillConfig, varied: Sequence[str]) -> str:
     return " ".join(word for word in named if word)
 
 
-def now(progress: dict[str, Any]) -> str:
+def now(progress: ProgressRecord) -> str:
     """A `progress.json` as short as a narrow column wants it: `2/4, 120/480, loss 1.234, 0.42 s/step, 3 min left`."""
-    try:
-        at = f"{progress['stage']}/{progress['num_stages']}, {progress['meta_step']}/{progress['meta_steps']}"
-        speed = f"{progress['seconds_per_meta_step']:.2g} s/step, {progress['seconds_left'] / 60:.0f} min left"
-        return f"{at}, loss {progress['meta_loss']:.3f}, {speed}"
-    except KeyError:  # of another version
-        return f"stage {progress.get('stage', '?')}"
+    at = f"{progress.stage}/{progress.num_stages}, {progress.meta_step}/{progress.meta_steps}"
+    speed = f"{progress.seconds_per_meta_step:.2g} s/step, {progress.seconds_left / 60:.0f} min left"
+    return f"{at}, loss {progress.meta_loss:.3f}, {speed}"
 
 
 def _short(value: Any) -> str:

@@ -13,9 +13,21 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ppodd.archive import Archive, TrialArchive, failures_in, stage_name, stages_in, tickets_in, trials_wanted
+from ppodd.archive import (
+    SCHEMA,
+    Archive,
+    EvaluationFailureRecord,
+    EvaluationRecord,
+    StageRecord,
+    SweepRecord,
+    TrialArchive,
+    failures_in,
+    stage_name,
+    stages_in,
+    tickets_in,
+)
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
 from ppodd.words import counted
@@ -35,7 +47,6 @@ Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
-_DAMAGED = (KeyError, TypeError, ValueError, AttributeError)  # what reading a record of another shape raises
 
 
 @dataclass
@@ -65,7 +76,7 @@ class _Trial:
     config: DistillConfig
     pictures: set[str]
     logged: dict[str, list[str]]
-    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    records: dict[int, StageRecord] = field(default_factory=dict)
     complete: bool = False
     stopped: bool = False
     given_up: int = 0  # evaluations
@@ -151,7 +162,7 @@ class Syncer:
                 self._trials.pop(f"{sweep}/{name}", None)  # what was read of it may not have been sent
                 report.problems.append(one_line(error))
         trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
-        expected = max(trials_wanted(plan), len(found))
+        expected = max(plan.trials_wanted, len(found))
         finished = sum(trial.complete or trial.stopped for trial in trials)
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
@@ -163,7 +174,7 @@ class Syncer:
         self,
         publish: Publisher,
         sweep: str,
-        plan: dict[str, Any],
+        plan: SweepRecord,
         parent: _Run,
         trials: list[_Trial],
         report: SyncReport,
@@ -186,13 +197,14 @@ class Syncer:
             return
         self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
 
-    def _plan(self, sweep: str, report: SyncReport) -> dict[str, Any]:
-        """`sweep.json`; empty without one, or when it cannot be read: the trials are then synced all the same."""
+    def _plan(self, sweep: str, report: SyncReport) -> SweepRecord:
+        """`sweep.json`; an empty one where there is none or it cannot be read: the trials are synced all the same."""
         try:
-            return self.archive.sweep(sweep) or {}
+            found = self.archive.sweep(sweep)
         except CorruptArchive as error:
             report.problems.append(one_line(error))
-            return {}
+            found = None
+        return found or SweepRecord(schema=SCHEMA, name=sweep, trials=())
 
     def _experiment(self, sweep: str) -> str:
         """The sweep's experiment, created if need be; its runs are read once."""
@@ -235,9 +247,9 @@ class Syncer:
                 self._runs |= self._merged(sweep, found)
         return self._runs[key]
 
-    def _parent(self, sweep: str, plan: dict[str, Any], report: SyncReport) -> _Run:
-        created_ms = str(round(1000 * plan["created_at"])) if "created_at" in plan else ""
-        note = schema.parent_note(plan.get("description") or f"sweep {sweep}")
+    def _parent(self, sweep: str, plan: SweepRecord, report: SyncReport) -> _Run:
+        created_ms = "" if plan.created_at is None else str(round(1000 * plan.created_at))
+        note = schema.parent_note(plan.description or f"sweep {sweep}")
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
         parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
@@ -250,7 +262,7 @@ class Syncer:
     # Trials
 
     def _trial(
-        self, trial: TrialArchive, stages: list[int], parent: _Run, plan: dict[str, Any], report: SyncReport
+        self, trial: TrialArchive, stages: list[int], parent: _Run, plan: SweepRecord, report: SyncReport
     ) -> _Trial:
         """The trial's run: found or created the first time, its params logged.
 
@@ -262,7 +274,7 @@ class Syncer:
         if key not in self._trials:
             config = trial.config()
             own = schema.own_protocol(config, self.archive.evaluations(trial.sweep, plan)[0])
-            setting = schema.setting(config, plan.get("varied") or [])
+            setting = schema.setting(config, plan.varied)
             name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
@@ -278,7 +290,7 @@ class Syncer:
         return self._trials[key]
 
     def _sync_trial(
-        self, trial: TrialArchive, files: set[str], parent: _Run, plan: dict[str, Any], report: SyncReport
+        self, trial: TrialArchive, files: set[str], parent: _Run, plan: SweepRecord, report: SyncReport
     ) -> None:
         """Log what is new of a trial that has these files, as one batch."""
         stages = stages_in(files)
@@ -303,11 +315,11 @@ class Syncer:
         if "imported.json" in files:
             new.tags[schema.ORIGIN] = "imported"
         if failure:
-            new.tags[schema.FAILURE] = str(failure.get("error"))[:_TAG_CHARS]
+            new.tags[schema.FAILURE] = failure.error[:_TAG_CHARS]
         if stopped:
-            new.tags[schema.STOPPED] = str(stopped.get("why"))[:_TAG_CHARS]
+            new.tags[schema.STOPPED] = stopped.why[:_TAG_CHARS]
         if progress:
-            new.tags[schema.PROGRESS] = json.dumps(progress, sort_keys=True)
+            new.tags[schema.PROGRESS] = json.dumps(progress.to_json(), sort_keys=True)
             new.tags[schema.NOW] = schema.now(progress)
         given_up = _given_up(trial, files)
         known.given_up = len(given_up)
@@ -319,7 +331,7 @@ class Syncer:
                 self._client.delete_tag(known.run.id, name)
                 del known.run.tags[name]
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
-        ended = round(1000 * failure.get("failed_at", 0)) or ended if failure else ended
+        ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
         ended_as = "failed" if failure else "stopped" if stopped else "running"
         self._set_status(known.run, "finished" if known.complete else ended_as, ended)
 
@@ -328,19 +340,16 @@ class Syncer:
     ) -> None:
         """Add a stage and its evaluations to `new`, if they are not logged."""
         if stage not in known.records:
-            try:
-                record = trial.stage(stage)
-                entry = _entry(record)
-                others = {other for other in known.logged if other.split("@")[0] == str(stage)} - {entry}
-                if others:
-                    why = f"stage {stage} was finished at another time there than in {trial.url}"
-                    raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
-                if entry not in known.logged:
-                    new.metrics += _metrics(schema.stage_metrics(record), record)
-                    new.tags |= schema.stage_tags(record)
-                    report.stages += 1
-            except _DAMAGED as error:
-                raise CorruptArchive(_damaged(f"{trial.url}/{stage_name(stage)}/stage.json", error)) from None
+            record = trial.stage(stage)
+            entry = _entry(record)
+            others = {other for other in known.logged if other.split("@")[0] == str(stage)} - {entry}
+            if others:
+                why = f"stage {stage} was finished at another time there than in {trial.url}"
+                raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
+            if entry not in known.logged:
+                new.metrics += _metrics(schema.stage_metrics(record), record)
+                new.tags |= schema.stage_tags(record)
+                report.stages += 1
             known.logged.setdefault(entry, [])
             known.records[stage] = record
         self._picture(known, trial, stage, report)
@@ -349,18 +358,13 @@ class Syncer:
             if _short(ticket) in logged:
                 continue
             try:
-                record = trial.evaluation(stage, ticket)
-                own = known.run.tags[schema.OWN_PROTOCOL]
-                metrics = _metrics(schema.evaluation_metrics(record, own), record)
-                name, text = schema.protocol_tag(known.config, record["protocol"])
+                evaluation = trial.evaluation(stage, ticket)
             except CorruptArchive as error:
                 report.problems.append(one_line(error))
                 continue
-            except _DAMAGED as error:
-                where = f"{trial.url}/{stage_name(stage)}/evaluations/{ticket}.json"
-                report.problems.append(_damaged(where, error))
-                continue
-            new.metrics += metrics
+            own = known.run.tags[schema.OWN_PROTOCOL]
+            new.metrics += _metrics(schema.evaluation_metrics(evaluation, own), evaluation)
+            name, text = schema.protocol_tag(known.config, evaluation.protocol)
             new.tags[name] = text
             logged.append(_short(ticket))
             report.evaluations += 1
@@ -425,34 +429,34 @@ def sync(
     return Syncer(archive_url, tracking_uri, publish).sync(sweeps)
 
 
-def _metrics(values: Iterable[tuple[str, float]], record: dict[str, Any]) -> list[Metric]:
+def _metrics(values: Iterable[tuple[str, float]], record: StageRecord | EvaluationRecord) -> list[Metric]:
     from mlflow.entities import Metric
 
-    return [Metric(name, float(value), _finished_ms(record), record["stage"]) for name, value in values]
+    return [Metric(name, float(value), _finished_ms(record), record.stage) for name, value in values]
 
 
-def _given_up(trial: TrialArchive, files: set[str]) -> list[dict[str, Any]]:
+def _given_up(trial: TrialArchive, files: set[str]) -> list[EvaluationFailureRecord]:
     """Records of the evaluations that were given up."""
     stages = [stage for stage in stages_in(files) if failures_in(files, stage)]
     records = [record for stage in stages for record in trial.evaluation_failures(stage)]
-    return [record for record in records if record["ticket"] not in tickets_in(files, record["stage"])]
+    return [record for record in records if record.ticket not in tickets_in(files, record.stage)]
 
 
 def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:
     """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
     try:
         record = trial.stage(stages[0])
-        return round(1000 * (record["finished_at"] - (record["budgets"]["seconds"] or 0)))
-    except (CorruptArchive, IndexError, *_DAMAGED):
+        return round(1000 * (record.finished_at - (record.budgets.seconds or 0)))
+    except (CorruptArchive, IndexError):
         return None
 
 
-def _finished_ms(record: dict[str, Any]) -> int:
-    return round(1000 * record["finished_at"])
+def _finished_ms(record: StageRecord | EvaluationRecord) -> int:
+    return round(1000 * record.finished_at)
 
 
-def _entry(record: dict[str, Any]) -> str:
-    return f"{record['stage']}@{_finished_ms(record)}"
+def _entry(record: StageRecord) -> str:
+    return f"{record.stage}@{_finished_ms(record)}"
 
 
 def _short(ticket: str) -> str:
@@ -464,7 +468,3 @@ def _other(key: str, uri: str, why: str) -> str:
         f"the run {key!r} in {uri} shows another trial ({why}): "
         f"delete that run in MLflow, or name another --tracking-uri"
     )
-
-
-def _damaged(where: str, error: Exception) -> str:
-    return f"{where} is damaged: {type(error).__name__}: {error}"

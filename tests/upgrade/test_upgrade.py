@@ -62,10 +62,7 @@ def test_tickets_and_protocols_keep_their_names(archive):
     trial = archive.trial("grown", "seed=0")
     found = {f"seed=0/{w.stage}/{w.protocol.mode}/{w.protocol.arch}": w for w in grown_works(archive, trial)}
     assert {name: work.ticket for name, work in found.items()} == TICKETS
-    hashes = {
-        f"{w.protocol.mode}/{w.protocol.arch}": schema.protocol_hash(w.protocol.model_dump(mode="json"))
-        for w in found.values()
-    }
+    hashes = {f"{w.protocol.mode}/{w.protocol.arch}": schema.protocol_hash(w.protocol) for w in found.values()}
     assert hashes == PROTOCOLS
 
 
@@ -104,7 +101,7 @@ def test_a_run_that_waited_for_its_stage_accuracy_goes_on(archive):
     trial = archive.trial("runs", "waiting")
     accuracies = measure_candidate(trial.url, 1, 0, 2, "cpu")
     (record,) = run(trial.config(), trial, resume=True, measure=lambda *_: accuracies)
-    assert trial.complete() and record["stage_accuracy"]["values"] == accuracies
+    assert trial.complete() and list(record.stage_accuracy.values) == accuracies
 
 
 def test_an_evaluation_done_again_has_the_same_accuracies(archive):
@@ -115,9 +112,9 @@ def test_an_evaluation_done_again_has_the_same_accuracies(archive):
         held = trial.evaluation(work.stage, work.ticket)
         trial.folder.remove(f"stage-{work.stage:02d}/evaluations/{work.ticket}.json")
         anew = evaluate_archived(work, "cpu")
-        assert anew.keys() == held.keys()
-        for steps, accuracy in held["accuracy"].items():  # a test image may fall on the other side
-            assert anew["accuracy"][steps]["mean"] == pytest.approx(accuracy["mean"], abs=0.5)
+        assert anew.to_json().keys() == held.to_json().keys()
+        for steps, accuracy in held.accuracy.items():  # a test image may fall on the other side
+            assert anew.accuracy[steps].mean == pytest.approx(accuracy.mean, abs=0.5)
 
 
 @pytest.mark.parametrize("sweep", ["grown", "thinned"])

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from ppodd.archive import Archive
+from ppodd.archive import Archive, EvaluationFailureRecord, FailureRecord, StopRecord
 from ppodd.config import DistillConfig, EvaluationConfig, build, preset
 from ppodd.distillation import run
 from ppodd.distillation.imported import import_posters, load_posters
@@ -64,7 +64,8 @@ def grown(archive, folder):
                 evaluate_archived(work, "cpu")
     with contextlib.suppress(Interrupted):
         list(run(sweep.trials[failed.trial], failed, progress=fail_in_stage_two))
-    failed.write_failure({"error": "NonFinite: the meta-loss is nan at stage 2, meta-step 3", "failed_at": time.time()})
+    error = "NonFinite: the meta-loss is nan at stage 2, meta-step 3"
+    failed.write_failure(FailureRecord(error=error, failed_at=time.time()))
 
 
 def fail_in_stage_two(now):
@@ -73,9 +74,16 @@ def fail_in_stage_two(now):
 
 
 def give_up(trial, work):
-    protocol = work.protocol.model_dump(mode="json")
-    record = {"ticket": work.ticket, "stage": work.stage, "protocol": protocol, "error": "RuntimeError: lost"}
-    trial.write_evaluation_failure(work.stage, {**record, "attempts": 3, "failed_at": time.time()})
+    trial.write_evaluation_failure(
+        EvaluationFailureRecord(
+            ticket=work.ticket,
+            stage=work.stage,
+            protocol=work.protocol,
+            error="RuntimeError: lost",
+            attempts=3,
+            failed_at=time.time(),
+        )
+    )
 
 
 def thinned(archive, folder):
@@ -85,7 +93,7 @@ def thinned(archive, folder):
     list(run(sweep.trials[one.trial], one))
     next(run(sweep.trials[two.trial], two))
     why = "stage_accuracy 10 after 2 epochs, not among the best 1 in 2 there"
-    two.write_stopped({"scheduler": "asha", "stage": 1, "why": why, "stopped_at": time.time()})
+    two.write_stopped(StopRecord(scheduler="asha", stage=1, why=why, stopped_at=time.time()))
 
 
 def imported(archive, folder):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
-from ppodd.archive import Archive, trials_wanted
+from ppodd.archive import Archive, SweepRecord
 from ppodd.config import CIRCUMSTANCES, check_twin
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
 _ABOUT = ("description", "preset")  # what a sweep is called in words: what its trials come to is in their configs
 # follows from the rest, is compared by itself, or may change
-_DERIVED = ("trials", "varied", "wanted", "created_at", "evaluation", *_ABOUT)
+_DERIVED = {"trials", "varied", "wanted", "created_at", "evaluation", *_ABOUT}
 
 
-def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] | None:
+def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> SweepRecord | None:
     """Find `sweep.json` absent, or when resuming the same, or with fewer trials: seeds or values may be added.
 
     Returns:
@@ -29,7 +28,7 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] 
     if held is None:
         check_twin(sweep.name, archive.folder.names())
         return None
-    mine, theirs = _contents(sweep, json.loads(json.dumps(sweep.record()))), _contents(sweep, held)
+    mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
     if mine != theirs and not _adds(mine, theirs):
         raise BadInput(
             f"{archive.url} holds another sweep {sweep.name!r}: {_difference(mine, theirs)}; "
@@ -43,29 +42,29 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> dict[str, Any] 
     return held
 
 
-def is_news(sweep: Sweep, held: dict[str, Any]) -> bool:
+def is_news(sweep: Sweep, held: SweepRecord) -> bool:
     """Whether `sweep.json` is to be written anew over what it holds: for trials that were added, or a mended text."""
     record = sweep.record()
-    return trials_wanted(held) != trials_wanted(record) or any(held.get(key) != record[key] for key in _ABOUT)
+    mended = any(getattr(held, key) != getattr(record, key) for key in _ABOUT)
+    return mended or held.trials_wanted != record.trials_wanted
 
 
 def write_claim(sweep: Sweep, archive: Archive, **changes: Any) -> None:
     """Write `sweep.json`. Its date and first evaluation stay; evaluations that were added are recorded beside it."""
-    held = archive.sweep(sweep.name) or {"created_at": time.time()}
-    kept: dict[str, Any] = {key: held[key] for key in ("created_at", "evaluation") if key in held}
-    archive.write_sweep(sweep.name, {**sweep.record(), **changes, **kept})
+    held = archive.sweep(sweep.name)
+    kept: dict[str, Any] = {"created_at": time.time()}
+    if held:
+        kept = {key: getattr(held, key) for key in ("created_at", "evaluation") if key in held.model_fields_set}
+    archive.write_sweep(sweep.record().model_copy(update={**changes, **kept}))
 
 
-def _contents(sweep: Sweep, record: dict[str, Any]) -> dict[str, Any]:
+def _contents(sweep: Sweep, record: SweepRecord) -> dict[str, Any]:
     """A sweep's record without where and how it is carried out, and of a searched one without what was suggested.
 
     Evaluations are added to those it has.
     """
-    trials = {
-        trial["name"]: {k: v for k, v in trial["config"].items() if k not in CIRCUMSTANCES}
-        for trial in record["trials"]
-    }
-    rest = {key: value for key, value in record.items() if key not in _DERIVED}
+    trials = {t.name: {k: v for k, v in t.config.items() if k not in CIRCUMSTANCES} for t in record.trials}
+    rest = record.model_dump(mode="json", exclude_none=True, exclude=_DERIVED)
     return rest if sweep.file.search else {**rest, "trials": trials}
 
 

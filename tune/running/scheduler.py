@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from ppodd.archive import Archive
+from ppodd.archive import Archive, StageRecord, StopRecord
 from ppodd.config import DistillConfig
 from ppodd.datasets import Spec
 from ppodd.errors import CorruptArchive
@@ -84,12 +84,12 @@ class StageScheduler(FIFOScheduler):
             for stage in trial.stages():
                 with contextlib.suppress(CorruptArchive):  # the evaluators say so
                     records.append((trial.trial, trial.stage(stage)))
-        for name, record in sorted(records, key=lambda found: found[1]["finished_at"]):
+        for name, record in sorted(records, key=lambda found: found[1].finished_at):
             self._judge(name, record)
 
-    def _judge(self, name: str, record: dict[str, Any]) -> bool:
+    def _judge(self, name: str, record: StageRecord) -> bool:
         """Whether the trial is stopped after this stage; if so, its archive says why. A stage is judged once."""
-        stage, config = record["stage"], self._sweep.trials[name]
+        stage, config = record.stage, self._sweep.trials[name]
         if stage <= self._seen.get(name, 0):
             return False
         self._seen[name] = stage
@@ -103,26 +103,24 @@ class StageScheduler(FIFOScheduler):
             return False
         if trial.stopped() is None:
             why = f"{self._sweep.file.objective} {value:.4g} after {self._told(now)}, {self._worse()}"
-            trial.write_stopped(
-                {"scheduler": self._settings.kind, "stage": stage, "why": why, "stopped_at": time.time()}
-            )
+            kind = self._settings.kind
+            trial.write_stopped(StopRecord(scheduler=kind, stage=stage, why=why, stopped_at=time.time()))
         return True
 
-    def _grace(self, record: dict[str, Any]) -> float:
+    def _grace(self, record: StageRecord) -> float:
         """Progress of the trial that gets furthest in its grace stages: before that, not all can be compared."""
         grace = self._settings.grace_stages
         return max(self._progress(c, record, min(grace, c.num_stages)) for c in self._sweep.examples)
 
-    def _progress(self, config: DistillConfig, record: dict[str, Any], stage: int) -> float:
+    def _progress(self, config: DistillConfig, record: StageRecord, stage: int) -> float:
         """Epochs or arithmetic (in 10⁹) of the first stages of a trial; `record` is any stage's of the sweep."""
         epochs = stage * config.stage_epochs
         if self._settings.compare_at == "epochs":
             return epochs
         from ppodd.distillation import distillation_flops  # needs torch, which else no driver does
 
-        data = record["data"]
-        steps = config.epoch_steps(data["images"]["train"])
-        spec = Spec(len(data["classes"]), *data["shape"])
+        steps = config.epoch_steps(record.data.images["train"])
+        spec = Spec(len(record.data.classes), *record.data.shape)
         return 1e-9 * distillation_flops(config, spec, epochs * steps, stage)
 
     def _told(self, progress: float) -> str:
@@ -134,6 +132,9 @@ class StageScheduler(FIFOScheduler):
         return f"not among the best 1 in {self._settings.reduction_factor:g} there"
 
 
-def objective(record: dict[str, Any], name: str) -> float:
+def objective(record: StageRecord, name: str) -> float:
     """What a sweep chooses by, out of a stage's record; never anything of the test set."""
-    return record["stage_accuracy"]["mean"] if name == "stage_accuracy" else record["meta_loss"]["last"]
+    if name == "stage_accuracy":
+        return record.stage_accuracy.mean
+    assert record.meta_loss.last is not None, "a stage that was trained here has one"
+    return record.meta_loss.last

@@ -18,7 +18,7 @@ from ray import tune
 from cluster.dispatch import Backlog
 from cluster.service import check_archive, connect
 from cluster.service import client as evaluators
-from ppodd.archive import Archive, stages_in
+from ppodd.archive import Archive, FailureRecord, stages_in
 from ppodd.datasets import find
 from ppodd.distillation import advice, is_out_of_memory
 from ppodd.errors import BadInput, PpoddError, one_line
@@ -108,8 +108,8 @@ def run_sweep(
             sweep.adopt(held)
         if not held or is_news(sweep, held):
             write_claim(sweep, archive)
-        if held and say and (added := len(sweep.trials) - len(held["trials"])):
-            say(f"{counted(added, 'trial')} more than the {len(held['trials'])} that the archive lists")
+        if held and say and (added := len(sweep.trials) - len(held.trials)):
+            say(f"{counted(added, 'trial')} more than the {len(held.trials)} that the archive lists")
         try:
             return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
         except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
@@ -179,7 +179,7 @@ def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
 def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
     """Why trials failed, as their archive says."""
     found = {name: archive.trial(sweep.name, name).failure() for name in unfinished(sweep, archive)}
-    return {name: failure["error"] for name, failure in found.items() if failure}
+    return {name: failure.error for name, failure in found.items() if failure}
 
 
 def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
@@ -188,7 +188,7 @@ def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
         return {}
     names = [name for name, files in archive.listing(sweep.name).items() if "stopped.json" in files]
     found = {name: archive.trial(sweep.name, name).stopped() for name in names if name in sweep.trials}
-    return {name: stop["why"] for name, stop in found.items() if stop}
+    return {name: stop.why for name, stop in found.items() if stop}
 
 
 def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Callable[[str], None] | None = None) -> bool:
@@ -292,7 +292,7 @@ def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception)
         said = one_line(error)
         if is_out_of_memory(RuntimeError(said)):
             said = f"{said}: {advice(sweep.trials[name])}"
-        trial.write_failure({"error": said, "failed_at": time.time()})
+        trial.write_failure(FailureRecord(error=said, failed_at=time.time()))
 
 
 class _Watch:

@@ -13,7 +13,7 @@ from ray import tune
 
 from cluster import take_shipped
 from cluster.service import limit_gpu_memory, limit_threads, measure
-from ppodd.archive import TrialArchive
+from ppodd.archive import FailureRecord, StageRecord, TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import lost_device, one_line
@@ -45,7 +45,7 @@ def trial(spec: dict[str, Any]) -> None:
             config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere)
     except Exception as error:
         said = one_line(error)
-        archive.write_failure({"error": said, "failed_at": time.time()})
+        archive.write_failure(FailureRecord(error=said, failed_at=time.time()))
         if lost_device(said):
             raise
     # the error and all that its frames held are gone here, before this process goes on with another trial
@@ -77,18 +77,18 @@ def _free_memory() -> None:
     torch.cuda.empty_cache()
 
 
-def _report(archive: TrialArchive, record: dict[str, Any]) -> None:
+def _report(archive: TrialArchive, record: StageRecord) -> None:
     metrics = {
-        "stage": record["stage"],
-        "stage_accuracy": record["stage_accuracy"]["mean"],
-        "meta_loss": record["meta_loss"]["last"],
-        "meta_steps": record["budgets"]["meta_steps"],
-        "poster_ipc": record["budgets"]["poster_ipc"],
-        "cumulative_ipc": record["budgets"]["cumulative_ipc"],
+        "stage": record.stage,
+        "stage_accuracy": record.stage_accuracy.mean,
+        "meta_loss": record.meta_loss.last,
+        "meta_steps": record.budgets.meta_steps,
+        "poster_ipc": record.budgets.poster_ipc,
+        "cumulative_ipc": record.budgets.cumulative_ipc,
     }
     if "://" in archive.url:  # Tune's folder is on the driver's disk then, which a trial elsewhere cannot write to
         tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "archive.json").write_text(json.dumps({"url": archive.url, "stage": record["stage"]}))
+        Path(folder, "archive.json").write_text(json.dumps({"url": archive.url, "stage": record.stage}))
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))

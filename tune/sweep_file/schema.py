@@ -13,6 +13,7 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from ppodd.archive import SCHEMA, SweepRecord, SweepTrial
 from ppodd.config import (
     CIRCUMSTANCES,
     LATER_STAGES,
@@ -213,38 +214,40 @@ class Sweep:
         """What a search draws from, by the names that the searcher knows."""
         return parameters(self.sections)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> SweepRecord:
         """What `sweep.json` holds; equal for equal sweeps."""
         file = self.file
-        record: dict[str, Any] = {
-            "schema": 1,
-            "name": file.name,
-            "description": file.description,
-            "preset": file.preset,
-            "varied": self.varied,
-            "trials": [{"name": n, "config": c.model_dump(mode="json")} for n, c in self.trials.items()],
-            "evaluation": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
-        }
+        chosen: dict[str, Any] = {}
         if file.search:
             space = {key: [d.kind, d.values] for key, d in self.space.items()}
             base = {key: value for key, value in self.base.items() if key not in CIRCUMSTANCES}
             when = [section.condition for section in self.sections[1:]]
             told = {"base": base, "space": space, "when": when, "seeds": list(file.seeds)}
-            record["search"] = {**file.search.model_dump(), **told}
-            record["wanted"] = self.wanted
-            for trial in record["trials"]:
-                trial["suggested"] = self.suggested[trial["name"]]
+            chosen = {"search": {**file.search.model_dump(), **told}, "wanted": self.wanted}
         if file.scheduler:
-            record["scheduler"] = file.scheduler.model_dump()
+            chosen["scheduler"] = file.scheduler.model_dump()
         if file.search or file.scheduler:
-            record["objective"] = file.objective
-        return record
+            chosen["objective"] = file.objective
+        return SweepRecord(
+            schema=SCHEMA,
+            name=file.name,
+            description=file.description,
+            preset=file.preset,
+            varied=tuple(self.varied),
+            trials=tuple(self._listed(name) for name in self.trials),
+            evaluation=tuple(evaluation.model_dump(mode="json") for evaluation in self.evaluations),
+            **chosen,
+        )
 
-    def adopt(self, record: dict[str, Any]) -> None:
+    def _listed(self, name: str) -> SweepTrial:
+        suggested = {"suggested": self.suggested[name]} if self.file.search else {}
+        return SweepTrial(name=name, config=self.trials[name].model_dump(mode="json"), **suggested)
+
+    def adopt(self, record: SweepRecord) -> None:
         """Take over the trials of a searched sweep that `sweep.json` lists."""
-        for trial in record["trials"] if self.file.search else ():
-            self.trials[trial["name"]] = build(DistillConfig, trial["config"])
-            self.suggested[trial["name"]] = trial["suggested"]
+        for trial in record.trials if self.file.search else ():
+            self.trials[trial.name] = build(DistillConfig, trial.config)
+            self.suggested[trial.name] = trial.suggested or {}
 
     def suggestion(self, values: dict[str, Any]) -> dict[str, DistillConfig]:
         """The trials, one a seed, that a searcher's values stand for; some or all may be in `trials` already.

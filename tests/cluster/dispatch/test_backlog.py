@@ -1,18 +1,18 @@
 """What is open of a sweep, read from real archives made by hand."""
 
 import pytest
-from archives import write_stage
+from archives import evaluation_record, given_up, progress, sweep_record, write_stage
 
 from cluster.dispatch.backlog import Backlog, describe
 from cluster.dispatch.candidate_measurements import Measurement
-from ppodd.archive import Archive
+from ppodd.archive import Archive, FailureRecord, SweepTrial
 from ppodd.config import DistillConfig, EvaluationConfig, build
 
 
 @pytest.fixture
 def archive(tiny, tmp_path):
     archive = Archive(tmp_path)
-    archive.write_sweep("s", {"evaluation": [{"mode": ["blend", "latest"]}]})
+    archive.write_sweep(sweep_record("s", [], EvaluationConfig(mode=("blend", "latest"))))
     for seed in range(2):
         trial = archive.trial("s", f"seed={seed}")
         config = build(DistillConfig, {**tiny, "seed": seed, "num_stages": 2})
@@ -27,7 +27,9 @@ def backlog(archive):
 
 
 def evaluate(archive, work):
-    archive.trial("s", work.trial_url.rsplit("/", 1)[1]).write_evaluation(work.stage, {"ticket": work.ticket})
+    trial = archive.trial("s", work.trial_url.rsplit("/", 1)[1])
+    values = {steps: [50.0] * work.protocol.nets for steps in work.protocol.budgets}
+    trial.write_evaluation(evaluation_record(trial, work.stage, work.protocol, values))
 
 
 def test_stages_without_evaluation_are_open(archive, backlog):
@@ -64,7 +66,8 @@ def test_an_evaluation_added_later_opens_every_archived_stage_under_it_alone(arc
 
 def test_a_given_up_evaluation_is_not_open_and_says_why(archive, backlog):
     bad = backlog.look().open[0]
-    archive.trial("s", "seed=0").write_evaluation_failure(1, {"ticket": bad.ticket, "error": "boom"})
+    trial = archive.trial("s", "seed=0")
+    trial.write_evaluation_failure(given_up(trial.config(), bad.ticket))
     look = backlog.look()
     assert bad not in look.open and len(look.open) == 3
     assert look.given_up == {bad.key: "seed=0 stage 1, blend, convnet: boom"}
@@ -107,20 +110,21 @@ def test_a_sweep_is_settled_when_nothing_is_open_and_nothing_to_come(archive, ba
     assert not backlog.settled
     trial.folder.remove("stage-02/stage.json")
     assert backlog.look().done == 6 and not backlog.settled
-    trial.write_failure({"error": "boom"})
+    trial.write_failure(FailureRecord(error="boom"))
     backlog.look()
     assert backlog.settled and backlog.going == []  # until the sweep is resumed
     trial.clear_failure()
     write_stage(trial, trial.config(), 2)
     backlog.ask_again()
-    archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1", "seed=2"]})
+    listed = tuple(SweepTrial(name=f"seed={seed}", config={}) for seed in range(3))
+    archive.write_sweep(archive.sweep("s").model_copy(update={"trials": listed}))
     assert backlog.look().done == 8 and not backlog.settled  # a trial is to come
-    archive.write_sweep("s", {**archive.sweep("s"), "trials": ["seed=0", "seed=1"]})
+    archive.write_sweep(archive.sweep("s").model_copy(update={"trials": listed[:2]}))
     assert backlog.look().done == 8 and backlog.settled  # it is not: a search had no more to suggest
 
 
 def test_running_trials_show_where_they_are(archive, backlog):
-    archive.trial("s", "seed=1").write_progress({"stage": 2, "meta_loss": 1.5})
+    archive.trial("s", "seed=1").write_progress(progress())
     backlog.look()
     (now,) = backlog.progress()
     assert (now["trial"], now["stage"], now["meta_loss"]) == ("seed=1", 2, 1.5)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from archives import write_stage
+from archives import evaluation_record, write_stage
 
 from cluster.dispatch.backlog import Backlog
 from cluster.dispatch.leases import MAX_ATTEMPTS
@@ -108,8 +108,8 @@ def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(
             assert "s/t stage 1" in why and "boom" in why
     coordinator._look()
     (record,) = trial.evaluation_failures(1)
-    assert record["attempts"] == MAX_ATTEMPTS and len(coordinator.status(fresh=True)["failed"]) == 1
-    trial.folder.remove(f"stage-01/failures/{record['ticket']}.json")
+    assert record.attempts == MAX_ATTEMPTS and len(coordinator.status(fresh=True)["failed"]) == 1
+    trial.folder.remove(f"stage-01/failures/{record.ticket}.json")
     coordinator.serve(*how)
     coordinator._look()
     assert coordinator.lease(e) is not None
@@ -285,7 +285,8 @@ def test_a_sweep_that_is_over_is_left_alone_for_a_while_but_not_when_it_is_asked
         coordinator._sync()
     assert calls == {"look": 2, "sync": 2}
     (work,) = Backlog(*how[:2]).look().open
-    trial.write_evaluation(1, {"ticket": work.ticket})
+    values = {steps: [50.0] * work.protocol.nets for steps in work.protocol.budgets}
+    trial.write_evaluation(evaluation_record(trial, 1, work.protocol, values))
     calls.update(look=0, sync=0)
     for _ in range(3):
         coordinator._look()

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from archives import sweep_record
 from ray_clusters import RayCluster, end_session
 from servers import MlflowServer
 from submissions import evaluations, sweep_file, wait_for
@@ -69,7 +70,7 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
 
     archive = Archive(tmp_path / "archive")
     sweep = load_sweep(str(sweep_file(tmp_path, tiny, "archived", grid={"num_stages": [2]})))
-    archive.write_sweep("archived", sweep.record())
+    archive.write_sweep(sweep.record())
     for name, config in sweep.trials.items():
         list(run(config, archive.trial("archived", name)))
     how = ["--archive", archive.url, "--protocol", "mode: latest, nets: 1", "--count", "2", "--cpus", "0"]
@@ -77,7 +78,7 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     assert "evaluating archived with at most 2 evaluators" in said
     wait_for(lambda: evaluations(archive, "archived") == [2, 2])
     (trial,) = (archive.trial("archived", name) for name in sweep.trials)
-    assert [record["protocol"]["mode"] for record in trial.evaluations(2)].count("latest") == 1
+    assert [record.protocol.mode for record in trial.evaluations(2)].count("latest") == 1
     # begun again, it stays where it is shown
     ppodd(cluster, "evaluators", "start", *how)
     assert (tmp_path / "view.db").exists() and not (tmp_path / "archive/mlflow.db").exists()
@@ -224,7 +225,7 @@ def test_a_protocol_whose_network_does_not_fit_a_sweeps_images_is_refused(listed
     archive, config = Archive(tmp_path), build(DistillConfig, tiny)
     archive.trial("small", "a").create(config, resume=False)
     if listed:
-        archive.write_sweep("small", {"trials": [{"name": "a", "config": config.model_dump(mode="json")}]})
+        archive.write_sweep(sweep_record("small", [config], EvaluationConfig()))
     assert main(["evaluators", "start", f"--archive={tmp_path}", "--protocol", "arch: [convnet, convnet4]"]) == 2
     said = capsys.readouterr().err
     assert "--protocol for small: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px: choose" in said

@@ -5,8 +5,9 @@ import os
 
 import numpy as np
 import pytest
+from archives import given_up, progress, stage_record
 
-from ppodd.archive import Archive, PosterFile, TrialArchive, ticket
+from ppodd.archive import Archive, PosterFile, SweepRecord, TrialArchive, ticket
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.distillation.initial import load_poster
 from ppodd.errors import BadInput, CorruptArchive, StorageError
@@ -18,20 +19,16 @@ POSTER = PosterFile(
 )
 
 
-def record_of(stage):
-    return {
-        "num_stages": 2,
-        "evaluation_blend": [1 / stage] * stage,
-        "stage_accuracy": {"mean": 50.0},
-        "data": {"digest": "d"},
-    }
+def write(trial, config, stage):
+    trial.write_stage(stage_record(config, stage, POSTER, b"png"), POSTER, b"png")
 
 
 @pytest.fixture
 def trial(tiny, tmp_path):
     trial = TrialArchive(tmp_path / "sweep" / "trial")
-    trial.create(build(DistillConfig, tiny), resume=False)
-    trial.write_stage(1, record_of(1), POSTER, b"png")
+    config = build(DistillConfig, tiny)
+    trial.create(config, resume=False)
+    write(trial, config, 1)
     return trial
 
 
@@ -39,7 +36,7 @@ def test_a_stage_comes_back_as_it_was_written(trial):
     back = trial.poster(1)
     for name in ("poster", "labels", "class_order"):
         assert np.array_equal(getattr(back, name), getattr(POSTER, name))
-    assert trial.stage(1)["stage_accuracy"]["mean"] == 50.0
+    assert trial.stage(1) == stage_record(trial.config(), 1, POSTER, b"png")
     assert trial.stages() == [1] and not trial.complete()
 
 
@@ -67,7 +64,7 @@ def test_a_changed_picture_is_named_and_one_of_an_older_stage_is_taken(trial, tm
     (tmp_path / "sweep/trial/stage-01/poster.png").write_bytes(b"pnG")
     with pytest.raises(CorruptArchive, match=r"stage-01/poster.png is damaged: its digest differs"):
         trial.png(1)
-    record = trial.stage(1)
+    record = trial.stage(1).to_json()
     del record["digests"]["poster.png"]
     trial.folder.write_json("stage-01/stage.json", record)
     assert trial.png(1) == b"pnG"
@@ -144,8 +141,9 @@ def test_an_unknown_protocol_is_refused():
 
 def test_an_archive_works_on_any_fsspec_url(tiny):
     trial = Archive("memory://archive").trial("sweep", "trial")
-    trial.create(build(DistillConfig, tiny), resume=False)
-    trial.write_stage(1, record_of(1), POSTER, b"png")
+    config = build(DistillConfig, tiny)
+    trial.create(config, resume=False)
+    write(trial, config, 1)
     assert Archive("memory://archive").trials("sweep") == ["trial"]
     assert trial.stages() == [1] and np.array_equal(trial.poster(1).poster, POSTER.poster)
     assert np.array_equal(load_poster("memory://archive/sweep/trial/stage-01").poster, POSTER.poster)
@@ -153,7 +151,7 @@ def test_an_archive_works_on_any_fsspec_url(tiny):
 
 def test_json_holds_no_nan(trial):
     with pytest.raises(ValueError, match="Out of range float"):
-        trial.write_progress({"meta_loss": float("nan")})
+        trial.write_progress(progress(meta_loss=float("nan")))
 
 
 def test_a_ticket_names_posters_weights_data_and_protocol(tiny):
@@ -189,20 +187,21 @@ def test_works_are_every_architecture_and_mode_of_every_evaluation_each_once(tri
 
 def test_an_evaluation_added_later_is_kept_and_asked_for_once(tmp_path):
     archive = Archive(tmp_path)
-    archive.write_sweep("s", {"evaluation": [{"nets": 2}, {"nets": 3}]})
+    archive.write_sweep(SweepRecord(schema=1, name="s", trials=(), evaluation=({"nets": 2}, {"nets": 3})))
     later = EvaluationConfig(mode=("latest",))
     for _ in range(2):
         archive.add_evaluation("s", later)
     archive.add_evaluation("s", EvaluationConfig(nets=3))
     assert [e.nets for e in archive.evaluations("s")] == [2, 3, None] and archive.evaluations("s")[2] == later
     # of one protocol, as older sweeps have it, and of runs that belong to no sweep file
-    archive.write_sweep("old", {"evaluation": {"nets": 4}})
+    archive.folder.write_json("old/sweep.json", {"schema": 1, "name": "old", "trials": [], "evaluation": {"nets": 4}})
     assert [e.nets for e in archive.evaluations("old")] == [4]
     assert archive.evaluations("runs") == [EvaluationConfig()]
 
 
 def test_a_given_up_evaluation_is_on_record_until_it_is_asked_for_again(trial, tmp_path):
-    trial.write_evaluation_failure(1, {"ticket": "t", "error": "boom"})
-    assert trial.evaluation_failures(1) == [{"ticket": "t", "error": "boom"}]
+    failure = given_up(trial.config(), "t")
+    trial.write_evaluation_failure(failure)
+    assert trial.evaluation_failures(1) == [failure]
     Archive(tmp_path).clear_evaluation_failures("sweep")
     assert trial.evaluation_failures(1) == []

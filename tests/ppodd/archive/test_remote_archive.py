@@ -33,7 +33,7 @@ def test_one_look_lists_every_trial_stage_and_evaluation(archive, tiny):
     assert stages_in(found["t000"]) == [1, 2] and stages_in(found["t001"]) == [1]
     trial = archive.trial("s", "t000")
     (ticket,) = tickets_in(found["t000"], 2)
-    assert ticket == trial.evaluations(2)[0]["ticket"] and tickets_in(found["t000"], 3) == []
+    assert ticket == trial.evaluations(2)[0].ticket and tickets_in(found["t000"], 3) == []
     assert {"config.json", "stage-01/poster.png", f"stage-02/evaluations/{ticket}.json"} <= found["t000"]
     assert archive.listing("gone") == {}
 

@@ -63,13 +63,14 @@ def test_imported_posters_are_the_stages_of_the_run_that_made_them(tiny, tmp_pat
     for stage in trial.stages():
         mine, theirs = trial.stage(stage), own.stage(stage)
         for same in ("digests", "blend", "evaluation_blend", "stage_accuracy", "data"):
-            assert mine[same] == theirs[same]
-        assert mine["budgets"] == {**theirs["budgets"], "seconds": None} and mine["meta_loss"] == {}
-        assert mine["leaks_test_set"] and theirs["leaks_test_set"] == (how.get("blend") == "released")
+            assert getattr(mine, same) == getattr(theirs, same)
+        assert mine.budgets == theirs.budgets.model_copy(update={"seconds": None})
+        assert mine.to_json()["meta_loss"] == {}
+        assert mine.leaks_test_set and theirs.leaks_test_set == (how.get("blend") == "released")
         asked = [EvaluationConfig()]
         assert [w.ticket for w in works(trial, stage, asked)] == [w.ticket for w in works(own, stage, asked)]
         (evaluation,) = trial.evaluations(stage)
-        assert evaluation["leaks_test_set"]
+        assert evaluation.leaks_test_set
     assert ("class layout, row by row:" in said) != ("train_y" in how) and "marked as leaking" in said
     labels = ["run1_label.pt", "run2_label.pt"] if "train_y" in how else [None, None]
     origin = [{"poster": f"run{n}_poster.pt", "labels": name} for n, name in enumerate(labels, 1)]

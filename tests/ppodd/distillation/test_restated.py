@@ -204,7 +204,7 @@ def test_the_method_stated_twice_comes_to_the_same_posters(tiny, train_y):
     start = InitialPoster(poster.numpy(), None if array is None else array.numpy())
     ours = list(distill(config, data, initial=start))
     posters, accuracies = Naive(config, data).run(poster, array)
-    assert [stage.accuracy["mean"] for stage in ours] == pytest.approx(accuracies, abs=1e-9)
+    assert [stage.accuracy.mean for stage in ours] == pytest.approx(accuracies, abs=1e-9)
 
     for stage, restated in zip(ours, posters, strict=True):
         moved = (restated - poster).abs().max()

@@ -90,8 +90,8 @@ def test_a_run_killed_at_any_meta_step_resumes_to_the_same_posters(tiny, tmp_pat
     assert len(list(run(config, killed, resume=True))) == 2
     assert poster_bytes(killed) == poster_bytes(whole)
     for stage in (1, 2):
-        assert killed.stage(stage)["stage_accuracy"] == whole.stage(stage)["stage_accuracy"]
-        assert killed.stage(stage)["meta_loss"] == whole.stage(stage)["meta_loss"]
+        assert killed.stage(stage).stage_accuracy == whole.stage(stage).stage_accuracy
+        assert killed.stage(stage).meta_loss == whole.stage(stage).meta_loss
 
 
 def test_a_kill_between_the_last_checkpoint_and_the_stage_record_loses_nothing(tiny, tmp_path, monkeypatch):
@@ -171,10 +171,8 @@ def test_every_pair_of_archived_stages_and_checkpoint_resumes_to_the_undisturbed
         return
     list(run(config, trial, resume=True))
     assert poster_bytes(trial) == poster_bytes(whole)
-    assert [trial.stage(s)["budgets"]["meta_steps"] for s in (1, 2, 3)] == [2, 4, 6]
-    assert [trial.stage(s)["stage_accuracy"] for s in (1, 2, 3)] == [
-        whole.stage(s)["stage_accuracy"] for s in (1, 2, 3)
-    ]
+    assert [trial.stage(s).budgets.meta_steps for s in (1, 2, 3)] == [2, 4, 6]
+    assert [trial.stage(s).stage_accuracy for s in (1, 2, 3)] == [whole.stage(s).stage_accuracy for s in (1, 2, 3)]
     assert ("is trained again" in caplog.text) == (step + 1 < 2 * stages)
 
 
@@ -375,4 +373,4 @@ def test_a_users_network_with_dropout_resumes_to_the_same_posters(tiny, tmp_path
     torch.rand(7)
     list(run(config, killed, resume=True))
     assert poster_bytes(killed) == poster_bytes(whole)
-    assert killed.stage(2)["stage_accuracy"] == whole.stage(2)["stage_accuracy"]
+    assert killed.stage(2).stage_accuracy == whole.stage(2).stage_accuracy

@@ -35,7 +35,7 @@ def evaluated(trial, stage=2, **values):
     dataset = load_once(trial.config(), CPU)
     posters = [trial.poster(s) for s in range(1, stage + 1)]
     layout = Layout.of(trial.config().geometry, dataset.spec, posters[-1].class_order)
-    blend = [0.0] * (stage - 1) + [1.0] if protocol.mode == "latest" else trial.stage(stage)["evaluation_blend"]
+    blend = [0.0] * (stage - 1) + [1.0] if protocol.mode == "latest" else trial.stage(stage).evaluation_blend
     return evaluate(posters, blend, layout, protocol, dataset.test)
 
 
@@ -83,15 +83,15 @@ def test_the_record_states_protocol_and_both_budgets(trial):
     evaluation = EvaluationConfig(mode=("blend", "latest"))
     records = [evaluate_archived(work, "cpu") for stage in (1, 2) for work in works(trial, stage, [evaluation])]
     assert len(records) == 4
-    by = {(r["stage"], r["protocol"]["mode"]): r for r in records}
+    by = {(r.stage, r.protocol.mode): r for r in records}
     ipc = 24 * 12 / 640
-    assert by[2, "blend"]["budgets"]["poster_ipc"] == pytest.approx(ipc)
-    assert by[2, "blend"]["budgets"]["cumulative_ipc"] == pytest.approx(2 * ipc)
-    assert by[2, "latest"]["budgets"]["cumulative_ipc"] == pytest.approx(ipc)
+    assert by[2, "blend"].budgets.poster_ipc == pytest.approx(ipc)
+    assert by[2, "blend"].budgets.cumulative_ipc == pytest.approx(2 * ipc)
+    assert by[2, "latest"].budgets.cumulative_ipc == pytest.approx(ipc)
     blend = by[2, "blend"]
-    assert blend["split"] == "test" and blend["protocol"]["nets"] == 2
-    assert blend["accuracy"]["4"]["mean"] == pytest.approx(sum(blend["accuracy"]["4"]["values"]) / 2)
-    assert blend["posters"] == [trial.stage(s)["digests"]["poster.safetensors"] for s in (1, 2)]
+    assert blend.split == "test" and blend.protocol.nets == 2
+    assert blend.accuracy[4].mean == pytest.approx(sum(blend.accuracy[4].values) / 2)
+    assert list(blend.posters) == [trial.stage(s).digests.poster for s in (1, 2)]
 
 
 def test_an_evaluation_that_is_there_is_not_done_again(trial, monkeypatch):
@@ -108,9 +108,9 @@ def test_a_gpu_gives_the_same_draws_and_close_accuracies(trial):
     gpu = evaluate_archived(work, "cuda")
     TrialArchive(work.trial_url).folder.remove(f"stage-{work.stage:02d}/evaluations/{work.ticket}.json")
     cpu = evaluate_archived(work, "cpu")
-    assert gpu["device"] == "cuda:0" and gpu["protocol"] == cpu["protocol"]
-    for budget, accuracy in cpu["accuracy"].items():
-        assert gpu["accuracy"][budget]["values"] == pytest.approx(accuracy["values"], abs=2)
+    assert gpu.device == "cuda:0" and gpu.protocol == cpu.protocol
+    for budget, accuracy in cpu.accuracy.items():
+        assert gpu.accuracy[budget].values == pytest.approx(accuracy.values, abs=2)
 
 
 def test_other_data_than_the_distillations_is_refused(trial, monkeypatch):

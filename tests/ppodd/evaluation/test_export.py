@@ -31,7 +31,7 @@ def test_the_patches_labels_and_weights_are_those_that_evaluation_draws(trial, t
     np.testing.assert_array_equal(arrays["images"][12], poster[:, :8, :8])  # x-major: the first patch of stage 2
     np.testing.assert_array_equal(arrays["images"][13], poster[:, 4:12, :8])
     np.testing.assert_allclose(arrays["labels"][:12], arrays["labels"][12:])
-    older, newer = trial.stage(2)["evaluation_blend"]
+    older, newer = trial.stage(2).evaluation_blend
     np.testing.assert_allclose(arrays["weights"], np.repeat([older / 12, newer / 12], 12), rtol=1e-6)
     assert arrays["stage"].tolist() == [1] * 12 + [2] * 12
 

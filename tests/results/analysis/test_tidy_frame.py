@@ -4,8 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
+from archives import evaluation_record, stage_record, sweep_record
 
-from ppodd.archive import Archive, PosterFile, summary
+from ppodd.archive import Archive, FailureRecord, PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
 from results.analysis.comparisons import compare
@@ -23,38 +24,18 @@ POSTER = PosterFile(np.zeros((1, 12, 24), np.float32), np.eye(10, dtype=np.float
 
 
 def add_stage(trial, config, stage):
-    record = {
-        "num_stages": config.num_stages,
-        "blend": [1 / stage] * stage,
-        "evaluation_blend": [1 / stage] * stage,
-        "stage_accuracy": {**summary([50.0, 52.0]), "split": "validation", "steps": 3, "nets": 2},
-        "leaks_test_set": config.blend == "released",
-        "meta_loss": {"first": 2.3, "last": 2.0, "mean": 2.1},
-        "budgets": {
-            "poster_ipc": IPC, "cumulative_ipc": stage * IPC, "storage_bytes": {"fp32": 1152 * stage},
-            "meta_steps": 10 * stage, "seconds": 5.0 * stage,
-        },
-        "data": {"digest": "data"},
-        "versions": {"ppodd": "0"},
-        "finished_at": 1_700_000_000.0 + stage,
-    }  # fmt: skip
-    trial.write_stage(stage, record, POSTER, b"png of stage %d" % stage)
+    weights = (1 / stage,) * stage
+    png = b"png of stage %d" % stage
+    record = stage_record(config, stage, POSTER, png, blend=weights, evaluation_blend=weights)
+    budgets = {"cumulative_ipc": stage * IPC, "meta_steps": 10 * stage}
+    trial.write_stage(record.model_copy(update={"budgets": record.budgets.model_copy(update=budgets)}), POSTER, png)
 
 
 def add_evaluation(trial, config, stage, evaluation, accuracy, ended=0.0):
     for protocol in evaluation.protocols(config):
-        trial.write_evaluation(
-            stage,
-            {
-                "ticket": trial.ticket(stage, protocol),
-                "stage": stage,
-                "protocol": protocol.model_dump(mode="json"),
-                "accuracy": {str(b): summary([accuracy + b - 1, accuracy + b + 1]) for b in protocol.budgets},
-                "leaks_test_set": False,
-                "seconds": 3.0,
-                "finished_at": 1_700_000_100.0 + stage + ended,
-            },
-        )
+        values = {steps: [accuracy + steps - 1, accuracy + steps + 1] for steps in protocol.budgets}
+        record = evaluation_record(trial, stage, protocol, values, leaks_test_set=False)
+        trial.write_evaluation(record.model_copy(update={"finished_at": record.finished_at + ended}))
 
 
 EVALUATION = EvaluationConfig(nets=2)
@@ -72,19 +53,13 @@ def archive(tiny, tmp_path):
                 config = build(
                     DistillConfig, {**tiny, "blend": blend, "num_stages": stages, "seed": seed, "name": name}
                 )
-                trials.append({"name": name, "config": config.model_dump(mode="json")})
+                trials.append(config)
                 trial = archive.trial("sweep", name)
                 trial.create(config, False)
                 for stage in range(1, stages + 1):
                     add_stage(trial, config, stage)
                     add_evaluation(trial, config, stage, EVALUATION, 10 * stage + seed + (blend == "dynamic"))
-    record = {
-        "trials": trials,
-        "evaluation": EVALUATION.model_dump(mode="json"),
-        "description": "A test.",
-        "created_at": 1.7e9,
-    }
-    archive.write_sweep("sweep", record)
+    archive.write_sweep(sweep_record("sweep", trials, EVALUATION, description="A test."))
     return archive
 
 
@@ -178,7 +153,7 @@ def test_a_failed_trial_says_so_and_is_no_result(archive, uri, tiny):
     trial.create(config, False)
     add_stage(trial, config, 1)
     add_evaluation(trial, config, 1, EVALUATION, 99)
-    trial.write_failure({"error": "NonFinite: meta-loss is nan"})
+    trial.write_failure(FailureRecord(error="NonFinite: meta-loss is nan"))
     sync(archive.url, uri)
     assert everything(uri)["sweep/bad"][3][schema.STATUS] == "failed"
     rows = frame(uri)
@@ -186,7 +161,7 @@ def test_a_failed_trial_says_so_and_is_no_result(archive, uri, tiny):
 
 
 def test_another_protocol_never_mixes_with_the_sweeps_own(archive, uri):
-    config = build(DistillConfig, archive.sweep("sweep")["trials"][0]["config"])
+    config = build(DistillConfig, archive.sweep("sweep").trials[0].config)
     add_evaluation(archive.trial("sweep", config.name), config, 1, EvaluationConfig(nets=7), 70)
     sync(archive.url, uri)
     rows = frame(uri)

@@ -8,14 +8,13 @@ import statistics
 from pathlib import Path
 
 import pytest
-from archives import FINISHED_AT, write_evaluations, write_stage, write_sweep
+from archives import given_up, progress, sweep_record, write_evaluations, write_stage, write_sweep
 from frames import rows, spread
 from PIL import Image
 
-from ppodd.archive import Archive
+from ppodd.archive import Archive, Digests, FailureRecord
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
-from ppodd.files.folder import sha256
 from results.analysis.comparisons import compare
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
@@ -29,7 +28,6 @@ from results.tracking.syncing import sync
 
 EVALUATION = EvaluationConfig(nets=3)
 HALF = "half,num_stages=2,blend=dynamic,poster_width=24,poster_height=12,seed=8"  # as long as names of sweeps get
-FAILED = {"stage": 1, "protocol": {"arch": "convnet4", "mode": "latest"}, "error": "OutOfMemory: 3 of 2 GiB"}
 BLENDS = ("dynamic", "uniform", "latest")
 
 
@@ -64,16 +62,21 @@ def archive(tmp_path_factory):
         trial.create(config, resume=False)
         write_stage(trial, config, 1)
         write_evaluations(trial, config, 1, EVALUATION, accuracy)
-    archive.trial("decide", "bad").write_failure({"error": "NonFinite: <script>alert(1)</script>", "failed_at": 1.7e9})
-    archive.trial("decide", HALF).write_progress({"stage": 2, "meta_step": 3, "meta_steps": 4})
+    archive.trial("decide", "bad").write_failure(
+        FailureRecord(error="NonFinite: <script>alert(1)</script>", failed_at=1.7e9)
+    )
+    archive.trial("decide", HALF).write_progress(progress(meta_steps=4))
     for name in archive.trials("decide"):
         trial = archive.trial("decide", name)
         for stage in trial.stages():
             trial.folder.write(f"stage-{stage:02d}/poster.png", picture(stage))
             record = trial.stage(stage)
-            record["digests"]["poster.png"] = sha256(picture(stage))
-            record["stage_accuracy"]["mean"] += stage + (record["blend_strategy"] == "dynamic")  # validation chooses
-            trial.folder.write_json(f"stage-{stage:02d}/stage.json", record)
+            mean = record.stage_accuracy.mean + stage + (record.blend_strategy == "dynamic")  # validation chooses
+            changes = {
+                "digests": Digests.of(record.digests.poster, picture(stage)),
+                "stage_accuracy": record.stage_accuracy.model_copy(update={"mean": mean}),
+            }
+            trial.folder.write_json(f"stage-{stage:02d}/stage.json", record.model_copy(update=changes).to_json())
     return archive
 
 
@@ -83,9 +86,11 @@ def uri(archive, empty_store):
     uri = f"sqlite:///{archive.url}/mlflow.db"
     assert sync(archive.url, uri).problems == []
     client = open_store(uri)
+    config = archive.trial("decide", "t000").config()
+    failed = given_up(config, "t", "OutOfMemory: 3 of 2 GiB", arch=("convnet4",), mode=("latest",))
     runs = {run.data.tags[schema.KEY]: run.info.run_id for run in client.search_runs(["1"])}
     client.set_tag(runs["decide/early"], schema.STATUS, "stopped")
-    client.set_tag(runs["decide/t000"], schema.EVALUATION_FAILURES, schema.evaluation_failures([FAILED]))
+    client.set_tag(runs["decide/t000"], schema.EVALUATION_FAILURES, schema.evaluation_failures([failed]))
     return uri
 
 
@@ -110,7 +115,7 @@ def measured(archive, blend, stages, width, steps):
         wanted = (config["blend"], config["num_stages"], config["poster_width"]) == (blend, stages, width)
         if wanted and len(trial.stages()) == stages:
             (evaluation,) = trial.evaluations(stages)
-            found.append(evaluation["accuracy"][str(steps)]["mean"])
+            found.append(evaluation.accuracy[steps].mean)
     return found
 
 
@@ -141,9 +146,9 @@ def test_captions_blends_and_digests_are_those_of_the_archive(archive, made):
     trial = archive.trial("decide", "t003")
     record = trial.stage(1)
     digests = {(trial, stage): digest for (trial, _), (stage, _), (digest, _) in made.archive.rows}
-    assert digests["decide/t003", "1"] == record["digests"]["poster.safetensors"][:16] + "…"
+    assert digests["decide/t003", "1"] == record.digests.poster[:16] + "…"
     captions = {picture.text for card in made.cards for picture in card.pictures}
-    assert f"stage 1: {trial.evaluations(1)[0]['accuracy']['4']['mean']:.1f}% after 4 steps" in captions
+    assert f"stage 1: {trial.evaluations(1)[0].accuracy[4].mean:.1f}% after 4 steps" in captions
     blends = {blend.title: blend.stages for blend in made.blends}
     assert blends["num_stages 2, blend uniform"] == [(1, [1.0]), (2, [0.5, 0.5])]
 
@@ -171,8 +176,9 @@ def test_trials_of_a_sweep_that_were_not_begun_or_evaluated_are_counted(tmp_path
     from tiny import TINY
 
     archive = Archive(tmp_path / "archive")
-    archive.write_sweep("s", {"trials": [{"name": n} for n in ("a", "b", "c")], "created_at": FINISHED_AT})
-    config = build(DistillConfig, {**TINY, "name": "a", "num_stages": 1})
+    configs = [build(DistillConfig, {**TINY, "name": name, "num_stages": 1}) for name in ("a", "b", "c")]
+    archive.write_sweep(sweep_record("s", configs, EVALUATION))
+    config = configs[0]
     archive.trial("s", "a").create(config, resume=False)
     write_stage(archive.trial("s", "a"), config, 1)
     shutil.copy(empty_store, f"{archive.url}/mlflow.db")
@@ -216,7 +222,7 @@ def test_a_sweep_without_results_has_a_report_that_says_so(tmp_path, empty_store
 
     archive = Archive(tmp_path / "archive")
     config = build(DistillConfig, {**TINY, "name": "t000"})
-    archive.write_sweep("s", {"trials": [{"name": "t000"}], "created_at": FINISHED_AT})
+    archive.write_sweep(sweep_record("s", [config], EVALUATION))
     archive.trial("s", "t000").create(config, resume=False)
     shutil.copy(empty_store, f"{archive.url}/mlflow.db")
     uri = f"sqlite:///{archive.url}/mlflow.db"
@@ -233,7 +239,7 @@ def test_the_parent_run_shows_curves_table_answer_and_posters_once_all_is_evalua
 
     archive = Archive(tmp_path / "archive")
     write_sweep(archive, "s", [{**TINY, "num_stages": n, "seed": s} for n in (1, 2) for s in (0, 1)], EVALUATION)
-    archive.write_sweep("s", {**archive.sweep("s"), "varied": ["num_stages", "seed"]})
+    archive.write_sweep(archive.sweep("s").model_copy(update={"varied": ("num_stages", "seed")}))
     shutil.copy(empty_store, f"{archive.url}/mlflow.db")
     uri = f"sqlite:///{archive.url}/mlflow.db"
     sync(archive.url, uri, publish=publish)

@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
-from archives import FINISHED_AT, write_evaluations, write_stage, write_sweep
+from archives import FINISHED_AT, given_up, progress, stop, sweep_record, write_evaluations, write_stage, write_sweep
 
-from ppodd.archive import Archive
+from ppodd.archive import Archive, FailureRecord
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.selection import choose
@@ -37,9 +37,7 @@ def uri(archive, empty_store, tmp_path):
 def unfinished(archive, tiny):
     """A sweep of one trial, of whose two stages the first is archived and evaluated."""
     config = build(DistillConfig, {**tiny, "name": "t000"})
-    archive.write_sweep(
-        "s", {"trials": [{"name": "t000"}], "evaluation": EVALUATION.model_dump(mode="json"), "created_at": FINISHED_AT}
-    )
+    archive.write_sweep(sweep_record("s", [config], EVALUATION))
     trial = archive.trial("s", "t000")
     trial.create(config, resume=False)
     write_stage(trial, config, 1)
@@ -60,8 +58,8 @@ def history(uri, key, metric):
 
 def test_a_trial_that_a_scheduler_stopped_shows_it_and_its_sweep_is_finished(archive, uri, unfinished):
     trial, _ = unfinished
-    trial.write_progress({"stage": 2})
-    trial.write_stopped({"why": "not among the best 1 in 2"})
+    trial.write_progress(progress())
+    trial.write_stopped(stop("not among the best 1 in 2"))
     sync(archive.url, uri)
     shown, parent = run(uri, "s/t000"), run(uri, "s")
     assert shown.data.tags[schema.STATUS] == "stopped" and shown.info.status == "KILLED"
@@ -74,7 +72,7 @@ def test_a_trial_that_a_scheduler_stopped_shows_it_and_its_sweep_is_finished(arc
 def test_a_search_is_running_until_all_wanted_trials_are_there(archive, uri, unfinished):
     trial, config = unfinished
     write_stage(trial, config, 2)
-    archive.write_sweep("s", {**archive.sweep("s"), "wanted": 2})
+    archive.write_sweep(archive.sweep("s").model_copy(update={"wanted": 2}))
     sync(archive.url, uri)
     assert run(uri, "s").data.tags[schema.TRIALS] == "1/2" and run(uri, "s").data.tags[schema.STATUS] == "running"
 
@@ -82,14 +80,14 @@ def test_a_search_is_running_until_all_wanted_trials_are_there(archive, uri, unf
 def test_a_failed_trial_shows_it_and_continues_its_own_run(archive, uri, unfinished):
     trial, config = unfinished
     syncer = Syncer(archive.url, uri)
-    trial.write_failure({"error": "NonFinite: meta-loss is nan", "failed_at": FINISHED_AT + 9})
+    trial.write_failure(FailureRecord(error="NonFinite: meta-loss is nan", failed_at=FINISHED_AT + 9))
     syncer.sync()
     failed = run(uri, "s/t000")
     assert failed.info.end_time == 1000 * (FINISHED_AT + 9)
     assert failed.info.status == "FAILED" and failed.data.tags[schema.FAILURE] == "NonFinite: meta-loss is nan"
 
     trial.clear_failure()
-    trial.write_progress({"stage": 2, "meta_loss": 2.0})
+    trial.write_progress(progress())
     syncer.sync()
     running = run(uri, "s/t000")
     assert running.info.run_id == failed.info.run_id and running.info.status == "RUNNING"
@@ -107,7 +105,7 @@ def test_progress_replaces_itself(archive, uri, unfinished):
     trial, _ = unfinished
     syncer = Syncer(archive.url, uri)
     for step in range(3):
-        trial.write_progress({"stage": 2, "meta_step": step})
+        trial.write_progress(progress(meta_step=step))
         syncer.sync()
     found = run(uri, "s/t000")
     assert '"meta_step": 2' in found.data.tags[schema.PROGRESS] and "meta_step" not in found.data.metrics
@@ -115,16 +113,14 @@ def test_progress_replaces_itself(archive, uri, unfinished):
 
 def test_a_running_trial_says_in_words_where_it_is(archive, uri, unfinished):
     trial, _ = unfinished
-    now = {"stage": 2, "num_stages": 4, "meta_step": 3, "meta_steps": 40, "meta_loss": 1.5}
-    trial.write_progress({**now, "seconds_per_meta_step": 0.25, "seconds_left": 180.0})
+    trial.write_progress(progress())
     sync(archive.url, uri)
     assert run(uri, "s/t000").data.tags[schema.NOW] == "2/4, 3/40, loss 1.500, 0.25 s/step, 3 min left"
 
 
 def test_an_evaluation_that_was_given_up_is_shown_until_it_is_tried_again(archive, uri, unfinished):
-    trial, _ = unfinished
-    protocol = {"arch": "convnet", "mode": "latest"}
-    trial.write_evaluation_failure(1, {"ticket": "t", "stage": 1, "protocol": protocol, "error": "boom"})
+    trial, config = unfinished
+    trial.write_evaluation_failure(given_up(config, "t", mode=("latest",)))
     sync(archive.url, uri)
     shown = json.loads(run(uri, "s/t000").data.tags[schema.EVALUATION_FAILURES])
     assert shown == [{"stage": 1, "arch": "convnet", "mode": "latest", "error": "boom"}]
@@ -206,7 +202,7 @@ def test_a_store_of_another_sweep_of_that_name_is_not_mixed_with(archive, uri, t
     before = frame(uri)
     other = Archive(tmp_path / "other")
     write_sweep(other, "s", [tiny], EVALUATION, accuracy=lambda *_: 99)
-    other.write_sweep("s", {**other.sweep("s"), "created_at": FINISHED_AT + 5})
+    other.write_sweep(other.sweep("s").model_copy(update={"created_at": FINISHED_AT + 5}))
     report = sync(other.url, uri)
     assert len(report.problems) == 1 and "already shows another sweep 's'" in report.problems[0]
     assert frame(uri).equals(before)
@@ -219,8 +215,7 @@ def test_a_run_of_another_trial_is_not_mixed_with(archive, uri, tiny, tmp_path, 
         trial = Archive(tmp_path / folder).trial("s", "t")
         config = build(DistillConfig, {**values, "name": "t"})
         trial.create(config, resume=False)
-        write_stage(trial, config, 1)
-        trial.folder.write_json("stage-01/stage.json", {**trial.stage(1), "finished_at": FINISHED_AT + shift})
+        write_stage(trial, config, 1, finished_at=FINISHED_AT + shift)
         report = sync(tmp_path / folder, uri)
         assert bool(report.problems) == (folder == "other")
     assert "lr=0.05 there, 0.2 in" in report.problems[0] or "finished at another time there" in report.problems[0]
@@ -324,7 +319,7 @@ def test_tracking_uris_do_not_depend_on_the_working_folder(tmp_path, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///b.db")
     assert default_tracking_uri("runs") == f"sqlite:///{tmp_path}/b.db"
     shutil.copy(empty_store, tmp_path / "b.db")
-    Archive("runs").write_sweep("s", {})
+    Archive("runs").write_sweep(sweep_record("s", [], EVALUATION))
     assert sync("runs", "sqlite:///b.db").stages == 0
 
 

@@ -79,7 +79,7 @@ def test_two_clusters_write_to_one_server_at_once(server, tiny, tmp_path):
     assert [len(rows(server.url, name)) for name in names] == [16, 16]
     # the same sweep's name from two archives is refused by the second
     other, _ = sweep(tmp_path / "other", "cluster-a", tiny)
-    other.write_sweep("cluster-a", {**other.sweep("cluster-a"), "created_at": 1.0})
+    other.write_sweep(other.sweep("cluster-a").model_copy(update={"created_at": 1.0}))
     (problem,) = sync(other.url, server.url).problems
     assert "already shows another sweep 'cluster-a'" in problem
 

@@ -19,7 +19,7 @@ def claim(tmp_path):
     def claim(overrides, resume=True, **changes):
         path, archive = tmp_path / "sweep.yaml", Archive(tmp_path / "archive")
         path.write_text(yaml.safe_dump({**VALUES, **changes}))
-        archive.write_sweep("mine", load_sweep(str(path)).record())
+        archive.write_sweep(load_sweep(str(path)).record())
         check_claim(load_sweep(str(path), overrides), archive, resume)
 
     return claim
@@ -50,7 +50,7 @@ def test_what_is_said_of_a_sweep_is_mended_in_the_archive(tmp_path):
     mended = load_sweep(str(path), ["description=mended"])
     assert is_news(mended, held)
     write_claim(mended, archive)
-    assert archive.sweep("mine") == {**held, "description": "mended"}
+    assert archive.sweep("mine") == held.model_copy(update={"description": "mended"})
 
 
 def test_trials_are_added_only_when_resuming(claim):

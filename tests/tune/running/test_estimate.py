@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from archives import write_evaluations, write_stage
+from archives import stop, write_evaluations, write_stage
 
 import ppodd.datasets
 from ppodd.archive import Archive
@@ -33,7 +33,7 @@ def test_the_budgets_of_a_dry_run_are_those_of_the_archive(path, tiny, tmp_path)
         name = f"{budget.setting},seed=0"
         *_, last = run(sweep.trials[name], Archive(tmp_path / "archive").trial("mine", name))
         for key in ("poster_ipc", "cumulative_ipc", "meta_steps"):
-            assert getattr(budget, key) == pytest.approx(last["budgets"][key]), (name, key)
+            assert getattr(budget, key) == pytest.approx(getattr(last.budgets, key)), (name, key)
         assert budget.evaluation_steps == budget.stages * 2 * 3 * 4  # stages × networks' kinds × nets × steps
 
 
@@ -132,7 +132,7 @@ def test_a_dry_run_without_the_data_says_so_and_what_can_be_said(path, tmp_path,
 
 def test_a_dry_run_names_what_the_archive_already_holds(path, tmp_path, capsys):
     archive, sweep = Archive(tmp_path / "archive"), load_sweep(path)
-    archive.write_sweep("mine", sweep.record())
+    archive.write_sweep(sweep.record())
     arguments = ["sweep", path, "--dry-run", "--no-estimate", f"--archive={archive.url}"]
     assert main(arguments) == 2 and "already holds sweep 'mine'" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
@@ -153,7 +153,7 @@ def test_progress_counts_the_sweeps_own_evaluations_and_a_stopped_trial_as_done(
         write_evaluations(trial, config, 1, EvaluationConfig(nets=7))  # of someone else
     now = read()
     assert (now.trials_done, now.stages_done, now.evaluations_done, now.stopped) == (1, 2, 4, 0)
-    archive.trial("mine", two).write_stopped({"why": "worse"})
+    archive.trial("mine", two).write_stopped(stop("worse"))
     now = read()
     assert (now.trials_done, now.stages, now.evaluations, now.stopped) == (2, 11, 22, 1)
 

@@ -1,7 +1,7 @@
 """Early stopping: decisions worked out by hand for recorded reports, and read back from an archive."""
 
 import pytest
-from archives import write_stage
+from archives import stage_accuracy, write_stage
 
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
@@ -74,10 +74,7 @@ def archived(archive, sweep, name, stage, accuracy, order):
     """A stage as a trial would have written it."""
     trial, config = archive.trial("mine", name), sweep.trials[name]
     trial.create(config, resume=True)
-    write_stage(trial, config, stage)
-    record = trial.stage(stage)
-    record["stage_accuracy"]["mean"], record["finished_at"] = accuracy, order
-    trial.folder.write_json(f"stage-{stage:02d}/stage.json", record)
+    write_stage(trial, config, stage, stage_accuracy=stage_accuracy(accuracy), finished_at=float(order))
 
 
 def test_what_an_earlier_driver_saw_is_judged_again_in_its_order(sweep, tmp_path):
@@ -91,8 +88,8 @@ def test_what_an_earlier_driver_saw_is_judged_again_in_its_order(sweep, tmp_path
     StageScheduler(sweep, archive)
     assert [name for name in sweep.trials if archive.trial("mine", name).stopped()] == [four]
     stopped = archive.trial("mine", four).stopped()
-    assert stopped["stage"] == 2 and stopped["scheduler"] == "asha"
-    assert stopped["why"] == "stage_accuracy 55 after 4 epochs, not among the best 1 in 2 there"
+    assert stopped.stage == 2 and stopped.scheduler == "asha"
+    assert stopped.why == "stage_accuracy 55 after 4 epochs, not among the best 1 in 2 there"
     # another look changes nothing
     StageScheduler(sweep, archive)
     assert archive.trial("mine", four).stopped() == stopped

@@ -7,7 +7,7 @@ import pytest
 import ray
 import torch
 import yaml
-from archives import write_stage
+from archives import stage_accuracy, stop, write_stage
 from ray.tune.search import Searcher
 
 from cluster.service.ray_runtime import connect
@@ -50,7 +50,7 @@ def begun(sweep, archive):
     if held:
         sweep.adopt(held)
     else:
-        archive.write_sweep(sweep.name, sweep.record())
+        archive.write_sweep(sweep.record())
     return ArchivedSearch(sweep, archive, lambda name: {"name": name}, unfinished(sweep, archive))
 
 
@@ -59,10 +59,7 @@ def finish(archive, sweep, name, accuracy):
     trial, config = archive.trial(sweep.name, name), sweep.trials[name]
     trial.create(config, resume=True)
     for stage in range(1, config.num_stages + 1):
-        write_stage(trial, config, stage)
-    record = trial.stage(config.num_stages)
-    record["stage_accuracy"]["mean"] = accuracy
-    trial.folder.write_json(f"stage-{config.num_stages:02d}/stage.json", record)
+        write_stage(trial, config, stage, stage_accuracy=stage_accuracy(accuracy))
 
 
 def told(search):
@@ -82,10 +79,10 @@ def test_a_suggestion_is_listed_before_it_runs_and_judged_by_the_mean_over_seeds
     search = begun(sweep, archive)
     names = [search.suggest(key)["trial"]["name"] for key in ("a", "b")]
     listed = archive.sweep("mine")
-    assert [trial["name"] for trial in listed["trials"]] == names and listed["wanted"] == 4
-    assert [trial["config"]["seed"] for trial in listed["trials"]] == [0, 1]
-    lr = listed["trials"][0]["suggested"]["lr"]
-    assert {trial["config"]["lr"] for trial in listed["trials"]} == {lr}
+    assert [trial.name for trial in listed.trials] == names and listed.wanted == 4
+    assert [trial.config["seed"] for trial in listed.trials] == [0, 1]
+    lr = listed.trials[0].suggested["lr"]
+    assert {trial.config["lr"] for trial in listed.trials} == {lr}
     finish(archive, sweep, names[0], 30)
     search.on_trial_complete("a")
     assert told(search) == []
@@ -113,7 +110,7 @@ def test_a_resumed_search_is_told_what_the_archive_knows_and_begins_with_the_unf
     assert [value for _, value in told(search)] == [40, 30]
     new = [search.suggest(key)["trial"]["name"] for key in "bc"]
     assert not set(new) & set(names) and search.suggest("d") == Searcher.FINISHED
-    assert [trial["name"] for trial in archive.sweep("mine")["trials"]] == [*names, *new]
+    assert [trial.name for trial in archive.sweep("mine").trials] == [*names, *new]
 
 
 def test_a_failed_trial_fails_its_setting_and_one_stopped_early_counts_as_far_as_it_got(tiny, tmp_path):
@@ -129,7 +126,7 @@ def test_a_failed_trial_fails_its_setting_and_one_stopped_early_counts_as_far_as
     trial = archive.trial("mine", d)
     trial.create(sweep.trials[d], resume=False)
     write_stage(trial, sweep.trials[d], 1)  # 51 %
-    trial.write_stopped({"why": "worse"})
+    trial.write_stopped(stop("worse"))
     for key in "cd":
         search.on_trial_complete(key)
     assert [value for _, value in told(search)] == [None, 40.5]
@@ -147,7 +144,7 @@ def test_a_used_up_space_ends_the_search_without_repeating_a_trial(tiny, tmp_pat
         finish(archive, sweep, found[-1], 30)
         search.on_trial_complete(str(len(found) - 1))
     assert len(set(found)) == len(found) == 4
-    assert archive.sweep("mine")["wanted"] == 4
+    assert archive.sweep("mine").wanted == 4
 
 
 def test_what_is_suggested_again_while_it_runs_is_judged_when_that_ends(tiny, tmp_path):
@@ -257,7 +254,7 @@ def test_want_of_memory_names_what_to_lower(tiny, tmp_path):
         list(run(config, trial))
     assert trial.stages() == []
     records = list(run(config.model_copy(update={"real_chunk": 20}), trial, resume=True))
-    assert [record["real_chunk"] for record in records] == [20, 20]
+    assert [record.real_chunk for record in records] == [20, 20]
 
 
 def test_a_real_allocators_refusal_is_told_from_other_errors():
@@ -293,13 +290,13 @@ def cluster(tmp_path_factory):
 
 def finished_at(archive, sweep):
     trials = {name: archive.trial(sweep.name, name) for name in archive.trials(sweep.name)}
-    return {(name, s): trial.stage(s)["finished_at"] for name, trial in trials.items() for s in trial.stages()}
+    return {(name, s): trial.stage(s).finished_at for name, trial in trials.items() for s in trial.stages()}
 
 
 def test_a_searched_sweep_runs_on_ray_and_goes_on_after_an_interruption(cluster, tiny, tmp_path):
     archive = Archive(tmp_path / "archive")
     sweep = searched(tmp_path, tiny, num_samples=2, seeds=[0])
-    archive.write_sweep("mine", sweep.record())
+    archive.write_sweep(sweep.record())
     assert not _tune(sweep, archive)
     before = finished_at(archive, sweep)
     assert len(sweep.trials) == 2 and len(before) == 4
@@ -319,7 +316,7 @@ def test_a_scheduler_stops_trials_on_ray_for_good(cluster, tiny, tmp_path, sched
     grid = {"inner_lr": [0.01, 10], "num_stages": [2, 4]}
     changes = {"grid": grid, "seeds": [0, 1], "objective": "meta_loss", "scheduler": scheduler}
     sweep, archive = load_sweep(sweep_file(tmp_path, values, **changes)), Archive(tmp_path / "archive")
-    archive.write_sweep("mine", sweep.record())
+    archive.write_sweep(sweep.record())
     assert not _tune(sweep, archive)
     done = stopped(sweep, archive)
     assert 0 < len(done) < 8 and unfinished(sweep, archive) == [] and failures(sweep, archive) == {}
@@ -331,7 +328,7 @@ def test_a_scheduler_stops_trials_on_ray_for_good(cluster, tiny, tmp_path, sched
     records = sorted(finished_at(archive, sweep), key=finished_at(archive, sweep).get)
     found = set()
     for name, stage in records:
-        loss = archive.trial("mine", name).stage(stage)["meta_loss"]["last"]
+        loss = archive.trial("mine", name).stage(stage).meta_loss.last
         if rule.stops(name, stage * sweep.trials[name].stage_epochs, loss) and stage < sweep.trials[name].num_stages:
             found.add(name)
     assert found == set(done)
@@ -343,7 +340,7 @@ def test_a_scheduler_stops_trials_on_ray_for_good(cluster, tiny, tmp_path, sched
 def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cluster, tiny, tmp_path):
     values, archive = {**tiny, "arch": "hungry:Hungry"}, Archive(tmp_path / "archive")
     sweep = load_sweep(sweep_file(tmp_path, values))
-    archive.write_sweep("mine", sweep.record())
+    archive.write_sweep(sweep.record())
     (name,) = sweep.trials
     assert not _tune(sweep, archive)
     assert "lower real_chunk (500 now; the results stay the same to rounding)" in failures(sweep, archive)[name]
@@ -351,7 +348,7 @@ def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cl
     check_claim(sweep, archive, resume=True)
     assert not _tune(sweep, archive)
     trial = archive.trial("mine", name)
-    assert [trial.stage(stage)["real_chunk"] for stage in trial.stages()] == [16, 16]  # of the 64 real images: 32, 16
+    assert [trial.stage(stage).real_chunk for stage in trial.stages()] == [16, 16]  # of the 64 real images: 32, 16
     assert unfinished(sweep, archive) == [] and trial.config().real_chunk == 500
 
 
@@ -360,7 +357,7 @@ def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, 
     monkeypatch.setattr("tune.running.sweep._LOSSES", 1)
     sweep = load_sweep(sweep_file(tmp_path, {**tiny, "arch": "fatal:Fatal"}, grid={"lr": [0.01, 0.02]}))
     archive, losses = Archive(tmp_path / "archive"), Path(os.environ["PPODD_FATAL"])
-    archive.write_sweep("mine", sweep.record())
+    archive.write_sweep(sweep.record())
     losses.write_text("1")
     assert not _tune(sweep, archive)
     assert unfinished(sweep, archive) == [] and failures(sweep, archive) == {} and losses.read_text() == "0"
@@ -376,7 +373,7 @@ def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, 
 def test_a_sweep_that_waits_for_a_place_says_so_once(cluster, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("tune.running.sweep._PLACE_S", 0.2)
     sweep, archive = load_sweep(sweep_file(tmp_path, {**tiny, "num_stages": 1})), Archive(tmp_path / "archive")
-    archive.write_sweep("mine", sweep.record())
+    archive.write_sweep(sweep.record())
 
     @ray.remote(num_cpus=2)
     class Busy:

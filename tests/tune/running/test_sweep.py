@@ -52,9 +52,9 @@ def test_a_sweep_from_file_to_table_curve_and_store_with_a_failing_trial(tiny, t
     rows = frame(default_tracking_uri(archive.url))
     assert len(rows) == 3 * 2 and set(rows["status"]) == {"finished"}
     for (name, stage), (record,) in records.items():
-        for steps, accuracy in record["accuracy"].items():
-            row = rows[(rows.trial == name) & (rows.stage == stage) & (rows.steps == int(steps))].iloc[0]
-            assert row.accuracy_pct == accuracy["mean"]
+        for steps, accuracy in record.accuracy.items():
+            row = rows[(rows.trial == name) & (rows.stage == stage) & (rows.steps == steps)].iloc[0]
+            assert row.accuracy_pct == accuracy.mean
     assert "report: ppodd results report --sweep tiny --archive" in done.stdout
     assert f"compare: ppodd results compare --by num_stages --sweep tiny --archive {archive.url}\n" in done.stdout
     # another sweep of this name is refused, the same one is not begun again: before Ray is loaded
@@ -75,7 +75,7 @@ def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     before = {
-        (t, s): archive.trial("tiny", t).stage(s)["finished_at"]
+        (t, s): archive.trial("tiny", t).stage(s).finished_at
         for t in archive.trials("tiny")
         for s in archive.trial("tiny", t).stages()
     }
@@ -85,7 +85,7 @@ def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):
     records = evaluated(archive, "tiny")
     assert len(records) == 6 and all(len(found) == 1 for found in records.values())
     for (name, stage), ended in before.items():
-        assert archive.trial("tiny", name).stage(stage)["finished_at"] == ended  # not done twice
+        assert archive.trial("tiny", name).stage(stage).finished_at == ended  # not done twice
     assert frame(default_tracking_uri(archive.url))["run_id"].nunique() == 4
 
 
@@ -95,7 +95,7 @@ def run_tiny(tiny, tmp_path, name, num_stages=2):
 
     sweep = load_sweep(sweep_file(tmp_path, {**tiny, "budgets": (2, 4)}, name=name, grid={"num_stages": [num_stages]}))
     archive = Archive(tmp_path / "archive")
-    archive.write_sweep(name, {**sweep.record(), "created_at": 0})
+    archive.write_sweep(sweep.record().model_copy(update={"created_at": 0.0}))
     for trial, config in sweep.trials.items():
         list(run(config, archive.trial(name, trial)))
     return sweep, archive
@@ -160,7 +160,7 @@ def test_an_evaluation_that_always_fails_is_recorded_and_blocks_nothing(cluster,
     assert len(status["failed"]) == 1 and all("no_such_module" in why for why in status["failed"].values())
     for (name, stage), found in evaluated(archive, sweep.name).items():
         (failure,) = archive.trial(sweep.name, name).evaluation_failures(stage)
-        assert len(found) == 1 and failure["attempts"] == 3 and "no_such_module" in failure["error"]
+        assert len(found) == 1 and failure.attempts == 3 and "no_such_module" in failure.error
     # asked for again, it is tried again, by the evaluator that is there
     archive.clear_evaluation_failures(sweep.name)
     coordinator = serve(archive, sweep, uri)
@@ -190,7 +190,7 @@ def test_stage_accuracies_from_the_pool_are_those_that_a_trial_measures_itself(c
     alone, pooled = (TrialArchive(tmp_path / where / "pooled" / config.name) for where in ("alone", "pooled"))
     own = list(run(config, alone))
     archive = Archive(tmp_path / "pooled")
-    archive.write_sweep("pooled", sweep.record())
+    archive.write_sweep(sweep.record())
     serve(archive, sweep, uri, Pool(2, cpus=0))
     asked = []
 
@@ -200,8 +200,8 @@ def test_stage_accuracies_from_the_pool_are_those_that_a_trial_measures_itself(c
 
     records = list(run(config, pooled, measure=from_the_pool))
     for here, there, answer in zip(own, records, asked, strict=True):
-        assert there["stage_accuracy"]["values"] == answer == pytest.approx(here["stage_accuracy"]["values"])
-        assert here["digests"] == there["digests"]
+        assert list(there.stage_accuracy.values) == answer == pytest.approx(list(here.stage_accuracy.values))
+        assert here.digests == there.digests
     assert not any("candidate" in name for name in pooled.folder.find())
 
 
@@ -210,11 +210,11 @@ def test_a_resumed_sweep_takes_up_seeds_and_values_that_were_added(cluster, tiny
     how = {"ray_address": "joined", "wait": True}
     first = load_sweep(path, ["grid.num_stages=[1]"])
     assert run_sweep(first, archive.url, uri, **how).complete
-    before, created = evaluated(archive, "grown"), archive.sweep("grown")["created_at"]
+    before, created = evaluated(archive, "grown"), archive.sweep("grown").created_at
     assert run_sweep(load_sweep(path, ["seeds=[0,1]"]), archive.url, uri, **how, resume=True, say=said.append).complete
     after, record = evaluated(archive, "grown"), archive.sweep("grown")
     assert "3 trials more than the 1 that the archive lists" in said
-    assert len(record["trials"]) == 4 and record["created_at"] == created
+    assert len(record.trials) == 4 and record.created_at == created
     assert len(after) == 6 and all(len(found) == 1 for found in after.values()) and before.items() <= after.items()
     rows = frame(uri, ["grown"])
     assert rows["trial"].nunique() == 4 and set(rows["status"]) == {"finished"}
@@ -238,9 +238,9 @@ def test_a_sweep_whose_trials_are_measured_by_the_pool_is_the_same_sweep(cluster
     assert [sum(one[count] for one in tallies) for count in ("done", "failed")] == [3 * (2 + 1), 0]
     for name, config in sweep.trials.items():
         for own in run(config, TrialArchive(tmp_path / "alone" / "asking" / name)):
-            there = archive.trial("asking", name).stage(own["stage"])
-            assert there["stage_accuracy"]["values"] == pytest.approx(own["stage_accuracy"]["values"])
-            assert there["digests"] == own["digests"]
+            there = archive.trial("asking", name).stage(own.stage)
+            assert there.stage_accuracy.values == pytest.approx(own.stage_accuracy.values)
+            assert there.digests == own.digests
 
 
 def test_a_trial_measures_itself_where_the_pool_finds_no_place(cluster, tiny, tmp_path, uri):

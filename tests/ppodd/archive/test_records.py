@@ -1,0 +1,137 @@
+"""Records: written as they always were, read whole or refused with file and field."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ppodd.archive import (
+    CandidateRecord,
+    EvaluationFailureRecord,
+    EvaluationRecord,
+    FailureRecord,
+    ProgressRecord,
+    StageRecord,
+    StopRecord,
+    SweepRecord,
+)
+from ppodd.archive.records import ImportRecord, parse
+from ppodd.config import EvaluationProtocol
+from ppodd.errors import CorruptArchive
+
+ARCHIVE = Path(__file__).parents[2] / "upgrade/0.1.0/archive"
+KINDS = {
+    "stage-*/stage.json": StageRecord,
+    "stage-*/evaluations/*.json": EvaluationRecord,
+    "stage-*/failures/*.json": EvaluationFailureRecord,
+    "stage-*/candidate.json": CandidateRecord,
+    "progress.json": ProgressRecord,
+    "failure.json": FailureRecord,
+    "stopped.json": StopRecord,
+    "imported.json": ImportRecord,
+}
+FILES = [(path, kind) for pattern, kind in KINDS.items() for path in sorted(ARCHIVE.glob(f"*/*/{pattern}"))]
+FILES += [(path, SweepRecord) for path in sorted(ARCHIVE.glob("*/sweep.json"))]
+FILES_OF_EVALUATIONS = [path for path, kind in FILES if kind is EvaluationRecord]
+STAGE = (ARCHIVE / "grown/seed=0/stage-01/stage.json").read_bytes()
+
+
+def named(path):
+    return str(path.relative_to(ARCHIVE)) if isinstance(path, Path) else path.__name__
+
+
+@pytest.mark.parametrize(("path", "kind"), FILES, ids=named)
+def test_what_an_earlier_release_wrote_is_written_again_byte_for_byte(path, kind):
+    written = json.dumps(parse(kind, path.read_bytes(), str(path)).to_json(), indent=1).encode() + b"\n"
+    assert written == path.read_bytes()
+
+
+def test_a_record_of_each_kind_is_kept():
+    assert {kind for _, kind in FILES} == {*KINDS.values(), SweepRecord}
+
+
+def changed(**changes):
+    return json.dumps({**json.loads(STAGE), **changes}).encode()
+
+
+def without(name):
+    return json.dumps({key: value for key, value in json.loads(STAGE).items() if key != name}).encode()
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), SweepRecord])
+@pytest.mark.parametrize("data", [b"[]", b"null", b"{}", b"3", b'"text"', b"", b'{"stage": ', b"[{}]"])
+def test_what_is_no_record_is_damaged(kind, data):
+    with pytest.raises(CorruptArchive, match=r"^a/b\.json is damaged: ") as raised:
+        parse(kind, data, "a/b.json")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (without("data"), "data is missing"),
+        (without("schema"), "schema is missing"),
+        (changed(stage="1"), r"stage is '1': input should be a valid integer"),
+        (changed(blend=[0.5, None]), r"blend\.1 is None: input should be a valid number"),
+        (changed(blend=0.5), r"blend is 0\.5: input should be a valid array"),
+        (changed(stage_accuracy={}), r"stage_accuracy\.mean is missing"),
+        (changed(digests={"poster.png": "ab"}), r"digests\.poster\.safetensors is missing"),
+        (changed(data=["a long list"] * 50), r"data is \['a long list', .{60,70}…: input should be an object"),
+        (STAGE[:-40], "EOF while parsing"),
+    ],
+)
+def test_a_damaged_record_names_file_and_field(data, message):
+    with pytest.raises(CorruptArchive, match=rf"^t/stage\.json is damaged: .*{message}"):
+        parse(StageRecord, data, "t/stage.json")
+
+
+@pytest.mark.parametrize(
+    ("data", "use"),
+    [
+        (changed(schema=2), "ppodd 0.1.0"),
+        (b'{"schema": 2, "versions": {"ppodd": "7.1"}, "of another": "shape"}', "ppodd 7.1"),
+        (b'{"schema": 2}', "the ppodd version that wrote it"),
+        (changed(schema=2, versions="none"), "the ppodd version that wrote it"),
+    ],
+)
+def test_a_newer_schema_says_which_version_to_use(data, use):
+    with pytest.raises(CorruptArchive, match=f"^t/stage.json has schema 2, this ppodd reads 1: use {use}, or a later"):
+        parse(StageRecord, data, "t/stage.json")
+
+
+def test_fields_of_a_later_version_are_passed_over():
+    assert parse(StageRecord, changed(of_a_later_version={"a": 1}), "t") == parse(StageRecord, STAGE, "t")
+
+
+def test_a_failure_tells_what_it_knows_and_an_old_one_is_read():
+    old = parse(FailureRecord, b'{"error": "boom", "failed_at": 1.5}', "t")
+    assert (old.error, old.failed_at, old.traceback) == ("boom", 1.5, None)
+    assert old.to_json() == {"error": "boom", "failed_at": 1.5}
+    new = FailureRecord(error="ValueError: x", failed_at=2.0, type="ValueError", traceback="…", node="n", pid=3)
+    assert parse(FailureRecord, json.dumps(new.to_json()).encode(), "t") == new
+
+
+def test_an_evaluation_of_a_network_that_is_not_installed_is_read():
+    data = json.loads(FILES_OF_EVALUATIONS[0].read_bytes())
+    data["protocol"]["arch"] = "no_such_network"
+    assert parse(EvaluationRecord, json.dumps(data).encode(), "t").protocol.arch == "no_such_network"
+
+
+class Later(EvaluationProtocol):
+    """A protocol to which a field was added."""
+
+    label_smoothing: float = 0.0
+
+
+def test_a_field_that_is_added_to_the_protocol_changes_no_digest_until_it_is_set():
+    now = parse(EvaluationRecord, FILES_OF_EVALUATIONS[0].read_bytes(), "t").protocol
+    same, other = Later(**now.model_dump()), Later(**now.model_dump(), label_smoothing=0.1)
+    assert same.canonical() == now.canonical() != other.canonical()
+    # an earlier version that reads it knows it by the same digest
+    assert EvaluationProtocol.model_validate(other.model_dump()).canonical() == other.canonical()
+
+
+def test_fields_of_the_protocol_that_the_first_release_had_are_always_in_its_digest():
+    had = ["arch", "mode", "budgets", "nets", "seed", "width", "batch", "optim", "inner_lr", "decay", "strategy"]
+    required = [name for name, field in EvaluationProtocol.model_fields.items() if field.is_required()]
+    assert required == [*had, "comp_aug"]
