@@ -74,6 +74,7 @@ def run(
     only = only_writer(trial.folder, WRITER, busy, "go on with --resume", say) if alone else contextlib.nullcontext()
     with only:
         trial.create(config, resume)
+        trial.folder.remove_temporaries()
         yield from _stages(distillation, trial, progress, measure)
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from ppodd.errors import BadInput, CorruptArchive, StorageError
+from ppodd.files import temporaries
 from ppodd.files.exclusive_creation import link_new, upload_new
 from ppodd.files.retries import PATIENCE_S, persist
 
@@ -49,7 +50,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadInput(f"cannot write {path}: {error.filename} is a file; name another folder") from error
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=temporaries.prefix(path.name))
         os.close(descriptor)
         try:
             yield temporary
@@ -200,6 +201,10 @@ class Folder:
             self.write(name, data)
             time.sleep(_SETTLE_S)
         return made or self.get(name) == data
+
+    def remove_temporaries(self) -> list[str]:
+        """Remove what killed processes left half-written; a remote file is never half-written. Returns their paths."""
+        return temporaries.remove_stale(self._path) if self._local else []
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""

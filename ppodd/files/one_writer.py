@@ -16,16 +16,15 @@ import signal
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files.folder import Folder
+from ppodd.files.processes import has_ended, this_machine
 
 Say = Callable[[str], None]
 
@@ -42,7 +41,7 @@ class Mark(BaseModel, frozen=True):
     """Who does the work."""
 
     host: str = Field(default_factory=socket.gethostname)
-    machine: str = Field(default_factory=lambda: _machine(), description="tells machines and containers apart")
+    machine: str = Field(default_factory=this_machine, description="tells machines and containers apart")
     pid: int = Field(default_factory=os.getpid)
     token: str = Field(default_factory=lambda: secrets.token_hex(8))
     renewed_at: float = Field(default_factory=time.time, description="seconds since the epoch, by its own clock")
@@ -54,15 +53,7 @@ class Mark(BaseModel, frozen=True):
     @property
     def ended_here(self) -> bool:
         """Whether it is that of a process of this machine that there is no more."""
-        if self.machine != _machine():
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
-        return False
+        return self.machine == this_machine() and has_ended(self.pid)
 
 
 @contextlib.contextmanager
@@ -173,11 +164,3 @@ class _Writer:
 
 def _bytes(mark: Mark) -> bytes:
     return mark.model_dump_json(indent=1).encode() + b"\n"
-
-
-def _machine() -> str:
-    """What tells this machine, since it was started, and this container from others."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return str(uuid.getnode())

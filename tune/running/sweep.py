@@ -104,6 +104,7 @@ def run_sweep(
     busy = f"sweep {sweep.name!r} in {archive.url} is being run by another driver"
     with only_writer(archive.folder / sweep.name, "driver.json", busy, "go on with --resume", say):
         held = check_claim(sweep, archive, resume)  # another may have come and gone since
+        (archive.folder / sweep.name).remove_temporaries()
         if held:
             sweep.adopt(held)
         if not held or is_news(sweep, held):

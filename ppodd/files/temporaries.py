@@ -1,0 +1,46 @@
+"""Temporary files that are renamed when they are whole: how they are named, and what a killed process left of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from ppodd.files.processes import has_ended, short_machine
+
+_FORGOTTEN_S = 24 * 3600.0  # one that another machine wrote, or an older version
+_NAME = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)\.\w{8}$|\..+\.(json|png|safetensors)\.[a-z0-9_]{8}$")
+
+
+def prefix(name: str) -> str:
+    """How the name of a temporary file begins that is to become `name`: it says which process writes it."""
+    return f".{name}.{short_machine()}-{os.getpid()}."
+
+
+def remove_stale(folder: str) -> list[str]:
+    """Remove what processes that have ended left below a local folder; returns their paths.
+
+    A process of another machine cannot be asked: what it wrote goes after a day.
+    """
+    stale = [path for path in _temporaries(folder) if _is_stale(path)]
+    for path in stale:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    return stale
+
+
+def _temporaries(folder: str) -> Iterator[str]:
+    for where, _, names in os.walk(folder):
+        yield from (f"{where}/{name}" for name in names if _NAME.fullmatch(name))
+
+
+def _is_stale(path: str) -> bool:
+    found = _NAME.fullmatch(os.path.basename(path))
+    if found and found["machine"] == short_machine():
+        return has_ended(int(found["pid"]))
+    try:
+        return time.time() - os.stat(path).st_mtime > _FORGOTTEN_S
+    except OSError:
+        return False
