@@ -42,11 +42,6 @@ def one_line(error: BaseException) -> str:
     return f"{text}{notes}" if isinstance(error, PpoddError) else f"{type(error).__name__}: {text}{notes}"
 
 
-def lost_device(error: str) -> bool:
-    """Whether an error, in words, leaves its process without the GPU: of CUDA's errors, all but want of memory."""
-    return "CUDA error" in error and "out of memory" not in error
-
-
 def hidden(text: str) -> str:
     """The text without the passwords of URLs in it."""
     return re.sub(r"(://[^\s/@:]*):[^\s/@]*@", r"\1:***@", text)

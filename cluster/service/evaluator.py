@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -13,8 +14,11 @@ import ray
 from cluster.dispatch import Measurement
 from cluster.environment import take_shipped
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
-from ppodd.errors import lost_device, one_line
+from ppodd import logs
+from ppodd.failures import said_with_place
+from ppodd.machine import DeviceError, device_error
 
+_log = logging.getLogger(__name__)
 _IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
 
 
@@ -34,6 +38,7 @@ class Evaluator:
     def _work_forever(self) -> None:
         import torch
 
+        logs.start_worker()
         limit_threads(self._cpus)
         limit_gpu_memory(self._gpus)
         if self._cpus == 0:
@@ -47,28 +52,29 @@ class Evaluator:
                 torch.cuda.empty_cache()  # trials beside it may need what it holds
                 time.sleep(_IDLE_S)
                 continue
-            values, error = self._carry_out(self._at)
+            values, error, lost = self._carry_out(self._at)
             key, self._at = self._at.key, None
             _answer("finish", key, self._name, error, values)
-            if lost_device(error):
+            if lost:
                 return  # and so ends the process: the next one may have a device again
             # one that can do nothing does not race through everything there is
             pause = min(2 * pause, _PAUSE_S) if error else _IDLE_S
             if error:
                 time.sleep(pause)
 
-    def _carry_out(self, work: Any) -> tuple[list[float] | None, str]:
-        """Do the work: the values of a measurement, and why it failed, if it did."""
+    def _carry_out(self, work: Any) -> tuple[list[float] | None, str, bool]:
+        """Do the work: the values of a measurement, why it failed, if it did, and whether the device was lost by it."""
         try:
             # brings torch, which whoever only starts evaluators does not need
             from ppodd.evaluation import evaluate_archived, measure_candidate
 
             if isinstance(work, Measurement):
-                return measure_candidate(work.trial_url, work.stage, work.first, work.last, self._device), ""
+                return measure_candidate(work.trial_url, work.stage, work.first, work.last, self._device), "", False
             evaluate_archived(work, self._device)
         except Exception as error:
-            return None, one_line(error)
-        return None, ""
+            _log.error("failed at %s", work.key, exc_info=True)
+            return None, said_with_place(error), device_error(error) is DeviceError.LOST
+        return None, "", False
 
     def _beat_forever(self) -> None:
         while True:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import pydantic
 from pydantic import Field
 
 from ppodd.config import EvaluationProtocol
 from ppodd.errors import CorruptArchive
+from ppodd.failures import failure_of
 from ppodd.files import sha256
 
 SCHEMA = 1
@@ -256,6 +257,11 @@ class FailureRecord(Record):
     node: str | None = None
     pid: int | None = None
     log_file: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException, **also: Any) -> Self:
+        """Of an exception, in the process that caught it."""
+        return cls(**failure_of(error), **also)
 
 
 class _OfEvaluation(Record):

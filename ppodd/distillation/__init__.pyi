@@ -14,9 +14,6 @@ from .out_of_memory import (
 from .out_of_memory import (
     halved as halved,
 )
-from .out_of_memory import (
-    is_out_of_memory as is_out_of_memory,
-)
 from .podd_files import paired as paired
 from .stages import Distillation as Distillation
 from .stages import MetaStepProgress as MetaStepProgress

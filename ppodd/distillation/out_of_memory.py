@@ -1,4 +1,4 @@
-"""Out of memory: how to tell it from other failures, and which setting to lower."""
+"""Out of memory: which setting to lower."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from typing import Any
 
 from ppodd.config import DistillConfig
 from ppodd.errors import PpoddError
-
-# What PyTorch's allocators say on a CPU and on other devices, in kinds of `RuntimeError`, and what Ray says of a
-# process that it killed for memory.
-_SAID = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "running low on memory")
+from ppodd.machine import DeviceError, device_error
 
 
 class OutOfMemory(PpoddError):
     """A distillation did not fit the memory there is; its archive is as it was at the last checkpoint."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in _SAID))
 
 
 def advice(config: DistillConfig) -> str:
@@ -46,7 +39,7 @@ def explained(run: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]
         try:
             yield from run(config, *args, **kwargs)
         except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+            if device_error(error) is not DeviceError.OUT_OF_MEMORY:
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise OutOfMemory(f"out of memory ({said}): {advice(config)}") from error

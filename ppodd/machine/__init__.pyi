@@ -1,4 +1,10 @@
 from .device import resolve_device as resolve_device
+from .device_errors import (
+    DeviceError as DeviceError,
+)
+from .device_errors import (
+    device_error as device_error,
+)
 from .memory import keep_freed_memory as keep_freed_memory
 from .seeding import (
     GlobalRandomness as GlobalRandomness,

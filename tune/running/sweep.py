@@ -20,7 +20,7 @@ from cluster.service import check_archive, connect
 from cluster.service import client as evaluators
 from ppodd.archive import Archive, FailureRecord, stages_in
 from ppodd.datasets import find
-from ppodd.distillation import advice, is_out_of_memory
+from ppodd.distillation import advice
 from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.files import only_writer
 from ppodd.words import counted
@@ -288,12 +288,14 @@ def _plan(sweep: Sweep, archive: Archive) -> _Plan:
 
 def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception) -> None:
     """Archive why a trial failed, where its process had no time to: it was killed, or its machine was lost."""
+    from ray.exceptions import OutOfMemoryError
+
     trial = archive.trial(sweep.name, name)
     if trial.failure() is None and len(trial.stages()) < sweep.trials[name].num_stages:
-        said = one_line(error)
-        if is_out_of_memory(RuntimeError(said)):
-            said = f"{said}: {advice(sweep.trials[name])}"
-        trial.write_failure(FailureRecord(error=said, failed_at=time.time()))
+        record = FailureRecord.of(error)
+        if isinstance(error, OutOfMemoryError):
+            record = record.model_copy(update={"error": f"{record.error}: {advice(sweep.trials[name])}"})
+        trial.write_failure(record.model_copy(update={"node": None, "pid": None, "log_file": None}))
 
 
 class _Watch:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,17 @@ from ray import tune
 
 from cluster import take_shipped
 from cluster.service import limit_gpu_memory, limit_threads, measure
+from ppodd import logs
 from ppodd.archive import FailureRecord, StageRecord, TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import OutOfMemory, halved
-from ppodd.errors import lost_device, one_line
+from ppodd.errors import StorageError
+from ppodd.machine import DeviceError, device_error
 
 if TYPE_CHECKING:
     from ppodd.distillation import MeasureCandidate
+
+_log = logging.getLogger(__name__)
 
 
 def trial(spec: dict[str, Any]) -> None:
@@ -30,26 +34,40 @@ def trial(spec: dict[str, Any]) -> None:
     in the archive and over for Tune, which begins again only what loses its process, node or device.
     """
     take_shipped()
-    job = spec["trial"]
+    logs.start_worker()
+    archive = TrialArchive(spec["trial"]["url"])
+    with logs.about(sweep=archive.sweep, trial=archive.trial):
+        _run(spec["trial"], archive)
+    # the error and all that its frames held are gone here, before this process goes on with another trial
+    _free_memory()
+
+
+def _run(job: dict[str, Any], archive: TrialArchive) -> None:
+    """Run the trial to its end, and archive why it failed if it did; raise what Tune is to know of."""
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
-    config = build(DistillConfig, job["config"])
-    if config.device == "auto":
-        config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
-    archive = TrialArchive(job["url"])
-    archive.clear_failure()
     try:
+        archive.clear_failure()
+        config = build(DistillConfig, job["config"])
+        if config.device == "auto":
+            config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
         elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
         smaller: DistillConfig | None = config
         while smaller:
             config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere)
     except Exception as error:
-        said = one_line(error)
-        archive.write_failure(FailureRecord(error=said, failed_at=time.time()))
-        if lost_device(said):
+        _log.error("failed", exc_info=True)
+        _archive_failure(archive, error)
+        if device_error(error) is DeviceError.LOST:
             raise
-    # the error and all that its frames held are gone here, before this process goes on with another trial
-    _free_memory()
+
+
+def _archive_failure(archive: TrialArchive, error: Exception) -> None:
+    """Record why the trial failed; where the archive takes no record, raise what the trial failed by."""
+    try:
+        archive.write_failure(FailureRecord.of(error))
+    except StorageError as no_record:
+        raise (error if isinstance(error, StorageError) else no_record) from None
 
 
 def _distil(
@@ -67,6 +85,7 @@ def _distil(
         if smaller is None:
             raise
     _free_memory()  # as are the error and all that its frames held
+    _log.warning("out of memory: goes on with real_chunk %d", smaller.real_chunk)
     return smaller
 
 

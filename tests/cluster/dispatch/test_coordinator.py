@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from archives import evaluation_record, write_stage
 
 from cluster.dispatch.backlog import Backlog
@@ -13,7 +14,8 @@ from cluster.service.coordinator import Coordinator
 from cluster.service.ray_runtime import _said
 from ppodd.archive import Archive, TrialArchive
 from ppodd.config import DistillConfig, build
-from ppodd.errors import lost_device
+from ppodd.errors import BadInput
+from ppodd.machine import DeviceError, device_error
 from results.tracking.store import default_tracking_uri
 from results.tracking.syncing import Syncer
 
@@ -262,9 +264,11 @@ def test_an_archive_that_the_coordinator_cannot_read_is_said(coordinator, served
 
 
 def test_an_evaluator_ends_at_an_error_of_its_gpu_but_not_for_want_of_memory():
-    assert lost_device("AcceleratorError: CUDA error: an illegal memory access was encountered")
-    assert not lost_device("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
-    assert not lost_device("BadInput: no such data")
+    assert device_error(torch.AcceleratorError("an illegal memory access was encountered")) is DeviceError.LOST
+    before_torch_2_8 = RuntimeError("CUDA error: device-side assert triggered")
+    assert device_error(before_torch_2_8) is DeviceError.LOST
+    assert device_error(torch.OutOfMemoryError("Tried to allocate 2.00 GiB")) is DeviceError.OUT_OF_MEMORY
+    assert device_error(BadInput("CUDA error: no such data")) is None
 
 
 def test_unequal_versions_of_ray_are_both_said():

@@ -8,13 +8,15 @@ import ray
 import torch
 import yaml
 from archives import stage_accuracy, stop, write_stage
+from ray.exceptions import OutOfMemoryError
 from ray.tune.search import Searcher
 
 from cluster.service.ray_runtime import connect
 from ppodd.archive import Archive
 from ppodd.distillation.archived_run import run
-from ppodd.distillation.out_of_memory import OutOfMemory, is_out_of_memory
+from ppodd.distillation.out_of_memory import OutOfMemory
 from ppodd.errors import BadInput
+from ppodd.machine import DeviceError, device_error
 from tune.running.claim import check_claim
 from tune.running.scheduler import Rule, StageScheduler
 from tune.running.search import ArchivedSearch, check_installed
@@ -260,17 +262,17 @@ def test_want_of_memory_names_what_to_lower(tiny, tmp_path):
 def test_a_real_allocators_refusal_is_told_from_other_errors():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
-    assert is_out_of_memory(caught.value)
+    assert device_error(caught.value) is DeviceError.OUT_OF_MEMORY
     with pytest.raises(RuntimeError) as caught:
         torch.ones(2) @ torch.ones(3)
-    assert not is_out_of_memory(caught.value)
+    assert device_error(caught.value) is None
 
 
 def test_a_trial_whose_process_was_killed_for_memory_says_so(tiny, tmp_path):
     sweep, archive = load_sweep(sweep_file(tmp_path, tiny)), Archive(tmp_path / "archive")
     (name,) = sweep.trials
     archive.trial("mine", name).create(sweep.trials[name], resume=False)
-    _record_failure(sweep, archive, name, RuntimeError("Task was killed due to the node running low on memory."))
+    _record_failure(sweep, archive, name, OutOfMemoryError("Task was killed due to the node running low on memory."))
     assert "running low on memory.: lower real_chunk (500 now" in failures(sweep, archive)[name]
 
 
