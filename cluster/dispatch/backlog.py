@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppodd.archive import Archive, TrialArchive, stage_name, stages_in
+from ppodd.archive import Archive, Status, TrialArchive, TrialState
 from ppodd.config import EvaluationConfig
 from ppodd.errors import one_line
 from ppodd.evaluation import Work, works
@@ -46,10 +46,10 @@ class Backlog:
     def look(self) -> Look:
         """What is open now. A trial that cannot be read is reported and does not hide the others."""
         look, going = Look(), []
-        found = self.archive.listing(self.sweep)
+        found = self.archive.states(self.sweep)
         if not self._evaluations or len(found) < self._trials:
             self._read()
-        for name, files in found.items():
+        for name, state in found.items():
             trial = self.archive.trial(self.sweep, name)
             if name in self._over:
                 done, given_up = self._over[name]
@@ -57,7 +57,7 @@ class Backlog:
                 look.given_up |= given_up
                 continue
             try:
-                if not self._look_at(trial, files, look):
+                if not self._look_at(trial, state, look):
                     going.append(name)
             except Exception as error:  # damaged, of another shape, not ours to read
                 look.unreadable[trial.url] = one_line(error)
@@ -70,26 +70,24 @@ class Backlog:
         self._evaluations = self._evaluations or self.archive.evaluations(self.sweep, record)
         self._trials = record.trials_wanted if record else 0
 
-    def _look_at(self, trial: TrialArchive, files: set[str], look: Look) -> bool:
+    def _look_at(self, trial: TrialArchive, state: TrialState, look: Look) -> bool:
         """Add what is open of a trial; whether no stage of it is to come: all are there, it was stopped, it failed."""
-        wanted, stages = self._stages_wanted(trial), stages_in(files)
+        status = state.status(self._stages_wanted(trial))
         done, given_up, left = 0, {}, []
-        for stage in stages:
+        for stage in state.stages:
             for work in self._works_of(trial, stage):
-                below = stage_name(stage)
-                if f"{below}/evaluations/{work.ticket}.json" in files:
+                if work.ticket in state.evaluations(stage):
                     done += 1
-                elif f"{below}/failures/{work.ticket}.json" in files:
+                elif work.ticket in state.given_up(stage):
                     given_up[work.key] = self._reason(trial, work)
                 else:
                     left.append(work)
         look.open += left
         look.done += done
         look.given_up |= given_up
-        whole = len(stages) >= wanted or "stopped.json" in files
-        if whole and not left:
+        if status in (Status.COMPLETE, Status.STOPPED) and not left:
             self._over[trial.trial] = done, given_up
-        return whole or "failure.json" in files
+        return status is not Status.GOING
 
     def _stages_wanted(self, trial: TrialArchive) -> int:
         if trial.trial not in self._wanted:
@@ -103,8 +101,8 @@ class Backlog:
         return self._works[key]
 
     def _reason(self, trial: TrialArchive, work: Work) -> str:
-        records = {record.ticket: record for record in trial.evaluation_failures(work.stage)}
-        error = records[work.ticket].error if work.ticket in records else "unknown"
+        record = trial.evaluation_failure(work.stage, work.ticket)
+        error = record.error if record else "unknown"
         return f"{trial.trial} stage {work.stage}, {work.protocol.mode}, {work.protocol.arch}: {error}"
 
     def progress(self) -> list[dict[str, Any]]:

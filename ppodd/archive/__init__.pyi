@@ -80,14 +80,11 @@ from .trial_archive import (
     TrialArchive as TrialArchive,
 )
 from .trial_state import (
-    failures_in as failures_in,
+    Status as Status,
+)
+from .trial_state import (
+    TrialState as TrialState,
 )
 from .trial_state import (
     stage_name as stage_name,
-)
-from .trial_state import (
-    stages_in as stages_in,
-)
-from .trial_state import (
-    tickets_in as tickets_in,
 )

@@ -23,15 +23,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 
 from ppodd.archive.records import SweepRecord, parse
 from ppodd.archive.trial_archive import TrialArchive
+from ppodd.archive.trial_state import TrialState
 from ppodd.config import EvaluationConfig, build
 from ppodd.errors import BadInput
 from ppodd.files import PATIENCE_S, Folder, sha256
-
-_FAILURE = re.compile(r"stage-\d\d+/failures/.+\.json$")
 
 
 class Archive:
@@ -51,22 +49,22 @@ class Archive:
 
     def holds(self, sweep: str) -> bool:
         """Whether there is a sweep of this name: a sweep file's, or runs that belong to none."""
-        return (self.folder / sweep).exists("sweep.json") or bool(self.listing(sweep))
+        return (self.folder / sweep).exists("sweep.json") or bool(self.states(sweep))
 
     def trials(self, sweep: str) -> list[str]:
-        return list(self.listing(sweep))
+        return list(self.states(sweep))
 
-    def listing(self, sweep: str) -> dict[str, set[str]]:
-        """The names of all files below each trial of a sweep, such as `stage-01/stage.json`, by trial in order.
+    def states(self, sweep: str) -> dict[str, TrialState]:
+        """What there is of each trial of a sweep, in order.
 
-        One look at everything: a request for a thousand files on S3. `stages_in` and `tickets_in` read it. Files that
-        are written meanwhile may be missing, never half there.
+        One look at everything: a request for a thousand files on S3. Files that are written meanwhile may be missing,
+        never half there.
         """
         found: dict[str, set[str]] = {}
         for path in (self.folder / sweep).find():
             trial, _, name = path.partition("/")
             found.setdefault(trial, set()).add(name)
-        return {trial: names for trial, names in found.items() if "config.json" in names}
+        return {trial: TrialState(frozenset(names)) for trial, names in found.items() if "config.json" in names}
 
     def trial(self, sweep: str, trial: str) -> TrialArchive:
         return TrialArchive(f"{self.url}/{sweep}/{trial}", self._patience_s)
@@ -101,7 +99,7 @@ class Archive:
 
     def clear_evaluation_failures(self, sweep: str) -> None:
         """Have every evaluation that was given up tried again."""
-        for trial, files in self.listing(sweep).items():
-            for name in files:
-                if _FAILURE.match(name):
-                    self.trial(sweep, trial).folder.remove(name)
+        for name, state in self.states(sweep).items():
+            for stage in state.stages:
+                for ticket in state.given_up(stage):
+                    self.trial(sweep, name).clear_evaluation_failure(stage, ticket)

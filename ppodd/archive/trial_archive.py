@@ -25,7 +25,7 @@ from ppodd.archive.records import (
     parse,
 )
 from ppodd.archive.tickets import ticket
-from ppodd.archive.trial_state import stage_name, stages_in
+from ppodd.archive.trial_state import Status, TrialState, stage_name
 from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, build
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
@@ -81,13 +81,17 @@ class TrialArchive:
 
     # Stages
 
+    def state(self) -> TrialState:
+        """What there is of it now."""
+        return TrialState(frozenset(self.folder.find()))
+
     def stages(self) -> list[int]:
         """Numbers of the finished stages, from 1, in order."""
-        return stages_in(self.folder.find())
+        return self.state().stages
 
     def complete(self) -> bool:
         """Whether every stage of the config is in the archive."""
-        return len(self.stages()) >= self.config().num_stages
+        return self.state().status(self.config().num_stages) is Status.COMPLETE
 
     def write_stage(self, record: StageRecord, poster: PosterFile, png: bytes) -> None:
         """Archive a finished stage; its record, which holds the digests of the others, is written last."""
@@ -164,9 +168,16 @@ class TrialArchive:
         """Record an evaluation that is given up."""
         self._write(f"{stage_name(record.stage)}/failures/{record.ticket}.json", record)
 
+    def evaluation_failure(self, stage: int, ticket: str) -> EvaluationFailureRecord | None:
+        return self._get(EvaluationFailureRecord, f"{stage_name(stage)}/failures/{ticket}.json")
+
     def evaluation_failures(self, stage: int) -> list[EvaluationFailureRecord]:
         """The evaluations of a stage that were given up, by ticket."""
         return self._all(EvaluationFailureRecord, f"{stage_name(stage)}/failures")
+
+    def clear_evaluation_failure(self, stage: int, ticket: str) -> None:
+        """Have it tried again."""
+        self.folder.remove(f"{stage_name(stage)}/failures/{ticket}.json")
 
     # Progress and resume
 

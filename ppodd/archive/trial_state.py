@@ -1,32 +1,72 @@
-"""What a trial has, read out of the names of its files: one listing tells of a whole sweep."""
+"""What there is of a trial, read out of the names of its files: one listing tells of a whole sweep."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 
-_STAGE = re.compile(r"stage-(\d\d+)/stage\.json$")
+_STAGE = re.compile(r"stage-(\d\d+)/stage\.json")
+_OF_EVALUATION = re.compile(r"stage-(\d\d+)/(evaluations|failures)/([^/]+)\.json")
 
 
 def stage_name(stage: int) -> str:
     return f"stage-{stage:02d}"
 
 
-def stages_in(names: Iterable[str]) -> list[int]:
-    """Numbers of the finished stages among the names of a trial's files (`Archive.listing`), in order."""
-    return sorted(int(match[1]) for name in names if (match := _STAGE.match(name)))
+class Status(StrEnum):
+    """How a trial stands. A trial that failed or is going has stages to come, once its sweep is resumed."""
+
+    COMPLETE = "complete"  # all stages are there
+    STOPPED = "stopped"  # early, by a scheduler, for good
+    FAILED = "failed"
+    GOING = "going"  # or waiting, or interrupted: an archive does not tell
 
 
-def tickets_in(names: Iterable[str], stage: int) -> list[str]:
-    """Tickets of a stage's evaluations among the names of a trial's files (`Archive.listing`), in order."""
-    return _json_in(names, f"{stage_name(stage)}/evaluations/")
+@dataclass(frozen=True)
+class TrialState:
+    """One look at a trial's files, `names` being relative to its folder."""
 
+    names: frozenset[str] = frozenset()
 
-def failures_in(names: Iterable[str], stage: int) -> list[str]:
-    """Tickets of a stage's evaluations that were given up, likewise."""
-    return _json_in(names, f"{stage_name(stage)}/failures/")
+    def status(self, num_stages: int) -> Status:
+        """How a trial of so many stages stands."""
+        if len(self.stages) >= num_stages:
+            return Status.COMPLETE
+        if "stopped.json" in self.names:
+            return Status.STOPPED
+        return Status.FAILED if "failure.json" in self.names else Status.GOING
 
+    @cached_property
+    def stages(self) -> list[int]:
+        """Numbers of the finished stages, from 1, in order."""
+        return sorted(int(match[1]) for match in map(_STAGE.fullmatch, self.names) if match)
 
-def _json_in(names: Iterable[str], start: str) -> list[str]:
-    found = (name.removeprefix(start) for name in names if name.startswith(start) and name.endswith(".json"))
-    return sorted(name.removesuffix(".json") for name in found)
+    def evaluations(self, stage: int) -> set[str]:
+        """Tickets of a stage's evaluations."""
+        return self._tickets.get((stage, "evaluations"), set())
+
+    def given_up(self, stage: int) -> set[str]:
+        """Tickets of a stage's evaluations that were given up, and not done since."""
+        return self._tickets.get((stage, "failures"), set()) - self.evaluations(stage)
+
+    @property
+    def imported(self) -> bool:
+        """Whether its posters were distilled elsewhere."""
+        return "imported.json" in self.names
+
+    @property
+    def told_progress(self) -> bool:
+        """Whether it has said how far it is."""
+        return "progress.json" in self.names
+
+    @cached_property
+    def _tickets(self) -> Mapping[tuple[int, str], set[str]]:
+        found: dict[tuple[int, str], set[str]] = defaultdict(set)
+        for match in map(_OF_EVALUATION.fullmatch, self.names):
+            if match:
+                found[int(match[1]), match[2]].add(match[3])
+        return found

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.archive import Archive, stages_in
+from ppodd.archive import Archive
 from ppodd.errors import BadInput, CorruptArchive
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def _write(folder: Path, tracking_uri: str, sweep: str) -> None:
 
 def _write_posters(folder: Path, archive: Archive, sweep: str) -> None:
     folder.mkdir()
-    for name, files in archive.listing(sweep).items():
+    for name, state in archive.states(sweep).items():
         try:
-            if stages := stages_in(files):
-                (folder / f"{name}.png").write_bytes(archive.trial(sweep, name).png(stages[-1]))
+            if state.stages:
+                (folder / f"{name}.png").write_bytes(archive.trial(sweep, name).png(state.stages[-1]))
         except CorruptArchive:  # the sync reports it
             continue

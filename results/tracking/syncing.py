@@ -21,12 +21,11 @@ from ppodd.archive import (
     EvaluationFailureRecord,
     EvaluationRecord,
     StageRecord,
+    Status,
     SweepRecord,
     TrialArchive,
-    failures_in,
+    TrialState,
     stage_name,
-    stages_in,
-    tickets_in,
 )
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
@@ -47,6 +46,12 @@ Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
 _METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
+_STATUS = {  # what a run's tag says of how its trial stands
+    Status.COMPLETE: "finished",
+    Status.STOPPED: "stopped",
+    Status.FAILED: "failed",
+    Status.GOING: "running",
+}
 
 
 @dataclass
@@ -77,8 +82,7 @@ class _Trial:
     pictures: set[str]
     logged: dict[str, list[str]]
     records: dict[int, StageRecord] = field(default_factory=dict)
-    complete: bool = False
-    stopped: bool = False
+    status: Status = Status.GOING
     given_up: int = 0  # evaluations
 
 
@@ -153,17 +157,17 @@ class Syncer:
     def _sync_sweep(self, sweep: str, report: SyncReport) -> None:
         plan = self._plan(sweep, report)
         parent = self._parent(sweep, plan, report)
-        found = self.archive.listing(sweep)
-        for name, files in found.items():
+        found = self.archive.states(sweep)
+        for name, state in found.items():
             trial = self.archive.trial(sweep, name)
             try:
-                self._sync_trial(trial, files, parent, plan, report)
+                self._sync_trial(trial, state, parent, plan, report)
             except PpoddError as error:
                 self._trials.pop(f"{sweep}/{name}", None)  # what was read of it may not have been sent
                 report.problems.append(one_line(error))
         trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
         expected = max(plan.trials_wanted, len(found))
-        finished = sum(trial.complete or trial.stopped for trial in trials)
+        finished = sum(trial.status in (Status.COMPLETE, Status.STOPPED) for trial in trials)
         self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         self._set_status(parent, "finished" if finished == expected else "running", ended)
@@ -290,29 +294,26 @@ class Syncer:
         return self._trials[key]
 
     def _sync_trial(
-        self, trial: TrialArchive, files: set[str], parent: _Run, plan: SweepRecord, report: SyncReport
+        self, trial: TrialArchive, state: TrialState, parent: _Run, plan: SweepRecord, report: SyncReport
     ) -> None:
-        """Log what is new of a trial that has these files, as one batch."""
-        stages = stages_in(files)
-        known = self._trial(trial, stages, parent, plan, report)
+        """Log what is new of a trial as it stands, as one batch."""
+        known = self._trial(trial, state.stages, parent, plan, report)
         new = _New()
-        for stage in stages:
+        for stage in state.stages:
             try:
-                self._add_stage(trial, known, stage, tickets_in(files, stage), new, report)
+                self._add_stage(trial, known, stage, sorted(state.evaluations(stage)), new, report)
             except PpoddError as error:
                 report.problems.append(one_line(error))
-        known.complete = len(known.records) >= known.config.num_stages
-        failure = trial.failure() if "failure.json" in files and not known.complete else None
-        stopped = trial.stopped() if "stopped.json" in files and not (known.complete or failure) else None
-        known.stopped = stopped is not None
-        over = known.complete or failure or stopped
-        progress = trial.progress() if "progress.json" in files and not over else None
-        new.tags[schema.STAGES] = f"{len(stages)}/{known.config.num_stages}"
+        known.status = self._status(known, state)
+        failure = trial.failure() if known.status is Status.FAILED else None
+        stopped = trial.stopped() if known.status is Status.STOPPED else None
+        progress = trial.progress() if known.status is Status.GOING and state.told_progress else None
+        new.tags[schema.STAGES] = f"{len(state.stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
         if known.records and len(digests := schema.poster_digests(known.records)) <= _TAG_CHARS:
             new.tags[schema.POSTERS] = digests
-        if "imported.json" in files:
+        if state.imported:
             new.tags[schema.ORIGIN] = "imported"
         if failure:
             new.tags[schema.FAILURE] = failure.error[:_TAG_CHARS]
@@ -321,7 +322,7 @@ class Syncer:
         if progress:
             new.tags[schema.PROGRESS] = json.dumps(progress.to_json(), sort_keys=True)
             new.tags[schema.NOW] = schema.now(progress)
-        given_up = _given_up(trial, files)
+        given_up = _given_up(trial, state)
         known.given_up = len(given_up)
         if given_up:
             new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
@@ -332,8 +333,13 @@ class Syncer:
                 del known.run.tags[name]
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
         ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
-        ended_as = "failed" if failure else "stopped" if stopped else "running"
-        self._set_status(known.run, "finished" if known.complete else ended_as, ended)
+        self._set_status(known.run, _STATUS[known.status], ended)
+
+    def _status(self, known: _Trial, state: TrialState) -> Status:
+        """How the trial stands; with a stage that cannot be read it is not complete."""
+        found = state.status(known.config.num_stages)
+        damaged = found is Status.COMPLETE and len(known.records) < known.config.num_stages
+        return Status.GOING if damaged else found
 
     def _add_stage(
         self, trial: TrialArchive, known: _Trial, stage: int, tickets: list[str], new: _New, report: SyncReport
@@ -435,11 +441,10 @@ def _metrics(values: Iterable[tuple[str, float]], record: StageRecord | Evaluati
     return [Metric(name, float(value), _finished_ms(record), record.stage) for name, value in values]
 
 
-def _given_up(trial: TrialArchive, files: set[str]) -> list[EvaluationFailureRecord]:
+def _given_up(trial: TrialArchive, state: TrialState) -> list[EvaluationFailureRecord]:
     """Records of the evaluations that were given up."""
-    stages = [stage for stage in stages_in(files) if failures_in(files, stage)]
-    records = [record for stage in stages for record in trial.evaluation_failures(stage)]
-    return [record for record in records if record.ticket not in tickets_in(files, record.stage)]
+    tickets = [(stage, ticket) for stage in state.stages for ticket in sorted(state.given_up(stage))]
+    return [record for found in tickets if (record := trial.evaluation_failure(*found))]
 
 
 def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:

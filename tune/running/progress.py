@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
-from ppodd.archive import Archive, TrialArchive, stages_in, tickets_in
+from ppodd.archive import Archive, Status, TrialArchive, TrialState
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import PpoddError
 from tune.sweep_file import Sweep
@@ -54,12 +54,14 @@ class ProgressReader:
         self._trials: dict[str, _Trial] = {}
 
     def __call__(self) -> SweepProgress:
-        found = self._archive.listing(self._sweep.name)
+        found = self._archive.states(self._sweep.name)
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _Trial())
             if not known.over or known.waiting:
                 with contextlib.suppress(PpoddError):  # it only informs; the trial or the evaluators will say
-                    self._read(known, self._archive.trial(self._sweep.name, name), found.get(name, set()), config)
+                    self._read(
+                        known, self._archive.trial(self._sweep.name, name), found.get(name, TrialState()), config
+                    )
         trials = list(self._trials.values())
         stages = sum(trial.wanted for trial in trials)
         evaluations = sum(trial.wanted * trial.protocols for trial in trials)
@@ -75,17 +77,17 @@ class ProgressReader:
             seconds=time.time() - self._started,
         )
 
-    def _read(self, known: _Trial, trial: TrialArchive, files: set[str], config: DistillConfig) -> None:
+    def _read(self, known: _Trial, trial: TrialArchive, state: TrialState, config: DistillConfig) -> None:
         asked = protocols(self._sweep.evaluations, config)
         known.protocols = len(asked)
         if not known.over:
-            there = stages_in(files)
-            known.stopped = len(there) < config.num_stages and "stopped.json" in files
-            for stage in there[known.stages :]:
+            known.stopped = state.status(config.num_stages) is Status.STOPPED
+            for stage in state.stages[known.stages :]:
                 known.waiting[stage] = set(trial.tickets(stage, asked))
-            known.stages, known.wanted = len(there), len(there) if known.stopped else config.num_stages
+            known.stages = len(state.stages)
+            known.wanted = known.stages if known.stopped else config.num_stages
         for stage, tickets in list(known.waiting.items()):
-            found = tickets.intersection(tickets_in(files, stage))
+            found = tickets & state.evaluations(stage)
             known.evaluations += len(found)
             tickets -= found
             if not tickets:

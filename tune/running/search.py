@@ -20,7 +20,7 @@ import ray.tune
 from ray.tune.search import Searcher
 from ray.tune.search.sample import Domain
 
-from ppodd.archive import Archive
+from ppodd.archive import Archive, Status
 from ppodd.errors import BadInput, CorruptArchive
 from tune.running.claim import write_claim
 from tune.running.scheduler import objective
@@ -131,11 +131,12 @@ class ArchivedSearch(Searcher):
     def _result(self, name: str) -> float | None:
         """The objective at a trial's last stage; `None` while it is unfinished, or where it failed or is damaged."""
         trial = self._archive.trial(self._sweep.name, name)
-        stages = trial.stages()
-        if not stages or (len(stages) < self._sweep.trials[name].num_stages and trial.stopped() is None):
+        state = trial.state()
+        over = state.status(self._sweep.trials[name].num_stages) in (Status.COMPLETE, Status.STOPPED)
+        if not state.stages or not over:
             return None
         try:
-            return objective(trial.stage(stages[-1]), self._sweep.file.objective)
+            return objective(trial.stage(state.stages[-1]), self._sweep.file.objective)
         except CorruptArchive:
             return None
 

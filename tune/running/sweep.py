@@ -18,7 +18,7 @@ from ray import tune
 from cluster.dispatch import Backlog
 from cluster.service import check_archive, connect
 from cluster.service import client as evaluators
-from ppodd.archive import Archive, FailureRecord, stages_in
+from ppodd.archive import Archive, FailureRecord, Status, TrialState
 from ppodd.datasets import find
 from ppodd.distillation import advice
 from ppodd.errors import BadInput, PpoddError, one_line
@@ -171,25 +171,27 @@ def _run(
 
 def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
     """Trials with stages missing from the archive that no scheduler has stopped."""
-    found = archive.listing(sweep.name)
-    files = {name: found.get(name, set()) for name in sweep.trials}
-    short = [name for name, config in sweep.trials.items() if len(stages_in(files[name])) < config.num_stages]
-    return [name for name in short if "stopped.json" not in files[name]]
+    return _standing(sweep, archive, Status.GOING, Status.FAILED)
 
 
 def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
     """Why trials failed, as their archive says."""
-    found = {name: archive.trial(sweep.name, name).failure() for name in unfinished(sweep, archive)}
+    names = _standing(sweep, archive, Status.FAILED)
+    found = {name: archive.trial(sweep.name, name).failure() for name in names}
     return {name: failure.error for name, failure in found.items() if failure}
 
 
 def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
     """Why trials were stopped early, as their archive says."""
-    if not sweep.file.scheduler:
-        return {}
-    names = [name for name, files in archive.listing(sweep.name).items() if "stopped.json" in files]
-    found = {name: archive.trial(sweep.name, name).stopped() for name in names if name in sweep.trials}
+    found = {name: archive.trial(sweep.name, name).stopped() for name in _standing(sweep, archive, Status.STOPPED)}
     return {name: stop.why for name, stop in found.items() if stop}
+
+
+def _standing(sweep: Sweep, archive: Archive, *wanted: Status) -> list[str]:
+    """The sweep's trials of a status."""
+    states = archive.states(sweep.name)
+    found = {name: states.get(name, TrialState()).status(config.num_stages) for name, config in sweep.trials.items()}
+    return [name for name, status in found.items() if status in wanted]
 
 
 def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Callable[[str], None] | None = None) -> bool:
@@ -231,7 +233,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         if result.error and result.config:
             _record_failure(sweep, archive, result.config["trial"]["config"]["name"], result.error)
     # an interrupted Tuner returns as if its trials were done
-    open_ = [name for name in unfinished(sweep, archive) if not archive.trial(sweep.name, name).failure()]
+    open_ = _standing(sweep, archive, Status.GOING)
     return (bool(open_) or bool(plan.search and not plan.search.done)) and ray.is_initialized()
 
 
@@ -291,7 +293,7 @@ def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception)
     from ray.exceptions import OutOfMemoryError
 
     trial = archive.trial(sweep.name, name)
-    if trial.failure() is None and len(trial.stages()) < sweep.trials[name].num_stages:
+    if trial.state().status(sweep.trials[name].num_stages) is Status.GOING:
         record = FailureRecord.of(error)
         if isinstance(error, OutOfMemoryError):
             record = record.model_copy(update={"error": f"{record.error}: {advice(sweep.trials[name])}"})

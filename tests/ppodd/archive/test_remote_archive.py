@@ -9,7 +9,7 @@ from archives import write_stage, write_sweep
 from s3 import CREDENTIALS
 from sweeps import sweep_file
 
-from ppodd.archive import Archive, stages_in, tickets_in
+from ppodd.archive import Archive
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import retries
@@ -28,14 +28,14 @@ def test_one_look_lists_every_trial_stage_and_evaluation(archive, tiny):
     write_sweep(archive, "s", [tiny, {**tiny, "num_stages": 1}], EvaluationConfig())
     (archive.folder / "s/half-made").write("stage-01/stage.json", b"{}")  # no config yet: no trial
     (archive.folder / "s/.tune").write("t000/config.json", b"{}")
-    found = archive.listing("s")
+    found = archive.states("s")
     assert list(found) == ["t000", "t001"] == archive.trials("s")
-    assert stages_in(found["t000"]) == [1, 2] and stages_in(found["t001"]) == [1]
+    assert found["t000"].stages == [1, 2] and found["t001"].stages == [1]
     trial = archive.trial("s", "t000")
-    (ticket,) = tickets_in(found["t000"], 2)
-    assert ticket == trial.evaluations(2)[0].ticket and tickets_in(found["t000"], 3) == []
-    assert {"config.json", "stage-01/poster.png", f"stage-02/evaluations/{ticket}.json"} <= found["t000"]
-    assert archive.listing("gone") == {}
+    (ticket,) = found["t000"].evaluations(2)
+    assert ticket == trial.evaluations(2)[0].ticket and found["t000"].evaluations(3) == set()
+    assert {"config.json", "stage-01/poster.png", f"stage-02/evaluations/{ticket}.json"} <= found["t000"].names
+    assert archive.states("gone") == {}
 
 
 def test_a_look_sees_what_others_wrote_since_the_last(archive, tiny):
@@ -53,7 +53,7 @@ def test_a_look_at_a_sweep_on_s3_is_one_request(bucket, gate, tiny):
     archive = Archive(f"{bucket}/runs")
     write_sweep(archive, "s", [tiny] * 3, EvaluationConfig())
     gate.asked.clear()
-    assert len(archive.listing("s")) == 3 and len(gate.asked) == 1
+    assert len(archive.states("s")) == 3 and len(gate.asked) == 1
 
 
 def test_a_sweeps_progress_on_s3_is_one_request_a_look(bucket, gate, tiny, tmp_path):

@@ -28,7 +28,7 @@ def test_a_sweep_on_s3_is_finished_by_resume_and_looked_at_from_anywhere(
     begin = command("sweep", path, "--archive", archive.url)
     driver = subprocess.Popen(begin, cwd=tmp_path, env={**os.environ, **PATH}, start_new_session=True)
     try:
-        wait_for(lambda: any("progress.json" in files for files in archive.listing("tiny").values()), seconds=240)
+        wait_for(lambda: any(state.told_progress for state in archive.states("tiny").values()), seconds=240)
     finally:
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
