@@ -20,7 +20,7 @@ from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.distillation.stages import Distillation
 from ppodd.machine.memory import keep_freed_memory
-from ppodd.training.inner_loop import State
+from ppodd.training.optimisers import State
 
 
 def _setting(values, threads, steps):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+import reprlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,8 +120,13 @@ class Registry(Generic[E]):
         """What is known of a name without importing anything: of a user's own only what its kind is by default."""
         return self.own.get(name) or self.kind(target=name)
 
-    def wrong(self, name: str, what: str) -> BadInput:
-        """The error for what an entry returned."""
+    def returned(self, name: str, value: Any, asked: str = "") -> BadInput:
+        """The error for a `value` that an entry returned for what it was `asked`, and that is none of its kind."""
+        shape = getattr(value, "shape", None)
+        said = reprlib.repr(value) if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
+        return self._wrong(name, f"returned {said}{f' for {asked}' if asked else ''}")
+
+    def _wrong(self, name: str, what: str) -> BadInput:
         return BadInput(f"{self.what} {name!r} {what}; accepted is {self.accepted}")
 
     def _installed(self) -> dict[str, str]:
@@ -145,7 +151,7 @@ class Registry(Generic[E]):
                 f"{self.what} {name!r}: {module} has no {attribute}{near}; accepted is {self.accepted}"
             ) from None
         if not isinstance(found, self.kind) and not callable(found):
-            raise self.wrong(name, f"is {found!r}")
+            raise self._wrong(name, f"is {found!r}")
         return found
 
 
@@ -187,6 +193,7 @@ def _place_of_import(error: Exception, module: str) -> str:
     return f" ({_place(error, theirs[0])})" if theirs else ""
 
 
+@functools.cache
 def _resolved(path: str) -> Callable[..., Any]:
     module, _, attribute = path.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)

@@ -89,10 +89,10 @@ class DistillConfig(Config):
     load_poster_run_name: str = Field("", description="start from the poster of this stage folder, .pt or .safetensors")
 
     # Inner loop
-    arch: Architecture = Field("convnet", description="network: a known name or module:attribute")
+    arch: Architecture = Field("convnet", description="network")
     width: Positive = Field(128, description="channels of the network's first block")
     distill_batch_size: Positive = Field(96, description="patches drawn each inner step")
-    inner_optim: Optimiser = Field("Adam", description="inner optimiser: Adam or SGD")
+    inner_optim: Optimiser = Field("Adam", description="inner optimiser")
     inner_lr: PositiveFloat = Field(0.001, description="inner learning rate")
     decay: bool = Field(False, description="cosine decay of the inner learning rate over a training")
     train_lr: bool = Field(False, description="learn the inner learning rate too")

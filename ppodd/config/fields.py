@@ -16,10 +16,8 @@ from ppodd.datasets import SPECS, is_path
 from ppodd.errors import unknown
 from ppodd.posters import BLENDS, CLASS_ORDERS
 from ppodd.registry import Registry
-from ppodd.training import ARCHITECTURES
+from ppodd.training import ARCHITECTURES, AUGMENTATIONS, OPTIMISERS
 
-OPTIMISERS = ("Adam", "SGD")
-AUGMENTATIONS = ("flip", "rotate", "scale", "crop", "color", "cutout")
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -30,17 +28,6 @@ Steps = Annotated[tuple[Positive, ...], pydantic.AfterValidator(lambda v: tuple(
 def one_of(what: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise unknown(what, value, accepted)
-    return value
-
-
-def _architecture(value: str) -> str:
-    """A name of `ARCHITECTURES`, or `module:attribute` of the user's own network."""
-    return value if ":" in value else one_of("arch", value, tuple(ARCHITECTURES))
-
-
-def _augmentation(value: str) -> str:
-    for name in value.split("_") if value not in ("", "none") else ():
-        one_of("augmentation in strategy", name, AUGMENTATIONS)
     return value
 
 
@@ -71,7 +58,7 @@ def _marks(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[Names]:
 
 Blend = Annotated[str, Names(BLENDS)]
 ClassOrder = Annotated[str, Names(CLASS_ORDERS)]
-Architecture = Annotated[str, pydantic.AfterValidator(_architecture)]
-Augmentation = Annotated[str, pydantic.AfterValidator(_augmentation)]
-Optimiser = Annotated[str, pydantic.AfterValidator(lambda v: one_of("optimiser", v, OPTIMISERS))]
+Architecture = Annotated[str, Names(ARCHITECTURES)]
+Augmentation = Annotated[str, Names(AUGMENTATIONS)]
+Optimiser = Annotated[str, Names(OPTIMISERS)]
 DataSource = Annotated[str, pydantic.AfterValidator(_dataset)]

@@ -22,6 +22,7 @@ from ppodd.datasets import Spec, Split
 from ppodd.machine import derived_seed, on_threads, seeded
 from ppodd.posters import LabelWindows, Layout, Patches
 from ppodd.training import (
+    OPTIMISERS,
     ConvNet,
     ConvNetDerivatives,
     Draw,
@@ -49,12 +50,13 @@ def evaluate(
     """Accuracy (percent) on `split` of each of the protocol's networks (or of `nets` of them), at each training budget.
 
     Deterministic for a protocol's seed. Posters of weight 0 are not touched. ConvNets train together, whatever else a
-    user brings one after another, on no more threads than torch uses in the calling thread.
+    user brings, network or optimiser, one after another, on no more threads than torch uses in the calling thread.
     """
     task = Task.of(posters, blend, layout, protocol, split)
     nets = range(protocol.nets) if nets is None else nets
     networks = [task.network(net) for net in nets]
-    if all(type(network.module) is ConvNet for network in networks):
+    fused = OPTIMISERS.get(protocol.optim).fused
+    if fused and all(type(network.module) is ConvNet for network in networks):
         values = together(task, networks, nets.start)
     else:
         values = []

@@ -151,19 +151,20 @@ def blend_weights(strategy: str, accuracies: Sequence[float], parameters: BlendP
     Raises:
         BadInput: a user's own strategy cannot be imported, or returns something else.
     """
-    weights = BLENDS.get(strategy)(accuracies, parameters)
-    if not _are_weights(weights, len(accuracies) + 1):
-        raise BLENDS.wrong(strategy, f"returned {weights!r} for T = {len(accuracies) + 1}")
-    return list(weights)
+    returned = BLENDS.get(strategy)(accuracies, parameters)
+    weights = _numbers(returned)
+    count, total = len(accuracies) + 1, math.fsum(weights)
+    if len(weights) != count or min(weights) < 0 or not abs(total - 1) < _ROUNDING:
+        raise BLENDS.returned(strategy, returned, f"T = {count}")
+    return weights
 
 
-def _are_weights(weights: Any, count: int) -> bool:
-    return (
-        isinstance(weights, Sequence)
-        and len(weights) == count
-        and all(isinstance(weight, (int, float)) and weight >= 0 for weight in weights)
-        and abs(math.fsum(weights) - 1) < _ROUNDING
-    )
+def _numbers(returned: Any) -> list[float]:
+    """Any sequence or array of numbers as a list; an empty one for whatever else."""
+    try:
+        return [float(weight) for weight in returned]
+    except (TypeError, ValueError):
+        return []
 
 
 def evaluation_weights(strategy: str, accuracies: Sequence[float], parameters: BlendParameters) -> list[float]:

@@ -49,14 +49,14 @@ def _takes_grid(function: Any) -> bool:
 def _checked_order(method: str, order: Any, rows: int, columns: int) -> np.ndarray:
     labels = np.asarray(order)
     if labels.shape != (rows, columns) or sorted(labels.flat) != list(range(rows * columns)):
-        raise CLASS_ORDERS.wrong(method, f"returned {order!r} for {rows} rows and {columns} columns")
+        raise CLASS_ORDERS.returned(method, order, f"{rows} rows and {columns} columns")
     return labels.astype(int)
 
 
 def _checked_distances(method: str, table: Any, classes: int) -> np.ndarray:
     distances = np.asarray(table)
     if not _are_distances(distances, classes):
-        raise CLASS_ORDERS.wrong(method, f"returned {table!r} for {classes} classes")
+        raise CLASS_ORDERS.returned(method, table, f"{classes} classes")
     return distances
 
 

@@ -1,5 +1,6 @@
 from . import augment as augment
 from .architectures import ARCHITECTURES as ARCHITECTURES
+from .architectures import Architecture as Architecture
 from .architectures import check_architecture as check_architecture
 from .convnet_derivatives import ConvNetDerivatives as ConvNetDerivatives
 from .ensemble import Ensemble as Ensemble
@@ -8,11 +9,14 @@ from .ensemble_training import batches as batches
 from .inner_loop import Draw as Draw
 from .inner_loop import InnerLoop as InnerLoop
 from .inner_loop import Posters as Posters
-from .inner_loop import State as State
 from .networks import ConvNet as ConvNet
 from .networks import Network as Network
 from .networks import fresh_network as fresh_network
+from .optimisers import OPTIMISERS as OPTIMISERS
+from .optimisers import Optimiser as Optimiser
+from .optimisers import State as State
 from .rat_bptt import Learned as Learned
 from .rat_bptt import Problem as Problem
 from .rat_bptt import meta_gradient as meta_gradient
 from .rat_bptt import real_loss as real_loss
+from .strategies import AUGMENTATIONS as AUGMENTATIONS

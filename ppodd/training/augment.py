@@ -6,18 +6,19 @@ What is random is drawn first, as numbers per image; applying them is determinis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from ppodd.training import strategies
+from ppodd.training.strategies import AUGMENTATIONS
 
 _ANGLE = 15.0  # degrees, either way
 _SCALE = 1.2
 _CROP = 0.125  # of the image side
 _BRIGHTNESS, _SATURATION, _CONTRAST = 1.0, 2.0, 0.5
 _CUTOUT = 0.5  # of the image side
-_ALWAYS = ("flip", "color", "cutout")  # in composed mode
 
 
 class Augmentation(NamedTuple):
@@ -28,7 +29,10 @@ class Augmentation(NamedTuple):
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """`[B, C, h, w]` → the same shape."""
         for name, numbers in self.transforms:
-            images = _TRANSFORMS[name](images, numbers)
+            changed = AUGMENTATIONS.get(name)(images, numbers)
+            if getattr(changed, "shape", None) != images.shape:
+                raise AUGMENTATIONS.returned(name, changed, f"images {tuple(images.shape)}")
+            images = changed
         return images
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Augmentation:
@@ -38,15 +42,16 @@ class Augmentation(NamedTuple):
 
 def draw(strategy: str, composed: bool, batch: int, generator: torch.Generator) -> Augmentation:
     """The augmentation of one step: one transform of `strategy`; composed: flip, colour, cutout and one of the rest."""
-    names = [] if strategy in ("", "none") else strategy.split("_")
-    rest = [name for name in names if name not in _ALWAYS] if composed else names
+    names, always = strategies.names(strategy), [name for name, t in AUGMENTATIONS.own.items() if t.always]
+    rest = [name for name in names if name not in always] if composed else names
     chosen = [rest[int(torch.randint(len(rest), (), generator=generator))]] if rest else []
     if composed and names:
-        chosen = [*_ALWAYS, *chosen]
+        chosen = [*always, *chosen]
     return Augmentation(tuple((name, torch.rand(batch, 3, generator=generator)) for name in chosen))
 
 
-def _flip(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def flip(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Mirror about the vertical axis, or not."""
     return torch.where((u[:, 0] < 0.5)[:, None, None, None], x.flip(3), x)
 
 
@@ -55,19 +60,21 @@ def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def _rotate(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Turn by up to 15° either way."""
     angle = (u[:, 0] - 0.5) * 2 * math.radians(_ANGLE)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     return _affine(x, torch.stack([cos, -sin, zero, sin, cos, zero], 1).reshape(-1, 2, 3))
 
 
-def _scale(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def scale(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Shrink or stretch each axis by a factor of up to 1.2."""
     factor = 1 / _SCALE + u[:, :2] * (_SCALE - 1 / _SCALE)
     zero = torch.zeros_like(factor[:, 0])
     return _affine(x, torch.stack([factor[:, 0], zero, zero, zero, factor[:, 1], zero], 1).reshape(-1, 2, 3))
 
 
-def _crop(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def crop(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Shift by whole pixels, zeros coming in: a crop of the padded image."""
     height, width = x.shape[2:]
     most_y, most_x = int(height * _CROP + 0.5), int(width * _CROP + 0.5)
@@ -79,7 +86,7 @@ def _crop(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     return padded.gather(2, rows).gather(3, columns)
 
 
-def _color(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def color(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Brightness, saturation, contrast."""
     u = u[:, :, None, None, None]
     x = x + (u[:, 0] - 0.5) * _BRIGHTNESS
@@ -89,7 +96,7 @@ def _color(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     return (x - mean) * (u[:, 2] + _CONTRAST) + mean
 
 
-def _cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Zero a rectangle of half the side, centred anywhere on the image."""
 
     def outside(side: int, where: torch.Tensor) -> torch.Tensor:
@@ -100,13 +107,3 @@ def _cutout(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
     keep = outside(x.shape[2], u[:, 0])[:, None, :, None] | outside(x.shape[3], u[:, 1])[:, None, None, :]
     return x * keep
-
-
-_TRANSFORMS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "flip": _flip,
-    "rotate": _rotate,
-    "scale": _scale,
-    "crop": _crop,
-    "color": _color,
-    "cutout": _cutout,
-}

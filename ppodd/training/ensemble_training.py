@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ppodd.training.augment import Augmentation
 from ppodd.training.ensemble import Ensemble
 from ppodd.training.inner_loop import Draw, InnerLoop, Posters
+from ppodd.training.optimisers import MOMENTUM, OPTIMISERS, WEIGHT_DECAY
 
 _AHEAD_BYTES = 2**25  # of patches prepared ahead of their steps
 
@@ -72,19 +73,24 @@ def _joined(augmentations: Sequence[Augmentation], like: torch.Tensor) -> Augmen
     return Augmentation(tuple(joined)).to(like.device, like.dtype)
 
 
+def fused_adam(parameters: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The update of `optimisers.adam`, not differentiable."""
+    return torch.optim.Adam(parameters, lr, fused=True)
+
+
+def fused_sgd(parameters: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The update of `optimisers.sgd`, not differentiable."""
+    return torch.optim.SGD(parameters, lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
+
+
 class Trainer:
     """An ensemble in training: one optimiser over all its parameters, the update of each network its own."""
 
     def __init__(self, ensemble: Ensemble, optim: str, lr: float):
         self.ensemble, self.lr = ensemble, lr
-        parameters = list(ensemble.parameters())
-        # the same update as `InnerLoop`'s, which has to be differentiable
-        if optim == "SGD":
-            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(
-                parameters, lr, momentum=0.9, weight_decay=5e-4, fused=True
-            )
-        else:
-            self.optimiser = torch.optim.Adam(parameters, lr, fused=True)
+        fused = OPTIMISERS.get(optim).fused
+        assert fused, f"{optim} has no fused form"
+        self.optimiser: torch.optim.Optimizer = fused(list(ensemble.parameters()), lr)
 
     def step(self, batch: Batch) -> None:
         """One step of every network; nothing waits for the device."""

@@ -18,10 +18,7 @@ from ppodd.posters import Patches
 from ppodd.training import augment
 from ppodd.training.convnet_derivatives import derivatives_of
 from ppodd.training.networks import Network
-
-_BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
-_ROOT = 1e-30  # keeps the derivative of the square root finite where a parameter never had a gradient
-_MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
+from ppodd.training.optimisers import OPTIMISERS, State
 
 
 class Posters(NamedTuple):
@@ -44,22 +41,9 @@ class Draw(NamedTuple):
     lr_factor: float
 
 
-class State(NamedTuple):
-    """A network in training: parameters `θ [D]`, the optimiser's moments `[D]`, and steps taken."""
-
-    theta: torch.Tensor
-    first: torch.Tensor
-    second: torch.Tensor
-    steps: int
-
-    @classmethod
-    def start(cls, theta: torch.Tensor) -> State:
-        return cls(theta, torch.zeros_like(theta), torch.zeros_like(theta), 0)
-
-
 @dataclass(frozen=True)
 class InnerLoop:
-    """How networks are trained on posters: optimiser (`Adam` or `SGD`), batch, augmentation, learning-rate decay."""
+    """How networks are trained on posters: optimiser, batch, augmentation, learning-rate decay."""
 
     patches: Patches
     optim: str
@@ -103,16 +87,10 @@ class InnerLoop:
 
     def update(self, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
         """The optimiser's step along the loss's `gradient [D]`; differentiable, and elementwise but for that."""
-        theta, first, second, steps = state
-        steps += 1
-        if self.optim == "SGD":
-            gradient = gradient + _WEIGHT_DECAY * theta
-            first = gradient if steps == 1 else _MOMENTUM * first + gradient
-            return State(theta - lr * first, first, second, steps)
-        first = _BETA1 * first + (1 - _BETA1) * gradient
-        second = _BETA2 * second + (1 - _BETA2) * gradient * gradient
-        root = (second / (1 - _BETA2**steps) + _ROOT).sqrt()
-        return State(theta - lr * (first / (1 - _BETA1**steps)) / (root + _EPS), first, second, steps)
+        after = OPTIMISERS.get(self.optim)(state, gradient, lr)
+        if not isinstance(after, State):
+            raise OPTIMISERS.returned(self.optim, after)
+        return after
 
     def train(
         self, network: Network, state: State, posters: Posters, draws: Sequence[Draw], lr: float | torch.Tensor

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from ppodd.datasets import Spec
 from ppodd.errors import BadInput
-from ppodd.training.architectures import ARCHITECTURES, Shape, feature_size, first_padding
+from ppodd.registry import located
+from ppodd.training.architectures import ARCHITECTURES, feature_size, first_padding
 
 
 class ConvNet(nn.Module):
@@ -51,11 +48,9 @@ def _norm(kind: str, channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(channels, channels)]
 
 
-def _named(shape: Shape) -> Callable[[Spec, int], nn.Module]:
-    def build(spec: Spec, width: int) -> nn.Module:
-        return ConvNet(spec, [width * shape.growth**block for block in range(shape.blocks)], shape.norm)
-
-    return build
+def convnet(spec: Spec, width: int, blocks: int, growth: int, norm: str) -> ConvNet:
+    """A ConvNet whose first block has `width` channels and each further one `growth` times as many."""
+    return ConvNet(spec, [width * growth**block for block in range(blocks)], norm)
 
 
 class Network:
@@ -80,7 +75,15 @@ class Network:
         tensors = dict(zip(self._names, self.parts(theta), strict=True))
         if keep_buffers:
             tensors |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-        return functional_call(self.module, tensors, (x,))
+        with located(self.module):
+            logits = functional_call(self.module, tensors, (x,))
+        if logits.shape != (len(x), self.classes):
+            kind = type(self.module).__qualname__
+            raise BadInput(
+                f"network {kind} returned {tuple(logits.shape)} for images {tuple(x.shape)}; "
+                f"accepted are logits [B, K], here {(len(x), self.classes)}"
+            )
+        return logits
 
 
 def fresh_network(
@@ -89,19 +92,13 @@ def fresh_network(
     """A newly initialised network of `arch`, in training mode; the same one for the same seed on every device.
 
     Raises:
-        BadInput: a user's `module:attribute` that cannot be imported or called with `(spec, width)`.
+        BadInput: a user's own that cannot be imported, or makes no `torch.nn.Module`.
     """
-    build = _named(ARCHITECTURES[arch]) if arch in ARCHITECTURES else _imported(arch)
+    architecture = ARCHITECTURES.get(arch)
     # torch's initialisers know only the global generator: lend it, and put it back
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = build(spec, width)
+        module = architecture(spec, width, **architecture.options)
+    if not isinstance(module, nn.Module) or not list(module.parameters()):
+        raise ARCHITECTURES.returned(arch, module)
     return Network(module.to(device=device, dtype=dtype).train(), spec.classes)
-
-
-def _imported(path: str) -> Callable[[Spec, int], Any]:
-    module, _, attribute = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"cannot import network {path!r}: {error}; write module:callable taking (spec, width)") from None

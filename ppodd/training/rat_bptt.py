@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from ppodd.machine import GlobalRandomness
 from ppodd.training.convnet_derivatives import derivatives_of
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives
-from ppodd.training.inner_loop import Draw, InnerLoop, Posters, State
+from ppodd.training.inner_loop import Draw, InnerLoop, Posters
 from ppodd.training.networks import Network
+from ppodd.training.optimisers import State
 
 Learned = dict[str, torch.Tensor]
 

@@ -106,7 +106,7 @@ BAD = [
     (["distill", "--arch=convnet4"], "arch=convnet4: its 4 blocks are too many for images of 8 × 8 px"),
     (["distill", "--arch=convnt"], "unknown arch 'convnt'; did you mean 'convnet'"),
     (["distill", "--inner_optim=Adm"], "unknown optimiser 'Adm'; did you mean 'Adam'"),
-    (["distill", "--syn_strategy=flop"], "unknown augmentation in strategy 'flop'; did you mean 'flip'"),
+    (["distill", "--syn_strategy=flop"], "unknown augmentation 'flop'; did you mean 'flip'"),
     (["distill", "--lr=nan"], "lr='nan'"),
     (["evaluate"], "the following arguments are required"),
     (["evaluate", "x", "--nets=0"], "nets='0': input should be greater than or equal to 1"),

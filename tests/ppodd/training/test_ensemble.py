@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plugins import user_module
 
 from ppodd.archive import PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
-from ppodd.config.fields import AUGMENTATIONS
 from ppodd.datasets.loading import Split
 from ppodd.datasets.specs import Spec
 from ppodd.evaluation.accuracy import Task, evaluate, one_alone, one_ensemble, together
@@ -23,8 +23,9 @@ from ppodd.training import augment
 from ppodd.training.architectures import ARCHITECTURES
 from ppodd.training.ensemble import Ensemble, RectifiedPool
 from ppodd.training.ensemble_training import Trainer, augmented, batches
-from ppodd.training.inner_loop import State
 from ppodd.training.networks import fresh_network
+from ppodd.training.optimisers import State
+from ppodd.training.strategies import AUGMENTATIONS
 
 CPU = torch.device("cpu")
 SPEC = Spec(10, 3, 16, 16)
@@ -83,13 +84,13 @@ def assert_trains_alike(task, steps=5):
         assert (logits[net] - logits[net - 1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.own)
 @pytest.mark.parametrize("optim", ["Adam", "SGD"])
 def test_networks_train_together_as_each_alone(arch, optim):
     assert_trains_alike(task(arch=(arch,), optim=optim, strategy="flip_rotate"))
 
 
-@pytest.mark.parametrize("strategy", [*AUGMENTATIONS, "none", "flip_rotate_scale_crop_color_cutout"])
+@pytest.mark.parametrize("strategy", [*AUGMENTATIONS.own, "none", "flip_rotate_scale_crop_color_cutout"])
 def test_every_network_has_its_own_augmentation(strategy):
     assert_trains_alike(task(strategy=strategy), steps=3)
 
@@ -175,6 +176,16 @@ def test_a_users_own_network_is_trained_alone():
         together(job, [job.network(0)])
     values = [one_alone(job, job.network(net), net) for net in range(3)]
     assert len(values) == 3 and all(len(of_net) == 2 for of_net in values)
+
+
+def test_an_optimiser_of_a_users_own_trains_networks_one_by_one(tmp_path, monkeypatch):
+    module = user_module(tmp_path, monkeypatch, "from ppodd.training.optimisers import adam, sgd")
+    job = task(optim="SGD", mode=("blend",))
+    expected = [one_alone(job, job.network(net), net) for net in range(3)]
+    theirs = task(optim=f"{module}:sgd", mode=("blend",))
+    assert [one_alone(theirs, theirs.network(net), net) for net in range(3)] == expected
+    with pytest.raises(AssertionError, match="has no fused form"):
+        together(theirs, [theirs.network(net) for net in range(3)])
 
 
 def test_building_an_ensemble_leaves_global_randomness_and_the_networks_alone():

@@ -2,15 +2,16 @@
 
 import pytest
 import torch
+from plugins import installed_package, user_module
 from torch import nn
 
-from ppodd.config.fields import AUGMENTATIONS
 from ppodd.datasets.specs import SPECS, Spec
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, one_line
 from ppodd.machine.seeding import generator
-from ppodd.training import augment
+from ppodd.training import augment, strategies
 from ppodd.training.architectures import ARCHITECTURES, check_architecture
 from ppodd.training.networks import fresh_network
+from ppodd.training.strategies import AUGMENTATIONS
 
 CPU = torch.device("cpu")
 
@@ -32,7 +33,7 @@ def test_wide_networks_double_their_width_each_block():
     assert count("convnetw2") == count("convnetw") and count("convnetw4") > count("convnetw")
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.own)
 @pytest.mark.parametrize("spec", [SPECS["cifar10"], SPECS["tiny-imagenet-200"], Spec(5, 1, 28, 28), Spec(5, 3, 40, 24)])
 def test_every_network_takes_grey_and_colour_images_of_any_size(arch, spec):
     network = fresh_network(arch, spec, 8, 0, CPU)
@@ -49,7 +50,7 @@ def test_too_small_an_image_for_a_network_is_refused():
         fresh_network("convnet4", Spec(10, 3, 8, 8), 8, 0, CPU)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.own)
 @pytest.mark.parametrize(
     "spec",
     [SPECS["digits"], SPECS["cifar10"], Spec(3, 3, 8, 8), Spec(3, 3, 15, 40), Spec(3, 1, 28, 3), Spec(3, 3, 4, 4)],
@@ -83,8 +84,40 @@ def test_a_seed_gives_the_same_network_and_leaves_global_randomness_alone():
 
 def test_a_network_of_the_users_own_is_imported():
     assert count("user_networks:Linear", SPECS["digits"]) == 650
-    with pytest.raises(BadInput, match=r"cannot import network 'no\.such:Thing'"):
+    with pytest.raises(
+        BadInput, match=r"arch 'no\.such:Thing': cannot import no\.such: .*accepted is .*\(spec, width\)"
+    ):
         count("no.such:Thing")
+
+
+@pytest.mark.parametrize("returned", ["None", "[3]", "nn.ReLU()"])
+def test_what_is_no_network_is_refused_with_the_signature(tmp_path, monkeypatch, returned):
+    module = user_module(tmp_path, monkeypatch, f"from torch import nn\ndef f(spec, width): return {returned}")
+    accepted = r"accepted is a function \(spec, width\) -> torch.nn.Module"
+    with pytest.raises(BadInput, match=f"arch '{module}:f' returned .*; {accepted}"):
+        count(f"{module}:f", SPECS["digits"])
+
+
+def test_what_a_users_network_gets_wrong_says_where(tmp_path, monkeypatch):
+    code = """
+from torch import nn
+
+class Tall(nn.Linear):
+    def __init__(self, spec, width):
+        super().__init__(spec.width, 3)
+
+class Broken(Tall):
+    def forward(self, x):
+        return x @ x
+"""
+    module, x = user_module(tmp_path, monkeypatch, code), torch.zeros(2, 1, 4, 8)
+    tall, broken = (fresh_network(f"{module}:{name}", Spec(10, 1, 4, 8), 4, 0, CPU) for name in ("Tall", "Broken"))
+    message = r"network Tall returned \(2, 1, 4, 3\) for images \(2, 1, 4, 8\); accepted are logits .* \(2, 10\)"
+    with pytest.raises(BadInput, match=message):
+        tall(tall.theta, x)
+    with pytest.raises(RuntimeError) as error:
+        broken(broken.theta, x)
+    assert one_line(error.value).endswith(f"({tmp_path / module}.py:10)")
 
 
 # Augmentation
@@ -113,7 +146,7 @@ def test_no_strategy_changes_nothing(none):
     assert torch.equal(drawn(none)(images()), images())
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", AUGMENTATIONS.own)
 def test_every_transform_keeps_the_shape_and_changes_images(name):
     out = drawn(name)(images())
     assert out.shape == images().shape and not torch.equal(out, images())
@@ -147,3 +180,24 @@ def test_crop_shifts_whole_pixels_and_fills_with_zeros():
         shifts = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
         padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
         assert any(torch.equal(out, padded[:, 2 + dy : 18 + dy, 2 + dx : 18 + dx]) for dy, dx in shifts)
+
+
+def test_a_transform_of_a_users_own_is_one_function(tmp_path, monkeypatch):
+    code = "def in_vert(x, u): return 1 - x\ndef crooked(x, u): return x[:1]\ndef none(x, u): pass"
+    module, x = user_module(tmp_path, monkeypatch, code), images()
+    alone = augment.draw(f"{module}:in_vert", False, 6, generator(0))
+    assert torch.equal(alone(x), 1 - x)
+    joined = {augment.draw(f"flip+{module}:in_vert", False, 6, generator(n)).transforms[0][0] for n in range(9)}
+    assert joined == {"flip", f"{module}:in_vert"}
+    for name, returned in (("crooked", r"a Tensor of shape \(1, .*"), ("none", "None")):
+        with pytest.raises(BadInput, match=f"augmentation '{module}:{name}' returned {returned} for images .*accepted"):
+            augment.draw(f"{module}:{name}", False, 6, generator(0))(x)
+
+
+def test_a_registered_name_may_have_an_underscore(tmp_path, monkeypatch):
+    names = {AUGMENTATIONS.group: {"in_vert": "f"}}
+    installed_package(tmp_path, monkeypatch, "def f(x, u): return 1 - x", names)
+    assert strategies.names("in_vert") == ["in_vert"] and strategies.names("flip+in_vert") == ["flip", "in_vert"]
+    assert strategies.names("flip_rotate") == ["flip", "rotate"] and strategies.names("none") == []
+    with pytest.raises(BadInput, match="unknown augmentation 'vert'; did you mean 'in_vert'"):
+        AUGMENTATIONS.check("flip_vert")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plugins import user_module
 
 from ppodd.config import DistillConfig, build
 from ppodd.datasets.loading import load_once
@@ -20,8 +21,9 @@ from ppodd.posters.layout import Layout
 from ppodd.posters.patches import Patches, initial_poster
 from ppodd.training import rat_bptt as module
 from ppodd.training.architectures import ARCHITECTURES
-from ppodd.training.inner_loop import InnerLoop, Posters, State
+from ppodd.training.inner_loop import InnerLoop, Posters
 from ppodd.training.networks import fresh_network
+from ppodd.training.optimisers import State
 from ppodd.training.rat_bptt import Problem, meta_gradient
 
 CPU = torch.device("cpu")
@@ -179,6 +181,24 @@ def test_the_recomputed_gradient_equals_the_unrolled_one(optim, strategy, past):
     equal_to_unrolled(*problem_of(optim, strategy, composed, past, decay=True, steps=6))
 
 
+OPTIMISER = """
+def descent(state, gradient, lr):
+    first = 0.5 * state.first + gradient
+    return state._replace(theta=state.theta - lr * first, first=first, steps=state.steps + 1)
+
+def forgetful(state, gradient, lr):
+    return state.theta - lr * gradient
+"""
+
+
+def test_it_does_so_for_an_optimiser_of_a_users_own(tmp_path, monkeypatch):
+    path = user_module(tmp_path, monkeypatch, OPTIMISER)
+    equal_to_unrolled(*problem_of(f"{path}:descent"))
+    message = f"optimiser '{path}:forgetful' returned a Tensor of shape \\(109,\\); accepted is .* the State after"
+    with pytest.raises(BadInput, match=message):
+        equal_to_unrolled(*problem_of(f"{path}:forgetful"))
+
+
 @pytest.mark.parametrize("steps", [1, 16, 35])
 def test_it_does_so_for_windows_of_any_length_and_after_plain_steps(steps):
     """States between the kept ones, 16 steps apart, are recomputed from the gradients."""
@@ -193,7 +213,7 @@ def test_it_does_so_for_windows_of_any_length_and_after_plain_steps(steps):
         torch.testing.assert_close(gradients[name], expected[name], rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("arch", [*ARCHITECTURES, "user_networks:Noisy"])
+@pytest.mark.parametrize("arch", [*ARCHITECTURES.own, "user_networks:Noisy"])
 def test_it_does_so_for_every_architecture(arch):
     """Batch norm changes its buffers as it goes, dropout draws from the global generator: both once a step."""
     spec = Spec(4, 3, 16, 16)
