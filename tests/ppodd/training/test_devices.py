@@ -48,7 +48,7 @@ def test_a_distillation_elsewhere_is_that_of_the_cpu(tiny, options):
     assert others == pytest.approx(losses, rel=1e-9)
     for here, there in zip(stages, elsewhere, strict=True):
         np.testing.assert_allclose(there.poster.poster, here.poster.poster, rtol=1e-6, atol=1e-9)
-        assert there.accuracy["values"] == here.accuracy["values"]
+        assert there.accuracy.values == here.accuracy.values
 
 
 @pytest.mark.parametrize("options", [o for o in OPTIONS if o.get("cctype") != 1], ids=str)  # it reads a loss besides
