@@ -12,8 +12,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ppodd.archive import FailureRecord
+
 MAX_ATTEMPTS = 3
 _RATE_S = 600.0  # the rate is that of the last ten minutes
+_DIED = FailureRecord(error="its evaluator died at it")
 
 
 class Piece(Protocol):
@@ -36,7 +39,7 @@ class GivenUp(NamedTuple):
     """Work that failed as often as it may."""
 
     work: Piece
-    error: str
+    failure: FailureRecord
     attempts: int
 
 
@@ -143,18 +146,18 @@ class Queue:
             if lease.evaluator == evaluator:
                 self._leases[key] = lease._replace(expires=self.now() + self._lease_s)
 
-    def drop(self, evaluator: str, why: str = "its evaluator died at it") -> None:
+    def drop(self, evaluator: str, failure: FailureRecord = _DIED) -> None:
         """The evaluator is new or gone: what it had is open again, and counts as tried."""
         for key, lease in list(self._leases.items()):
             if lease.evaluator == evaluator:
-                self.finish(key, evaluator, why)
+                self.finish(key, evaluator, failure)
 
     def release(self, evaluator: str) -> None:
         """What the evaluator had is open again, and its loss is no fault of that work."""
         for lease in self.leases(evaluator):
             del self._leases[lease.work.key]
 
-    def finish(self, key: str, evaluator: str, error: str = "") -> None:
+    def finish(self, key: str, evaluator: str, failure: FailureRecord | None = None) -> None:
         """The work is done, or failed: then it is open again, until it failed `MAX_ATTEMPTS` times."""
         lease = self._leases.get(key)
         if lease is None or lease.evaluator != evaluator:
@@ -162,13 +165,13 @@ class Queue:
         del self._leases[key]
         tally = self._tally(evaluator)
         tally.busy_until = self.now()
-        if error:
+        if failure:
             tally.failed += 1
             self._failed_by.setdefault(key, set()).add(evaluator)
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if self._attempts[key] < MAX_ATTEMPTS:
                 return
-            self.given_up.append(GivenUp(lease.work, error, self._attempts[key]))
+            self.given_up.append(GivenUp(lease.work, failure, self._attempts[key]))
         else:
             tally.done += 1
             self._finished.append(self.now())
@@ -223,4 +226,5 @@ class Queue:
         now = self.now()
         for key, lease in list(self._leases.items()):
             if lease.expires <= now:
-                self.finish(key, lease.evaluator, f"its evaluator was not heard of for {self._lease_s:g} s")
+                silent = FailureRecord(error=f"its evaluator was not heard of for {self._lease_s:g} s")
+                self.finish(key, lease.evaluator, silent)

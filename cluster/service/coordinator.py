@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,13 +32,14 @@ from cluster.dispatch import (
 from cluster.environment import take_shipped
 from cluster.service.evaluator import BEAT_S, EvaluatorActor
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
-from ppodd import __version__
-from ppodd.archive import Archive, EvaluationFailureRecord, TrialArchive
+from ppodd import __version__, logs
+from ppodd.archive import Archive, EvaluationFailureRecord, FailureRecord, TrialArchive
 from ppodd.errors import one_line
 from ppodd.evaluation import Work
 from results.reporting import publish
 from results.tracking import Syncer
 
+_log = logging.getLogger(__name__)
 _LOOK_S, _SCALE_S, _SYNC_S, _NODES_S = 1.0, 1.0, 2.0, 5.0  # pauses, at least
 _SHARE = 0.2  # of the time goes into looks at archives, and as much into syncing: slow ones are done less often …
 _LOOK_AT_MOST_S, _SYNC_AT_MOST_S = 10.0, 60.0  # … but every so many seconds
@@ -79,6 +82,7 @@ class Coordinator:
 
     def __init__(self) -> None:
         take_shipped()
+        logs.start_worker()
         self._lock, self._look_lock, self._sync_lock = threading.RLock(), threading.Lock(), threading.Lock()
         self._measurements = Measurements()
         self._served: dict[Served, _State] = {}
@@ -110,7 +114,10 @@ class Coordinator:
                 rest = task() or 0.0
                 self._trouble.pop(task.__name__, None)
             except Exception as error:  # of Ray while a node goes away, of a disk: the next time may do
-                rest, self._trouble[task.__name__] = pause, one_line(error)
+                rest, said = pause, one_line(error)
+                if self._trouble.get(task.__name__) != said:  # said once, however often it is tried
+                    _log.warning("%s: %s", task.__name__, said, exc_info=True)
+                self._trouble[task.__name__] = said
             time.sleep(max(pause, rest))
 
     # What is served
@@ -133,6 +140,7 @@ class Coordinator:
         with self._look_lock, self._lock:
             if self._retired:
                 return False
+            _log.info("serves it in %s: %s", archive_url, pool, extra={"sweep": sweep})
             self._take(served, tracking_uri, pool)
             state, crew = self._served[served], self._crew(pool.share)
             state.backlog.ask_again()
@@ -228,10 +236,11 @@ class Coordinator:
         if evaluator in self._where:
             self._release_lost()
         with self._lock:
-            self._where[evaluator] = where
+            before, self._where[evaluator] = self._where.get(evaluator, {}), where
             if crew := self._crew_of(evaluator):
                 crew.known.setdefault(evaluator, time.monotonic())
-                crew.queue.drop(evaluator)
+                died = {key: before[key] for key in ("node", "pid", "log_file") if key in before}
+                crew.queue.drop(evaluator, FailureRecord(error="its evaluator died at it", **died))
                 crew.queue.beat(evaluator)
             return True
 
@@ -248,14 +257,18 @@ class Coordinator:
             if crew := self._crew_of(evaluator):
                 crew.queue.beat(evaluator, at if time.monotonic() < self._lease_from else None)
 
-    def finish(self, key: str, evaluator: str, error: str = "", values: list[float] | None = None) -> None:
+    def finish(
+        self, key: str, evaluator: str, failure: FailureRecord | None = None, values: list[float] | None = None
+    ) -> None:
+        if failure:
+            _log.warning("failed at %s: %s", key, failure.error, extra={"evaluator": evaluator})
         with self._lock:
             crew = self._crew_of(evaluator)
             if crew is None:
                 return
             for served, state in self._served.items():
-                state.look.done += not error and crew.queue.offers(served, key)  # until the next look counts anew
-            crew.queue.finish(key, evaluator, error)
+                state.look.done += not failure and crew.queue.offers(served, key)  # until the next look counts anew
+            crew.queue.finish(key, evaluator, failure)
             if values is not None:
                 self._measurements.finish(key, values)
 
@@ -314,6 +327,7 @@ class Coordinator:
                     look = state.backlog.look()
                 except Exception as error:  # an archive that is away stops no other; what was open stays so
                     state.away, state.look_from = one_line(error), time.monotonic() + _AWAY_S
+                    _log.warning("its archive is away: %s", state.away, extra={"sweep": served.sweep})
                     continue
                 with self._lock:
                     state.look, state.away = look, ""
@@ -330,6 +344,9 @@ class Coordinator:
             for crew in self._crews.values():
                 given_up, crew.queue.given_up = crew.queue.given_up, []
                 for failure in given_up:
+                    _log.error(
+                        "given up: %s: %s", failure.work.key, failure.failure.error, extra={"attempt": failure.attempts}
+                    )
                     if isinstance(failure.work, Measurement):
                         self._measurements.finish(failure.work.key, None)
                     else:
@@ -363,6 +380,7 @@ class Coordinator:
                 mine = [state for state in self._served.values() if state.pool.share == crew.share]
                 start, stop = crew.plan(self._pool(crew), not all(state.backlog.settled for state in mine))
                 for name in stop:
+                    _log.info("stops it: it has nothing to do", extra={"evaluator": name})
                     _kill(name)
                     self._drop(crew, name)
                 self._start(crew, start)
@@ -377,6 +395,7 @@ class Coordinator:
         if count < 1 or self._retired:
             return
         names = [f"evaluator-{number}" for number in range(self._number, self._number + count)]
+        _log.info("starts %s", ", ".join(names))
         self._number += count
         self._shares |= dict.fromkeys(names, crew.share)
         self._write_memory()  # before they are there: whoever is there is known after a restart
@@ -435,6 +454,7 @@ class Coordinator:
         sync_error = "; ".join(f"{sweep['sweep']}: {sweep['sync_error']}" for sweep in sweeps if sweep["sync_error"])
         return {
             "version": __version__,
+            "log": {"node": socket.gethostname(), "log_file": logs.log_file()},
             **counts,
             "done": sum(sweep["done"] for sweep in sweeps),
             "failed": failed,
@@ -459,7 +479,7 @@ class Coordinator:
 
     def _unrecorded_of(self, served: Served) -> dict[str, str]:
         found = [failure for failure in list(self._unrecorded.values()) if _sweep(failure) == served]
-        return {failure.work.key: f"{describe(failure.work)}: {failure.error}" for failure in found}
+        return {failure.work.key: f"{describe(failure.work)}: {failure.failure.error}" for failure in found}
 
     def _evaluator_status(self, crew: Crew, name: str) -> dict[str, Any]:
         tally, where = crew.queue.evaluators.get(name), self._where.get(name, {})
@@ -494,14 +514,9 @@ def _record(failure: GivenUp) -> None:
     """Write down in the archive that an evaluation is given up."""
     work = failure.work
     assert isinstance(work, Work)
-    record = EvaluationFailureRecord(
-        ticket=work.ticket,
-        stage=work.stage,
-        protocol=work.protocol,
-        error=failure.error,
-        attempts=failure.attempts,
-        failed_at=time.time(),
-    )
+    what = {"ticket": work.ticket, "stage": work.stage, "protocol": work.protocol, "attempts": failure.attempts}
+    why = failure.failure.model_dump(exclude_unset=True)
+    record = EvaluationFailureRecord(**{"failed_at": time.time(), **why, **what})
     TrialArchive(work.trial_url, _PATIENCE_S).write_evaluation_failure(record)
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -15,11 +15,19 @@ from cluster.dispatch import Measurement
 from cluster.environment import take_shipped
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
 from ppodd import logs
-from ppodd.failures import said_with_place
+from ppodd.archive import FailureRecord
 from ppodd.machine import DeviceError, device_error
 
 _log = logging.getLogger(__name__)
 _IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
+
+
+class _Done(NamedTuple):
+    """What came of a work item: the values of a measurement; why it failed; whether the device was lost by it."""
+
+    values: list[float] | None
+    failure: FailureRecord | None = None
+    lost_device: bool = False
 
 
 class Evaluator:
@@ -31,6 +39,7 @@ class Evaluator:
         self._device = "cuda" if gpus else "cpu"
         node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
         self._where = {"node": node, "node_id": node_id, "pid": os.getpid(), "device": self._device}
+        self._where["log_file"] = logs.log_file()
         self._at: Any = None
         for task in (self._work_forever, self._beat_forever):
             threading.Thread(target=_or_die, args=(task,), daemon=True).start()
@@ -52,29 +61,37 @@ class Evaluator:
                 torch.cuda.empty_cache()  # trials beside it may need what it holds
                 time.sleep(_IDLE_S)
                 continue
-            values, error, lost = self._carry_out(self._at)
+            done = self._carry_out(self._at)
             key, self._at = self._at.key, None
-            _answer("finish", key, self._name, error, values)
-            if lost:
+            _answer("finish", key, self._name, done.failure, done.values)
+            if done.lost_device:
                 return  # and so ends the process: the next one may have a device again
             # one that can do nothing does not race through everything there is
-            pause = min(2 * pause, _PAUSE_S) if error else _IDLE_S
-            if error:
+            pause = min(2 * pause, _PAUSE_S) if done.failure else _IDLE_S
+            if done.failure:
                 time.sleep(pause)
 
-    def _carry_out(self, work: Any) -> tuple[list[float] | None, str, bool]:
-        """Do the work: the values of a measurement, why it failed, if it did, and whether the device was lost by it."""
-        try:
-            # brings torch, which whoever only starts evaluators does not need
-            from ppodd.evaluation import evaluate_archived, measure_candidate
+    def _carry_out(self, work: Any) -> _Done:
+        about = work.trial_url.rsplit("/", 2)
+        with logs.about(evaluator=self._name, sweep=about[-2], trial=about[-1], stage=work.stage):
+            _log.info("begins %s", work.key)
+            try:
+                values = self._values(work)
+            except Exception as error:
+                _log.error("failed", exc_info=True)
+                return _Done(None, FailureRecord.of(error), device_error(error) is DeviceError.LOST)
+            _log.info("done")
+            return _Done(values)
 
-            if isinstance(work, Measurement):
-                return measure_candidate(work.trial_url, work.stage, work.first, work.last, self._device), "", False
-            evaluate_archived(work, self._device)
-        except Exception as error:
-            _log.error("failed at %s", work.key, exc_info=True)
-            return None, said_with_place(error), device_error(error) is DeviceError.LOST
-        return None, "", False
+    def _values(self, work: Any) -> list[float] | None:
+        """Do the work; the values of a measurement, for an evaluation is written to the archive."""
+        # brings torch, which whoever only starts evaluators does not need
+        from ppodd.evaluation import evaluate_archived, measure_candidate
+
+        if isinstance(work, Measurement):
+            return measure_candidate(work.trial_url, work.stage, work.first, work.last, self._device)
+        evaluate_archived(work, self._device)
+        return None
 
     def _beat_forever(self) -> None:
         while True:

@@ -303,7 +303,14 @@ def tables(status: dict[str, Any]) -> Any:
     more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []
     lag = [f"MLflow lags: {status['sync_error']}"] if status["sync_error"] else []
     shown = [table for table in (sweeps, evaluators, trials) if table.row_count]
-    return Group(head, *shown, *reasons[:_SHOWN_FAILURES], *more, *lag, *status["trouble"])
+    return Group(head, *shown, *reasons[:_SHOWN_FAILURES], *more, *lag, *status["trouble"], *_logs(status))
+
+
+def _logs(status: dict[str, Any]) -> list[str]:
+    """Where the log of each process is, as `node:path`."""
+    processes = {"coordinator": status["log"], **{one["name"]: one for one in status["evaluators"]}}
+    found = {name: (one.get("node"), one.get("log_file")) for name, one in processes.items()}
+    return [f"log of {name}: {node}:{path}" for name, (node, path) in found.items() if path]
 
 
 def _table(*columns: str) -> Any:

@@ -14,6 +14,7 @@ from ppodd.words import counted
 
 _SHOWN = 10  # failures printed
 _SAY_EVERY_S = 60.0
+_RECORDED = "trace, node and log file of each are in its folder's failure.json or stage-…/failures/"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +79,10 @@ def run(args: argparse.Namespace) -> int:
         outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=out.print)
     out.print(f"took {duration(show.seconds)}")
     _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
+    if outcome.failures or outcome.evaluation_failures:
+        out.print(f"{'' if args.debug else '--debug shows their traces; '}{_RECORDED}")
+    if args.debug:
+        _show_traces(out, sweep, archive)
     _said(out, "stopped early", outcome.stopped)
     if outcome.untried:
         out.print(f"{counted(outcome.untried, 'trial')} fewer than wanted: the space holds no more (valid) settings")
@@ -170,6 +175,17 @@ def _said(out: Any, what: str, reasons: dict[str, str]) -> None:
         out.print(f"{what}: {name}: {why}")
     if len(reasons) > _SHOWN:
         out.print(f"{what}: {len(reasons) - _SHOWN} more; the report shows them all")
+
+
+def _show_traces(out: Any, sweep: Any, archive: Any) -> None:
+    """The tracebacks of what failed, as the archive holds them, from whichever node."""
+    for name in sweep.trials:
+        trial = archive.trial(sweep.name, name)
+        evaluations = [failure for stage in trial.stages() for failure in trial.evaluation_failures(stage)]
+        for failure in filter(None, [trial.failure(), *evaluations]):
+            if failure.traceback:
+                out.print(f"{name}, on {failure.node or 'a node'}, log {failure.log_file or 'unknown'}:")
+                out.print(failure.traceback)
 
 
 def require(*modules: str, extra: str = "sweep") -> None:

@@ -15,6 +15,7 @@ from ppodd.archive import (
     Digests,
     EvaluationFailureRecord,
     EvaluationRecord,
+    FailureRecord,
     MetaLoss,
     PixelBudget,
     PosterFile,
@@ -166,6 +167,10 @@ def stage_accuracy(mean: float) -> StageAccuracy:
 
 def stop(why: str, stage: int = 1) -> StopRecord:
     return StopRecord(scheduler="asha", stage=stage, why=why, stopped_at=FINISHED_AT)
+
+
+def failed(error: str = "boom") -> FailureRecord:
+    return FailureRecord(error=error)
 
 
 def given_up(config: DistillConfig, ticket: str, error: str = "boom", **evaluation: Any) -> EvaluationFailureRecord:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from archives import evaluation_record, write_stage
+from archives import evaluation_record, failed, write_stage
 
 from cluster.dispatch.backlog import Backlog
 from cluster.dispatch.leases import MAX_ATTEMPTS
@@ -100,7 +100,7 @@ def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(
     (e,) = started
     coordinator._look()
     for _ in range(MAX_ATTEMPTS):
-        coordinator.finish(coordinator.lease(e).key, e, "ValueError: boom")
+        coordinator.finish(coordinator.lease(e).key, e, failed("ValueError: boom"))
     with monkeypatch.context() as patch:
         patch.setattr(TrialArchive, "write_evaluation_failure", full)
         for _ in range(2):
@@ -151,7 +151,7 @@ def test_a_waiting_trial_waits_for_an_evaluator_that_lives(coordinator, started,
     coordinator.hello(e, AT)
     assert waits()
     for _ in range(2):
-        coordinator.finish(coordinator.lease(e).key, e, "ValueError: boom")
+        coordinator.finish(coordinator.lease(e).key, e, failed("ValueError: boom"))
     assert not waits()  # it failed at all of it
     coordinator.hello(f, AT)
     assert waits()

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import pytest
+from archives import failed
 
 from cluster.dispatch.leases import MAX_ATTEMPTS, Queue
 
@@ -52,7 +53,7 @@ def test_who_asks_again_has_lost_the_answer_and_gets_its_work_again(queue):
 def test_work_that_somebody_waits_for_comes_first(queue):
     queue.urge([Work("u0"), Work("u1")])
     assert take(queue, 3) == ["u0", "u1", "a0"]
-    queue.finish("u0", "e0", "boom")
+    queue.finish("u0", "e0", failed("boom"))
     assert queue.lease("f").key == "u0"
 
 
@@ -62,7 +63,7 @@ def test_urgent_work_that_nobody_waits_for_any_more_is_not_begun(queue):
     for key in ("u0", "u1"):
         queue.take_back(key)
     assert queue.lease("f").key == "a0"
-    queue.finish("u0", "e", "boom")
+    queue.finish("u0", "e", failed("boom"))
     assert queue.lease("e").key == "b0"
 
 
@@ -96,9 +97,9 @@ def test_work_that_keeps_failing_is_given_up_and_stops_nothing(queue):
     for attempt in range(MAX_ATTEMPTS):
         assert not queue.given_up, attempt
         assert queue.lease("e").key == "bad"
-        queue.finish("bad", "e", f"boom {attempt}")
+        queue.finish("bad", "e", failed(f"boom {attempt}"))
     (given_up,) = queue.given_up
-    assert given_up.work.key == "bad" and given_up.error == "boom 2" and given_up.attempts == 3
+    assert given_up.work.key == "bad" and given_up.failure.error == "boom 2" and given_up.attempts == 3
     assert queue.lease("e").key == "a0" and queue.evaluators["e"].failed == 3
 
 
@@ -107,7 +108,7 @@ def test_an_evaluator_that_can_do_nothing_uses_up_nobodys_attempts(queue):
     while (work := queue.lease("good")) is not None:
         for _ in range(5):  # it fails far faster than another works
             if bad := queue.lease("bad"):
-                queue.finish(bad.key, "bad", "no data here")
+                queue.finish(bad.key, "bad", failed("no data here"))
         queue.finish(work.key, "good")
         done.add(work.key)
     assert done == {"a0", "a1", "b0", "b1"} and not queue.given_up
@@ -116,7 +117,7 @@ def test_an_evaluator_that_can_do_nothing_uses_up_nobodys_attempts(queue):
 def test_what_failed_is_tried_by_the_same_again_where_no_other_lives(queue, clock):
     queue.beat("other")
     assert queue.lease("e").key == "a0"
-    queue.finish("a0", "e", "boom")
+    queue.finish("a0", "e", failed("boom"))
     assert queue.lease("e").key == "b0"
     queue.finish("b0", "e")
     clock.now = 100  # nothing was heard of the other since
@@ -128,7 +129,7 @@ def test_work_that_kills_its_evaluator_again_and_again_is_given_up(queue):
     for _ in range(MAX_ATTEMPTS):
         queue.lease("e")
         queue.drop("e")
-    assert [(g.work.key, g.error) for g in queue.given_up] == [("killer", "its evaluator died at it")]
+    assert [(g.work.key, g.failure.error) for g in queue.given_up] == [("killer", "its evaluator died at it")]
 
 
 def test_a_look_that_began_before_work_was_done_does_not_bring_it_back(queue, clock):
