@@ -72,7 +72,11 @@ def _of_another_schema(data: bytes, where: str) -> str:
     if found == SCHEMA or not isinstance(found, int):
         return ""
     versions = values.get("versions")
-    writer = versions.get("ppodd") if isinstance(versions, dict) else None
+    return another_schema(where, found, versions.get("ppodd") if isinstance(versions, dict) else None)
+
+
+def another_schema(where: str, found: int | str, writer: str | None) -> str:
+    """What to say of a file of another schema, which the version `writer` of ppodd wrote, if that is known."""
     use = f"ppodd {writer}" if writer else "the ppodd version that wrote it"
     return f"{where} has schema {found}, this ppodd reads {SCHEMA}: use {use}, or a later one"
 

@@ -8,22 +8,33 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from ppodd import __version__
 from ppodd.archive.poster_file import tensors_of
+from ppodd.archive.records import SCHEMA, another_schema
 from ppodd.errors import CorruptArchive
 from ppodd.files import sha256
+
+_UNNUMBERED = "1"  # of checkpoints from before they said so
 
 
 def to_bytes(tensors: dict[str, np.ndarray], position: dict[str, Any]) -> bytes:
     """These arrays and this JSON-able position."""
     tensors = {k: np.asarray(v, order="C") for k, v in tensors.items()}
     text = json.dumps(position)
-    return safetensors.numpy.save(tensors, {"position": text, "digest": _digest(tensors, text)})
+    version = {"schema": str(SCHEMA), "ppodd": __version__}
+    return safetensors.numpy.save(tensors, {**version, "position": text, "digest": _digest(tensors, text)})
 
 
 def from_bytes(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The inverse of `to_bytes`. Raises `CorruptArchive` naming the file."""
+    """The inverse of `to_bytes`.
+
+    Raises:
+        CorruptArchive: the file is damaged, or of another schema (the version to use is named).
+    """
     tensors = tensors_of(data, where)
     metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    if (schema := metadata.get("schema", _UNNUMBERED)) != str(SCHEMA):
+        raise CorruptArchive(another_schema(where, schema, metadata.get("ppodd")))
     if metadata.get("digest") != _digest(tensors, metadata.get("position", "")):
         raise CorruptArchive(f"{where} is damaged: its digest differs from the one it holds")
     return tensors, json.loads(metadata["position"])

@@ -27,7 +27,7 @@ import os
 from ppodd.archive.records import SweepRecord, parse
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.archive.trial_state import TrialState
-from ppodd.config import EvaluationConfig, build
+from ppodd.config import EvaluationConfig, rebuild
 from ppodd.errors import BadInput
 from ppodd.files import PATIENCE_S, Folder, sha256
 
@@ -83,12 +83,14 @@ class Archive:
         `record` is what `sweep.json` holds, for who has read it.
 
         Raises:
-            BadInput, CorruptArchive: a record cannot be read.
+            CorruptArchive: a record cannot be read.
         """
         record = self.sweep(sweep) if record is None else record
-        stated = (record.evaluation if record else ()) or ({},)
         added = self.folder / f"{sweep}/protocols"
-        return [build(EvaluationConfig, v) for v in (*stated, *(added.read_json(name) for name in added.names()))]
+        found = [(values, self.folder.at(f"{sweep}/sweep.json")) for values in (record.evaluation if record else ())]
+        found = found or [({}, "")]
+        found += [(added.read_json(name), added.at(name)) for name in added.names()]
+        return [rebuild(EvaluationConfig, values, where) for values, where in found]
 
     def add_evaluation(self, sweep: str, evaluation: EvaluationConfig) -> None:
         """Have a sweep's stages evaluated in this way too; asked for twice, it is one."""

@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from ppodd.archive.records import SCHEMA
 from ppodd.config import EvaluationProtocol
+
+_FORMAT = 1  # of tickets: whatever schema records come to have, evaluations keep their names
 
 
 def ticket(
@@ -15,7 +16,7 @@ def ticket(
 ) -> str:
     """The name of an evaluation: a digest of the posters it trains on, their weights, the data and the protocol."""
     drawn = [(digest, weight) for digest, weight in zip(poster_digests, blend, strict=True) if weight > 0]
-    key = json.dumps([SCHEMA, protocol.canonical(), drawn, data_digest], sort_keys=True)
+    key = json.dumps([_FORMAT, protocol.canonical(), drawn, data_digest], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:20]
 
 

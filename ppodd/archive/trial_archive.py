@@ -26,7 +26,7 @@ from ppodd.archive.records import (
 )
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_state import Status, TrialState, stage_name
-from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, build
+from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, rebuild, retired
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
 
@@ -57,6 +57,12 @@ class TrialArchive:
             self.folder.write_json("config.json", config.model_dump(mode="json"))
             return
         held = self.config()
+        if gone := retired(DistillConfig, self.folder.read_json("config.json")):
+            field, value = next(iter(gone.items()))
+            raise BadInput(
+                f"{self.url} holds a run of an earlier version with {field}={value!r}, which this one cannot go on "
+                f"with: use that version, or choose another --name"
+            )
         for field in type(config).model_fields:
             mine, theirs = getattr(config, field), getattr(held, field)
             if mine != theirs and field not in CIRCUMSTANCES:
@@ -74,10 +80,7 @@ class TrialArchive:
 
     def config(self) -> DistillConfig:
         """Raise `CorruptArchive` where the file is missing or does not hold a valid config."""
-        try:
-            return build(DistillConfig, self.folder.read_json("config.json"))
-        except BadInput as error:
-            raise CorruptArchive(f"{self.folder.at('config.json')}: {error}") from None
+        return rebuild(DistillConfig, self.folder.read_json("config.json"), self.folder.at("config.json"))
 
     # Stages
 

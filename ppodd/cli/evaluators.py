@@ -178,15 +178,15 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
 
 def _check_protocols(archive: Archive, sweep: str, evaluations: list[EvaluationConfig]) -> None:
     """Raise `BadInput` where a network does not fit the images that a sweep's posters are of."""
-    from ppodd.config import check_evaluation
+    from ppodd.config import DistillConfig, check_evaluation, rebuild
     from ppodd.errors import CorruptArchive
 
     record = archive.sweep(sweep)
-    configs = [trial.config for trial in record.trials] if record else []
+    configs = [rebuild(DistillConfig, trial.config, f"{sweep}/sweep.json") for trial in record.trials] if record else []
     for trial in archive.trials(sweep) if record is None else ():
         with contextlib.suppress(CorruptArchive):  # the evaluators say so
-            configs.append(archive.trial(sweep, trial).config().model_dump())
-    for dataset, image_size in {(config["dataset"], config.get("image_size", 0)) for config in configs}:
+            configs.append(archive.trial(sweep, trial).config())
+    for dataset, image_size in {(config.dataset, config.image_size) for config in configs}:
         for evaluation in evaluations:
             try:
                 check_evaluation(evaluation, dataset, image_size)

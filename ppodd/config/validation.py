@@ -10,10 +10,16 @@ from ppodd.errors import BadInput, unknown
 
 
 class Config(pydantic.BaseModel):
-    """Fields, each named as the flag that sets it; `listed` says where users find them all."""
+    """Fields, each named as the flag that sets it.
+
+    Attributes:
+        listed: where users find them all.
+        retired: fields that earlier versions had and archives still hold, with the value that had no effect.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
     listed: ClassVar[str] = ""
+    retired: ClassVar[dict[str, Any]] = {}
 
 
 C = TypeVar("C", bound=Config)

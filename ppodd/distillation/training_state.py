@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ppodd.errors import CorruptArchive
 from ppodd.training import Learned
 
 
@@ -51,9 +52,19 @@ class TrainingState:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], rest: dict[str, Any], device: torch.device) -> TrainingState:
+        """The inverse of `to_arrays`; what an earlier version did not write is at its default.
+
+        Raises:
+            CorruptArchive: a later version wrote more.
+        """
         tensors = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
         names = [k.removeprefix("learned.") for k in tensors if k.startswith("learned.")]
-        best = math.inf if rest["best_loss"] is None else rest["best_loss"]
+        if unknown := rest.keys() - vars(cls(tensors, {})).keys():
+            raise CorruptArchive(
+                f"the resume checkpoint holds {min(unknown)!r}, which this ppodd does not know: go on with the later "
+                f"version that wrote it"
+            )
+        best = math.inf if rest.get("best_loss") is None else rest["best_loss"]
         return cls(
             {n: tensors[f"learned.{n}"] for n in names},
             {n: (tensors[f"moment0.{n}"], tensors[f"moment1.{n}"]) for n in names},

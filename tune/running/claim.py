@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ppodd.archive import Archive, SweepRecord
-from ppodd.config import CIRCUMSTANCES, check_twin
+from ppodd.config import CIRCUMSTANCES, DistillConfig, as_of_now, check_twin
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
@@ -63,9 +63,14 @@ def _contents(sweep: Sweep, record: SweepRecord) -> dict[str, Any]:
 
     Evaluations are added to those it has.
     """
-    trials = {t.name: {k: v for k, v in t.config.items() if k not in CIRCUMSTANCES} for t in record.trials}
+    trials = {trial.name: _method(trial.config) for trial in record.trials}
     rest = record.model_dump(mode="json", exclude_none=True, exclude=_DERIVED)
     return rest if sweep.file.search else {**rest, "trials": trials}
+
+
+def _method(config: dict[str, Any]) -> dict[str, Any]:
+    """What a trial computes, by the fields of this version."""
+    return {name: value for name, value in as_of_now(DistillConfig, config).items() if name not in CIRCUMSTANCES}
 
 
 def _adds(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:

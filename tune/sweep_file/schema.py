@@ -25,6 +25,7 @@ from ppodd.config import (
     check_name,
     preset,
     protocols,
+    rebuild,
     said,
 )
 from ppodd.errors import BadInput, unknown
@@ -246,7 +247,7 @@ class Sweep:
     def adopt(self, record: SweepRecord) -> None:
         """Take over the trials of a searched sweep that `sweep.json` lists."""
         for trial in record.trials if self.file.search else ():
-            self.trials[trial.name] = build(DistillConfig, trial.config)
+            self.trials[trial.name] = rebuild(DistillConfig, trial.config, f"trial {trial.name} in sweep.json")
             self.suggested[trial.name] = trial.suggested or {}
 
     def suggestion(self, values: dict[str, Any]) -> dict[str, DistillConfig]:
