@@ -36,8 +36,8 @@ def failure_of(error: BaseException) -> dict[str, Any]:
 
 def said_with_place(error: BaseException) -> str:
     """The error in one line; where it is none of ours, with file and line of the user's code that it came from."""
-    place = "" if isinstance(error, PpoddError) else user_place(error.__traceback__)
-    return f"{one_line(error)} ({place})" if place else one_line(error)
+    said, place = one_line(error), "" if isinstance(error, PpoddError) else user_place(error.__traceback__)
+    return said if not place or place in said else f"{said} ({place})"
 
 
 def user_place(trace: TracebackType | None) -> str:

@@ -19,6 +19,7 @@ from importlib import metadata
 from typing import Any, Generic, TypeVar
 
 from ppodd.errors import BadInput, near_miss, one_line, unknown
+from ppodd.failures import user_place
 
 _IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
 OWN = "module:function"  # how help writes the user's own
@@ -167,7 +168,8 @@ def located(code: Any) -> Iterator[None]:
         yield
     except Exception as error:
         if not _is_ours(code) and not getattr(error, "__notes__", None):
-            error.add_note(_place(error, getattr(sys.modules.get(code.__module__), "__file__", None)))
+            file = getattr(sys.modules.get(code.__module__), "__file__", None)
+            error.add_note(user_place(error.__traceback__) or _place(error, file))
         raise
 
 

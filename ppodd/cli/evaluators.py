@@ -308,7 +308,7 @@ def tables(status: dict[str, Any]) -> Any:
 
 def _logs(status: dict[str, Any]) -> list[str]:
     """Where the log of each process is, as `node:path`."""
-    processes = {"coordinator": status["log"], **{one["name"]: one for one in status["evaluators"]}}
+    processes = {"coordinator": status.get("log", {}), **{one["name"]: one for one in status["evaluators"]}}
     found = {name: (one.get("node"), one.get("log_file")) for name, one in processes.items()}
     return [f"log of {name}: {node}:{path}" for name, (node, path) in found.items() if path]
 

@@ -245,7 +245,7 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
     status = {
         "version": "1", "pending": 3, "running": 1, "done": 5, "failed": {"t": "a stage 1: boom"}, "per_minute": 2.5,
         "pools": [{"count": 4, "cpus": 1, "gpus": 0.25, "idle_s": 60}], "sync_error": "s: store is away",
-        "trouble": ["/a: away"],
+        "log": {"node": "10.0.0.9", "log_file": "/ray/worker-1.err"}, "trouble": ["/a: away"],
         "sweeps": [{"sweep": "s", "archive_url": "/a", "pending": 3, "running": 1, "done": 5, "failed": {"t": "boom"}}],
         "evaluators": [
             {"name": "evaluator-0", "node": "10.0.0.1", "device": "cuda", "at": "s/t stage 2 (blend, convnet)",
@@ -260,6 +260,7 @@ def test_the_tables_show_who_is_at_what_and_where_trials_are(capsys):
     }  # fmt: skip
     Console(width=160).print(tables(status))
     shown = capsys.readouterr().out
+    assert "log of coordinator: 10.0.0.9:/ray/worker-1.err" in shown
     for part in (
         "3 pending, 1 running, 5 done, 1 failed, 2.5 a minute; at most 4 evaluators of 1 CPU, 0.25 GPU",
         "evaluator-0", "10.0.0.1", "s/t stage 2 (blend, convnet)", "1:01", "s/t", "2/4", "3/40", "1.500", "0:30",
