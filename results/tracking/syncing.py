@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from ppodd.archive import (
     SCHEMA,
@@ -29,6 +30,7 @@ from ppodd.archive import (
 )
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
+from ppodd.files import atomic_write
 from ppodd.words import counted
 from results.tracking import schema
 from results.tracking.duplicates import told_apart
@@ -71,6 +73,11 @@ class _Run:
     id: str
     tags: dict[str, str]
     params: dict[str, str] = field(default_factory=dict)
+    artifact_uri: str = ""
+
+    @classmethod
+    def of(cls, run: Run) -> _Run:
+        return cls(run.info.run_id, run.data.tags, run.data.params, run.info.artifact_uri)
 
 
 @dataclass
@@ -231,7 +238,7 @@ class Syncer:
     def _merged(self, sweep: str, runs: Iterable[Run]) -> dict[str, _Run]:
         """The runs by key. Of those that stand for one trial twice, one is kept and the others are deleted."""
         ours = [run for run in runs if schema.KEY in run.data.tags]
-        kept, besides = told_apart(_Run(run.info.run_id, run.data.tags, run.data.params) for run in ours)
+        kept, besides = told_apart(map(_Run.of, ours))
         for run in besides:
             self._client.delete_run(run.id)
             kept[run.tags[schema.KEY]].tags.pop(schema.LOGGED, None)  # it gets what only the other one had
@@ -244,7 +251,7 @@ class Syncer:
         if key not in self._runs:
             tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
             run = self._client.create_run(experiment, start_time=start_ms, tags=tags)
-            self._runs[key] = _Run(run.info.run_id, tags)
+            self._runs[key] = _Run(run.info.run_id, tags, artifact_uri=run.info.artifact_uri)
             report.runs += 1
             if sqlite_path(self._uri) is None:  # another sync may have created one in the same moment
                 found = all_runs(self._client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
@@ -289,7 +296,7 @@ class Syncer:
                 if params.get(name, value) != value:
                     raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
             self._log_params(run, {name: value for name, value in params.items() if name not in run.params})
-            pictures = {found.path for found in self._client.list_artifacts(run.id, "posters")}
+            pictures = self._pictures(run)
             self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
         return self._trials[key]
 
@@ -375,6 +382,12 @@ class Syncer:
             logged.append(_short(ticket))
             report.evaluations += 1
 
+    def _pictures(self, run: _Run) -> set[str]:
+        """What the run shows; of a store beside this machine's files that is seen without asking MLflow."""
+        if folder := _local(run):
+            return {f"posters/{path.name}" for path in Path(folder, "posters").glob("*.png")}
+        return {found.path for found in self._client.list_artifacts(run.id, "posters")}
+
     def _picture(self, known: _Trial, trial: TrialArchive, stage: int, report: SyncReport) -> None:
         path = f"posters/{stage_name(stage)}.png"
         if path in known.pictures:
@@ -384,10 +397,13 @@ class Syncer:
         except CorruptArchive as error:
             report.problems.append(one_line(error))
             return
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder, f"{stage_name(stage)}.png")
-            local.write_bytes(picture)
-            self._client.log_artifact(known.run.id, str(local), "posters")
+        if artifacts := _local(known.run):
+            atomic_write(Path(artifacts, path), picture)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                local = Path(folder, f"{stage_name(stage)}.png")
+                local.write_bytes(picture)
+                self._client.log_artifact(known.run.id, str(local), "posters")
         known.pictures.add(path)
 
     # The store
@@ -439,6 +455,12 @@ def _metrics(values: Iterable[tuple[str, float]], record: StageRecord | Evaluati
     from mlflow.entities import Metric
 
     return [Metric(name, float(value), _finished_ms(record), record.stage) for name, value in values]
+
+
+def _local(run: _Run) -> str:
+    """The folder of a run's artifacts, where it is one on this machine."""
+    uri = urlsplit(run.artifact_uri)
+    return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""
 
 
 def _given_up(trial: TrialArchive, state: TrialState) -> list[EvaluationFailureRecord]:
