@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 # gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
 Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
-_METRICS, _ENTRIES = 1000, 100  # what a server takes in one batch
+_METRICS, _ENTRIES = 800, 100  # of metrics, and each of params and tags, in one batch: a server takes 1000 in all
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
 _STATUS = {  # what a run's tag says of how its trial stands
     Status.COMPLETE: "finished",
@@ -68,16 +68,17 @@ class SyncReport:
 
 @dataclass
 class _Run:
-    """A run of the store, and the tags it is known to have."""
+    """A run of the store: the tags and params it is known to have, MLflow's own status, where its artifacts are."""
 
     id: str
     tags: dict[str, str]
-    params: dict[str, str] = field(default_factory=dict)
-    artifact_uri: str = ""
+    params: dict[str, str]
+    status: str
+    artifact_uri: str
 
     @classmethod
     def of(cls, run: Run) -> _Run:
-        return cls(run.info.run_id, run.data.tags, run.data.params, run.info.artifact_uri)
+        return cls(run.info.run_id, run.data.tags, run.data.params, run.info.status, run.info.artifact_uri)
 
 
 @dataclass
@@ -99,6 +100,7 @@ class _New:
 
     metrics: list[Metric] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
 
 
 class Syncer:
@@ -175,9 +177,10 @@ class Syncer:
         trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
         expected = max(plan.trials_wanted, len(found))
         finished = sum(trial.status in (Status.COMPLETE, Status.STOPPED) for trial in trials)
-        self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}"}))
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
-        self._set_status(parent, "finished" if finished == expected else "running", ended)
+        status = "finished" if finished == expected else "running"
+        self._set_status(parent, status, ended)
+        self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}))
         if finished == expected and self._publish:
             self._summarise(self._publish, sweep, plan, parent, trials, report)
 
@@ -250,8 +253,7 @@ class Syncer:
         experiment = self._experiment(sweep)
         if key not in self._runs:
             tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
-            run = self._client.create_run(experiment, start_time=start_ms, tags=tags)
-            self._runs[key] = _Run(run.info.run_id, tags, artifact_uri=run.info.artifact_uri)
+            self._runs[key] = _Run.of(self._client.create_run(experiment, start_time=start_ms, tags=tags))
             report.runs += 1
             if sqlite_path(self._uri) is None:  # another sync may have created one in the same moment
                 found = all_runs(self._client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
@@ -274,14 +276,14 @@ class Syncer:
 
     def _trial(
         self, trial: TrialArchive, stages: list[int], parent: _Run, plan: SweepRecord, report: SyncReport
-    ) -> _Trial:
-        """The trial's run: found or created the first time, its params logged.
+    ) -> tuple[_Trial, _New]:
+        """The trial's run, found or created the first time, and what it lacks of the trial's params then.
 
         Raises:
             BadInput: the run of this name shows a trial with another config.
             CorruptArchive: the trial's config cannot be read.
         """
-        key = f"{trial.sweep}/{trial.trial}"
+        key, new = f"{trial.sweep}/{trial.trial}", _New()
         if key not in self._trials:
             config = trial.config()
             own = schema.own_protocol(config, self.archive.evaluations(trial.sweep, plan)[0])
@@ -290,22 +292,21 @@ class Syncer:
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
             run = self._run(trial.sweep, key, tags, _started_ms(trial, stages), report)
-            self._send(run, _New(tags={schema.PARENT: parent.id}))
+            new.tags[schema.PARENT] = parent.id
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
                 if params.get(name, value) != value:
                     raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
-            self._log_params(run, {name: value for name, value in params.items() if name not in run.params})
+            new.params = {name: value for name, value in params.items() if name not in run.params}
             pictures = self._pictures(run)
             self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
-        return self._trials[key]
+        return self._trials[key], new
 
     def _sync_trial(
         self, trial: TrialArchive, state: TrialState, parent: _Run, plan: SweepRecord, report: SyncReport
     ) -> None:
         """Log what is new of a trial as it stands, as one batch."""
-        known = self._trial(trial, state.stages, parent, plan, report)
-        new = _New()
+        known, new = self._trial(trial, state.stages, parent, plan, report)
         for stage in state.stages:
             try:
                 self._add_stage(trial, known, stage, sorted(state.evaluations(stage)), new, report)
@@ -333,14 +334,15 @@ class Syncer:
         known.given_up = len(given_up)
         if given_up:
             new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
+        ended = max((_finished_ms(record) for record in known.records.values()), default=0)
+        ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
+        self._set_status(known.run, _STATUS[known.status], ended)
+        new.tags[schema.STATUS] = _STATUS[known.status]
         self._send(known.run, new)
         for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES):
             if name in known.run.tags and name not in new.tags:
                 self._client.delete_tag(known.run.id, name)
                 del known.run.tags[name]
-        ended = max((_finished_ms(record) for record in known.records.values()), default=0)
-        ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
-        self._set_status(known.run, _STATUS[known.status], ended)
 
     def _status(self, known: _Trial, state: TrialState) -> Status:
         """How the trial stands; with a stage that cannot be read it is not complete."""
@@ -408,35 +410,34 @@ class Syncer:
 
     # The store
 
-    def _log_params(self, run: _Run, params: dict[str, str]) -> None:
-        from mlflow.entities import Param
-
-        entries = [Param(name, value) for name, value in params.items()]
-        for start in range(0, len(entries), _ENTRIES):
-            self._client.log_batch(run.id, params=entries[start : start + _ENTRIES])
-        run.params |= params
-
     def _send(self, run: _Run, new: _New) -> None:
-        """Log metrics, then the tags that are not known to be so: `schema.LOGGED` never says more than is there."""
-        from mlflow.entities import RunTag
+        """Log params and metrics, then the tags that are not known to be so, in one request where they fit.
+
+        MLflow writes a batch in this order, so that `schema.LOGGED` never says more than is there.
+        """
+        from mlflow.entities import Param, RunTag
 
         tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
-        for start in range(0, len(new.metrics), _METRICS):
-            self._client.log_batch(run.id, metrics=new.metrics[start : start + _METRICS])
-        if tags:
-            self._client.log_batch(run.id, tags=[RunTag(name, value) for name, value in tags.items()])
-            run.tags |= tags
+        metrics, params = new.metrics, [Param(name, value) for name, value in new.params.items()]
+        while len(metrics) > _METRICS or len(params) > _ENTRIES:
+            self._client.log_batch(run.id, metrics=metrics[:_METRICS], params=params[:_ENTRIES])
+            metrics, params = metrics[_METRICS:], params[_ENTRIES:]
+        if metrics or params or tags:
+            entries = [RunTag(name, value) for name, value in tags.items()]
+            self._client.log_batch(run.id, metrics=metrics, params=params, tags=entries)
+        run.tags |= tags
+        run.params |= new.params
 
     def _set_status(self, run: _Run, status: str, ended_ms: int) -> None:
-        """Running, finished, failed or stopped, as our tag and as MLflow's own status."""
-        if run.tags.get(schema.STATUS) == status:
+        """Running, finished, failed or stopped, as MLflow's own status says it; the tag that says it is sent after."""
+        known = "KILLED" if status == "stopped" else status.upper()  # MLflow's word for ended early
+        if run.status == known and run.tags.get(schema.STATUS, status) == status:
             return
         if status == "running":
-            self._client.update_run(run.id, status="RUNNING")
+            self._client.update_run(run.id, status=known)
         else:
-            known = "KILLED" if status == "stopped" else status.upper()  # MLflow's word for ended early
             self._client.set_terminated(run.id, known, ended_ms or None)
-        self._send(run, _New(tags={schema.STATUS: status}))
+        run.status = known
 
 
 def sync(
