@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppodd" / "__init__.py").read_text())[1]
 
 EXTRAS = {
+    "data": ["datasets>=4"],
     "parquet": ["pyarrow>=16"],
     "sweep": [
         "ray[tune]>=2.50",
@@ -17,7 +18,7 @@ EXTRAS = {
         "pandas>=2.2",
         "matplotlib>=3.9",
         "jinja2>=3.1",
-        "pyarrow>=16",
+        "datasets>=4",
     ],
     "cluster": ["ray[default]>=2.50", "jinja2>=3.1"],
     "clip": ["transformers>=4.45"],

@@ -59,7 +59,7 @@ def main():
     rows = {}
     for seed in range(args.seeds):
         config = build(DistillConfig, {**preset("digits"), **changes, "seed": seed})
-        dataset = load(config, torch.device("cpu"))
+        dataset = load(config.data, torch.device("cpu"))
         (protocol,) = EvaluationConfig(nets=args.nets).protocols(config)
 
         def judge(name, posters, blend, layout, seed=seed, protocol=protocol, dataset=dataset):

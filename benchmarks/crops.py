@@ -19,7 +19,7 @@ from meta_step import LoopedPatches
 
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.sources import SPECS
 from ppodd.machine.memory import keep_freed_memory
 from ppodd.machine.seeding import generator
 from ppodd.posters.layout import Layout

@@ -24,7 +24,7 @@ from ppodd.archive import PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Split
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.sources import SPECS
 from ppodd.evaluation.accuracy import Task, evaluate, one_alone, one_ensemble
 from ppodd.machine.seeding import generator
 from ppodd.posters.labels import fixed_labels

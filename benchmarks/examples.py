@@ -30,7 +30,7 @@ def measured(sweep, epochs):
     """Meta-steps of an epoch, and processor seconds of a meta-step, a stage's end, and an evaluation of the last."""
     config = max(sweep.trials.values(), key=lambda c: (c.num_stages, c.poster_width * c.poster_height))
     config = build(type(config), {**config.model_dump(), "device": "cpu", "epochs": epochs * config.num_stages})
-    dataset = load(config, resolve_device("cpu"))
+    dataset = load(config.data, resolve_device("cpu"))
     marks = []  # of every meta-step and stage
     config = build(type(config), {**config.model_dump(), "print_freq": 1})
     stages = []

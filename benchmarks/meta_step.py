@@ -19,7 +19,7 @@ from measure import Task, in_turn, machine, matmul_rate
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Dataset, Split
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.sources import SPECS
 from ppodd.distillation.stages import Distillation
 from ppodd.machine.memory import keep_freed_memory
 from ppodd.posters.patches import Patches

@@ -125,9 +125,10 @@ class Registry(Generic[E]):
         """The error for a `value` that an entry returned for what it was `asked`, and that is none of its kind."""
         shape = getattr(value, "shape", None)
         said = reprlib.repr(value) if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
-        return self._wrong(name, f"returned {said}{f' for {asked}' if asked else ''}")
+        return self.wrong(name, f"returned {said}{f' for {asked}' if asked else ''}")
 
-    def _wrong(self, name: str, what: str) -> BadInput:
+    def wrong(self, name: str, what: str) -> BadInput:
+        """The error for an entry that is not of its kind: what of it is wrong, and what is accepted."""
         return BadInput(f"{self.what} {name!r} {what}; accepted is {self.accepted}")
 
     def _installed(self) -> dict[str, str]:
@@ -152,7 +153,7 @@ class Registry(Generic[E]):
                 f"{self.what} {name!r}: {module} has no {attribute}{near}; accepted is {self.accepted}"
             ) from None
         if not isinstance(found, self.kind) and not callable(found):
-            raise self._wrong(name, f"is {found!r}")
+            raise self.wrong(name, f"is {found!r}")
         return found
 
 

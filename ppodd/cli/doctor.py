@@ -15,6 +15,7 @@ _PACKAGES = {
     "mlflow": "sweep",
     "pandas": "sweep",
     "matplotlib": "sweep",
+    "datasets": "data",
     "pyarrow": "parquet",
     "transformers": "clip",
     "torchvision": "download",

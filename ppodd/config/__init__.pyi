@@ -2,7 +2,6 @@ from .archived import as_of_now as as_of_now
 from .archived import rebuild as rebuild
 from .archived import retired as retired
 from .distillation import CIRCUMSTANCES as CIRCUMSTANCES
-from .distillation import DEFAULT_ROOT as DEFAULT_ROOT
 from .distillation import LATER_STAGES as LATER_STAGES
 from .distillation import SAVED_POSTERS as SAVED_POSTERS
 from .distillation import DistillConfig as DistillConfig

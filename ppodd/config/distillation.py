@@ -27,13 +27,12 @@ from ppodd.config.fields import (
     one_of,
 )
 from ppodd.config.validation import Config
-from ppodd.datasets import SPECS, is_path, known_spec
+from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, is_path, known_spec
 from ppodd.errors import BadInput
 from ppodd.posters import BlendParameters, Geometry
 from ppodd.training import check_architecture
 
 ENGINES = ("recomputed", "unrolled")
-DEFAULT_ROOT = "dataset"  # where data sets lie unless `root` says
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
 CIRCUMSTANCES = frozenset(
@@ -63,9 +62,7 @@ class DistillConfig(Config):
     test_freq: Positive = Field(10, description="epochs between two validation losses (cctype 1 decides by them)")
 
     # Data
-    dataset: DataSource = Field(
-        "cifar10", description="a known data set, or the path of a parquet file or class-folder tree"
-    )
+    dataset: DataSource = Field("cifar10", description="data set")
     root: str = Field("", description="folder that holds the data set")
     workers: NonNegative = Field(0, description="accepted for compatibility: the data is held on the device")
     image_size: NonNegative = Field(0, description="resize images to this side (0: as they are)")
@@ -149,6 +146,11 @@ class DistillConfig(Config):
         return BlendParameters(self.blend_boost, self.blend_decay, self.blend_floor)
 
     @property
+    def data(self) -> Request:
+        """Which data, and how it is prepared."""
+        return Request(**{field: getattr(self, field) for field in Request._fields if field in type(self).model_fields})
+
+    @property
     def geometry(self) -> Geometry:
         """The numbers that lay out the poster."""
         return Geometry(*(getattr(self, field) for field in Geometry._fields))
@@ -224,7 +226,7 @@ def absolute_paths(config: DistillConfig) -> DistillConfig:
     if config.dataset != "digits":
         changes["root"] = _absolute(config.root or DEFAULT_ROOT)
     if is_path(config.dataset):
-        changes["dataset"] = _absolute(os.path.join(config.root, config.dataset))
+        changes["dataset"] = _absolute(os.path.join(config.root, os.path.expanduser(config.dataset)))
     if config.class_order.endswith((".csv", ".npy")):
         changes["class_order"] = _absolute(config.class_order)
     for poster in (config.load_poster_run_name, f"{SAVED_POSTERS}/{config.load_poster_run_name}_poster.pt"):

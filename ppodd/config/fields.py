@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
-from ppodd.datasets import SPECS, is_path
+from ppodd.datasets import SOURCES
 from ppodd.errors import unknown
 from ppodd.posters import BLENDS, CLASS_ORDERS
 from ppodd.registry import Registry
@@ -29,10 +29,6 @@ def one_of(what: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise unknown(what, value, accepted)
     return value
-
-
-def _dataset(value: str) -> str:
-    return value if is_path(value) else one_of("dataset", value, tuple(SPECS))
 
 
 @dataclass(frozen=True)
@@ -61,4 +57,4 @@ ClassOrder = Annotated[str, Names(CLASS_ORDERS)]
 Architecture = Annotated[str, Names(ARCHITECTURES)]
 Augmentation = Annotated[str, Names(AUGMENTATIONS)]
 Optimiser = Annotated[str, Names(OPTIMISERS)]
-DataSource = Annotated[str, pydantic.AfterValidator(_dataset)]
+DataSource = Annotated[str, Names(SOURCES)]

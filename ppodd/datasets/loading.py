@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,18 +16,19 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ppodd.config import DistillConfig
-from ppodd.datasets.readers import Raw, Source, find
-from ppodd.datasets.specs import Spec
+from ppodd.datasets import cache
+from ppodd.datasets.finding import find
+from ppodd.datasets.parts import TEST, TRAIN, VALIDATION
+from ppodd.datasets.reading import SPLITS, Images, read
+from ppodd.datasets.report import Report
+from ppodd.datasets.sources import Request, Spec
 from ppodd.datasets.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 from ppodd.errors import BadInput, one_line
-from ppodd.files import atomic_path, cache_folder
+from ppodd.files import atomic_path
 
-_FORMAT = 1  # of the cache: raise it when the readers or the whitening change their results
+_FORMAT = 1  # of a data set's digest, by which archives know theirs: it stays
 _LARGE = 4096  # pixels and channels above which fitting ZCA is worth a warning
-_ARRAYS = ("train_x", "train_y", "test_x", "test_y")
-# The config fields that decide what is loaded.
-_FIELDS = ("dataset", "root", "image_size", "zca", "validation", "dtype")
+_log = logging.getLogger(__name__)
 
 
 class Split(NamedTuple):
@@ -48,51 +50,59 @@ class Dataset:
     validation: Split
     test: Split
     whitening: Whitening
+    report: Report
 
 
-def load(config: DistillConfig, device: torch.device) -> Dataset:
-    """The data set of `config` on `device`, in the config's dtype.
+def load(request: Request, device: torch.device, check: Callable[[Report], None] | None = None) -> Dataset:
+    """The data set on `device`.
 
     The validation split is stratified and fixed by the data alone, so that every trial and seed chooses by the same
     images. Bytes and whitening statistics are cached in `$PPODD_CACHE` (default `~/.cache/ppodd`).
 
+    Args:
+        check: is given what was read, before it is whitened: to say it, and to refuse what does not fit.
+
     Raises:
-        BadInput: the data is missing or damaged, its labels are out of range, or the config does not fit it.
+        BadInput: the data is missing or damaged, or is no labelled image set.
     """
-    source = find(config.dataset, config.root, config.image_size)
-    raw, content = _cached_raw(config, source)
-    spec = Spec(len(raw.classes), *raw.train_x.shape[1:])
-    config.geometry.check(spec)
-    whitening, train, test = _whitened(raw, content, config.zca)
-    held_out = _held_out(raw.train_y, config.validation)
-    dtype = getattr(torch, config.dtype)
+    images, content = read_images(request)
+    if check:
+        check(images.report)
+    whitening, x = _whitened(images, content, request.zca)
+    y = {split: torch.from_numpy(labels).to(device) for split, labels in images.y.items()}
+    held_out = _held_out(images.y[TRAIN], request.validation)
+    own = Split(x[VALIDATION], y[VALIDATION]) if len(y[VALIDATION]) else None
 
-    def split(x: torch.Tensor, y: np.ndarray) -> Split:
-        return Split(x.to(device, dtype), torch.from_numpy(y).to(device))
+    def moved(images: torch.Tensor) -> torch.Tensor:
+        return images.to(device, getattr(torch, request.dtype))
 
+    chosen_by = [x[TRAIN][held_out], *([own.x] if own else [])]
+    labels = [y[TRAIN][held_out.to(device)], *([own.y] if own else [])]
     return Dataset(
-        name=config.dataset,
-        digest=_digest(content, config.zca, config.validation),
-        classes=raw.classes,
-        spec=spec,
-        train=split(train[~held_out], raw.train_y[~held_out]),
-        validation=split(train[held_out], raw.train_y[held_out]),
-        test=split(test, raw.test_y),
+        name=request.dataset,
+        digest=_digest(content, request.zca, request.validation),
+        classes=images.classes,
+        spec=images.spec,
+        train=Split(moved(x[TRAIN][~held_out]), y[TRAIN][~held_out.to(device)]),
+        validation=Split(moved(torch.cat(chosen_by)), torch.cat(labels)),
+        test=Split(moved(x[TEST]), y[TEST]),
         whitening=whitening,
+        report=images.report,
     )
 
 
-_last: dict[tuple[object, ...], Dataset] = {}
+_last: dict[tuple[Request, str], Dataset] = {}
 
 
-def load_once(config: DistillConfig, device: torch.device) -> Dataset:
+def load_once(request: Request, device: torch.device, check: Callable[[Report], None] | None = None) -> Dataset:
     """`load`, keeping the last data set for the next call of this process."""
-    key = (*(getattr(config, field) for field in _FIELDS), str(device))
+    key = (request, str(device))
     if key not in _last:
-        dataset = load(config, device)
+        dataset = load(request, device, check)
         _last.clear()
         _last[key] = dataset
-    config.geometry.check(_last[key].spec)
+    elif check:
+        check(_last[key].report)
     return _last[key]
 
 
@@ -112,91 +122,105 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, *map(str, parts)]).encode()).hexdigest()
 
 
-def _cached_raw(config: DistillConfig, source: Source) -> tuple[Raw, str]:
-    """The bytes, from the cache or read and cached, and their digest. A damaged cache is made again."""
-    if not source.files:
-        raw = source.read()
-        return raw, _content(raw)
-    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in source.files]
-    path = cache_folder() / f"images-{_digest(stamps, config.dataset, config.image_size)[:24]}.safetensors"
+def read_images(request: Request) -> tuple[Images, str]:
+    """The bytes, from the cache or read and cached, and the digest of their content. A damaged cache is made again.
+
+    The cache's key is every file that is read. Pictures that a table names are known only when it is read; they are
+    noted beside, and looked at before the cache is used.
+
+    Raises:
+        BadInput: the data is missing or damaged, or is no labelled image set.
+    """
+    found = find(request)
+    if found.files is None:
+        images = read(found, request)
+        return images, _content(images)
+    path = cache.place_of("images", cache.digest_of(cache.stamps(found.files), *_reads(request)))
+    cached = _cached(path)
+    if cached:
+        return cached
+    before = cache.stamps(found.files)
+    images = _readable(found.place, lambda: read(found, request))
+    content = _content(images)
+    if cache.stamps(found.files) == before:
+        _keep(path, images, content, found.also)
+    return images, content
+
+
+def _reads(request: Request) -> tuple[object, ...]:
+    """What of a request decides which bytes are read."""
+    return request._replace(root="", zca=False, validation=0.0, dtype="")
+
+
+def _cached(path: Path) -> tuple[Images, str] | None:
     with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         with safetensors.safe_open(path, "numpy") as file:
             metadata = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-        raw = Raw(**arrays, classes=tuple(json.loads(metadata["classes"])))
-        if _content(raw) == metadata["content"]:
-            return raw, metadata["content"]
-    raw = _checked(_read(source, config.dataset), config.dataset)
-    content = _content(raw)
-    tensors = {name: torch.from_numpy(getattr(raw, name)) for name in _ARRAYS}
-    metadata = {"classes": json.dumps(raw.classes), "content": content}
-    _cache(path, tensors, metadata)
-    return raw, content
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – it is no dict
+        also = [Path(name) for name in json.loads(metadata["also"])]
+        if metadata["stamps"] != cache.digest_of(cache.stamps(also)):
+            return None
+        report = Report.model_validate_json(metadata["report"])
+        x, y = ({split: arrays[f"{split}_{axis}"] for split in SPLITS} for axis in "xy")
+        images = Images(x, y, report.classes, report)
+        if _content(images) == metadata["content"]:
+            return images, metadata["content"]
+    return None
 
 
-def _read(source: Source, name: str) -> Raw:
-    """What the source holds; `BadInput` where its files are not of the form they seem to be."""
+def _keep(path: Path, images: Images, content: str, also: set[Path]) -> None:
+    tensors = {
+        f"{s}_{axis}": torch.from_numpy(of[s]) for axis, of in (("x", images.x), ("y", images.y)) for s in SPLITS
+    }
+    metadata = {
+        "content": content,
+        "report": images.report.model_dump_json(),
+        "also": json.dumps([str(p) for p in sorted(also)]),
+        "stamps": cache.digest_of(cache.stamps(sorted(also))),
+    }
+    _save(path, tensors, metadata)
+
+
+def _save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+
+
+def _readable(place: str, reading: Callable[[], Images]) -> Images:
+    """What is read; `BadInput` where files are not of the form they seem to be."""
     try:
-        return source.read()
+        return reading()
     except (LookupError, ValueError, TypeError, OSError, StopIteration) as error:
-        where = source.files[0].parent
-        raise BadInput(f"{name} in {where} is incomplete or damaged ({one_line(error)}): fetch it again") from error
+        raise BadInput(f"{place} is incomplete or damaged ({one_line(error)}): fetch it again") from error
 
 
-def _content(raw: Raw) -> str:
-    digest = hashlib.sha256(json.dumps(raw.classes).encode())
-    for array in raw[:4]:
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+def _content(images: Images) -> str:
+    digest = hashlib.sha256(json.dumps(images.classes).encode())
+    own = (VALIDATION,) if len(images.y[VALIDATION]) else ()
+    for split in (TRAIN, TEST, *own):
+        for array in (images.x[split], images.y[split]):
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def _checked(raw: Raw, name: str) -> Raw:
-    classes = len(raw.classes)
-    if classes < 2:
-        raise BadInput(f"{name} has {classes} class: at least 2 are needed")
-    if raw.train_x.shape[1:] != raw.test_x.shape[1:]:
-        raise BadInput(
-            f"{name}: training images are {raw.train_x.shape[1:]} (C, h, w), test images {raw.test_x.shape[1:]}: "
-            f"set --image_size"
-        )
-    for split, labels in (("training", raw.train_y), ("test", raw.test_y)):
-        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-        if len(wrong):
-            raise BadInput(
-                f"{name}: label {labels[wrong[0]]} of {split} image {wrong[0]} is out of range "
-                f"(0 to {classes - 1}): mend the labels or the class names"
-            )
-    if not len(raw.test_y):
-        raise BadInput(f"{name} has no test images: give it a test split, or at least 5 images of a class")
-    absent = np.setdiff1d(np.arange(classes), raw.train_y)
-    if len(absent):
-        raise BadInput(f"{name}: class {raw.classes[absent[0]]!r} has no training image: add some or remove the class")
-    return raw
-
-
-def _whitened(raw: Raw, content: str, zca: bool) -> tuple[Whitening, torch.Tensor, torch.Tensor]:
-    """The whitening fitted to the training images, and training and test images `[N, C, h, w]` whitened by it.
+def _whitened(images: Images, content: str, zca: bool) -> tuple[Whitening, dict[str, torch.Tensor]]:
+    """The whitening fitted to the training images, and the images `[N, C, h, w]` of each split whitened by it.
 
     ZCA is fitted and applied once: matrices and whitened images are cached.
     """
-    train, test = torch.from_numpy(raw.train_x), torch.from_numpy(raw.test_x)
+    x = {split: torch.from_numpy(array) for split, array in images.x.items()}
     if not zca:
-        whitening = Whitening(*channel_statistics(train))
-        return whitening, whitening.whiten(train), whitening.whiten(test)
-    path = cache_folder() / f"zca-{_digest(content)[:24]}.safetensors"
+        whitening = Whitening(*channel_statistics(x[TRAIN]))
+        return whitening, {split: whitening.whiten(of) if len(of) else of for split, of in x.items()}
+    path = cache.place_of("zca", cache.digest_of(content))
     with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError):
         cached = safetensors.torch.load_file(path)
-        return Whitening(forward=cached["forward"], inverse=cached["inverse"]), cached["train"], cached["test"]
-    if train[0].numel() > _LARGE:
-        print(f"fitting ZCA: {zca_cost(train[0].numel(), len(train))}", file=sys.stderr)
-    forward, inverse = fit_zca(train)
+        return Whitening(forward=cached["forward"], inverse=cached["inverse"]), {s: cached[s] for s in SPLITS}
+    if x[TRAIN][0].numel() > _LARGE:
+        _log.warning("fitting ZCA: %s", zca_cost(x[TRAIN][0].numel(), len(x[TRAIN])))
+    forward, inverse = fit_zca(x[TRAIN])
     whitening = Whitening(forward=forward, inverse=inverse)
-    whitened = {"train": whitening.whiten(train), "test": whitening.whiten(test)}
-    _cache(path, {"forward": forward, "inverse": inverse, **whitened}, {})
-    return whitening, whitened["train"], whitened["test"]
-
-
-def _cache(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata)
+    whitened = {split: whitening.whiten(of) if len(of) else of for split, of in x.items()}
+    _save(path, {"forward": forward, "inverse": inverse, **whitened}, {})
+    return whitening, whitened

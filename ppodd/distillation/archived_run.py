@@ -23,12 +23,12 @@ from ppodd.archive import (
     TrialArchive,
 )
 from ppodd.config import DistillConfig, EvaluationProtocol
-from ppodd.datasets import Dataset, load_once
+from ppodd.datasets import Dataset
 from ppodd.distillation.initial import load_poster
 from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError
-from ppodd.evaluation import check_data, pixel_budget, versions
+from ppodd.evaluation import check_data, data_of, pixel_budget, versions
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import BLENDS, Layout, render
@@ -67,7 +67,7 @@ def run(
     """
     keep_freed_memory()
     device = resolve_device(config.device)
-    dataset = load_once(config, device)
+    dataset = data_of(config, device)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     busy = f"{trial.url} is being distilled by another process"

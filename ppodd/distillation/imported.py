@@ -10,14 +10,14 @@ import numpy as np
 
 from ppodd.archive import WRITER, ImportedPoster, MetaLoss, PosterFile, StageRecord, TrialArchive
 from ppodd.config import DistillConfig
-from ppodd.datasets import Dataset, load_once
+from ppodd.datasets import Dataset
 from ppodd.distillation.archived_run import write_stage
 from ppodd.distillation.initial import InitialPoster, load_tensor
 from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.podd_files import label_file
 from ppodd.distillation.stages import Distillation, Finished
 from ppodd.errors import BadInput
-from ppodd.evaluation import check_data
+from ppodd.evaluation import check_data, data_of
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import published_order
@@ -65,7 +65,7 @@ def import_posters(
     """
     _check(config, posters)
     keep_freed_memory()
-    dataset = load_once(config, resolve_device(config.device))
+    dataset = data_of(config, resolve_device(config.device))
     for saved in posters:
         saved.held.check(config, dataset.spec, str(saved.path))
     distillation = Distillation(config, dataset, None)

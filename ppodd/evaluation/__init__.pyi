@@ -3,14 +3,13 @@ from .accuracy import pixel_budget as pixel_budget
 from .accuracy import stack as stack
 from .accuracy import versions as versions
 from .archived_stages import (
-    check_data as check_data,
-)
-from .archived_stages import (
     evaluate_archived as evaluate_archived,
 )
 from .archived_stages import (
     measure_candidate as measure_candidate,
 )
+from .data import check_data as check_data
+from .data import data_of as data_of
 from .export import FORMATS as FORMATS
 from .export import training_set as training_set
 from .work_items import Work as Work

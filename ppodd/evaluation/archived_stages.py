@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 from ppodd.archive import SCHEMA, Accuracy, EvaluationRecord, PosterFile, TrialArchive
-from ppodd.datasets import Dataset, load_once
-from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
+from ppodd.evaluation.data import check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import Layout
@@ -26,7 +25,7 @@ def evaluate_archived(work: Work, device: str = "auto") -> EvaluationRecord:
     keep_freed_memory()
     started = time.time()
     config, record = trial.config(), trial.stage(work.stage)
-    dataset = load_once(config, resolve_device(device))
+    dataset = data_of(config, resolve_device(device))
     check_data(record.data.digest, dataset, trial)
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
     layout = Layout.of(config.geometry, dataset.spec, posters[-1].class_order)
@@ -61,7 +60,7 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     """
     trial = TrialArchive(trial_url)
     keep_freed_memory()
-    dataset = load_once(trial.config(), resolve_device(device))
+    dataset = data_of(trial.config(), resolve_device(device))
     record, candidate = trial.candidate(stage)
     check_data(record.data.digest, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
@@ -69,12 +68,3 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     split = getattr(dataset, record.split)
     accuracies = evaluate(posters, record.blend, layout, record.protocol, split, range(first, last))
     return accuracies[record.protocol.budgets[-1]]
-
-
-def check_data(digest: str, dataset: Dataset, trial: TrialArchive) -> None:
-    """Raise `BadInput` where `dataset` is not the one of this digest, which a record has: results must not be mixed."""
-    if dataset.digest != digest:
-        raise BadInput(
-            f"{trial.url} was distilled from other data than {dataset.name} as it is here (digest "
-            f"{digest[:12]}… there, {dataset.digest[:12]}… here): point --root to the data it used"
-        )

@@ -10,9 +10,9 @@ import safetensors.numpy
 import torch
 
 from ppodd.archive import TrialArchive, drawn_posters
-from ppodd.datasets import load_once
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import stack
+from ppodd.evaluation.data import data_of
 from ppodd.posters import Layout, Patches
 
 Arrays = dict[str, np.ndarray]
@@ -30,7 +30,7 @@ def training_set(trial: TrialArchive, stage: int, mode: str = "blend") -> Arrays
     stages = [number for number, weight in enumerate(blend, 1) if weight > 0]
     files = [trial.poster(number) for number in stages]
     cpu = torch.device("cpu")
-    layout = Layout.of(config.geometry, load_once(config, cpu).spec, files[-1].class_order)
+    layout = Layout.of(config.geometry, data_of(config, cpu).spec, files[-1].class_order)
     posters = stack(files, layout, cpu, torch.float32)
     patches = Patches(layout, cpu)
     count, drawn = patches.count, drawn_posters(blend)

@@ -187,9 +187,9 @@ class Timer:
 def _load(config: DistillConfig, place: _Place) -> Dataset:
     import torch
 
-    from ppodd.datasets import load_once
+    from ppodd.evaluation import data_of
 
-    return load_once(config, torch.device(place.device))
+    return data_of(config, torch.device(place.device))
 
 
 def _train_s(config: DistillConfig, protocol: EvaluationProtocol, steps: int, place: _Place) -> float:

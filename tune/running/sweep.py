@@ -62,8 +62,8 @@ class Outcome:
 
 def check_data(sweep: Sweep) -> None:
     """Raise `BadInput` where a trial's data set is not on this machine (and fetch it once, where that is possible)."""
-    for dataset, root, size in {(c.dataset, c.root, c.image_size) for c in sweep.examples}:
-        find(dataset, root, size)
+    for request in {config.data for config in sweep.examples}:
+        find(request)
 
 
 def run_sweep(

@@ -17,8 +17,11 @@ from PIL import Image
 
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
-from ppodd.datasets.loading import cache_folder, load, load_once
+from ppodd.datasets.loading import load, load_once, read_images
+from ppodd.datasets.sources import Request
 from ppodd.errors import BadInput
+from ppodd.evaluation.data import data_of
+from ppodd.files import cache_folder
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
@@ -60,14 +63,14 @@ def sizes(dataset):
 
 
 def test_digits_are_embedded_and_split_evenly_by_class():
-    dataset = load(build(DistillConfig, preset("digits")), CPU)
+    dataset = load(build(DistillConfig, preset("digits")).data, CPU)
     assert sum(sizes(dataset)) == 1797 and dataset.spec == (10, 1, 8, 8)
     assert dataset.test.y.bincount().min() >= 30 and dataset.validation.y.bincount().min() >= 13
     assert abs(float(dataset.train.x.mean())) < 0.05 and float(dataset.train.x.std()) == pytest.approx(1, abs=0.05)
 
 
 def test_the_held_out_images_are_the_same_for_every_seed():
-    first, second = (load(build(DistillConfig, {**preset("digits"), "seed": seed}), CPU) for seed in (0, 1))
+    first, second = (load(build(DistillConfig, {**preset("digits"), "seed": seed}).data, CPU) for seed in (0, 1))
     assert first.digest == second.digest and torch.equal(first.validation.x, second.validation.x)
 
 
@@ -77,7 +80,7 @@ def test_the_held_out_images_are_the_same_for_every_seed():
 def test_parquet_in_hugging_face_style(tmp_path, column, struct, label):
     write_parquet(tmp_path / "train.parquet", column=column, struct=struct, label=label)
     write_parquet(tmp_path / "test.parquet", rows=6, column=column, struct=struct, label=label)
-    dataset = load(config_of(tmp_path), CPU)
+    dataset = load(config_of(tmp_path).data, CPU)
     assert sizes(dataset) == (18, 2, 6) and dataset.classes == ("0", "1")
 
 
@@ -86,12 +89,16 @@ def test_parquet_in_hugging_face_style(tmp_path, column, struct, label):
     [
         {"class_names": json.dumps(["ant", "bee"])},
         {"class_names": "ant, bee"},
-        {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["ant", "bee"]}}}})},
+        {
+            "huggingface": json.dumps(
+                {"info": {"features": {"label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}}}
+            )
+        },
     ],
 )
 def test_class_names_come_from_the_schema(tmp_path, metadata):
     write_parquet(tmp_path / "one.parquet", metadata=metadata)
-    dataset = load(config_of(tmp_path / "one.parquet"), CPU)
+    dataset = load(config_of(tmp_path / "one.parquet").data, CPU)
     assert dataset.classes == ("ant", "bee") and sizes(dataset) == (14, 2, 4)
 
 
@@ -99,7 +106,7 @@ def test_class_folders_with_and_without_a_test_split(tmp_path):
     write_tree(tmp_path / "split/train")
     write_tree(tmp_path / "split/test", per_class=3)
     write_tree(tmp_path / "single", shape=(8, 10))
-    split, single = load(config_of(tmp_path / "split"), CPU), load(config_of(tmp_path / "single"), CPU)
+    split, single = load(config_of(tmp_path / "split").data, CPU), load(config_of(tmp_path / "single").data, CPU)
     assert sizes(split) == (18, 2, 6) and split.classes == ("ant", "bee")
     assert sizes(single) == (14, 2, 4) and single.spec == (2, 1, 8, 10)
 
@@ -108,8 +115,8 @@ def test_images_are_resized_on_request_and_only_then(tmp_path):
     write_tree(tmp_path / "tree")
     (tmp_path / "tree/ant/odd.png").write_bytes(png((9, 9, 3)))
     with pytest.raises(BadInput, match=r"odd.png is 9 × 9 px, the first image is 8 × 8: set --image_size"):
-        load(config_of(tmp_path / "tree"), CPU)
-    assert load(config_of(tmp_path / "tree", image_size=10), CPU).spec == (2, 3, 10, 10)
+        load(config_of(tmp_path / "tree").data, CPU)
+    assert load(config_of(tmp_path / "tree", image_size=10).data, CPU).spec == (2, 3, 10, 10)
 
 
 def write_cifar(folder, fine=False):
@@ -132,8 +139,8 @@ def write_cifar(folder, fine=False):
 def test_torchvisions_folders(tmp_path):
     write_cifar(tmp_path / "cifar-10-batches-py")
     write_cifar(tmp_path / "cifar100/cifar-100-python", fine=True)
-    ten = load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False}), CPU)
-    hundred = load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path), "zca": False}), CPU)
+    ten = load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False}).data, CPU)
+    hundred = load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path), "zca": False}).data, CPU)
     assert sizes(ten) == (40, 10, 10) and ten.classes[3] == "c3" and sizes(hundred) == (100, 100, 100)
 
 
@@ -150,8 +157,8 @@ def test_cifar_is_downloaded_by_torchvision_where_that_is_installed(tmp_path, mo
     datasets = types.SimpleNamespace(CIFAR10=download, CIFAR100=None)
     monkeypatch.setattr(sys.modules["torchvision"], "datasets", datasets, raising=False)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
-    assert sizes(load(config, CPU)) == (40, 10, 10) and asked == [(str(tmp_path / "cifar10"), True)]
-    load(config, CPU)
+    assert sizes(load(config.data, CPU)) == (40, 10, 10) and asked == [(str(tmp_path / "cifar10"), True)]
+    load(config.data, CPU)
     assert len(asked) == 1
 
     def offline(root, download):
@@ -159,7 +166,7 @@ def test_cifar_is_downloaded_by_torchvision_where_that_is_installed(tmp_path, mo
 
     datasets.CIFAR100 = offline
     with pytest.raises(BadInput, match=r"torchvision could not download cifar100 to .*no route to host; fetch it by"):
-        load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path)}), CPU)
+        load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path)}).data, CPU)
 
 
 class Evil:
@@ -171,11 +178,11 @@ def test_a_pickle_that_holds_code_is_refused(tmp_path):
     write_cifar(tmp_path / "cifar-10-batches-py")
     (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(pickle.dumps({b"data": Evil()}))
     with pytest.raises(BadInput, match=r"data_batch_3 is missing or damaged \(refused: posix.system\)"):
-        load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}), CPU)
+        load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}).data, CPU)
     assert not Path("/tmp/ppodd-was-here").exists()
 
 
-def test_tiny_imagenets_own_layout(tmp_path, monkeypatch):
+def test_tiny_imagenets_own_layout(tmp_path):
     root = tmp_path / "tiny-imagenet-200"
     for wnid in ("n01", "n02"):
         (root / "train" / wnid / "images").mkdir(parents=True)
@@ -187,11 +194,11 @@ def test_tiny_imagenets_own_layout(tmp_path, monkeypatch):
     rows = [f"v{i}.JPEG\tn0{1 + i % 2}\t0\t0\t1\t1" for i in range(4)]
     (root / "val/val_annotations.txt").write_text("\n".join(rows))
     (root / "words.txt").write_text("n01\tgoldfish, carp\nn02\tnewt\n")
-    from ppodd.datasets import readers
-
-    raw = readers.find("tiny-imagenet-200", str(tmp_path), 0).read()
-    assert raw.classes == ("goldfish", "newt") and raw.train_x.shape == (10, 3, 8, 8)
-    assert raw.test_y.tolist() == [0, 1, 0, 1]
+    images, _ = read_images(Request(str(root)))
+    assert images.classes == ("goldfish", "newt") and images.x["train"].shape == (10, 3, 8, 8)
+    assert images.y["test"].tolist() == [0, 1, 0, 1]
+    with pytest.raises(BadInput, match=r"is another data set: 2 classes, 3 × 8 × 8 .*tiny-imagenet-200 has 200"):
+        read_images(Request("tiny-imagenet-200", str(tmp_path)))
 
 
 def test_cub_200s_own_layout(tmp_path):
@@ -205,11 +212,11 @@ def test_cub_200s_own_layout(tmp_path):
     (root / "image_class_labels.txt").write_text("".join(f"{i + 1} {1 + i % 2}\n" for i in range(8)))
     (root / "train_test_split.txt").write_text("".join(f"{i + 1} {int(i < 6)}\n" for i in range(8)))
     (root / "classes.txt").write_text("1 001.Albatross\n2 002.Sparrow\n")
-    from ppodd.datasets import readers
-
-    raw = readers.find("cub-200", str(tmp_path), 0).read()
-    assert raw.train_x.shape == (6, 3, 32, 32) and raw.classes == ("Albatross", "Sparrow")
-    assert raw.test_y.tolist() == [0, 1]
+    images, _ = read_images(Request(str(root), image_size=32))
+    assert images.x["train"].shape == (6, 3, 32, 32) and images.classes == ("Albatross", "Sparrow")
+    assert images.y["test"].tolist() == [0, 1]
+    with pytest.raises(BadInput, match=r"is another data set: 2 classes, 3 × 32 × 32 .*cub-200 has 200 classes"):
+        read_images(Request("cub-200", str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -219,13 +226,12 @@ def test_cub_200s_own_layout(tmp_path):
         (lambda p: p.write_bytes(b"PAR1 no"), "is no readable parquet file"),
         (lambda p: write_parquet(p, column="pixels"), "has columns .*'pixels'.*needed are img or image"),
         (lambda p: write_parquet(p, images=[png()] * 9 + [png()[:60]]), "row 9 is no readable image"),
-        (lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, -1]), "label -1 of .* image .* is out of range"),
+        (lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, -1]), r"row 19 has no label \(-1\), others have"),
         (
             lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, 2], metadata={"class_names": "a,b"}),
             "label 2 of .* out of range",
         ),
         (lambda p: write_parquet(p, labels=[0] * 20), "has 1 class: at least 2 are needed"),
-        (lambda p: write_parquet(p, labels=[0, 2] * 10), "class '1' has no training image"),
         (lambda p: write_parquet(p, images=[png()] * 19 + [b""]), "row 19 holds no image bytes"),
     ],
 )
@@ -233,7 +239,7 @@ def test_bad_files_are_named_in_one_line(tmp_path, make, message):
     path = tmp_path / "bad.parquet"
     make(path)
     with pytest.raises(BadInput, match=message) as caught:
-        load(config_of(path), CPU)
+        load(config_of(path).data, CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -242,42 +248,42 @@ def test_a_truncated_parquet_file_is_named(tmp_path):
     write_parquet(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BadInput, match=r"cut.parquet is no readable parquet file"):
-        load(config_of(path), CPU)
+        load(config_of(path).data, CPU)
 
 
 def test_missing_data_says_what_was_looked_for_and_where(tmp_path):
     with pytest.raises(BadInput, match=r"no cifar10 in .*looked for .*cifar-10-batches-py.*--root"):
-        load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}), CPU)
+        load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}).data, CPU)
 
 
 def test_a_config_that_does_not_fit_a_file_is_refused_when_the_file_is_known(tmp_path):
     write_parquet(tmp_path / "d.parquet", images=[png((8, 20, 3)) for _ in range(20)])
     with pytest.raises(BadInput, match="patch_num_x=8 patches of 20 px cannot be placed"):
-        load(config_of(tmp_path / "d.parquet", patch_num_x=8), CPU)
+        data_of(config_of(tmp_path / "d.parquet", patch_num_x=8), CPU)
 
 
 def test_the_cache_is_used_checked_and_made_again(tmp_path):
     write_tree(tmp_path / "tree")
     config = config_of(tmp_path / "tree", zca=True)
-    first = load(config, CPU)
+    first = load(config.data, CPU)
     cached = set(cache_folder().glob("*.safetensors"))
     for path in cached:
         path.write_bytes(path.read_bytes()[:-50])
-    again = load(config, CPU)
+    again = load(config.data, CPU)
     assert torch.equal(first.train.x, again.train.x) and first.digest == again.digest
     (tmp_path / "tree/ant/new.png").write_bytes(png())
-    assert sum(sizes(load(config, CPU))) == 21
+    assert sum(sizes(load(config.data, CPU))) == 21
 
 
 def test_the_last_data_set_is_kept_for_the_next_call():
     config = build(DistillConfig, preset("digits"))
-    assert load_once(config, CPU) is load_once(config.model_copy(update={"seed": 4}), CPU)
-    assert load_once(config, CPU) is not load_once(config.model_copy(update={"validation": 0.3}), CPU)
+    assert load_once(config.data, CPU) is load_once(config.model_copy(update={"seed": 4}).data, CPU)
+    assert load_once(config.data, CPU) is not load_once(config.model_copy(update={"validation": 0.3}).data, CPU)
 
 
 @pytest.mark.slow
 def test_real_cifar10_is_read_whole(cifar10_root):
-    dataset = load(build(DistillConfig, {**preset("cifar10"), "root": str(cifar10_root), "zca": False}), CPU)
+    dataset = load(build(DistillConfig, {**preset("cifar10"), "root": str(cifar10_root), "zca": False}).data, CPU)
     assert sizes(dataset) == (45_000, 5_000, 10_000) and dataset.classes[8] == "ship"
     assert torch.allclose(dataset.whitening.mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=1e-4)
     assert torch.allclose(dataset.whitening.std, torch.tensor([0.2470, 0.2435, 0.2616]), atol=1e-4)
@@ -289,5 +295,5 @@ def test_parquet_that_makes_no_data_set_is_refused(tmp_path, rows):
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     table = pa.table({"img": pa.array(cells, image), "label": pa.array(rows, pa.int64())})
     pq.write_table(table, tmp_path / "x.parquet")
-    with pytest.raises(BadInput, match=r"is incomplete or damaged|has no test images"):
-        load(config_of(tmp_path / "x.parquet"), CPU)
+    with pytest.raises(BadInput, match=r"has no (labelled training split|test images|label)"):
+        load(config_of(tmp_path / "x.parquet").data, CPU)

@@ -89,7 +89,7 @@ def test_ties_take_the_lowest_class():
 
 @pytest.fixture
 def digits():
-    return load_once(build(DistillConfig, preset("digits")), CPU)
+    return load_once(build(DistillConfig, preset("digits")).data, CPU)
 
 
 def test_methods(digits, tmp_path):

@@ -141,7 +141,7 @@ def test_imported_posters_beside_distilled_ones_are_told_apart_and_never_chosen(
 
 def test_meta_steps_are_counted_over_the_whole_training_set(tiny):
     config = build(DistillConfig, {**tiny, "steps_per_epoch": 0, "epochs": 6, "validation": 0.5})
-    dataset = load(config, torch.device("cpu"))
+    dataset = load(config.data, torch.device("cpu"))
     images = len(dataset.train.y) + len(dataset.validation.y)
     assert len(dataset.train.y) < 0.6 * images
     assert imported._meta_steps(config, dataset, 2) == 2 * 3 * math.ceil(images / 64)

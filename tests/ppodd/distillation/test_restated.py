@@ -197,7 +197,7 @@ class Naive:
 @pytest.mark.parametrize("train_y", [False, True], ids=["fixed labels", "learned labels"])
 def test_the_method_stated_twice_comes_to_the_same_posters(tiny, train_y):
     config = build(DistillConfig, {**tiny, **CHANGES, "train_y": train_y})
-    data = load(config, torch.device("cpu"))
+    data = load(config.data, torch.device("cpu"))
     noise = dice("start")
     poster = torch.rand(1, config.poster_height, config.poster_width, generator=noise, dtype=torch.float64)
     array = torch.rand(10, 4, 8, generator=noise, dtype=torch.float64) if train_y else None

@@ -30,7 +30,7 @@ def config_of(values, **changes):
 def losses_of(config, device="cpu"):
     losses = []
     for _ in distill(
-        config, load_once(config, torch.device(device)), on_progress=lambda now: losses.append(now.meta_loss)
+        config, load_once(config.data, torch.device(device)), on_progress=lambda now: losses.append(now.meta_loss)
     ):
         pass
     return losses
@@ -234,7 +234,7 @@ def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, m
 )
 def test_each_curriculum_takes_its_plain_steps_and_window(tiny, options, expected):
     config = config_of(tiny, **options)
-    distillation = module.Distillation(config, load_once(config, CPU), None)
+    distillation = module.Distillation(config, load_once(config.data, CPU), None)
     position = distillation.first_state()
     seen = []
     for step in range(40):
@@ -248,13 +248,13 @@ def test_cctype_1_grows_by_a_window_when_the_held_out_loss_stalls(tiny, monkeypa
     monkeypatch.setattr(curriculum, "_PATIENCE", 1)
     config = config_of(tiny, cctype=1, test_freq=1, lr=1e-12, epochs=6, num_stages=1, totwindow=7)
     positions = []
-    list(distill(config, load_once(config, CPU), on_checkpoint=lambda p: positions.append(p.curriculum)))
+    list(distill(config, load_once(config.data, CPU), on_checkpoint=lambda p: positions.append(p.curriculum)))
     assert positions[0] == 0 and set(positions) <= {0, 2, 4, 5} and positions[-1] > 0
 
 
 def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny, monkeypatch):
     config = config_of(tiny)
-    distillation = module.Distillation(config, load_once(config, CPU), None)
+    distillation = module.Distillation(config, load_once(config.data, CPU), None)
     position = distillation.first_state()
     seen = []
     monkeypatch.setattr(
@@ -270,7 +270,7 @@ def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny, monkeypa
 
 def test_an_epoch_passes_over_every_training_image_once(tiny):
     config = config_of(tiny, steps_per_epoch=0, batch_size=500, real_strategy="none")
-    dataset = load_once(config, CPU)
+    dataset = load_once(config.data, CPU)
     distillation = module.Distillation(config, dataset, None)
     position = distillation.first_state()
     assert distillation.epoch_steps == math.ceil(len(dataset.train.y) / 500)
@@ -303,7 +303,7 @@ def test_every_fresh_stage_starts_from_the_given_poster(tiny):
     config = config_of(tiny, stage_start="fresh", lr=0.05, blend="latest")
     start = np.random.default_rng(0).normal(size=(1, 12, 24)).astype(np.float32)
     given = start.copy()
-    stages = list(distill(config, load_once(config, CPU), initial=InitialPoster(given)))
+    stages = list(distill(config, load_once(config.data, CPU), initial=InitialPoster(given)))
     assert np.array_equal(given, start)
     for stage in stages:  # Adam's first steps go lr at most
         assert np.abs(stage.poster.poster - start).max() < 1.1 * 4 * 0.05

@@ -32,7 +32,7 @@ def trial(tmp_path_factory):
 
 def evaluated(trial, stage=2, **values):
     (protocol,) = EvaluationConfig(**values).protocols(trial.config())
-    dataset = load_once(trial.config(), CPU)
+    dataset = load_once(trial.config().data, CPU)
     posters = [trial.poster(s) for s in range(1, stage + 1)]
     layout = Layout.of(trial.config().geometry, dataset.spec, posters[-1].class_order)
     blend = [0.0] * (stage - 1) + [1.0] if protocol.mode == "latest" else trial.stage(stage).evaluation_blend
@@ -70,7 +70,7 @@ def test_other_networks_than_the_distilling_one_are_judged(trial, arch):
 def test_networks_learn_from_a_poster_of_one_real_image_a_class():
     values = {**preset("digits"), "poster_width": 40, "poster_height": 16, "patch_num_x": 5, "patch_num_y": 2}
     config = build(DistillConfig, {**values, "distill_batch_size": 10, "syn_strategy": "none"})
-    dataset = load_once(config, CPU)
+    dataset = load_once(config.data, CPU)
     layout = Layout.of(config.geometry, dataset.spec, torch.arange(10).reshape(2, 5).numpy())
     images = torch.stack([dataset.train.x[dataset.train.y == label].mean(0) for label in range(10)])
     image = images.reshape(2, 5, 8, 8).permute(0, 2, 1, 3).reshape(1, 16, 40).numpy()
@@ -115,9 +115,9 @@ def test_a_gpu_gives_the_same_draws_and_close_accuracies(trial):
 
 def test_other_data_than_the_distillations_is_refused(trial, monkeypatch):
     (work,) = works(trial, 1, [EvaluationConfig(eval_seed=8)])
-    honest = load(trial.config(), torch.device("cpu"))
+    honest = load(trial.config().data, torch.device("cpu"))
     monkeypatch.setattr(
-        "ppodd.evaluation.archived_stages.load_once", lambda *args: dataclasses.replace(honest, digest="other")
+        "ppodd.evaluation.archived_stages.data_of", lambda *args: dataclasses.replace(honest, digest="other")
     )
     with pytest.raises(BadInput, match="was distilled from other data than digits as it is here"):
         evaluate_archived(work, "cpu")

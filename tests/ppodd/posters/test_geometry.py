@@ -6,7 +6,7 @@ import torch
 
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import PRESETS, preset
-from ppodd.datasets.specs import SPECS, Spec
+from ppodd.datasets.sources import SPECS, Spec
 from ppodd.machine.seeding import generator
 from ppodd.posters.layout import Layout, positions
 from ppodd.posters.patches import Patches, fade_blend, initial_poster

@@ -6,7 +6,7 @@ import torch
 
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
-from ppodd.datasets.specs import SPECS, Spec
+from ppodd.datasets.sources import SPECS, Spec
 from ppodd.posters.labels import LabelWindows, fixed_labels, initial_label_array, label_array_shape
 from ppodd.posters.layout import Layout
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ppodd.datasets.specs import Spec
+from ppodd.datasets.sources import Spec
 from ppodd.machine.seeding import generator
 from ppodd.training import convnet_derivatives, convolution
 from ppodd.training.convnet_derivatives import ConvNetDerivatives, derivatives_of

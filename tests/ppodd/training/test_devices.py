@@ -35,7 +35,7 @@ def accelerator():
 
 def run(config, device):
     losses = []
-    stages = list(distill(config, load(config, device), on_progress=lambda now: losses.append(now.meta_loss)))
+    stages = list(distill(config, load(config.data, device), on_progress=lambda now: losses.append(now.meta_loss)))
     return losses, stages
 
 
@@ -60,7 +60,7 @@ def test_a_meta_step_waits_for_the_device_once_when_all_is_queued(tiny, options,
         steps.append([wait.split()[1].partition(":")[0] for wait in accelerator.waits])
         accelerator.waits.clear()
 
-    list(distill(config, load(config, DEVICE), on_progress=note))
+    list(distill(config, load(config.data, DEVICE), on_progress=note))
     assert len(steps) >= 4
     for files in steps[1:]:
         # network and real batch go to the device while it has next to nothing to do
@@ -71,13 +71,13 @@ def test_a_meta_step_waits_for_the_device_once_when_all_is_queued(tiny, options,
 @pytest.mark.parametrize("arch", ["convnet", "user_networks:Linear"])
 def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny, arch, monkeypatch):
     config = build(DistillConfig, {**tiny, "dtype": "float64", "num_stages": 1, "arch": arch, **AUGMENTED})
-    (stage,) = distill(config, load(config, CPU))
+    (stage,) = distill(config, load(config.data, CPU))
     (protocol,) = EvaluationConfig(arch=(arch,), nets=3, budgets=(2, 5)).protocols(config)
     values = {}
     with Accelerator() as accelerator:
         monkeypatch.setattr(Trainer, "__init__", cleared(Trainer.__init__, accelerator.waits))
         for device in (CPU, DEVICE):
-            dataset = load(config, device)
+            dataset = load(config.data, device)
             layout = Layout.of(config.geometry, dataset.spec, stage.poster.class_order)
             values[device] = evaluate([stage.poster], [1.0], layout, protocol, dataset.test)
     assert values[DEVICE] == values[CPU]
@@ -91,12 +91,12 @@ def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny
 def test_networks_together_take_no_more_operations_than_one(tiny):
     """What bounds a GPU at these sizes: eight in turn would take eight times as many."""
     config = build(DistillConfig, {**tiny, "num_stages": 1})
-    (stage,) = distill(config, load(config, CPU))
+    (stage,) = distill(config, load(config.data, CPU))
 
     def operations(nets, steps):
         (protocol,) = EvaluationConfig(nets=nets, budgets=(steps,)).protocols(config)
         with Accelerator() as accelerator:
-            dataset = load(config, DEVICE)
+            dataset = load(config.data, DEVICE)
             layout = Layout.of(config.geometry, dataset.spec, stage.poster.class_order)
             before = accelerator.operations
             evaluate([stage.poster], [1.0], layout, protocol, dataset.test)
@@ -112,7 +112,7 @@ def test_a_step_of_the_recomputed_window_takes_no_more_operations_than_an_unroll
         steps = {"engine": engine, "window": window, "totwindow": window}
         config = build(DistillConfig, {**tiny, "num_stages": 1, **steps})
         with Accelerator() as accelerator:
-            run = Distillation(config, load(config, DEVICE), None)
+            run = Distillation(config, load(config.data, DEVICE), None)
             position, problems, before = run.first_state(), run.problems([]), accelerator.operations
             run.meta_step(position, problems, [1.0])
             return accelerator.operations - before

@@ -13,7 +13,7 @@ from plugins import user_module
 from ppodd.archive import PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets.loading import Split
-from ppodd.datasets.specs import Spec
+from ppodd.datasets.sources import Spec
 from ppodd.evaluation.accuracy import Task, evaluate, one_alone, one_ensemble, together
 from ppodd.machine.seeding import generator
 from ppodd.machine.threads import on_threads

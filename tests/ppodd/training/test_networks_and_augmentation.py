@@ -5,7 +5,7 @@ import torch
 from plugins import installed_package, user_module
 from torch import nn
 
-from ppodd.datasets.specs import SPECS, Spec
+from ppodd.datasets.sources import SPECS, Spec
 from ppodd.errors import BadInput, one_line
 from ppodd.machine.seeding import generator
 from ppodd.training import augment, strategies

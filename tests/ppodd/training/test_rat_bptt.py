@@ -12,7 +12,7 @@ from plugins import user_module
 
 from ppodd.config import DistillConfig, build
 from ppodd.datasets.loading import load_once
-from ppodd.datasets.specs import Spec
+from ppodd.datasets.sources import Spec
 from ppodd.distillation.stages import distill
 from ppodd.errors import BadInput
 from ppodd.machine.seeding import generator
@@ -261,7 +261,7 @@ def test_a_window_kept_in_host_memory_gives_the_same_gradient(tiny, device):
     posters = []
     for offload in (False, True):
         config = build(DistillConfig, {**tiny, "offload": offload, "window": 20, "totwindow": 20, "num_stages": 1})
-        (stage,) = distill(config, load_once(config, torch.device(device)))
+        (stage,) = distill(config, load_once(config.data, torch.device(device)))
         posters.append(stage.poster.poster)
     np.testing.assert_allclose(posters[0], posters[1], rtol=0 if device == "cpu" else 1e-4)
 
@@ -292,7 +292,7 @@ def test_the_chosen_engine_is_the_one_that_runs(tiny, monkeypatch):
     used, honest = [], module._unrolled
     monkeypatch.setattr(module, "_unrolled", lambda *args: used.append("unrolled") or honest(*args))
     config = build(DistillConfig, {**tiny, "engine": "unrolled", "epochs": 2, "steps_per_epoch": 1})
-    list(distill(config, load_once(config, CPU)))
+    list(distill(config, load_once(config.data, CPU)))
     assert used == ["unrolled"] * 2
     with pytest.raises(BadInput, match="recomputed, unrolled"):
         build(DistillConfig, {**tiny, "engine": "unroled"})

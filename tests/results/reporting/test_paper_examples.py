@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from frames import rows
 
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.sources import SPECS
 from results.analysis.published_numbers import TABLES
 from results.reporting.paper import beside
 from tune.sweep_file.schema import load_sweep

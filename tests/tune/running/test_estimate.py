@@ -5,7 +5,7 @@ import torch
 import yaml
 from archives import stop, write_evaluations, write_stage
 
-import ppodd.datasets
+import ppodd.evaluation
 from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.cli.sweep import _hours
@@ -54,14 +54,14 @@ def test_the_estimate_is_made_of_the_pieces_it_timed(path):
 
 
 def test_evaluations_are_timed_where_evaluators_do_them_and_the_rest_where_trials_are(path, monkeypatch, capsys):
-    load, loaded = ppodd.datasets.load_once, set()
+    load, loaded = ppodd.evaluation.data_of, set()
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
 
     def on_cpu(config, device):
         loaded.add(device.type)
         return load(config, torch.device("cpu"))
 
-    monkeypatch.setattr("ppodd.datasets.load_once", on_cpu)
+    monkeypatch.setattr("ppodd.evaluation.data_of", on_cpu)
     where = ["resources={cpus: 3, gpus: 0.5}", "evaluators={cpus: 2}", "grid.num_stages=[1]", "seeds=[0]"]
     timer = Timer(load_sweep(path, where))
     assert (timer.trials, timer.evaluators, timer.no_gpu) == (("cuda", 3), ("cpu", 2), []) and loaded == {"cuda"}

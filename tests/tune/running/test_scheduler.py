@@ -5,7 +5,7 @@ from archives import stage_accuracy, write_stage
 
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
-from ppodd.datasets.specs import SPECS
+from ppodd.datasets.sources import SPECS
 from ppodd.distillation.cost import distillation_flops
 from tune.running.scheduler import Rule, StageScheduler
 from tune.sweep_file.schema import Scheduler, load_sweep

@@ -1,0 +1,89 @@
+"""Arrays of pictures and labels: `.npz` files, and what a user's own function returns."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppodd.datasets.parts import Part, arrays_part
+from ppodd.datasets.splits import split_of
+from ppodd.errors import BadInput
+
+_PIXELS = frozenset(["x", "images", "image", "imgs", "img", "data", "pixels", "pictures"])
+_LABELS = frozenset(["y", "labels", "label", "targets", "target", "classes"])
+
+
+def npz_parts(path: Path, split: str) -> list[Part]:
+    """The splits of an `.npz` file: `x_train`, `y_train`, …; or `train_images`, `train_labels`, …; or `x` and `y`.
+
+    Raises:
+        BadInput: it is no such file, or holds Python objects, which are never unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise BadInput(f"{path} is no readable .npz file of plain arrays ({' '.join(str(error).split())})") from None
+    pixels = _by_split(arrays, _PIXELS)
+    labels = _by_split(arrays, _LABELS)
+    if not pixels or set(pixels) - set(labels):
+        raise BadInput(
+            f"{path} holds {', '.join(arrays)}: needed are x and y, or x_train, y_train, x_test and y_test "
+            f"(or images and labels)"
+        )
+    return [
+        _part(f"{path} ({name})" if name else str(path), x, labels[name], name or split) for name, x in pixels.items()
+    ]
+
+
+def returned_parts(name: str, value: Any) -> list[Part]:
+    """The parts of what a user's function returned.
+
+    Raises:
+        ValueError: it is of another form; the message says of which.
+    """
+    if isinstance(value, list) and all(isinstance(part, Part) for part in value):
+        return value
+    if not isinstance(value, Mapping) or "train" not in value:
+        raise ValueError(f"returned {type(value).__name__}")
+    classes = tuple(map(str, value.get("classes", ())))
+    parts = []
+    for split, pair in value.items():
+        if split == "classes":
+            continue
+        if not split_of(str(split)) or not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValueError(f"returned {split!r}: {type(pair).__name__}")
+        x, y = (np.asarray(half) for half in pair)
+        parts.append(_part(f"{name} ({split})", x, y, split_of(str(split)), classes))
+    return parts
+
+
+def _by_split(arrays: Mapping[str, np.ndarray], words: frozenset[str]) -> dict[str, np.ndarray]:
+    found = {}
+    for name, array in arrays.items():
+        if words & set(name.lower().split("_")) or name.lower() in words:
+            found[split_of(name)] = array
+    return found
+
+
+def _part(place: str, x: np.ndarray, y: np.ndarray, split: str, names: tuple[str, ...] = ()) -> Part:
+    if x.ndim not in (3, 4) or len(x) != len(y):
+        raise BadInput(
+            f"{place}: pictures {list(x.shape)} and labels {list(y.shape)} do not fit: [N, height, width] or "
+            f"[N, height, width, channels], and N labels"
+        )
+    return arrays_part(place, _channels_last(x, place), y.tolist(), split, names)
+
+
+def _channels_last(x: np.ndarray, place: str) -> np.ndarray:
+    """`[N, h, w]` or `[N, h, w, C]`, of this or of `[N, C, h, w]`."""
+    if x.ndim == 3:
+        return x
+    first, last = x.shape[1] in (1, 3), x.shape[3] in (1, 3, 4)
+    if first and last and x.shape[1] != x.shape[2]:
+        raise BadInput(f"{place}: it is not clear which side of {list(x.shape)} are channels: give [N, h, w, C]")
+    return x.transpose(0, 2, 3, 1) if first and not last else x

@@ -1,0 +1,116 @@
+"""Data by its path: which form of data set lies there, and what of it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from ppodd.datasets.arrays import npz_parts
+from ppodd.datasets.cub import find_cub, read_cub
+from ppodd.datasets.folders import class_folders, has_classes
+from ppodd.datasets.listing import files_below, is_picture, note_others
+from ppodd.datasets.parts import Notes, Part
+from ppodd.datasets.sources import FILES, TABLES, Columns
+from ppodd.datasets.splits import split_of_path
+from ppodd.datasets.tables import holds_pictures, table_part
+from ppodd.datasets.tiny_imagenet import find_tiny_imagenet, read_tiny_imagenet
+from ppodd.datasets.unpacking import is_archive, unpacked
+from ppodd.errors import BadInput
+
+# Layouts of data sets that are recognised under any name.
+_OWN_LAYOUTS = ((find_tiny_imagenet, read_tiny_imagenet), (find_cub, read_cub))
+# Where a folder holds several kinds of files, the first of these is the data set.
+_KINDS = (".parquet", ".arrow", ".tar", ".npz", ".zip", ".tgz", ".gz")
+_BESIDE = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # that say what the pictures beside them are
+
+
+@dataclass
+class Found:
+    """Where a data set lies: the files it is read from (the cache's key), and how it is read."""
+
+    place: str
+    files: list[Path] | None  # None: not known, so that nothing is cached
+    read: Callable[[], list[Part]]
+    notes: Notes = field(default_factory=Notes)
+    also: set[Path] = field(default_factory=set)  # files that were met only while it was read
+
+
+def find_at(path: Path, columns: Columns) -> Found | None:
+    """Whatever form of data set lies at `path`; `None` where nothing readable does.
+
+    Raises:
+        BadInput: what lies there is of no form that is read, or its names contradict each other.
+    """
+    if path.is_file():
+        return _in_file(path, columns, "")
+    for look, read in _OWN_LAYOUTS:
+        listed = look(path)
+        if listed:
+            return Found(str(path), listed, partial(read, listed))
+    notes = Notes()
+    files = files_below(path, notes) if path.is_dir() else []
+    data = _data_files(path, files, columns)
+    if data:
+        note_others(files, set(data), notes)
+        return _together(path, [_in_file(file, columns, split_of_path(file.relative_to(path))) for file in data], notes)
+    pictures = [file for file in files if is_picture(file)]
+    note_others(files, set(pictures), notes)
+    return Found(str(path), pictures, lambda: class_folders(path, pictures, notes), notes) if pictures else None
+
+
+def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
+    """The files of the first kind that is there; tables of pictures where these lie in no class folders."""
+    for suffix in _KINDS:
+        found = [file for file in files if file.suffix.lower() == suffix and not _kept_by_library(file)]
+        if found:
+            return found
+    beside = [file for file in files if file.name.lower() in _BESIDE]
+    if beside:
+        return beside
+    if has_classes(place, [file for file in files if is_picture(file)]):
+        return []
+    return [file for file in files if file.suffix.lower() in TABLES and holds_pictures(file, columns)]
+
+
+def _kept_by_library(path: Path) -> bool:
+    """Whether it is a file in which `datasets` keeps what it computed."""
+    return path.suffix == ".arrow" and path.name.startswith("cache-")
+
+
+def _in_file(path: Path, columns: Columns, split: str) -> Found:
+    name = path.name.lower()
+    if is_archive(path):
+        return _in_archive(path, columns, split)
+    if name.endswith(".npz"):
+        return Found(str(path), [path], lambda: npz_parts(path, split))
+    if name.endswith((*TABLES, ".tar")):
+        return Found(str(path), [path], lambda: [table_part(path, columns, split)])
+    raise BadInput(f"{path} is of no kind that is read: a folder of class folders is, or a file of {', '.join(FILES)}")
+
+
+def _in_archive(path: Path, columns: Columns, split: str) -> Found:
+    found = find_at(unpacked(path), columns)
+    if found is None:
+        raise BadInput(f"{path} holds no data set: class folders of pictures, or tables of them")
+
+    def read() -> list[Part]:
+        parts = found.read()
+        return [replace(part, place=_inside(path, part), split=part.split or split) for part in parts]
+
+    return Found(str(path), found.files, read, found.notes)
+
+
+def _inside(path: Path, part: Part) -> str:
+    """What an archive's part is called: by the archive's name, not by where it was unpacked."""
+    return part.place.replace(str(unpacked(path)), str(path))
+
+
+def _together(path: Path, found: list[Found], notes: Notes) -> Found:
+    """Several files as one data set."""
+    for each in found:
+        for why, count in each.notes.skipped.items():
+            notes.skip(why, count)
+    files = [file for each in found for file in each.files or ()]
+    return Found(str(path), files, lambda: [part for each in found for part in each.read()], notes)

@@ -1,0 +1,114 @@
+"""Class folders: a tree with one folder of pictures a class, split or not, in the order of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, files_part
+from ppodd.datasets.splits import split_of
+from ppodd.errors import BadInput
+
+# A picture's file and the folders it lies in, below the folder that is looked at.
+Row = tuple[Path, tuple[str, ...]]
+_WRAPPERS = frozenset({"images", "imgs", "img", "data", "pictures"})
+
+
+def class_folders(place: Path, pictures: list[Path], notes: Notes) -> list[Part]:
+    """The parts of a tree of pictures.
+
+    A class is the outermost folder below its split's. Folders are splits only as a level of the tree: a folder that is
+    called `train` among class folders is a class.
+
+    Raises:
+        BadInput: pictures lie in no class folders.
+    """
+    rows = [(path, path.relative_to(place).parts[:-1]) for path in pictures]
+    rows = _unwrapped(rows, lambda name: not split_of(name))
+    splits = _by_split(rows)
+    if not any(folders for there in splits.values() for _, folders in there) or _are_flat_splits(splits):
+        raise BadInput(
+            f"{place} holds {len(pictures):,} pictures, but no class folders: put each class in one of its own"
+        )
+    parts = []
+    classes = {folders[0] for _, folders in splits.get(TRAIN, splits.get("", [])) if folders}
+    for split, there in splits.items():
+        named = f"{place} ({split or 'in no split'})" if len(splits) > 1 or split else str(place)
+        parts.append(_part(named, split, there, classes, notes))
+    return parts
+
+
+def has_classes(place: Path, pictures: list[Path]) -> bool:
+    """Whether pictures lie in class folders, rather than all together or by split alone."""
+    try:
+        parts = class_folders(place, pictures, Notes())
+    except BadInput:
+        return False
+    return len({label for part in parts for label in part.labels}) > 1
+
+
+def _are_flat_splits(splits: dict[str, list[Row]]) -> bool:
+    """Whether what would be classes are splits that hold pictures at once."""
+    folders = {folders for _, folders in splits.get("", ())}
+    named = {split_of(names[0]) for names in folders if len(names) == 1}
+    return len(named) > 1 and "" not in named and all(len(names) == 1 for names in folders)
+
+
+def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Notes) -> Part:
+    """A split's pictures by class; all without labels where it has no class folders."""
+    found = {folders[0] for _, folders in rows if folders}
+    loose = [path for path, folders in rows if not folders]
+    if not found or (split in (TEST, VALIDATION) and classes and len(found) == 1 and not found & classes):
+        return files_part(place, [(path, None) for path, _ in rows], split)
+    if loose:
+        notes.skip(f"pictures beside the class folders of {place}", len(loose))
+    ordered = sorted(found)
+    index = {name: number for number, name in enumerate(ordered)}
+    labelled = sorted((index[folders[0]], path) for path, folders in rows if folders)
+    return files_part(place, [(path, ordered[label]) for label, path in labelled], split)
+
+
+def _by_split(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each split, their folders below it; all under `""` where the tree has no splits."""
+    if _is_split_level(rows):
+        return _grouped((split_of(folders[0]) if folders else "", path, folders[1:]) for path, folders in rows)
+    if all(len(folders) > 1 for _, folders in rows) and _are_splits(folders[1] for _, folders in rows):
+        return _grouped((split_of(folders[1]), path, (folders[0], *folders[2:])) for path, folders in rows)
+    if _are_splits(path.stem for path, _ in rows):
+        return _grouped((split_of(path.stem), path, folders) for path, folders in rows)
+    return {"": rows}
+
+
+def _is_split_level(rows: list[Row]) -> bool:
+    """Whether the outermost folders are splits: one of them that is so named has class folders in it."""
+    inside: dict[str, set[str]] = {}
+    for _, folders in rows:
+        if folders and split_of(folders[0]):
+            inside.setdefault(folders[0], set()).update(folders[1:2])
+    several = len({split_of(name) for name in inside}) > 1
+    return any(len(classes) > 1 or (classes and several) for classes in inside.values())
+
+
+def _are_splits(names: Iterable[str]) -> bool:
+    """Whether every name is that of a split, among them the training set's and another."""
+    splits = {split_of(name) for name in names}
+    return "" not in splits and TRAIN in splits and len(splits) > 1
+
+
+def _grouped(rows: Iterable[tuple[str, Path, tuple[str, ...]]]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for split, path, folders in rows:
+        groups.setdefault(split, []).append((path, folders))
+    return {
+        split: _unwrapped(there, lambda name: bool(split_of(name)) or name.lower() in _WRAPPERS)
+        for split, there in groups.items()
+    }
+
+
+def _unwrapped(rows: list[Row], wraps: Callable[[str], bool]) -> list[Row]:
+    """Without a folder that holds all the others."""
+    while len({folders[:1] for _, folders in rows}) == 1:
+        if not all(folders and wraps(folders[0]) for _, folders in rows) or not all(len(f) > 1 for _, f in rows):
+            break
+        rows = [(path, folders[1:]) for path, folders in rows]
+    return rows

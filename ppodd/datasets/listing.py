@@ -1,0 +1,69 @@
+"""What lies in a folder and is data: hidden and foreign things are not, and linked folders and files are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ppodd.datasets.parts import Notes
+from ppodd.errors import BadInput
+
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+# What Pillow opens and people keep photographs and scans in.
+PICTURES = _suffixes("png apng jpg jpeg jpe jfif bmp dib webp gif tif tiff ppm pgm pbm pnm avif jp2 j2k jpx tga")
+# Pictures that it does not: leaving them out is worth a warning.
+_OTHER_PICTURES = _suffixes("heic heif svg dng cr2 cr3 nef arw raw orf rw2 psd xcf eps dcm nii exr hdr jxl mp4 mov avi")
+_FOREIGN = frozenset(
+    ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "__pycache__", "Thumbs.db", "desktop.ini", "ehthumbs.db")
+)
+_ARCHIVE = "ppodd-archive"
+
+
+def files_below(place: Path, notes: Notes) -> list[Path]:
+    """The files below a folder, in the order of their paths; what is hidden or foreign is counted in the notes.
+
+    Raises:
+        BadInput: a folder has the name of a picture, or the place cannot be read.
+    """
+    return sorted(_walk(place, (), notes))
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
+
+
+def note_others(files: list[Path], used: set[Path], notes: Notes) -> None:
+    """Count the files that are not used, by their kind; pictures that cannot be read are a warning."""
+    for path in files:
+        if path in used:
+            continue
+        notes.skip(f"{path.suffix.lower() or path.name} files")
+    unread = sorted({path.suffix.lower() for path in files if path.suffix.lower() in _OTHER_PICTURES})
+    if unread:
+        notes.warnings.append(f"{', '.join(unread)} files are pictures that are not read: convert them to .png")
+
+
+def _walk(folder: Path, above: tuple[Path, ...], notes: Notes) -> Iterator[Path]:
+    here = folder.resolve()
+    if here in above:
+        notes.skip(f"link back to {here}")
+        return
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be read ({error.strerror}): give this user access to it") from None
+    for path in entries:
+        if path.name.startswith(".") or path.name in _FOREIGN:
+            notes.skip(f"hidden or foreign: {path.name if not path.name.startswith('._') else '._*'}")
+        elif not path.is_dir():
+            yield path
+        elif path.name == _ARCHIVE or ((path / "runs").is_dir() and any(path.glob("runs/*/config.json"))):
+            notes.skip(f"archives of ppodd: {path.name}")
+        elif is_picture(path):
+            raise BadInput(f"{path} is a folder with the name of a picture: rename or remove it")
+        else:
+            yield from _walk(path, (*above, here), notes)

@@ -1,0 +1,231 @@
+"""From parts to a labelled image set: splits are chosen, labels numbered, pictures decoded alike, and all is said."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress
+from pathlib import Path
+
+import numpy as np
+
+from ppodd.datasets.by_path import Found
+from ppodd.datasets.labels import keyed, numbered
+from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
+from ppodd.datasets.pictures import Decoded, decode, stacked
+from ppodd.datasets.report import Report, bad_images, of_split
+from ppodd.datasets.sources import SOURCES, Request, Spec
+from ppodd.datasets.splits import assigned
+from ppodd.errors import BadInput, near_miss
+from ppodd.words import counted
+
+SPLITS = (TRAIN, TEST, VALIDATION)
+_HELD_OUT = 5  # one image in five tests, where the source has no test split
+
+
+@dataclass(frozen=True)
+class Images:
+    """Byte images `[N, C, h, w]` and labels `[N]` of each split; `validation` is the data set's own, often empty."""
+
+    x: dict[str, np.ndarray]
+    y: dict[str, np.ndarray]
+    classes: tuple[str, ...]
+    report: Report
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(len(self.classes), *self.x[TRAIN].shape[1:])
+
+
+def read(found: Found, request: Request) -> Images:
+    """Everything that the source holds.
+
+    Raises:
+        BadInput: it is no labelled image set; the line says which file, row or class is at fault.
+    """
+    notes = found.notes
+    where = f"{request.dataset} in {found.place}" if found.place != request.dataset else found.place
+    parts = [keyed(part) for part in found.read()]
+    splits, test_from = assigned(parts, where, notes)
+    labels, classes, unused = numbered(splits, where)
+    notes.notes += unused
+    cut = np.zeros(len(labels[TRAIN]), bool) if test_from else _every_fifth(labels[TRAIN])
+    kept = _kept(labels, classes, request, cut, notes)
+    cut = cut[kept[TRAIN]]
+    labels, classes = _renumbered(labels, classes, kept)
+    _check_classes(classes, where)
+    x, y, seen = _decoded(splits, kept, labels, cut, request, where, found)
+    images = Images(x, y, classes, _report(found, splits, x, y, classes, test_from, seen, notes))
+    _check(images, request, where)
+    return images
+
+
+def _decoded(
+    splits: dict[str, list[Part]],
+    kept: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+    cut: np.ndarray,
+    request: Request,
+    where: str,
+    found: Found,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Decoded]:
+    """Images and labels of each split, and what was seen of the pictures; those that are `cut` off train test."""
+    seen, skip_bad, notes = Decoded(), request.on_bad_image == "skip", found.notes
+    pixels = {s: decode(_pictures(splits[s], kept[s], found), request.size, skip_bad, seen) for s in SPLITS}
+    readable = {s: np.array([picture is not None for picture in pixels[s]], bool) for s in SPLITS}
+    stacks, depth = stacked([[picture for picture in pixels[s] if picture is not None] for s in SPLITS], where)
+    x, y = dict(zip(SPLITS, stacks, strict=True)), {s: labels[s][readable[s]] for s in SPLITS}
+    cut = cut[readable[TRAIN]]
+    if cut.any():
+        x, y = ({**of, TRAIN: of[TRAIN][~cut], TEST: of[TRAIN][cut]} for of in (x, y))
+    notes.notes += [depth] if depth else []
+    notes.notes += _of_pictures(seen)
+    notes.warnings += bad_images(seen.bad)
+    return x, y, seen
+
+
+def _pictures(parts: Sequence[Part], kept: np.ndarray, found: Found) -> Iterator[Picture]:
+    known = set(found.files or ())
+    for picture in compress(chain.from_iterable(part.pictures() for part in parts), kept):
+        if isinstance(picture.data, Path) and picture.data not in known:
+            found.also.add(picture.data)
+        yield picture
+
+
+def _of_pictures(seen: Decoded) -> list[str]:
+    done = {
+        "turned upright as the camera noted": seen.turned,
+        "with transparency laid on white": seen.flattened,
+        "of several frames, of which the first is taken": seen.first_frames,
+    }
+    return [f"{counted(count, 'picture')} {what}" for what, count in done.items() if count]
+
+
+# Which pictures are kept
+
+
+def _kept(
+    labels: dict[str, np.ndarray], classes: tuple[str, ...], request: Request, cut: np.ndarray, notes: Notes
+) -> dict[str, np.ndarray]:
+    """Which pictures of each split are kept (`[N]` bool), by the request's classes and number of each."""
+    chosen = chosen_classes(request.classes, classes)
+    kept = {split: np.isin(labels[split], chosen) for split in SPLITS}
+    if request.per_class:
+        for label in chosen:
+            rows = np.flatnonzero((labels[TRAIN] == label) & ~cut)
+            kept[TRAIN][rows[request.per_class :]] = False
+        notes.notes.append(f"the first {counted(request.per_class, 'training image')} of each class are kept")
+    if len(chosen) < len(classes):
+        notes.notes.append(f"{len(chosen)} of {len(classes)} classes are kept")
+    return kept
+
+
+def chosen_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Numbers of the classes that are named, by name, by number or by a range of numbers; all where none is.
+
+    Raises:
+        BadInput: one is no class.
+    """
+    if not wanted:
+        return list(range(len(classes)))
+    chosen: set[int] = set()
+    for text in wanted:
+        limits = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        if text in classes:
+            chosen.add(classes.index(text))
+        elif limits and int(limits[2] or limits[1]) < len(classes):
+            chosen.update(range(int(limits[1]), int(limits[2] or limits[1]) + 1))
+        else:
+            near = near_miss(text, classes)
+            raise BadInput(
+                f"classes: {text!r} is no class{near}: name classes, numbers from 0 to {len(classes) - 1}, "
+                f"or ranges of them (0-4)"
+            )
+    return sorted(chosen)
+
+
+def _renumbered(
+    labels: dict[str, np.ndarray], classes: tuple[str, ...], kept: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Labels of the pictures that are kept, among the classes that they have."""
+    remaining = {split: labels[split][kept[split]] for split in SPLITS}
+    used = np.unique(remaining[TRAIN])
+    new = np.full(len(classes), -1)
+    new[used] = np.arange(len(used))
+    return {split: new[y] for split, y in remaining.items()}, tuple(classes[label] for label in used)
+
+
+def _every_fifth(labels: np.ndarray) -> np.ndarray:
+    """A fixed test split where the source has none (`[N]` bool): every fifth image of each class."""
+    test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        test[np.flatnonzero(labels == label)[_HELD_OUT - 1 :: _HELD_OUT]] = True
+    return test
+
+
+# What can be wrong, and what is said
+
+
+def _check_classes(classes: tuple[str, ...], where: str) -> None:
+    if len(classes) < 2:
+        raise BadInput(f"{where} has {len(classes)} class: at least 2 are needed")
+
+
+def _check(images: Images, request: Request, where: str) -> None:
+    if not len(images.y[TEST]):
+        raise BadInput(f"{where} has no test images: give it a test split, or at least 5 images of a class")
+    absent = np.setdiff1d(np.arange(len(images.classes)), images.y[TRAIN])
+    if len(absent):  # since none of its pictures could be read
+        raise BadInput(f"{where}: class {images.classes[absent[0]]!r} has no training image that can be read")
+    for channel, pixels in enumerate(images.x[TRAIN].transpose(1, 0, 2, 3)):
+        if pixels.min() == pixels.max():
+            which = "they are" if images.spec.channels == 1 else f"channel {channel} of them is"
+            raise BadInput(
+                f"{where}: the training images have nothing to learn from: {which} {pixels.min()} everywhere; look at "
+                f"the files"
+            )
+    source = SOURCES.own.get(request.dataset)
+    expected = source.spec if source else None
+    if expected and not request.classes:
+        size = request.size if request.dataset != "digits" else 0
+        expected = expected._replace(height=size or expected.height, width=size or expected.width)
+        if images.spec != expected:
+            raise BadInput(
+                f"{where} is another data set: {_said(images.spec)}, but {request.dataset} has {_said(expected)}; "
+                f"give its path by --dataset"
+            )
+
+
+def _said(spec: Spec) -> str:
+    return f"{spec.classes} classes, {spec.channels} × {spec.height} × {spec.width} (C, h, w)"
+
+
+def _report(
+    found: Found,
+    splits: dict[str, list[Part]],
+    x: dict[str, np.ndarray],
+    y: dict[str, np.ndarray],
+    classes: tuple[str, ...],
+    test_from: str,
+    seen: Decoded,
+    notes: Notes,
+) -> Report:
+    origin = {**splits, TEST: splits[TEST] if test_from else splits[TRAIN]}
+    shown = [split for split in (TRAIN, VALIDATION, TEST) if split != VALIDATION or len(y[VALIDATION])]
+    skipped = [f"left out: {_counts(notes.skipped)}"] if notes.skipped else []
+    return Report(
+        place=found.place,
+        classes=classes,
+        splits={s: of_split((part.place for part in origin[s]), y[s].tolist(), len(classes)) for s in shown},
+        test_from=test_from,
+        shape=x[TRAIN].shape[1:],
+        sizes={f"{width} × {height}": count for (width, height), count in Counter(seen.sizes).most_common(20)},
+        notes=(*notes.notes, *skipped),
+        warnings=tuple(notes.warnings),
+    )
+
+
+def _counts(skipped: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {why}" for why, count in skipped.items())

@@ -1,0 +1,226 @@
+"""Tables of pictures and labels, as Hugging Face's `datasets` reads them: parquet, Arrow, CSV, JSON lines, webdataset.
+
+Each file is read for itself, so that files that number their classes differently are not taken for one another. A cell
+holds a picture's bytes, its pixels, or the path of its file beside the table.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppodd.datasets.listing import PICTURES
+from ppodd.datasets.parts import TEST, VALIDATION, Part, Picture
+from ppodd.datasets.sources import Columns
+from ppodd.errors import BadInput, one_line
+
+_IMAGES = (
+    "img",
+    "image",
+    "images",
+    "picture",
+    "photo",
+    "file_name",
+    "filename",
+    "image_path",
+    "filepath",
+    "path",
+    "file",
+    "x",
+)
+_LABELS = ("label", "fine_label", "coarse_label", "labels", "class", "class_name", "category", "target", "cls", "y")
+_BUILDERS = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "json",
+    ".tar": "webdataset",
+}
+_ROWS = 1000  # that are held at a time
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in columns, as the library has opened them.
+
+    Attributes:
+        place: what people call it.
+        folder: what the paths in it are seen from.
+        features: the library's types of the columns; `None` where it knows none.
+        cells: gives the values in a column, row by row.
+        names: what the numbers in a column stand for, where a file says so in its own way.
+    """
+
+    place: str
+    folder: Path
+    features: dict[str, Any]
+    cells: Callable[[str], Iterator[Any]]
+    names: Callable[[], tuple[str, ...]] = tuple
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name in self.features if not name.startswith("__")]
+
+    def column(self, what: str, chosen: str) -> str:
+        """The column of the images or labels; `""` where there is none. Raises `BadInput` where the chosen is not."""
+        if chosen and chosen not in self.columns:
+            raise BadInput(f"--{what}_column {chosen}: {self.place} has columns {self.columns}")
+        pictures = [name for name, feature in self.features.items() if type(feature).__name__ == "Image"]
+        usual = [*pictures, *_IMAGES] if what == "image" else _LABELS
+        return chosen or next((name for name in usual if name in self.columns), "")
+
+    def part(self, columns: Columns, split: str = "") -> Part:
+        """The pictures and labels in it; a test or validation split may be without labels.
+
+        Raises:
+            BadInput: it lacks the columns.
+        """
+        image, label = self.column("image", columns.image), self.column("label", columns.label)
+        if not image or (not label and split not in (TEST, VALIDATION)):
+            raise BadInput(
+                f"{self.place} has columns {self.columns}: needed are img or image, and one of label, fine_label, "
+                f"coarse_label; name others by --image_column and --label_column"
+            )
+        labels = list(self.cells(label)) if label else [None for _ in self.cells(image)]
+        names = getattr(self.features.get(label), "names", None) or self.names()
+        return Part(self.place, labels, lambda: _pictures(self, image), split, tuple(map(str, names)))
+
+
+def table_part(path: Path, columns: Columns, split: str = "") -> Part:
+    """The part in a file. Raises `BadInput` where it is no table, or lacks the columns."""
+    return _table(path).part(columns, split)
+
+
+def holds_pictures(path: Path, columns: Columns) -> bool:
+    """Whether a file is a table that has a column of pictures."""
+    return bool(_table(path).column("image", columns.image))
+
+
+def arrow_cells(opened: Any, column: str) -> Iterator[Any]:
+    """The values in a column of what the library has opened, encoded pictures as they are."""
+    for batch in opened.with_format("arrow").iter(batch_size=_ROWS):
+        yield from batch[column].to_pylist()
+
+
+def _table(path: Path) -> Table:
+    def cells(column: str) -> Iterator[Any]:
+        try:
+            yield from _cells(path, kind, whole, column)
+        except Exception as error:  # whatever the library meets
+            raise _unreadable(path, error) from error
+
+    kind, whole = _BUILDERS[path.suffix.lower()], _open(path)
+    features = whole.features
+    if features is None:  # of a kind whose columns are known by their first row
+        features = dict.fromkeys(next(iter(whole), {}))
+    names = partial(_names_in_schema, path) if kind == "parquet" else tuple
+    return Table(str(path), path.parent, dict(features), cells, names)
+
+
+def _cells(path: Path, kind: str, whole: Any, column: str) -> Iterator[Any]:
+    if kind == "webdataset":  # whose samples have their columns in different orders, which Arrow does not take
+        encoded = whole.decode(False)
+        yield from (row[column] for row in encoded)
+    elif kind != "parquet":
+        yield from arrow_cells(whole, column)
+    elif _rows_of_parquet(path):
+        yield from arrow_cells(_open(path, [column]), column)
+
+
+def _open(path: Path, columns: Sequence[str] = ()) -> Any:
+    options: dict[str, Any] = {"columns": list(columns)} if columns else {}
+    if path.suffix.lower() == ".tsv":
+        options["sep"] = "\t"
+    files = [glob.escape(str(path))]
+    try:
+        return library().load_dataset(
+            _BUILDERS[path.suffix.lower()], data_files=files, split="train", streaming=True, **options
+        )
+    except BadInput:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    return BadInput(f"{path} is no readable {_BUILDERS[path.suffix.lower()]} file ({one_line(cause)}): fetch it again")
+
+
+def _rows_of_parquet(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    rows: int = pq.read_metadata(path).num_rows
+    return rows
+
+
+def _names_in_schema(path: Path) -> tuple[str, ...]:
+    """Class names under `class_names` in a parquet file's metadata: JSON, or separated by commas."""
+    import pyarrow.parquet as pq
+
+    text = (pq.read_schema(path).metadata or {}).get(b"class_names", b"").decode()
+    return tuple(json.loads(text) if text.startswith("[") else re.split(r"\s*,\s*", text) if text else ())
+
+
+def library() -> Any:
+    """Hugging Face's `datasets`, which is kept from telling its maker of every local file that it opens.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise BadInput("reading tables of pictures needs Hugging Face's datasets: pip install 'ppodd[data]'") from None
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def _pictures(table: Table, column: str) -> Iterator[Picture]:
+    return (_picture(cell, table, row) for row, cell in enumerate(table.cells(column)))
+
+
+def _picture(cell: Any, table: Table, row: int) -> Picture:
+    where = f"{table.place} row {row}"
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    if isinstance(cell, bytes) and cell:
+        return Picture(where, cell)
+    if isinstance(cell, str) and cell:
+        return _file(cell, table.folder, where)
+    if isinstance(cell, list) and cell:
+        return Picture(where, _pixels(cell, where))
+    raise BadInput(f"{where} holds no image bytes: embed the images in the file")
+
+
+def _file(text: str, folder: Path, where: str) -> Picture:
+    """The picture file that a cell names, seen from the table's folder."""
+    if re.match(r"https?://|s3://|gs://|hf://", text):
+        raise BadInput(f"{where} names {text}: fetch the pictures first, and name their files")
+    path = folder / text.removeprefix("file://")
+    if not path.exists() and Path(text).suffix.lower() not in PICTURES:
+        path = next((p for p in path.parent.glob(f"{glob.escape(path.name)}.*") if p.suffix.lower() in PICTURES), path)
+    if not path.exists():
+        raise BadInput(f"{where} names {text}, which is not in {folder}: put the pictures beside the table")
+    return Picture(f"{where} ({text})", path)
+
+
+def _pixels(cell: list[Any], where: str) -> np.ndarray:
+    array = np.array(cell)
+    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.dtype == np.int64 and array.size and array.min() >= 0 and array.max() < 256:
+        array = array.astype(np.uint8)
+    if array.ndim < 2 or array.dtype.kind not in "uif":
+        raise BadInput(f"{where} is no picture: a list of shape {list(array.shape)}; [height, width] is one")
+    return array

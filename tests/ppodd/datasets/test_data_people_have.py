@@ -1,0 +1,776 @@
+"""Data sets as people have them: each is read right, or refused in one line; nothing is read wrong without a word.
+
+Every case is the smallest input that shows it. What is asserted: pictures of each class in each split, that no picture
+is in another's split (`image_sets`), and what is said.
+"""
+
+import gc
+import io
+import os
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from image_sets import LEVELS, encoded, flat, picture, pixels, table, tree
+from PIL import Image
+
+from ppodd.datasets.loading import read_images
+from ppodd.datasets.sources import Request
+from ppodd.errors import BadInput
+
+# Hugging Face's library leaves the files of its streams to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_files_left():
+    yield
+    gc.collect()
+
+
+def read(path, **options):
+    return read_images(Request(str(path), **options))[0]
+
+
+def counts(images):
+    """Pictures of each class, by split."""
+    splits = {s: np.bincount(y, minlength=len(images.classes)).tolist() for s, y in images.y.items() if len(y)}
+    return {split: dict(zip(images.classes, numbers, strict=True)) for split, numbers in splits.items()}
+
+
+def said(images):
+    return "\n".join(images.report.lines())
+
+
+def split_tree(folder, **places):
+    """Class folders below places that are named as the splits of their pictures: `train="Training"`."""
+    for split, place in places.items():
+        tree(folder / place, split=split, count={"train": 5, "validation": 2, "test": 3}[split])
+
+
+def split_tables(folder, **places):
+    for split, place in places.items():
+        table(folder / place, (0, 1) * {"train": 5, "validation": 2, "test": 3}[split], split=split)
+
+
+TRAIN, TEST = {"ant": 5, "bee": 5}, {"ant": 3, "bee": 3}
+VALIDATION = {"ant": 2, "bee": 2}
+BOTH = {"train": TRAIN, "test": TEST}
+ALL = {**BOTH, "validation": VALIDATION}
+CUT = {"train": {"ant": 4, "bee": 4}, "test": {"ant": 1, "bee": 1}}
+
+SPLITS = {
+    "train and test": (lambda p: split_tree(p, train="train", test="test"), BOTH, "test: 6 images from .*test"),
+    "capitals": (lambda p: split_tree(p, train="Training", test="Testing"), BOTH, ""),
+    "words with others": (lambda p: split_tree(p, train="seg_train", test="seg_test"), BOTH, ""),
+    "a folder around splits": (lambda p: split_tree(p / "intel", train="train", test="test"), BOTH, ""),
+    "each split in a folder of its name": (
+        lambda p: split_tree(p, train="seg_train/seg_train", test="seg_test/seg_test"),
+        BOTH,
+        "",
+    ),
+    "a validation split tests": (lambda p: split_tree(p, train="train", validation="val"), None, "from .*validation"),
+    "valid": (lambda p: split_tree(p, train="train", validation="valid"), None, ""),
+    "dev": (lambda p: split_tree(p, train="train", validation="dev"), None, ""),
+    "eval": (lambda p: split_tree(p, train="train", test="eval"), BOTH, ""),
+    "three splits": (
+        lambda p: split_tree(p, train="train", validation="val", test="test"),
+        ALL,
+        "validation split joins the pictures that choices are made by",
+    ),
+    "an unlabelled test split": (
+        lambda p: (tree(p / "train"), flat(p / "test")),
+        CUT,
+        r"\(test\) has no labels: its 3 pictures are left out",
+    ),
+    "an unlabelled test split in a folder": (
+        lambda p: (tree(p / "train"), flat(p / "test/unknown")),
+        CUT,
+        r"\(test\) has no labels: its 3 pictures are left out",
+    ),
+    "an unlabelled test beside a labelled validation split": (
+        lambda p: (split_tree(p, train="train", validation="val"), flat(p / "test")),
+        None,
+        "has no labels",
+    ),
+    "no split": (lambda p: tree(p), CUT, "warning: there is no test split: every fifth image of each class"),
+    "a class called train": (
+        lambda p: tree(p, ("ant", "bee", "train")),
+        {"train": {"ant": 4, "bee": 4, "train": 4}, "test": {"ant": 1, "bee": 1, "train": 1}},
+        "",
+    ),
+    "classes that are kinds of trains": (
+        lambda p: tree(p, ("bullet train", "steam train")),
+        {"train": {"bullet train": 4, "steam train": 4}, "test": {"bullet train": 1, "steam train": 1}},
+        "",
+    ),
+    "splits below classes": (
+        lambda p: [
+            tree(p / f"{c}", (place,), {"train": 5, "test": 3}[place], place)
+            for c in TRAIN
+            for place in ("train", "test")
+        ],
+        BOTH,
+        "",
+    ),
+    "splits in the names of pictures": (
+        lambda p: (tree(p, name="train_{}.png"), tree(p, count=3, split="test", name="test_{}.png")),
+        BOTH,
+        "",
+    ),
+    "a folder of no split beside splits": (
+        lambda p: (split_tree(p, train="train", test="test"), tree(p / "extra", split="validation")),
+        BOTH,
+        r"\(in no split\) belongs to no split: its 10 pictures are left out",
+    ),
+    "the hub's converted layout": (
+        lambda p: split_tables(p, train="train/0000.parquet", test="test/0000.parquet"),
+        BOTH,
+        "",
+    ),
+    "the hub's converted layout with configurations' folder": (
+        lambda p: split_tables(p, train="plain_text/train/0000.parquet", test="plain_text/test/0000.parquet"),
+        BOTH,
+        "",
+    ),
+    "the hub's shards": (
+        lambda p: split_tables(p, train="data/train-00000-of-00001.parquet", test="data/test-00000-of-00001.parquet"),
+        BOTH,
+        "",
+    ),
+    "files with capitals": (lambda p: split_tables(p, train="Train.parquet", test="Test.parquet"), BOTH, ""),
+    "a file called dev": (lambda p: split_tables(p, train="train.parquet", validation="dev.parquet"), None, ""),
+    "a file called latest trains": (
+        lambda p: split_tables(p, train="latest.parquet"),
+        CUT,
+        "warning: there is no test split",
+    ),
+    "latest beside test": (lambda p: split_tables(p, train="latest.parquet", test="test.parquet"), BOTH, ""),
+    "a table of no split beside splits": (
+        lambda p: split_tables(p, train="train.parquet", test="test.parquet", validation="extra.parquet"),
+        BOTH,
+        "extra.parquet belongs to no split: its 4 pictures are left out",
+    ),
+    "test labels of -1": (
+        lambda p: (table(p / "train.parquet"), table(p / "test.parquet", [-1] * 4, split="test")),
+        CUT,
+        "test.parquet has no labels: its 4 pictures are left out",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPLITS)
+def test_each_picture_is_in_its_split(tmp_path, case):
+    make, expected, words = SPLITS[case]
+    make(tmp_path)
+    images = read(f"{tmp_path}/")
+    names = {"0": "ant", "1": "bee"}
+    found = {s: {names.get(c, c): n for c, n in there.items()} for s, there in counts(images).items()}
+    assert found == (expected or {"train": TRAIN, "test": VALIDATION})
+    cut_off = expected in (CUT,) or "warning: there is no test split" in said(images)
+    for split, x in images.x.items():
+        low, high = LEVELS["train" if cut_off else "validation" if not expected and split == "test" else split]
+        assert not len(x) or (low <= x.min() and x.max() <= high), f"{split} holds pictures of another split"
+    assert re.search(words, said(images))
+
+
+REFUSED_SPLITS = {
+    "a class that only the test split has": (
+        lambda p: (tree(p / "train"), tree(p / "test", ("ant", "bee", "cow"), split="test")),
+        "class 'cow' of the test split has no training image",
+    ),
+    "a class in other letters": (
+        lambda p: (tree(p / "train"), tree(p / "test", ("Ant", "bee"), split="test")),
+        "class 'Ant' of the test split has no training image; did you mean 'ant'",
+    ),
+    "a file of two splits": (
+        lambda p: table(p / "train_test.parquet"),
+        "train_test.parquet names test and train: name it after the one split that it holds",
+    ),
+    "no training split": (
+        lambda p: split_tables(p, test="test.parquet"),
+        r"has no labelled training split \(found: test\)",
+    ),
+    "splits without class folders": (
+        lambda p: (flat(p / "train"), flat(p / "test")),
+        "holds 6 pictures, but no class folders",
+    ),
+    "one class": (lambda p: tree(p, ("ant",)), "has 1 class: at least 2 are needed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SPLITS)
+def test_what_cannot_be_split_is_refused(tmp_path, case):
+    make, words = REFUSED_SPLITS[case]
+    make(tmp_path)
+    with pytest.raises(BadInput, match=words) as caught:
+        read(f"{tmp_path}/")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hubs_layout_of_a_known_data_set_keeps_its_test_set(tmp_path):
+    for split, rows in (("train", 20), ("test", 10)):
+        labels = list(range(10)) * (rows // 10)
+        table(tmp_path / f"cifar10/{split}/0000.parquet", labels, split=split, shape=(32, 32, 3), image="img")
+    for root in (tmp_path, tmp_path / "cifar10"):
+        images, _ = read_images(Request("cifar10", str(root)))
+        assert len(images.y["train"]) == 20 and len(images.y["test"]) == 10
+        assert images.x["train"].max() < 100 and images.x["test"].min() > 150
+
+
+def foreign(folder):
+    """What is left by notebooks, archivers, file managers and by us, each with a copy of a picture or class."""
+    tree(folder / "train")
+    tree(folder / "test", count=3, split="test")
+    for place in (".ipynb_checkpoints", "__MACOSX", ".git", "ppodd-archive", "@eaDir"):
+        for above in ("", "train", "train/ant"):
+            flat(folder / above / place, split="validation")
+    for name in ("._0.png", ".hidden.png", "Thumbs.db", ".DS_Store", "notes.txt"):
+        (folder / "train/ant" / name).write_bytes(picture("validation"))
+    (folder / "results/runs/mine").mkdir(parents=True)
+    (folder / "results/runs/mine/config.json").write_text("{}")
+    flat(folder / "results/runs/mine/stage-01", split="validation")
+
+
+def test_hidden_and_foreign_things_are_no_data(tmp_path):
+    foreign(tmp_path)
+    images = read(f"{tmp_path}/")
+    assert counts(images) == BOTH and images.x["train"].max() < 100 and images.x["test"].min() > 150
+    for skipped in (r"\.ipynb_checkpoints", "__MACOSX", r"\._\*", "archives of ppodd", r"1 \.txt files"):
+        assert re.search(skipped, said(images))
+
+
+def test_linked_folders_and_files_are_followed(tmp_path):
+    tree(tmp_path / "far")
+    (tmp_path / "near/bee").mkdir(parents=True)
+    (tmp_path / "near/ant").symlink_to(tmp_path / "far/ant")
+    for i in range(5):
+        (tmp_path / f"near/bee/{i}.png").symlink_to(tmp_path / f"far/bee/{i}.png")
+    (tmp_path / "near/bee/around").symlink_to(tmp_path / "near")
+    assert counts(read(tmp_path / "near")) == CUT
+
+
+def two_halves(kind, **options):
+    """A picture of 8 × 16 px, its upper half purple, its lower one green."""
+    array = np.zeros((16, 8, 3), np.uint8)
+    array[:8, :, ::2] = array[8:, :, 1] = 255
+    return encoded(array, kind, **options)
+
+
+def turned(kind):
+    """The same, stored lying on its side as a camera does, and noted so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.open(io.BytesIO(two_halves("PNG"))).transpose(Image.Transpose.ROTATE_90)
+    return encoded(image, kind, exif=exif)
+
+
+def mixed(folder, first, others, count=4):
+    """Two classes, whose first picture is the one, all others the others."""
+    for label in ("ant", "bee"):
+        (folder / label).mkdir(parents=True)
+        for i in range(1, count + 1):
+            (folder / label / f"{i}.png").write_bytes(others())
+    (folder / "ant/0.png").write_bytes(first())
+
+
+GREY, RGB = (8, 8), (8, 8, 3)
+
+
+def ramp(most, dtype=np.uint16):
+    """Grey pictures whose values rise from 0 to the largest; each another, so that they are not alike."""
+    values = np.linspace(0, most, 64).reshape(8, 8).astype(dtype)
+    return lambda: encoded(Image.fromarray(values), "TIFF")
+
+
+def transparent():
+    array = np.zeros((8, 8, 4), np.uint8)
+    array[:, 4:] = (10, 20, 30, 255)
+    return encoded(array)
+
+
+def palette(**options):
+    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).convert("P")
+    return encoded(image, "PNG", **options)
+
+
+BYTES = np.round(np.linspace(0, 1, 64) * 255).reshape(8, 8)
+DEPTHS = {
+    "16 bits": (65535, np.uint16, 1.0, "taken for 16 bits"),
+    "12 bits": (4095, np.uint16, 1.0, "taken for 12 bits"),
+    "8 bits in 16": (255, np.uint16, 1.0, "taken for 8 bits"),
+    "float from 0 to 1": (1, np.float32, 1.0, "scaled from 0–1"),
+    "float from 0 to 255": (255, np.float32, 1.0, "taken for 8 bits"),
+}
+
+
+@pytest.mark.parametrize("case", DEPTHS)
+def test_deep_grey_pictures_are_scaled_by_their_depth(tmp_path, case):
+    most, dtype, _, words = DEPTHS[case]
+    mixed(tmp_path / "data", ramp(most, dtype), ramp(most, dtype))
+    images = read(tmp_path / "data")
+    assert np.abs(images.x["train"][0, 0].astype(float) - BYTES).max() <= 1
+    assert re.search(words, said(images))
+
+
+def test_the_depth_is_that_of_the_largest_value_of_all(tmp_path):
+    mixed(tmp_path / "data", ramp(200), ramp(65535))
+    images = read(tmp_path / "data")
+    assert images.x["train"][0].max() == 1 and images.x["train"][-1].max() == 255
+
+
+CHANNELS = {
+    "the first picture is grey": (lambda: picture(shape=GREY), lambda: picture(shape=RGB), 3),
+    "a later picture is grey": (lambda: picture(shape=RGB), lambda: picture(shape=GREY), 3),
+    "all are grey": (lambda: picture(shape=GREY), lambda: picture(shape=GREY), 1),
+    "grey with transparency": (lambda: picture(shape=GREY), lambda: encoded(Image.new("LA", (8, 8), (9, 99))), 1),
+    "one bit": (lambda: encoded(Image.effect_noise((8, 8), 99).convert("1")), lambda: picture(shape=GREY), 1),
+    "a palette": (palette, lambda: picture(shape=GREY), 3),
+}
+
+
+@pytest.mark.parametrize("case", CHANNELS)
+def test_channels_are_decided_over_all_pictures(tmp_path, case):
+    first, others, channels = CHANNELS[case]
+    mixed(tmp_path / "data", first, others)
+    assert read(tmp_path / "data").spec == (2, channels, 8, 8)
+
+
+def test_channels_are_decided_over_all_splits_and_shards(tmp_path):
+    table(tmp_path / "train-0.parquet", shape=GREY)
+    table(tmp_path / "train-1.parquet", shape=RGB)
+    table(tmp_path / "test.parquet", shape=GREY, split="test")
+    images = read(f"{tmp_path}/")
+    assert images.spec == (2, 3, 8, 8) and len(images.y["train"]) == 20
+    grey, colour = images.x["train"][:10], images.x["train"][10:]
+    assert (grey[:, 0] == grey[:, 1]).all() and not (colour[:, 0] == colour[:, 1]).all()
+
+
+PIXELS = {
+    "what is transparent is white": (transparent, lambda x: x[:, 0, 0].tolist() == [255] * 3 and x[2, 0, 7] == 30),
+    "a transparent colour of a palette": (lambda: palette(transparency=0), lambda x: x[0, 0, 0] == 255),
+    "upright in a JPEG": (lambda: turned("JPEG"), lambda x: x[0, :7].min() > 200 and x[0, 9:].max() < 50),
+    "upright in a PNG": (lambda: turned("PNG"), lambda x: x[0, :8].min() == 255 and x[0, 8:].max() == 0),
+    "upright in a TIFF": (lambda: turned("TIFF"), lambda x: x[0, :8].min() == 255 and x[0, 8:].max() == 0),
+    "CMYK": (
+        lambda: encoded(Image.fromarray(pixels()).convert("CMYK"), "JPEG", quality=100),
+        lambda x: x.shape == (3, 8, 8) and x.max() < 130,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PIXELS)
+def test_pictures_are_decoded_as_they_look(tmp_path, case):
+    make, right = PIXELS[case]
+    mixed(tmp_path / "data", make, make)
+    assert right(read(tmp_path / "data").x["train"][0])
+
+
+def test_pictures_that_were_turned_or_flattened_are_counted(tmp_path):
+    mixed(tmp_path / "data", lambda: turned("PNG"), lambda: two_halves("PNG"))
+    assert "1 picture turned upright" in said(read(tmp_path / "data"))
+    mixed(tmp_path / "clear", transparent, picture)
+    assert "1 picture with transparency laid on white" in said(read(tmp_path / "clear"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [(".ppm", "PPM"), (".pgm", "PPM"), (".jfif", "JPEG"), (".avif", "AVIF"), (".jp2", "JPEG2000"), (".TIFF", "TIFF"),
+     (".JPG", "JPEG"), (".webp", "WEBP"), (".gif", "GIF"), (".bmp", "BMP"), (".tga", "TGA")],
+)  # fmt: skip
+def test_kinds_of_pictures_are_read(tmp_path, suffix, kind):
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            shape = GREY if suffix == ".pgm" else RGB
+            (tmp_path / label / f"{i}{suffix}").write_bytes(picture(shape=shape, kind=kind))
+    assert counts(read(f"{tmp_path}/")) == CUT
+
+
+def test_pictures_that_are_not_read_are_said(tmp_path):
+    tree(tmp_path)
+    (tmp_path / "ant/5.heic").write_bytes(b"?")
+    images = read(f"{tmp_path}/")
+    assert counts(images) == CUT and "warning: .heic files are pictures that are not read" in said(images)
+
+
+def bomb():
+    return encoded(Image.new("1", (20000, 20000)))
+
+
+BAD = {
+    "truncated": (lambda p: p.write_bytes(picture()[:-40]), "x.png is no readable image"),
+    "no picture": (lambda p: p.write_text("404"), r"x.png is no readable image \(of no known format\)"),
+    "empty": (lambda p: p.write_bytes(b""), "x.png is no readable image"),
+    "a link that leads nowhere": (lambda p: p.symlink_to("gone.png"), r"image \(its link leads nowhere"),
+    "a decompression bomb": (lambda p: p.write_bytes(bomb()), r"x.png is no readable image \(.*400000000 pixels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_pictures_are_named_and_left_out_by_choice(tmp_path, case):
+    make, words = BAD[case]
+    tree(tmp_path)
+    make(tmp_path / "ant/x.png")
+    with pytest.raises(BadInput, match=words) as caught:
+        read(f"{tmp_path}/")
+    assert "\n" not in str(caught.value)
+    images = read(f"{tmp_path}/", on_bad_image="skip")
+    assert counts(images) == CUT and "1 unreadable image left out: " in said(images)
+
+
+def test_a_folder_with_the_name_of_a_picture_is_refused(tmp_path):
+    tree(tmp_path)
+    (tmp_path / "ant/x.png").mkdir()
+    with pytest.raises(BadInput, match=r"ant/x.png is a folder with the name of a picture: rename or remove it"):
+        read(f"{tmp_path}/")
+
+
+NOTHING = {
+    "black": (lambda: encoded(np.zeros((8, 8), np.uint8)), "they are 0 everywhere"),
+    "one colour": (lambda: encoded(Image.new("RGB", (8, 8), (9, 9, 9))), "channel 0 of them is 9 everywhere"),
+    "a dead channel": (lambda: encoded(pixels() * np.array([1, 0, 1], np.uint8)), "channel 1 of them is 0 everywhere"),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_pictures_without_variance_are_refused(tmp_path, case):
+    make, words = NOTHING[case]
+    mixed(tmp_path / "data", make, make)
+    with pytest.raises(BadInput, match=f"nothing to learn from: {words}"):
+        read(tmp_path / "data")
+
+
+ODD = [0, 1] * 5
+LABELS = {
+    "numbers from 0": (ODD, ("0", "1")),
+    "numbers from 1": ([1, 2] * 5, ("1", "2")),
+    "gaps": ([0, 7] * 5, ("0", "7")),
+    "ten and more, in order": ([2, 10] * 5, ("2", "10")),
+    "whole floats": ([0.0, 1.0] * 5, ("0", "1")),
+    "booleans": ([False, True] * 5, ("0", "1")),
+    "small integers": (pa.array(ODD, pa.uint8()), ("0", "1")),
+    "text": (["bee", "ant"] * 5, ("ant", "bee")),
+    "categories": (pa.array(["bee", "ant"] * 5).dictionary_encode(), ("ant", "bee")),
+    "lists of one": ([[0], [1]] * 5, ("0", "1")),
+    "lists of one name": ([["ant"], ["bee"]] * 5, ("ant", "bee")),
+    "one-hot": ([[1, 0, 0], [0, 0, 1]] * 5, ("0", "2")),
+    "one-hot floats": ([[1.0, 0.0], [0.0, 1.0]] * 5, ("0", "1")),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_are_mapped_to_classes(tmp_path, case):
+    labels, classes = LABELS[case]
+    table(tmp_path / "x.parquet", labels)
+    images = read(tmp_path / "x.parquet")
+    assert images.classes == classes
+    first = images.classes.index({"text": "bee", "categories": "bee"}.get(case, classes[0]))
+    assert images.y["train"].tolist() == [first, 1 - first] * 4
+
+
+REFUSED_LABELS = {
+    "a regression": ([0.6, 0.2] * 5, r"row 0: label 0.6 is no class: a number from 0 or a name is"),
+    "negative": ([0, -3] * 5, r"row 1: label -3 is out of range"),
+    "some without": ([0, 1] * 4 + [None, 1], r"row 8 has no label \(None\), others have"),
+    "several classes": (
+        [[0, 1], [1]] * 5,
+        r"row 0: label \[0, 1\] may name several classes \(multi-label\): give each picture one",
+    ),
+    "several ones": ([[1, 1, 0], [0, 1, 0]] * 5, r"\[1, 1, 0\] may name several classes \(multi-label\)"),
+    "soft": ([[0.4, 0.6], [1.0, 0.0]] * 5, r"label 0.4, 0.6 is soft"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_LABELS)
+def test_labels_that_are_no_class_are_refused_by_what_they_are(tmp_path, case):
+    labels, words = REFUSED_LABELS[case]
+    table(tmp_path / "x.parquet", labels)
+    with pytest.raises(BadInput, match=words) as caught:
+        read(tmp_path / "x.parquet")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_number_their_classes_differently_agree_by_name(tmp_path):
+    table(tmp_path / "train-0.parquet", [0, 1] * 3, names=["ant", "bee"])
+    table(tmp_path / "train-1.parquet", [0, 1] * 3, names=["bee", "ant"])
+    table(tmp_path / "test.parquet", [1, 1], names=["bee", "ant"], split="test")
+    images = read(f"{tmp_path}/")
+    assert images.classes == ("ant", "bee") and images.y["test"].tolist() == [0, 0]
+    assert images.y["train"].tolist() == [0, 1] * 3 + [1, 0] * 3
+
+
+def test_class_names_without_pictures_are_left_out_and_said(tmp_path):
+    table(tmp_path / "x.parquet", [1, 2] * 5, names=["background", "ant", "bee"])
+    images = read(tmp_path / "x.parquet")
+    assert images.classes == ("ant", "bee") and "no picture is of class background: left out" in said(images)
+
+
+def test_two_classes_of_one_name_stay_two(tmp_path):
+    table(tmp_path / "x.parquet", [0, 1] * 5, class_names="crane,crane")
+    assert read(tmp_path / "x.parquet").classes == ("crane (0)", "crane (1)")
+
+
+def test_numbers_and_names_in_one_set_are_refused(tmp_path):
+    table(tmp_path / "train.parquet", ["ant", "bee"] * 5)
+    table(tmp_path / "test.parquet", [0, 1] * 3, split="test")
+    with pytest.raises(BadInput, match="some files label by number and some by name: write them alike"):
+        read(f"{tmp_path}/")
+
+
+def csv(path, rows, columns=("file_name", "label"), **options):
+    pd.DataFrame(rows, columns=list(columns)).to_csv(path, index=False, **options)
+
+
+def metadata(folder):
+    flat(folder, 10, "train")
+    csv(folder / "metadata.csv", [(f"{i}.png", ("ant", "bee")[i % 2]) for i in range(10)])
+
+
+def metadata_by_split(folder):
+    for split, count in (("train", 10), ("test", 6)):
+        flat(folder / split, count, split)
+        csv(folder / split / "metadata.csv", [(f"{i}.png", ("ant", "bee")[i % 2]) for i in range(count)])
+
+
+def json_lines(folder):
+    flat(folder, 10, "train")
+    rows = [{"file_name": f"{i}.png", "label": ("ant", "bee")[i % 2]} for i in range(10)]
+    (folder / "metadata.jsonl").write_text(pd.DataFrame(rows).to_json(orient="records", lines=True))
+
+
+def kaggle(folder):
+    """Names without suffixes, in a folder of their own."""
+    flat(folder / "train_images", 10, "train")
+    csv(folder / "labels.csv", [(f"train_images/{i}", ("ant", "bee")[i % 2]) for i in range(10)], ("path", "category"))
+
+
+def webdataset(folder):
+    import tarfile
+
+    for split, count in (("train", 10), ("test", 6)):
+        with tarfile.open(folder / f"{split}-0000.tar", "w") as tar:
+            for i in range(count):
+                for name, data in ((f"{i:04}.png", picture(split)), (f"{i:04}.cls", str(i % 2).encode())):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def saved_to_disk(folder):
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])})
+    splits = {}
+    for split, count in (("train", 10), ("test", 6)):
+        rows = {
+            "image": [{"bytes": picture(split), "path": None} for _ in range(count)],
+            "label": [0, 1] * (count // 2),
+        }
+        splits[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(splits).save_to_disk(str(folder))
+
+
+def packed(kind):
+    def make(folder):
+        split_tree(folder / "raw", train="train", test="test")
+        shutil.make_archive(str(folder / "data"), kind, folder / "raw")
+        shutil.rmtree(folder / "raw")
+
+    return make
+
+
+def packed_splits(folder):
+    for split, count in (("train", 5), ("test", 3)):
+        tree(folder / "raw", count=count, split=split)
+        shutil.make_archive(str(folder / split), "zip", folder / "raw")
+        shutil.rmtree(folder / "raw")
+
+
+def npz(names, layout=lambda x: x, shape=(8, 8, 3)):
+    def make(folder):
+        arrays = {}
+        for split, (x, y), count in zip(("train", "test"), names, (10, 6), strict=True):
+            arrays[x] = layout(np.stack([pixels(split, shape) for _ in range(count)]))
+            arrays[y] = np.arange(count) % 2
+        np.savez(folder / "x.npz", **arrays)
+
+    return make
+
+
+KERAS, MEDMNIST = (
+    (("x_train", "y_train"), ("x_test", "y_test")),
+    (
+        ("train_images", "train_labels"),
+        ("test_images", "test_labels"),
+    ),
+)
+LAYOUTS = {
+    "metadata.csv": (metadata, CUT),
+    "metadata.csv in each split": (metadata_by_split, BOTH),
+    "metadata.jsonl": (json_lines, CUT),
+    "a list of names without suffixes": (kaggle, CUT),
+    "webdataset": (webdataset, BOTH),
+    "saved to disk by datasets": (saved_to_disk, BOTH),
+    "a zip": (packed("zip"), BOTH),
+    "a tar": (packed("tar"), BOTH),
+    "a packed tar": (packed("gztar"), BOTH),
+    "a zip for each split": (packed_splits, BOTH),
+    "arrays as Keras has them": (npz(KERAS), BOTH),
+    "arrays as MedMNIST has them": (npz(MEDMNIST), BOTH),
+    "grey arrays": (npz(KERAS, shape=(8, 8)), BOTH),
+    "channels first": (npz(KERAS, lambda x: x.transpose(0, 3, 1, 2)), BOTH),
+    "float arrays": (npz(KERAS, lambda x: (x / 255).astype(np.float32)), BOTH),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_layouts_are_read(tmp_path, case):
+    make, expected = LAYOUTS[case]
+    make(tmp_path)
+    images = read(f"{tmp_path}/")
+    names = {"0": "ant", "1": "bee"}
+    assert {s: {names.get(c, c): n for c, n in there.items()} for s, there in counts(images).items()} == expected
+    assert images.x["train"].max() < 100 and (expected is CUT or images.x["test"].min() > 150)
+
+
+REFUSED_FILES = {
+    "a text": (lambda p: p.write_text("hello"), "x.txt", "is of no kind that is read"),
+    "a damaged zip": (lambda p: p.write_bytes(b"PK\x03\x04"), "x.zip", "cannot be unpacked"),
+    "a damaged tar": (lambda p: p.write_bytes(b"no"), "x.tar", "is no readable tar file"),
+    "pickled arrays": (
+        lambda p: np.savez(p, x=np.array([{}], object), y=np.zeros(1)),
+        "x.npz",
+        "is no readable .npz file of plain arrays",
+    ),
+    "arrays of other names": (lambda p: np.savez(p, a=np.zeros(3)), "x.npz", "holds a: needed are x and y"),
+    "arrays that do not fit": (
+        lambda p: np.savez(p, x=np.zeros((3, 8, 8), np.uint8), y=np.zeros(2)),
+        "x.npz",
+        r"pictures \[3, 8, 8\] and labels \[2\] do not fit",
+    ),
+    "other columns": (
+        lambda p: table(p, image="pixels", label="kind", names=None),
+        "x.parquet",
+        "name others by --image_column and --label_column",
+    ),
+    "names of pictures that are not there": (
+        lambda p: csv(p, [("gone.png", "ant"), ("gone.png", "bee")]),
+        "x.csv",
+        "row 0 names gone.png, which is not in .*: put the pictures beside the table",
+    ),
+    "addresses": (
+        lambda p: csv(p, [("https://example.org/a.png", "ant"), ("https://example.org/b.png", "bee")]),
+        "x.csv",
+        "row 0 names https://example.org/a.png: fetch the pictures first",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_FILES)
+def test_files_that_are_no_data_set_are_refused(tmp_path, case):
+    make, name, words = REFUSED_FILES[case]
+    make(tmp_path / name)
+    with pytest.raises(BadInput, match=words) as caught:
+        read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_are_named_by_choice(tmp_path):
+    table(tmp_path / "x.parquet", ["ant", "bee"] * 5, image="scan", label="finding")
+    images = read(tmp_path / "x.parquet", image_column="scan", label_column="finding")
+    assert images.classes == ("ant", "bee")
+    with pytest.raises(BadInput, match=r"--label_column findings: .* has columns \['scan', 'finding'\]"):
+        read(tmp_path / "x.parquet", image_column="scan", label_column="findings")
+
+
+def test_classes_and_numbers_of_pictures_are_chosen(tmp_path):
+    tree(tmp_path, ("ant", "bee", "cow", "dog"), 5)
+    chosen = read(f"{tmp_path}/", classes=("bee", "dog"))
+    assert counts(chosen) == {"train": {"bee": 4, "dog": 4}, "test": {"bee": 1, "dog": 1}}
+    assert read(f"{tmp_path}/", classes=("1-2",)).classes == ("bee", "cow")
+    few = read(f"{tmp_path}/", per_class=3)
+    assert (len(few.y["train"]), len(few.y["test"])) == (12, 4)
+    assert "2 of 4 classes are kept" in said(chosen) and "the first 3 training images of each class" in said(few)
+    with pytest.raises(BadInput, match=r"'cat' is no class; did you mean 'ant'.*: name classes, numbers from 0 to 3"):
+        read(f"{tmp_path}/", classes=("cat",))
+
+
+def stale(folder):
+    """A tree of linked classes and pictures; the list of those that Tiny-ImageNet and CUB come with."""
+    tree(folder / "old")
+    tree(folder / "new", split="test")
+    (folder / "data").mkdir()
+    for label in ("ant", "bee"):
+        (folder / "data" / label).symlink_to(folder / "old" / label)
+
+
+def relink(folder):
+    (folder / "data/ant").unlink()
+    (folder / "data/ant").symlink_to(folder / "new/ant")
+
+
+def replace_behind_a_link(folder):
+    shutil.rmtree(folder / "old/ant")
+    shutil.copytree(folder / "new/ant", folder / "old/ant")
+
+
+def replace_with_the_same_times(folder):
+    """Another picture of the same size in bytes, copied with its times."""
+    target = folder / "old/ant/0.png"
+    old = target.stat()
+    data = picture("test")
+    while len(data) != old.st_size:
+        data = picture("test")
+    target.write_bytes(data)
+    os.utime(target, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [relink, replace_behind_a_link, replace_with_the_same_times])
+def test_a_changed_tree_is_read_anew(tmp_path, change):
+    stale(tmp_path)
+    assert read(tmp_path / "data").x["train"].max() < 100
+    change(tmp_path)
+    assert read(tmp_path / "data").x["train"].max() > 150
+
+
+def test_a_changed_list_is_read_anew(tmp_path):
+    root = tmp_path / "tiny-imagenet-200"
+    for wnid in ("n01", "n02"):
+        tree(root / "train" / wnid, ("images",))
+    flat(root / "val/images", 4)
+    annotations = root / "val/val_annotations.txt"
+    annotations.write_text("".join(f"{i}.png\tn0{1 + i % 2}\t0\n" for i in range(4)))
+    assert read(root).y["test"].tolist() == [0, 1, 0, 1]
+    annotations.write_text("".join(f"{i}.png\tn0{2 - i % 2}\t0\n" for i in range(4)))
+    assert read(root).y["test"].tolist() == [1, 0, 1, 0]
+
+
+def test_a_changed_picture_that_a_list_names_is_read_anew(tmp_path):
+    root = tmp_path / "CUB_200_2011"
+    tree(root / "images", ("001.Ant", "002.Bee"), 4)
+    names = [f"00{1 + i // 4}.{('Ant', 'Bee')[i // 4]}/{i % 4}.png" for i in range(8)]
+    lists = {
+        "images": [f"{i} {name}" for i, name in enumerate(names)],
+        "image_class_labels": [f"{i} {1 + i // 4}" for i in range(8)],
+        "train_test_split": [f"{i} {int(i % 4 < 3)}" for i in range(8)],
+        "classes": ["1 001.Ant", "2 002.Bee"],
+    }
+    for name, rows in lists.items():
+        (root / f"{name}.txt").write_text("\n".join(rows))
+    assert read(root).x["train"].max() < 100
+    (root / "images/001.Ant/0.png").write_bytes(picture("test"))
+    assert read(root).x["train"].max() > 150
+
+
+def test_a_changed_picture_that_a_table_names_is_read_anew(tmp_path):
+    metadata(tmp_path)
+    assert read(tmp_path / "metadata.csv").x["train"].max() < 100
+    (tmp_path / "0.png").write_bytes(picture("test"))
+    assert read(tmp_path / "metadata.csv").x["train"].max() > 150
