@@ -20,7 +20,7 @@ from ppodd.distillation.stages import distill
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.machine.device import resolve_device
 from ppodd.posters.layout import Layout
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CORES = 2

@@ -25,7 +25,7 @@ prepare()  # before anything imports Ray
 from ppodd.archive import Archive
 from results.tracking.store import default_tracking_uri
 from tune.running import sweep as running
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 
 def run(folder, trials, epochs, slots, evaluate):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ppodd.cli.main import COMMANDS, Parser, module_of
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

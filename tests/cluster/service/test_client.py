@@ -66,7 +66,7 @@ def test_a_killed_drivers_stages_are_evaluated_all_the_same_and_resume_ends_the_
 @pytest.mark.slow
 def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny, tmp_path):
     from ppodd.distillation.archived_run import run
-    from tune.sweep_file.schema import load_sweep
+    from tune.sweep_file import load_sweep
 
     archive = Archive(tmp_path / "archive")
     sweep = load_sweep(str(sweep_file(tmp_path, tiny, "archived", grid={"num_stages": [2]})))

@@ -16,7 +16,7 @@ from ppodd.files import retries
 from ppodd.files.folder import Folder
 from tune.running.progress import ProgressReader
 from tune.running.sweep import unfinished
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -9,7 +9,7 @@ from frames import rows
 from ppodd.datasets.sources import SPECS
 from results.analysis.published_numbers import TABLES
 from results.reporting.paper import beside
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ import yaml
 from ppodd.archive import Archive
 from ppodd.errors import BadInput
 from tune.running.claim import check_claim, is_news, write_claim
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 VALUES = {"name": "mine", "preset": "digits-small", "grid": {"num_stages": [2, 3]}, "seeds": [0, 1]}
 LR = {"lr": {"uniform": [0.01, 0.1]}}

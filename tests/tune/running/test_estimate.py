@@ -13,7 +13,7 @@ from ppodd.config import EvaluationConfig
 from ppodd.distillation.archived_run import run
 from tune.running.estimate import Timer, _typical, budgets
 from tune.running.progress import ProgressReader
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 
 @pytest.fixture

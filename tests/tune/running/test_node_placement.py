@@ -7,7 +7,7 @@ import pytest
 from cluster.dispatch.pool import Pool
 from ppodd.errors import BadInput
 from tune.running.node_placement import Node, Placement, placement
-from tune.sweep_file.schema import SweepFile
+from tune.sweep_file import SweepFile
 
 
 def file(trial=(1, 0), evaluator=(1, 0), count=1):

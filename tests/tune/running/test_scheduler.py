@@ -8,7 +8,7 @@ from ppodd.config import DistillConfig, build
 from ppodd.datasets.sources import SPECS
 from ppodd.distillation.cost import distillation_flops
 from tune.running.scheduler import Rule, StageScheduler
-from tune.sweep_file.schema import Scheduler, load_sweep
+from tune.sweep_file import Scheduler, load_sweep
 
 
 def decisions(rule, reports):

@@ -21,7 +21,7 @@ from tune.running.claim import check_claim
 from tune.running.scheduler import Rule, StageScheduler
 from tune.running.search import ArchivedSearch, check_installed
 from tune.running.sweep import _record_failure, _tune, failures, stopped, unfinished
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 from tune.sweep_file.space import keys
 
 pytestmark = pytest.mark.filterwarnings(

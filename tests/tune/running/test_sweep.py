@@ -22,7 +22,7 @@ from ppodd.errors import BadInput, PpoddError
 from results.analysis.tidy_frame import frame
 from results.tracking.store import default_tracking_uri
 from tune.running.sweep import run_sweep
-from tune.sweep_file.schema import load_sweep
+from tune.sweep_file import load_sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 

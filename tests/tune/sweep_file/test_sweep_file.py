@@ -6,7 +6,7 @@ import pytest
 
 from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
-from tune.sweep_file.schema import SWEEPS, SweepFile, load_sweep
+from tune.sweep_file import SWEEPS, SweepFile, load_sweep
 
 GOOD = """\
 name: mine

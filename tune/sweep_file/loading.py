@@ -1,0 +1,155 @@
+"""The sweep file: YAML to an explicit, validated list of trials. Light: needs neither torch nor Ray."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from ppodd.config import DistillConfig, EvaluationConfig, build, check_evaluation, preset, protocols, said
+from ppodd.errors import BadInput, unknown
+from ppodd.posters import BLENDS
+from tune.sweep_file.document import Document
+from tune.sweep_file.overrides import apply_override
+from tune.sweep_file.schema import NESTED, SweepFile
+from tune.sweep_file.space import Misplaced, Path_, Section, check_conditions, check_field
+from tune.sweep_file.sweep import Sweep
+from tune.sweep_file.trials import example_trials, fixed, listed_trials
+
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+_NEEDED = {"name": "name: my-sweep", "if": "if: {blend: latest}"}  # keys that may not be left out
+
+
+def find_sweep_file(name: str) -> Path:
+    """A sweep file by its path, or one that ships with ppodd by its name.
+
+    Raises:
+        BadInput: neither is there.
+    """
+    shipped = {path.stem: path for path in sorted(SWEEPS.glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_file():
+        return Path(name)
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        raise BadInput(f"no sweep file {name!r} (shipped by name: {', '.join(shipped)})")
+    raise unknown("sweep", name, shipped)
+
+
+def load_sweep(path_or_name: str, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a file (or shipped name) with `key=value` overrides, every trial validated.
+
+    Raises:
+        BadInput: one line naming file, line and key.
+    """
+    document = Document(find_sweep_file(path_or_name))
+    values = dict(document.values)
+    fields = [apply_override(values, override, document) for override in overrides]
+    try:
+        return _sweep(_file(values), [key for key in fields if key])
+    except Misplaced as error:
+        raise document.error(error.path, str(error)) from None
+
+
+def _file(values: dict[str, Any]) -> SweepFile:
+    """The file's values, validated. Raises `Misplaced`."""
+    _check_keys(values, SweepFile, "key", ())
+    try:
+        with _at():
+            return SweepFile.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        path = tuple(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = [f.alias or key for key, f in NESTED[path[0]].model_fields.items()]
+            raise Misplaced(path, str(unknown(f"{path[0]} key", path[-1], known))) from None
+        if first["type"] == "missing":
+            raise Misplaced(path, f"{'.'.join(path)} is missing: write {_NEEDED[path[-1]]}") from None
+        raise Misplaced(path, said(first)) from None
+
+
+def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
+    """The sweep of a validated file. Raises `Misplaced`."""
+    for key, value in file.config.items():
+        check_field(key, ("config", key), value)
+    with _at("preset"):
+        base = {**preset(file.preset), **file.config}
+    sections = [Section.of((), {}, file.grid, file.sample)]
+    for key in sections[0].fields:
+        if key in file.config:
+            raise Misplaced(("config", key), f"{key} varies under grid or sample: remove it there, or from config")
+    for number, when in enumerate(file.when):
+        sections.append(Section.of(("when", str(number)), when.condition, when.grid, when.sample))
+    check_conditions(sections, fixed(base), overridden)
+    evaluations = tuple(_evaluation(number, values) for number, values in enumerate(file.evaluation))
+    if file.search:
+        examples = list(example_trials(file, base, sections).values())
+        trials: dict[str, DistillConfig] = {}
+    else:
+        trials = listed_trials(file, base, sections)
+        examples = list(trials.values())
+    with _at("evaluation"):
+        for config in examples:
+            protocols(evaluations, config)
+    for number, evaluation in enumerate(evaluations):
+        with _at("evaluation", str(number)):
+            for dataset, image_size in {(config.dataset, config.image_size) for config in examples}:
+                check_evaluation(evaluation, dataset, image_size)
+    _check_choices(file, examples)
+    return Sweep(file, evaluations, base, sections, examples, trials)
+
+
+def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
+    """Raise `Misplaced` where a searcher or scheduler would choose by the test set, or has nothing to choose by."""
+    section = "search" if file.search else "scheduler"
+    if not (file.search or file.scheduler):
+        return
+    leaking = {config.blend for config in examples if BLENDS.known(config.blend).leaks}
+    if file.objective == "stage_accuracy" and leaking:
+        raise Misplaced(
+            (section,),
+            f"blend {', '.join(sorted(leaking))} measures its stage accuracy on the test set, which no {section} may "
+            f"choose by: leave that blend out",
+        )
+    if file.scheduler:
+        grace = file.scheduler.grace_stages
+        longest = max(min(grace, config.num_stages) * config.stage_epochs for config in examples)
+        if file.scheduler.compare_at == "epochs" and all(c.num_stages * c.stage_epochs <= longest for c in examples):
+            few = min(config.num_stages for config in examples)
+            raise Misplaced(
+                ("scheduler",),
+                f"nothing can be stopped: a trial of {few} stages is first compared after {longest} epochs "
+                f"(grace_stages: {grace}), when every trial is at its end; leave out few stages, or the scheduler",
+            )
+
+
+def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
+    place = ("evaluation", str(number))
+    _check_keys(values, EvaluationConfig, "config field", place)
+    try:
+        return build(EvaluationConfig, values)
+    except BadInput as error:
+        raise Misplaced((*place, str(error).partition("=")[0]), str(error)) from None
+
+
+class _at:
+    """Gives the `BadInput` raised inside the place of a key of the file, or of the field below that it begins with."""
+
+    def __init__(self, *path: str):
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, BadInput) and not isinstance(error, Misplaced):
+            raise Misplaced((*self.path, *re.findall(r"^\w+", str(error))), str(error)) from None
+
+
+def _check_keys(values: Mapping[str, Any], kind: Any, what: str, path: Path_) -> None:
+    for key in values:
+        if key not in kind.model_fields:
+            raise Misplaced((*path, str(key)), str(unknown(what, key, kind.model_fields, kind.listed)))

@@ -1,0 +1,114 @@
+"""The trials of a sweep file: every grid point, sample and seed as a validated config."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ppodd.config import DistillConfig, absolute_paths, build
+from ppodd.errors import BadInput
+from tune.sweep_file.schema import SweepFile
+from tune.sweep_file.space import Misplaced, Path_, Point, Section, keys, marked, name, parameters, points
+
+_EXAMPLES = 100  # settings drawn of a searched space, to check it by
+
+
+def fixed(base: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every field where nothing is varied."""
+    return {key: f.default for key, f in DistillConfig.model_fields.items()} | dict(base)
+
+
+def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
+    """Every grid point × sample × seed, in that order; what is drawn twice is one trial."""
+    source = random.Random(f"{file.name}/{file.seeds}")
+    drawn = any(section.sample for section in sections)
+    trials: dict[str, DistillConfig] = {}
+    there: dict[str, str] = {}
+    for point in points(sections, fixed(base), file.num_samples, source):
+        for called, config in seeded(file, base, point, trials).items():
+            # `1e-3` is a text in YAML and 1.0e-3 a number: one value by two names
+            same = there.setdefault(config.model_dump_json(exclude={"name"}), called)
+            if not drawn and (same != called or called in trials):
+                raise Misplaced(("grid",), f"trial {_both(same, called)} appears twice: remove the repeated value")
+            trials.setdefault(same, config)
+    _check_twins(trials)
+    return trials
+
+
+def _both(first: str, second: str) -> str:
+    return first if first == second else f"{first}, written {second} too,"
+
+
+def _check_twins(trials: Iterable[str]) -> None:
+    """Raise `Misplaced` where two trials' names differ in case only."""
+    folded: dict[str, str] = {}
+    for called in trials:
+        if (other := folded.setdefault(called.casefold(), called)) != called:
+            raise Misplaced(
+                ("grid",),
+                f"trials {other} and {called} differ in case only, and on many disks are one folder: rename a value",
+            )
+
+
+def example_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
+    """Trials drawn at random from a searched space. Raises `Misplaced` where none of them is valid."""
+    for section in sections:
+        if section.grid:
+            raise Misplaced(
+                (*section.path, "grid"), "a searched sweep tries no grid: write sample: {field: {choice: […]}} instead"
+            )
+    if not sections or not parameters(sections):
+        raise Misplaced(("search",), "there is nothing to search: write what varies under sample")
+    if file.num_samples == 1:
+        raise Misplaced(("search",), "say how many settings to try: num_samples")
+    source, wrong = random.Random(file.name), None
+    trials: dict[str, DistillConfig] = {}
+    for point in points(sections, fixed(base), _EXAMPLES, source):
+        try:
+            trials |= seeded(file, base, point, trials)
+        except Misplaced as error:
+            wrong = wrong or error
+    if not trials:
+        assert wrong
+        raise wrong
+    return trials
+
+
+def seeded(
+    file: SweepFile, base: Mapping[str, Any], point: Point, there: Mapping[str, DistillConfig]
+) -> dict[str, DistillConfig]:
+    """A point's trials, one a seed. A name that is there for another config gets all its digits, or a digest.
+
+    Raises:
+        Misplaced: a value makes no valid config, or a seed appears twice.
+    """
+    trials: dict[str, DistillConfig] = {}
+    for seed in file.seeds:
+        whole = {**point, "seed": seed}
+        for called in (name(whole), name(whole, digits=17), marked(name(whole), repr(whole))):
+            try:
+                config = build(DistillConfig, {**base, **point, "seed": seed, "name": called})
+            except BadInput as error:
+                raise Misplaced(_blamed(str(error), file), f"trial {called}: {error}") from None
+            config = absolute_paths(config)
+            if there.get(called, config) == config:
+                break
+        if called in trials:
+            raise Misplaced(("seeds",), f"trial {called} appears twice: remove the repeated seed")
+        trials[called] = config
+    return trials
+
+
+def _blamed(message: str, file: SweepFile) -> Path_:
+    """The key of the file that sets the field which an error begins with, or else the whole grid or config."""
+    found = re.match(r"\w+", message)
+    sections: list[tuple[Path_, Mapping[str, Any]]] = [(("grid",), file.grid), (("sample",), file.sample)]
+    for number, when in enumerate(file.when):
+        sections += [(("when", str(number), kind), getattr(when, kind)) for kind in ("grid", "sample")]
+    for path, joints in [*sections, (("config",), file.config)]:
+        for joint in joints:
+            if found and found[0] in keys(joint):
+                return (*path, joint)
+    return ("grid",) if file.grid else ("config",)
