@@ -1,5 +1,6 @@
 """Records: written as they always were, read whole or refused with file and field."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -135,3 +136,14 @@ def test_fields_of_the_protocol_that_the_first_release_had_are_always_in_its_dig
     had = ["arch", "mode", "budgets", "nets", "seed", "width", "batch", "optim", "inner_lr", "decay", "strategy"]
     required = [name for name, field in EvaluationProtocol.model_fields.items() if field.is_required()]
     assert required == [*had, "comp_aug"]
+
+
+def test_the_records_of_the_example_in_the_docs_are_read():
+    """Of before the first release: some fields were not there yet."""
+    lines = gzip.decompress((Path(__file__).parents[3] / "docs/example/archive.jsonl.gz").read_bytes()).splitlines()
+    kinds = {"stage.json": StageRecord, "sweep.json": SweepRecord}
+    for line in map(json.loads, lines):
+        path = Path(line["path"])
+        kind = EvaluationRecord if path.parent.name == "evaluations" else kinds.get(path.name)
+        if kind:
+            assert parse(kind, json.dumps(line["record"]).encode(), str(path))
