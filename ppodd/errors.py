@@ -32,6 +32,10 @@ class CorruptArchive(PpoddError):
     """A file of the archive is missing, truncated or differs from its recorded digest."""
 
 
+class LaterVersion(CorruptArchive):
+    """A file that a later version wrote: it may be whole, but this version cannot read it."""
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, on one line, without passwords; the name of its kind where it says nothing of ours.
 

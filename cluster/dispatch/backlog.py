@@ -23,7 +23,7 @@ class Look:
     open: list[Work] = field(default_factory=list)
     done: int = 0
     given_up: dict[str, str] = field(default_factory=dict)  # work's key → reason
-    unreadable: dict[str, str] = field(default_factory=dict)  # trial's URL → reason
+    unreadable: dict[str, str] = field(default_factory=dict)  # trial's URL, or what cannot be read → reason
 
 
 class Backlog:
@@ -36,6 +36,7 @@ class Backlog:
         self._wanted: dict[str, int] = {}  # stages of each trial
         self._over: dict[str, tuple[int, dict[str, str]]] = {}  # trials that need no look: evaluations done, given up
         self._trials = 0  # that the sweep is to have, as its record says
+        self._unreadable: dict[str, str] = {}  # evaluations that were asked for: reason → reason
         self.going: list[str] = []  # trials with stages to come
         self.settled = False  # nothing is open, and nothing is to come
 
@@ -49,6 +50,7 @@ class Backlog:
         found = self.archive.states(self.sweep)
         if not self._evaluations or len(found) < self._trials:
             self._read()
+        look.unreadable |= self._unreadable
         for name, state in found.items():
             trial = self.archive.trial(self.sweep, name)
             if name in self._over:
@@ -67,7 +69,10 @@ class Backlog:
 
     def _read(self) -> None:
         record = self.archive.sweep(self.sweep)
-        self._evaluations = self._evaluations or self.archive.evaluations(self.sweep, record)
+        if not self._evaluations:
+            problems: list[str] = []
+            self._evaluations = self.archive.evaluations(self.sweep, record, problems)
+            self._unreadable = dict(zip(problems, problems, strict=True))
         self._trials = record.trials_wanted if record else 0
 
     def _look_at(self, trial: TrialArchive, state: TrialState, look: Look) -> bool:

@@ -4,12 +4,11 @@ What cannot be a record is one error that names file and field. Accuracies are p
 since 1970, `seconds…` are durations, `…_bytes` bytes; weights of a blend are listed oldest poster first.
 
 A record grows by fields with a default, which say what older records mean; only what was set is written. What an older
-version cannot understand raises `SCHEMA`.
+version cannot understand raises `SCHEMA`. Each file also holds a digest of its values (`sealed`).
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from typing import Annotated, Any, Self, TypeVar
@@ -17,8 +16,9 @@ from typing import Annotated, Any, Self, TypeVar
 import pydantic
 from pydantic import Field
 
+from ppodd.archive.sealed import unsealed
 from ppodd.config import EvaluationProtocol
-from ppodd.errors import CorruptArchive
+from ppodd.errors import CorruptArchive, LaterVersion
 from ppodd.failures import failure_of
 from ppodd.files import sha256
 
@@ -49,49 +49,35 @@ def parse(kind: type[R], data: bytes, where: str) -> R:
     """The record in the file `where`.
 
     Raises:
-        CorruptArchive: it is no such record (the field is named), or one of another schema (the version to use is).
+        CorruptArchive: it is no such record (the field is named), or another than was written.
+        LaterVersion: it is one of another schema; the version to use is named.
     """
+    values = unsealed(data, where)
+    found = values.get("schema", SCHEMA)
+    if found != SCHEMA and isinstance(found, int):
+        versions = values.get("versions")
+        raise another_schema(where, found, versions.get("ppodd") if isinstance(versions, dict) else None)
     try:
-        record = kind.model_validate_json(data, strict=True)
+        return kind.model_validate_json(data, strict=True)
     except pydantic.ValidationError as error:
-        reason = f"{where} is damaged: {_said(error)}"
-    else:
-        if getattr(record, "schema_version", SCHEMA) == SCHEMA:
-            return record
-        reason = ""
-    raise CorruptArchive(_of_another_schema(data, where) or reason)
+        raise CorruptArchive(f"{where} is damaged: {_said(error)}") from None
 
 
-def _of_another_schema(data: bytes, where: str) -> str:
-    """Which version to use for a record of another schema; nothing where it is of this one, or no record at all."""
-    try:
-        values = json.loads(data)
-    except ValueError:
-        return ""
-    found = values.get("schema", SCHEMA) if isinstance(values, dict) else SCHEMA
-    if found == SCHEMA or not isinstance(found, int):
-        return ""
-    versions = values.get("versions")
-    return another_schema(where, found, versions.get("ppodd") if isinstance(versions, dict) else None)
-
-
-def another_schema(where: str, found: int | str, writer: str | None) -> str:
-    """What to say of a file of another schema, which the version `writer` of ppodd wrote, if that is known."""
+def another_schema(where: str, found: int | str, writer: str | None) -> LaterVersion:
+    """The error for a file of another schema, which the version `writer` of ppodd wrote, if that is known."""
     use = f"ppodd {writer}" if writer else "the ppodd version that wrote it"
-    return f"{where} has schema {found}, this ppodd reads {SCHEMA}: use {use}, or a later one"
+    return LaterVersion(f"{where} has schema {found}, this ppodd reads {SCHEMA}: use {use}, or a later one")
 
 
 def _said(error: pydantic.ValidationError) -> str:
     """What is wrong first, in one line that begins with the field."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    if first["type"] == "json_invalid":
-        return first["msg"]
     if first["type"] == "missing":
         return f"{field} is missing"
     value = repr(first["input"])
     shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
-    return f"{field or 'the whole file'} is {shown}: {first['msg'].removeprefix('Value error, ').lower()}"
+    return f"{field} is {shown}: {first['msg'].removeprefix('Value error, ').lower()}"
 
 
 class Accuracy(Record):

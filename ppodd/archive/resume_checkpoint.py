@@ -29,12 +29,13 @@ def from_bytes(data: bytes, where: str) -> tuple[dict[str, np.ndarray], dict[str
     """The inverse of `to_bytes`.
 
     Raises:
-        CorruptArchive: the file is damaged, or of another schema (the version to use is named).
+        CorruptArchive: the file is damaged.
+        LaterVersion: it is of another schema; the version to use is named.
     """
     tensors = tensors_of(data, where)
     metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     if (schema := metadata.get("schema", _UNNUMBERED)) != str(SCHEMA):
-        raise CorruptArchive(another_schema(where, schema, metadata.get("ppodd")))
+        raise another_schema(where, schema, metadata.get("ppodd"))
     if metadata.get("digest") != _digest(tensors, metadata.get("position", "")):
         raise CorruptArchive(f"{where} is damaged: its digest differs from the one it holds")
     return tensors, json.loads(metadata["position"])

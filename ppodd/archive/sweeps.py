@@ -25,10 +25,11 @@ import json
 import os
 
 from ppodd.archive.records import SweepRecord, parse
+from ppodd.archive.sealed import unsealed, write_sealed
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.archive.trial_state import TrialState
 from ppodd.config import EvaluationConfig, rebuild
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, CorruptArchive, one_line
 from ppodd.files import PATIENCE_S, Folder, sha256
 
 
@@ -64,7 +65,8 @@ class Archive:
         for path in (self.folder / sweep).find():
             trial, _, name = path.partition("/")
             found.setdefault(trial, set()).add(name)
-        return {trial: TrialState(frozenset(names)) for trial, names in found.items() if "config.json" in names}
+        states = {trial: TrialState(frozenset(names)) for trial, names in found.items()}
+        return {trial: state for trial, state in states.items() if state.is_trial}
 
     def trial(self, sweep: str, trial: str) -> TrialArchive:
         return TrialArchive(f"{self.url}/{sweep}/{trial}", self._patience_s)
@@ -75,29 +77,43 @@ class Archive:
         return None if data is None else parse(SweepRecord, data, self.folder.at(name))
 
     def write_sweep(self, record: SweepRecord) -> None:
-        self.folder.write_json(f"{record.name}/sweep.json", record.to_json())
+        write_sealed(self.folder, f"{record.name}/sweep.json", record.to_json())
 
-    def evaluations(self, sweep: str, record: SweepRecord | None = None) -> list[EvaluationConfig]:
+    def evaluations(
+        self, sweep: str, record: SweepRecord | None = None, problems: list[str] | None = None
+    ) -> list[EvaluationConfig]:
         """How a sweep's stages are evaluated: as its file says (the default without one), and as was added since.
 
-        `record` is what `sweep.json` holds, for who has read it.
+        Args:
+            record: what `sweep.json` holds, for who has read it.
+            problems: is told what was added and cannot be read, which then stops nothing.
 
         Raises:
-            CorruptArchive: a record cannot be read.
+            CorruptArchive: a record cannot be read, and there is nobody to tell.
         """
         record = self.sweep(sweep) if record is None else record
+        listed, where = (record.evaluation if record else ()) or ({},), self.folder.at(f"{sweep}/sweep.json")
+        found = [rebuild(EvaluationConfig, values, where) for values in listed]
+        for name in (self.folder / f"{sweep}/protocols").names():
+            try:
+                found.append(self.added_evaluation(sweep, name))
+            except CorruptArchive as error:
+                if problems is None:
+                    raise
+                problems.append(one_line(error))
+        return found
+
+    def added_evaluation(self, sweep: str, name: str) -> EvaluationConfig:
+        """What a file in `protocols/` asks for. Raises `CorruptArchive`."""
         added = self.folder / f"{sweep}/protocols"
-        found = [(values, self.folder.at(f"{sweep}/sweep.json")) for values in (record.evaluation if record else ())]
-        found = found or [({}, "")]
-        found += [(added.read_json(name), added.at(name)) for name in added.names()]
-        return [rebuild(EvaluationConfig, values, where) for values, where in found]
+        return rebuild(EvaluationConfig, unsealed(added.read(name), added.at(name)), added.at(name))
 
     def add_evaluation(self, sweep: str, evaluation: EvaluationConfig) -> None:
         """Have a sweep's stages evaluated in this way too; asked for twice, it is one."""
-        if evaluation not in self.evaluations(sweep):
+        if evaluation not in self.evaluations(sweep, problems=[]):
             values = evaluation.model_dump(mode="json")
             name = sha256(json.dumps(values, sort_keys=True).encode())[:12]
-            (self.folder / sweep).write_json(f"protocols/{name}.json", values)
+            write_sealed(self.folder / sweep, f"protocols/{name}.json", values)
 
     def clear_evaluation_failures(self, sweep: str) -> None:
         """Have every evaluation that was given up tried again."""

@@ -24,6 +24,7 @@ from ppodd.archive.records import (
     StopRecord,
     parse,
 )
+from ppodd.archive.sealed import unsealed, write_sealed
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_state import Status, TrialState, stage_name
 from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, rebuild, retired
@@ -31,7 +32,8 @@ from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
 
 WRITER, EVALUATOR = "writer.json", "evaluator.json"  # who is at a trial by a command
-_RESUME = "resume/state.safetensors"
+RESUME = "resume/state.safetensors"
+_CONFIG_AGAIN = "where its sweep lists the trial, `ppodd archive repair` writes it anew; else put it back from a copy"
 
 
 class TrialArchive:
@@ -50,14 +52,15 @@ class TrialArchive:
         Raises:
             BadInput: the folder holds another config, or this one and `resume` is off, or posters that were imported
                 where these are not, or the other way round.
+            CorruptArchive: the folder holds stages, and what config they are of cannot be read.
         """
-        if not self.folder.exists("config.json"):
+        if not self.folder.exists("config.json") and not self.stages():
             if imported:
                 self._write("imported.json", ImportRecord(posters=tuple(imported)))
-            self.folder.write_json("config.json", config.model_dump(mode="json"))
+            self.write_config(config)
             return
         held = self.config()
-        if gone := retired(DistillConfig, self.folder.read_json("config.json")):
+        if gone := retired(DistillConfig, self._config_values()):
             field, value = next(iter(gone.items()))
             raise BadInput(
                 f"{self.url} holds a run of an earlier version with {field}={value!r}, which this one cannot go on "
@@ -80,7 +83,16 @@ class TrialArchive:
 
     def config(self) -> DistillConfig:
         """Raise `CorruptArchive` where the file is missing or does not hold a valid config."""
-        return rebuild(DistillConfig, self.folder.read_json("config.json"), self.folder.at("config.json"))
+        return rebuild(DistillConfig, self._config_values(), self.folder.at("config.json"))
+
+    def write_config(self, config: DistillConfig) -> None:
+        write_sealed(self.folder, "config.json", config.model_dump(mode="json"))
+
+    def _config_values(self) -> dict[str, Any]:
+        where, data = self.folder.at("config.json"), self.folder.get("config.json")
+        if data is None:
+            raise CorruptArchive(f"{where} is missing: {_CONFIG_AGAIN}")
+        return unsealed(data, where)
 
     # Stages
 
@@ -116,7 +128,10 @@ class TrialArchive:
 
     def stage(self, stage: int) -> StageRecord:
         """Raise `CorruptArchive` where the stage is missing or damaged."""
-        return self._read(StageRecord, f"{stage_name(stage)}/stage.json")
+        record = self._read(StageRecord, name := f"{stage_name(stage)}/stage.json")
+        if record.stage != stage:
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: stage is {record.stage}")
+        return record
 
     def poster(self, stage: int) -> PosterFile:
         """A stage's poster, its digest checked. Raises `CorruptArchive` naming the file."""
@@ -159,7 +174,10 @@ class TrialArchive:
         return self._all(EvaluationRecord, f"{stage_name(stage)}/evaluations", known)
 
     def evaluation(self, stage: int, ticket: str) -> EvaluationRecord:
-        return self._read(EvaluationRecord, f"{stage_name(stage)}/evaluations/{ticket}.json")
+        record = self._read(EvaluationRecord, name := f"{stage_name(stage)}/evaluations/{ticket}.json")
+        if (record.stage, record.ticket) != (stage, ticket):
+            raise CorruptArchive(f"{self.folder.at(name)} is damaged: it is {record.ticket} of stage {record.stage}")
+        return record
 
     def has_evaluation(self, stage: int, ticket: str) -> bool:
         return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
@@ -186,7 +204,7 @@ class TrialArchive:
 
     def write_progress(self, record: ProgressRecord) -> None:
         """Say how far it is; tried once, since it only informs."""
-        Folder(self.url, patience_s=0).write_json("progress.json", record.to_json())
+        write_sealed(Folder(self.url, patience_s=0), "progress.json", record.to_json())
 
     def progress(self) -> ProgressRecord | None:
         return self._get(ProgressRecord, "progress.json")
@@ -210,17 +228,17 @@ class TrialArchive:
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""
-        self.folder.write(_RESUME, resume_checkpoint.to_bytes(tensors, position))
+        self.folder.write(RESUME, resume_checkpoint.to_bytes(tensors, position))
 
     def resume(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """The resume checkpoint, or `None` before the first. Raises `CorruptArchive`."""
-        data = self.folder.get(_RESUME)
-        return None if data is None else resume_checkpoint.from_bytes(data, self.folder.at(_RESUME))
+        data = self.folder.get(RESUME)
+        return None if data is None else resume_checkpoint.from_bytes(data, self.folder.at(RESUME))
 
     # Records
 
     def _write(self, name: str, record: Record) -> None:
-        self.folder.write_json(name, record.to_json())
+        write_sealed(self.folder, name, record.to_json())
 
     def _read(self, kind: type[R], name: str) -> R:
         return parse(kind, self.folder.read(name), self.folder.at(name))

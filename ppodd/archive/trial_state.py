@@ -40,6 +40,11 @@ class TrialState:
             return Status.STOPPED
         return Status.FAILED if "failure.json" in self.names else Status.GOING
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether the folder is that of a trial; one whose config was lost still is, for its stages."""
+        return "config.json" in self.names or bool(self.stages)
+
     @cached_property
     def stages(self) -> list[int]:
         """Numbers of the finished stages, from 1, in order."""

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     for notice in config.notices():
         out.print(f"note: {notice}")
     announce(out, config, trial.url)
-    if args.resume and not trial.folder.exists("config.json"):
+    if args.resume and not trial.state().is_trial:
         out.print("nothing to resume: no run is archived there; it starts anew")
     with bar(out) as show:
         for record in distil(config, trial, resume=args.resume, progress=show, say=out.print):

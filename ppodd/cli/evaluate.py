@@ -49,7 +49,7 @@ def evaluate_trials(
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
         wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]
-        if all(trial.has_evaluation(work.stage, work.ticket) for work in wanted):
+        if all(_is_done(trial, work) for work in wanted):
             only: AbstractContextManager[None] = nullcontext()  # an archive that is only read need not be writable
         else:
             busy = f"{trial.url} is being evaluated by another process"
@@ -57,6 +57,18 @@ def evaluate_trials(
         with only:
             for work in wanted:
                 out.print(_line(trial, work, evaluate_archived(work, device)))
+
+
+def _is_done(trial: TrialArchive, work: Work) -> bool:
+    """Whether the evaluation is there and whole."""
+    from ppodd.errors import CorruptArchive, LaterVersion
+
+    try:
+        return trial.has_evaluation(work.stage, work.ticket) and bool(trial.evaluation(work.stage, work.ticket))
+    except LaterVersion:
+        return True  # which is said once it is read
+    except CorruptArchive:
+        return False
 
 
 def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:

@@ -9,7 +9,7 @@ from ppodd.errors import BadInput
 def trial_at(path: str) -> TrialArchive:
     """The trial folder at `path`. Raises `BadInput` where there is none."""
     trial = TrialArchive(path)
-    if not trial.folder.exists("config.json"):
+    if not trial.state().is_trial:
         raise BadInput(f"{path!r} is no trial of an archive (no config.json there): name …/<sweep>/<trial>")
     return trial
 

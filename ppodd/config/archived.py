@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from ppodd.config.validation import C, Config, build
-from ppodd.errors import BadInput, CorruptArchive
+from ppodd.errors import BadInput, CorruptArchive, LaterVersion
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ def rebuild(kind: type[C], values: Any, where: str) -> C:
     """The config that the file `where` holds. A field that is gone is left out, with a note if it had an effect.
 
     Raises:
-        CorruptArchive: it is no valid config, or one of a later version.
+        CorruptArchive: it is no valid config.
+        LaterVersion: it has fields that this version does not know.
     """
     if not isinstance(values, dict):
         raise CorruptArchive(f"{where} is damaged: it holds a {type(values).__name__}, a config has keys with values")
@@ -29,8 +30,9 @@ def rebuild(kind: type[C], values: Any, where: str) -> C:
     try:
         return build(kind, _without_retired(kind, values))
     except BadInput as error:
-        later = "" if values.keys() <= {*kind.model_fields, *kind.retired} else "; a later ppodd may know it"
-        raise CorruptArchive(f"{where}: {error}{later}") from None
+        if values.keys() <= {*kind.model_fields, *kind.retired}:
+            raise CorruptArchive(f"{where}: {error}") from None
+        raise LaterVersion(f"{where}: {error}; a later ppodd may know it") from None
 
 
 def retired(kind: type[Config], values: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from ppodd.posters import BLENDS, Layout, render
 from ppodd.words import counted
 
 _log = logging.getLogger(__name__)
+_REPAIR = "have `ppodd archive repair` remove what is to be distilled anew, then go on with --resume"
 
 MeasureCandidate = Callable[[str, int, int], list[float] | None]
 
@@ -184,22 +185,19 @@ def _resumed(
         missing = min(set(range(1, stages[-1])) - set(stages))
         raise CorruptArchive(
             f"{trial.url} holds stages {list(stages)}: stage {missing} is missing, so the run cannot go on as it would "
-            f"have; put it back from a copy, or remove resume/ and the stages after it to distil them anew"
+            f"have: put it back from a copy, or {_REPAIR}"
         )
     saved = trial.resume()
     state = TrainingState.from_arrays(*saved, distillation.device) if saved else None
     where = f"the checkpoint in {trial.url} (stage {state.stage}, meta-step {state.step})" if state else ""
     if state and (reason := _does_not_follow(state, distillation, finished)):
-        raise CorruptArchive(
-            f"{where} {reason}: choose another --name, or remove resume/ to distil the stages before it again"
-        )
+        raise CorruptArchive(f"{where} {reason}: {_REPAIR}")
     stage, step = (state.stage, state.step) if state else (1, 0)
     if stage < done or (stage == done and step < distillation.stage_meta_steps):
         since = f"{where} is from before the end of stage {done}" if state else f"{trial.url} has no checkpoint"
         if distillation.device.type != "cpu":
             raise CorruptArchive(
-                f"{since}, which only a CPU can train again bit for bit: choose another --name, or remove resume/ and "
-                f"the stages to distil them anew"
+                f"{since}, which only a CPU can train again bit for bit: put resume/ back from a copy, or {_REPAIR}"
             )
         _log.warning("%s: what is between is trained again and must come to the archived posters", since)
     return state

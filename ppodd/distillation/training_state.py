@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppodd.errors import CorruptArchive
+from ppodd.errors import LaterVersion
 from ppodd.training import Learned
 
 
@@ -55,12 +55,12 @@ class TrainingState:
         """The inverse of `to_arrays`; what an earlier version did not write is at its default.
 
         Raises:
-            CorruptArchive: a later version wrote more.
+            LaterVersion: a later version wrote more.
         """
         tensors = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
         names = [k.removeprefix("learned.") for k in tensors if k.startswith("learned.")]
         if unknown := rest.keys() - vars(cls(tensors, {})).keys():
-            raise CorruptArchive(
+            raise LaterVersion(
                 f"the resume checkpoint holds {min(unknown)!r}, which this ppodd does not know: go on with the later "
                 f"version that wrote it"
             )

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from ppodd.archive import SCHEMA, Accuracy, EvaluationRecord, PosterFile, TrialArchive
+from ppodd.errors import CorruptArchive, LaterVersion
 from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
 from ppodd.evaluation.data import check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import Layout
 
+_log = logging.getLogger(__name__)
+
 
 def evaluate_archived(work: Work, device: str = "auto") -> EvaluationRecord:
     """Carry out an evaluation, write it to the archive and return its record; if it is there already, just return it.
 
+    One whose record is damaged is carried out again.
+
     Raises:
         BadInput: the data here is not that of the distillation.
-        CorruptArchive: a poster is missing or damaged.
+        CorruptArchive: a poster is missing or damaged, or a later version wrote the evaluation.
     """
     trial = TrialArchive(work.trial_url)
-    if trial.has_evaluation(work.stage, work.ticket):
-        return trial.evaluation(work.stage, work.ticket)
+    try:
+        if trial.has_evaluation(work.stage, work.ticket):
+            return trial.evaluation(work.stage, work.ticket)
+    except LaterVersion:
+        raise
+    except CorruptArchive as error:
+        _log.warning("%s; it is evaluated again", error)
     keep_freed_memory()
     started = time.time()
     config, record = trial.config(), trial.stage(work.stage)

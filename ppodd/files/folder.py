@@ -202,27 +202,27 @@ class Folder:
             time.sleep(_SETTLE_S)
         return made or self.get(name) == data
 
+    def stale_temporaries(self) -> list[str]:
+        """Paths of what killed processes left half-written; a remote file is never half-written."""
+        return temporaries.stale(self._path) if self._local else []
+
     def remove_temporaries(self) -> list[str]:
-        """Remove what killed processes left half-written; a remote file is never half-written. Returns their paths."""
-        return temporaries.remove_stale(self._path) if self._local else []
+        """Remove what killed processes left half-written. Returns their paths."""
+        found = self.stale_temporaries()
+        for path in found:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        return found
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self._do(self._fs.rm_file, f"{self._path}/{name}")
 
-    def get_json(self, name: str) -> Any:
-        """A file's JSON; `None` where it is missing. Raises `CorruptArchive` where it is no JSON."""
-        data = self.get(name)
-        return None if data is None else self._parsed(name, data)
-
     def read_json(self, name: str) -> Any:
         """Raise `CorruptArchive` where the file is missing or no JSON."""
-        return self._parsed(name, self.read(name))
-
-    def _parsed(self, name: str, data: bytes) -> Any:
         try:
-            return json.loads(data)
+            return json.loads(self.read(name))
         except ValueError as error:
             raise CorruptArchive(f"{self.at(name)} is damaged: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
@@ -19,16 +18,12 @@ def prefix(name: str) -> str:
     return f".{name}.{short_machine()}-{os.getpid()}."
 
 
-def remove_stale(folder: str) -> list[str]:
-    """Remove what processes that have ended left below a local folder; returns their paths.
+def stale(folder: str) -> list[str]:
+    """What processes that have ended left below a local folder.
 
-    A process of another machine cannot be asked: what it wrote goes after a day.
+    A process of another machine cannot be asked: what it wrote counts after a day.
     """
-    stale = [path for path in _temporaries(folder) if _is_stale(path)]
-    for path in stale:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-    return stale
+    return [path for path in _temporaries(folder) if _is_stale(path)]
 
 
 def _temporaries(folder: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ppodd.archive import EvaluationFailureRecord, EvaluationRecord, ProgressRecord, StageRecord
@@ -173,10 +173,20 @@ def stage_tags(record: StageRecord) -> dict[str, str]:
     }
 
 
-def poster_digests(records: dict[int, StageRecord]) -> str:
-    """The tag `POSTERS` of a trial's stage records."""
-    digests = {stage: record.digests.poster[:16] for stage, record in sorted(records.items())}
-    return json.dumps(digests)
+def poster_digests(records: dict[int, StageRecord], tags: Mapping[str, str]) -> str:
+    """The tag `POSTERS` of a trial's stage records, and of stages that its run shows but the archive has lost."""
+    found = {str(stage): _digest(record) for stage, record in records.items()}
+    digests = {**json.loads(tags.get(POSTERS, "{}")), **found}
+    return json.dumps(dict(sorted(digests.items(), key=lambda entry: int(entry[0]))))
+
+
+def shows_poster(tags: Mapping[str, str], record: StageRecord) -> bool:
+    """Whether a run with these tags shows this stage's poster."""
+    return json.loads(tags.get(POSTERS, "{}")).get(str(record.stage)) == _digest(record)
+
+
+def _digest(record: StageRecord) -> str:
+    return record.digests.poster[:16]
 
 
 def evaluation_failures(records: Iterable[EvaluationFailureRecord]) -> str:

@@ -28,7 +28,7 @@ from ppodd.archive import (
     TrialState,
     stage_name,
 )
-from ppodd.config import DistillConfig, protocols
+from ppodd.config import DistillConfig, EvaluationConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
 from ppodd.files import atomic_write
 from ppodd.words import counted
@@ -47,6 +47,7 @@ _log = logging.getLogger(__name__)
 Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
 _METRICS, _ENTRIES = 800, 100  # of metrics, and each of params and tags, in one batch: a server takes 1000 in all
+_REPAIR = "`ppodd archive repair` has it done again"
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
 _STATUS = {  # what a run's tag says of how its trial stands
     Status.COMPLETE: "finished",
@@ -90,6 +91,7 @@ class _Trial:
     pictures: set[str]
     logged: dict[str, list[str]]
     records: dict[int, StageRecord] = field(default_factory=dict)
+    entries: dict[int, str] = field(default_factory=dict)  # of `logged`, by stage
     status: Status = Status.GOING
     given_up: int = 0  # evaluations
 
@@ -121,6 +123,7 @@ class Syncer:
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, _Run] = {}
         self._trials: dict[str, _Trial] = {}
+        self._own: dict[str, EvaluationConfig] = {}  # by sweep: the evaluation whose metrics carry no suffix
 
     def sync(self, sweeps: list[str] | None = None) -> SyncReport:
         """Log what is new of these sweeps (default: all). What cannot be read is reported and stops nothing else.
@@ -158,6 +161,7 @@ class Syncer:
     def _forget(self, sweep: str) -> None:
         """Ask the store anew what it holds: something sent to it may not have arrived."""
         self._experiments.pop(sweep, None)
+        self._own.pop(sweep, None)
         self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
         self._trials = {key: trial for key, trial in self._trials.items() if key.split("/")[0] != sweep}
 
@@ -194,7 +198,7 @@ class Syncer:
         report: SyncReport,
     ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
-        evaluations = self.archive.evaluations(sweep, plan)
+        evaluations = self.archive.evaluations(sweep, plan, problems=[])
         wanted = sum(len(t.records) * len(protocols(evaluations, t.config)) for t in trials)
         wanted -= sum(t.given_up for t in trials)
         there = sum(len(tickets) for t in trials for tickets in t.logged.values())
@@ -272,6 +276,12 @@ class Syncer:
             )
         return parent
 
+    def _own_evaluation(self, sweep: str, plan: SweepRecord, report: SyncReport) -> EvaluationConfig:
+        """The evaluation that the sweep's file names first; what was added and cannot be read is reported with it."""
+        if sweep not in self._own:
+            self._own[sweep] = self.archive.evaluations(sweep, plan, report.problems)[0]
+        return self._own[sweep]
+
     # Trials
 
     def _trial(
@@ -286,7 +296,7 @@ class Syncer:
         key, new = f"{trial.sweep}/{trial.trial}", _New()
         if key not in self._trials:
             config = trial.config()
-            own = schema.own_protocol(config, self.archive.evaluations(trial.sweep, plan)[0])
+            own = schema.own_protocol(config, self._own_evaluation(trial.sweep, plan, report))
             setting = schema.setting(config, plan.varied)
             name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
@@ -319,7 +329,7 @@ class Syncer:
         new.tags[schema.STAGES] = f"{len(state.stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
-        if known.records and len(digests := schema.poster_digests(known.records)) <= _TAG_CHARS:
+        if known.records and len(digests := schema.poster_digests(known.records, known.run.tags)) <= _TAG_CHARS:
             new.tags[schema.POSTERS] = digests
         if state.imported:
             new.tags[schema.ORIGIN] = "imported"
@@ -356,19 +366,15 @@ class Syncer:
         """Add a stage and its evaluations to `new`, if they are not logged."""
         if stage not in known.records:
             record = trial.stage(stage)
-            entry = _entry(record)
-            others = {other for other in known.logged if other.split("@")[0] == str(stage)} - {entry}
-            if others:
-                why = f"stage {stage} was finished at another time there than in {trial.url}"
-                raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
+            entry = self._entry(trial, known, record)
             if entry not in known.logged:
                 new.metrics += _metrics(schema.stage_metrics(record), record)
                 new.tags |= schema.stage_tags(record)
                 report.stages += 1
             known.logged.setdefault(entry, [])
-            known.records[stage] = record
+            known.records[stage], known.entries[stage] = record, entry
         self._picture(known, trial, stage, report)
-        logged = known.logged[_entry(known.records[stage])]
+        logged = known.logged[known.entries[stage]]
         for ticket in tickets:
             if _short(ticket) in logged:
                 continue
@@ -376,6 +382,10 @@ class Syncer:
                 evaluation = trial.evaluation(stage, ticket)
             except CorruptArchive as error:
                 report.problems.append(one_line(error))
+                continue
+            if not _is_of(evaluation, known.records):
+                where = trial.folder.at(f"{stage_name(stage)}/evaluations/{ticket}.json")
+                report.problems.append(f"{where} is of other posters than the archive has: {_REPAIR}")
                 continue
             own = known.run.tags[schema.OWN_PROTOCOL]
             new.metrics += _metrics(schema.evaluation_metrics(evaluation, own), evaluation)
@@ -389,6 +399,19 @@ class Syncer:
         if folder := _local(run):
             return {f"posters/{path.name}" for path in Path(folder, "posters").glob("*.png")}
         return {found.path for found in self._client.list_artifacts(run.id, "posters")}
+
+    def _entry(self, trial: TrialArchive, known: _Trial, record: StageRecord) -> str:
+        """The stage's key in `logged`. Of a stage that was made anew to the same poster, what is logged of it stays.
+
+        Raises:
+            BadInput: the run shows another poster as this stage.
+        """
+        now = _entry(record)
+        other = next((key for key in known.logged if key.split("@")[0] == str(record.stage)), now)
+        if other != now and not schema.shows_poster(known.run.tags, record):
+            why = f"stage {record.stage} is another poster there than in {trial.url}"
+            raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
+        return other
 
     def _picture(self, known: _Trial, trial: TrialArchive, stage: int, report: SyncReport) -> None:
         path = f"posters/{stage_name(stage)}.png"
@@ -462,6 +485,12 @@ def _local(run: _Run) -> str:
     """The folder of a run's artifacts, where it is one on this machine."""
     uri = urlsplit(run.artifact_uri)
     return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""
+
+
+def _is_of(evaluation: EvaluationRecord, records: dict[int, StageRecord]) -> bool:
+    """Whether an evaluation is of the posters that the archive has, as far as their records can be read."""
+    known = {past: record.digests.poster for past, record in records.items() if past <= evaluation.stage}
+    return all(evaluation.posters[past - 1 : past] == (digest,) for past, digest in known.items())
 
 
 def _given_up(trial: TrialArchive, state: TrialState) -> list[EvaluationFailureRecord]:

@@ -17,8 +17,10 @@ from ppodd.archive import (
     SweepRecord,
 )
 from ppodd.archive.records import ImportRecord, parse
+from ppodd.archive.sealed import write_sealed
 from ppodd.config import EvaluationProtocol
 from ppodd.errors import CorruptArchive
+from ppodd.files import Folder
 
 ARCHIVE = Path(__file__).parents[2] / "upgrade/0.1.0/archive"
 KINDS = {
@@ -78,7 +80,7 @@ def test_what_is_no_record_is_damaged(kind, data):
         (changed(stage_accuracy={}), r"stage_accuracy\.mean is missing"),
         (changed(digests={"poster.png": "ab"}), r"digests\.poster\.safetensors is missing"),
         (changed(data=["a long list"] * 50), r"data is \['a long list', .{60,70}…: input should be an object"),
-        (STAGE[:-40], "EOF while parsing"),
+        (STAGE[:-40], "Expecting property name|Unterminated string|Expecting value"),
     ],
 )
 def test_a_damaged_record_names_file_and_field(data, message):
@@ -136,6 +138,19 @@ def test_fields_of_the_protocol_that_the_first_release_had_are_always_in_its_dig
     had = ["arch", "mode", "budgets", "nets", "seed", "width", "batch", "optim", "inner_lr", "decay", "strategy"]
     required = [name for name, field in EvaluationProtocol.model_fields.items() if field.is_required()]
     assert required == [*had, "comp_aug"]
+
+
+@pytest.mark.parametrize(("path", "kind"), [one for one in FILES if b"0" in one[0].read_bytes()], ids=named)
+def test_a_changed_digit_is_found(path, kind, tmp_path):
+    folder = Folder(tmp_path)
+    write_sealed(folder, "r.json", json.loads(path.read_bytes()))
+    data = folder.read("r.json")
+    assert parse(kind, data, "r") == parse(kind, path.read_bytes(), "old")
+    assert parse(kind, json.dumps(json.loads(data)).encode(), "indented otherwise")
+    at = next(at for at, byte in enumerate(data) if chr(byte).isdigit() and data[at - 1 : at] not in b'".')
+    changed = data[:at] + (b"8" if data[at : at + 1] != b"8" else b"9") + data[at + 1 :]
+    with pytest.raises(CorruptArchive, match=r"r\.json (is damaged|has schema)"):
+        parse(kind, changed, "r.json")
 
 
 def test_the_records_of_the_example_in_the_docs_are_read():

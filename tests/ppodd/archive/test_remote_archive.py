@@ -26,7 +26,7 @@ def archive(request, tmp_path):
 
 def test_one_look_lists_every_trial_stage_and_evaluation(archive, tiny):
     write_sweep(archive, "s", [tiny, {**tiny, "num_stages": 1}], EvaluationConfig())
-    (archive.folder / "s/half-made").write("stage-01/stage.json", b"{}")  # no config yet: no trial
+    (archive.folder / "s/half-made").write("stage-01/poster.safetensors", b"{}")  # neither config nor stage: no trial
     (archive.folder / "s/.tune").write("t000/config.json", b"{}")
     found = archive.states("s")
     assert list(found) == ["t000", "t001"] == archive.trials("s")

@@ -74,7 +74,7 @@ def test_imported_posters_are_the_stages_of_the_run_that_made_them(tiny, tmp_pat
     assert ("class layout, row by row:" in said) != ("train_y" in how) and "marked as leaking" in said
     labels = ["run1_label.pt", "run2_label.pt"] if "train_y" in how else [None, None]
     origin = [{"poster": f"run{n}_poster.pt", "labels": name} for n, name in enumerate(labels, 1)]
-    assert trial.folder.read_json("imported.json") == {"posters": origin}
+    assert trial.folder.read_json("imported.json")["posters"] == origin
 
 
 def test_a_file_that_is_there_but_no_pt_is_told_from_one_that_is_not(tmp_path):

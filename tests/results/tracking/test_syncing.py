@@ -4,9 +4,19 @@ import json
 import shutil
 
 import pytest
-from archives import FINISHED_AT, given_up, progress, stop, sweep_record, write_evaluations, write_stage, write_sweep
+from archives import (
+    FINISHED_AT,
+    evaluation_record,
+    given_up,
+    progress,
+    stop,
+    sweep_record,
+    write_evaluations,
+    write_stage,
+    write_sweep,
+)
 
-from ppodd.archive import Archive, FailureRecord
+from ppodd.archive import Archive, Digests, FailureRecord
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.selection import choose
@@ -210,17 +220,60 @@ def test_a_store_of_another_sweep_of_that_name_is_not_mixed_with(archive, uri, t
 
 @pytest.mark.parametrize("change", [{"lr": 0.2}, {}])
 def test_a_run_of_another_trial_is_not_mixed_with(archive, uri, tiny, tmp_path, change):
-    """Trials that belong to no sweep file: another config, or the same one run again elsewhere."""
+    """Trials that belong to no sweep file: another config, or the same one run again elsewhere to another poster."""
     for folder, values, shift in (("archive", tiny, 0), ("other", {**tiny, **change}, 7)):
         trial = Archive(tmp_path / folder).trial("s", "t")
         config = build(DistillConfig, {**values, "name": "t"})
         trial.create(config, resume=False)
-        write_stage(trial, config, 1, finished_at=FINISHED_AT + shift)
+        digest = {"digests": Digests.of("b" * 64, b"png of stage 1")} if folder == "other" else {}
+        write_stage(trial, config, 1, finished_at=FINISHED_AT + shift, **digest)
         report = sync(tmp_path / folder, uri)
         assert bool(report.problems) == (folder == "other")
-    assert "lr=0.05 there, 0.2 in" in report.problems[0] or "finished at another time there" in report.problems[0]
+    assert "lr=0.05 there, 0.2 in" in report.problems[0] or "stage 1 is another poster there" in report.problems[0]
     assert "delete that run in MLflow, or name another --tracking-uri" in report.problems[0]
     assert len(history(uri, "s/t", "poster_ipc")) == 1
+
+
+def test_a_last_stage_that_was_lost_and_made_anew_is_the_one_that_is_shown(archive, uri, tiny, tmp_path):
+    (config,) = write_sweep(archive, "s", [tiny], EVALUATION)
+    sync(archive.url, uri)
+    before, trial = frame(uri), archive.trial("s", "t000")
+    shown = history(uri, "s/t000", "seconds/distill")
+    shutil.rmtree(tmp_path / "archive/s/t000/stage-02")
+    assert sync(archive.url, uri).problems == []  # it may be looked at meanwhile
+    write_stage(trial, config, 2, finished_at=FINISHED_AT + 500)
+    write_evaluations(trial, config, 2, EVALUATION)
+    report = sync(archive.url, uri)
+    assert (report.problems, report.stages, report.evaluations) == ([], 0, 0)
+    assert frame(uri).equals(before) and history(uri, "s/t000", "seconds/distill") == shown
+    assert run(uri, "s/t000").data.tags[schema.STATUS] == "finished"
+
+
+def test_an_evaluation_of_posters_that_are_no_more_is_not_shown(archive, uri, unfinished):
+    trial, config = unfinished
+    (of_another,) = EvaluationConfig(nets=2, eval_seed=3).protocols(config)
+    record = evaluation_record(trial, 1, of_another, {4: [1.0, 2.0]}, posters=("0" * 64,))
+    trial.write_evaluation(record)
+    (problem,) = sync(archive.url, uri).problems
+    assert f"{record.ticket}.json is of other posters than the archive has" in problem and len(frame(uri)) == 2
+
+
+def test_a_protocol_that_cannot_be_read_is_said_and_stops_no_sync(archive, uri, tiny, tmp_path):
+    write_sweep(archive, "s", [tiny], EVALUATION)
+    archive.add_evaluation("s", EvaluationConfig(mode=("latest",)))
+    (added,) = (tmp_path / "archive/s/protocols").iterdir()
+    added.write_text("[]")
+    report = sync(archive.url, uri, publish=publish)
+    assert [problem.split(":")[0] for problem in report.problems] == [f"{added} is damaged"]
+    assert (report.stages, report.evaluations) == (2, 2)
+
+
+def test_a_trial_without_a_config_is_said(archive, uri, tiny, tmp_path):
+    write_sweep(archive, "s", [{**tiny, "seed": seed} for seed in (0, 1)], EVALUATION)
+    (tmp_path / "archive/s/t001/config.json").unlink()
+    report = sync(archive.url, uri)
+    assert "s/t001/config.json is missing: where its sweep lists the trial" in report.problems[0]
+    assert len(report.problems) == 1 and report.stages == 2
 
 
 def test_a_store_made_anew_gives_equal_tables(archive, uri, tiny, tmp_path, empty_store):
