@@ -25,6 +25,14 @@ def test_relative_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_project_that_pages_name_are_there(page):
+    for path in re.findall(
+        r"`((?:ppodd|results|cluster|tune|tests|benchmarks|docs|examples)/[\w/.-]+)`", page.read_text()
+    ):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
 def commands(text):
     for block in blocks(text, "sh"):
         for line in block.splitlines():
