@@ -1,14 +1,18 @@
 """First and second derivatives of the instance-norm ConvNet, written out: no graph is built or kept.
 
-A block is convolution `y = W * x`, instance norm `ŷ = ρ (y − mean y)`, `z = γ ŷ + β`, ReLU and 2×2 average pool `p`.
-Two facts make it cheap. ReLU and pool are linear where they are differentiable, so all of their derivatives share one
-mask `m = [z > 0]`; and the norm's scale and shift commute with the pool, so `p = γ pool(m ŷ) + β pool(m)` and every
-sum that the norm's derivatives need is a sum over pooled maps, a quarter of the size. A convolution's bias is
-removed by the norm: its derivatives are exactly 0.
+A block is convolution `y = W * x`, instance norm `z = γ ŷ + β`, ReLU and 2×2 average pool `p`. A convolution's bias
+is removed by the norm: its derivatives are exactly 0.
 
 The product with the Hessian is taken forward-over-reverse (MixFlow-MG, arXiv 2505.00793): a dot over a name is its
-derivative along the direction `v` in parameter space, `g_` the gradient of the loss. Both passes go over
-images in pieces small enough for the processor's cache; instance norm makes images independent of each other.
+derivative along the direction `v` in parameter space, `g` the gradient of the loss. A map and its tangent go
+through each operation together, the tangent first on the way forward, `[ẋ; x]`, and last on the way back, `[g; ġ]`.
+Two facts make that cheap. ReLU and pool are linear where they are differentiable, so all of their derivatives share
+one mask `m = [z > 0]`; and the norm's scale and shift commute with the pool, so `p = γ pool(m ŷ) + β pool(m)` and
+every sum that the norm's derivatives need is a sum over pooled maps, a quarter of the size.
+
+Several networks of one shape are differentiated as one, their channels side by side, as many convolution groups as
+networks. Images go through in pieces small enough for the processor's cache; instance norm makes them independent of
+each other.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ppodd.training.convolution import Convolution, convolution
+from ppodd.training import instance_norm
+from ppodd.training.convolution import Convolution, convolution, layout
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives, Products
 from ppodd.training.networks import ConvNet, Network
 
 _PIECE_BYTES = 8 << 20  # of the first block's output, on a CPU
 
 Tensor = torch.Tensor
+_aten = torch.ops.aten
 
 
 def derivatives_of(network: Network, shape: Sequence[int]) -> Derivatives:
@@ -34,65 +40,55 @@ def derivatives_of(network: Network, shape: Sequence[int]) -> Derivatives:
     return ConvNetDerivatives(network, shape) if ConvNetDerivatives.fits(network) else AutogradDerivatives(network)
 
 
-class _Weights(NamedTuple):
-    """Parameters of a block, or a direction in their space; `W` in its convolution's domain, `γ, β [O]`."""
+class _Block(NamedTuple):
+    """A block's parameters in one or more points; channels are those of all networks."""
 
-    conv: Tensor
-    scale: Tensor
-    shift: Tensor
+    weights: list[Tensor]  # of the first two points, each in the convolution's domain
+    scale: Tensor  # γ [points, C]
+    shift: Tensor  # β [points, C]
 
 
 class _Parameters(NamedTuple):
-    """`θ` taken apart."""
+    """Points in parameter space, taken apart."""
 
-    blocks: list[_Weights]
-    weight: Tensor  # [K, D]
-    bias: Tensor  # [K]
-
-
-class _Block(NamedTuple):
-    """What a block's forward pass leaves for the others; maps are `[B, O, h, w]`, pooled ones half as wide and high."""
-
-    x: Tensor  # input, in the convolution's domain
-    normed: Tensor  # ŷ
-    mask: Tensor  # m, as numbers
-    rstd: Tensor  # ρ [B, O, 1, 1]
-    pooled_mask: Tensor  # pool(m)
-    pooled_normed: Tensor  # pool(m ŷ)
-    output: Tensor  # p
+    blocks: list[_Block]
+    weight: Tensor  # [points, E, K, D]
+    bias: Tensor  # [points, E, 1, K]
 
 
-class _Dots(NamedTuple):
-    """The same of a block's tangent."""
+class _Pooled(NamedTuple):
+    """What a block's forward pass along a direction leaves for the way back."""
 
-    x: Tensor | None  # ẋ, in the convolution's domain; images do not move
-    conv: Tensor  # ẏ
-    mean: Tensor  # mean(ẏ) [B, O, 1, 1]
-    slope: Tensor  # mean(ŷ ẏ) [B, O, 1, 1]
-    pooled_normed: Tensor  # d pool(m ŷ)
-    output: Tensor  # ṗ
+    inside: Tensor  # images in the convolution's domain
+    normed: instance_norm.Along
+    mask: Tensor  # m, as numbers [B, C, h, w]
+    pooled: Tensor  # [d pool(m ŷ); pool(m ŷ); pool(m)]: [3, B, C, h/2, w/2]
 
 
 class ConvNetDerivatives:
-    """Derivatives of the mean cross-entropy of a `ConvNet` with instance norm; see `ppodd.derivatives`."""
+    """Derivatives of the mean cross-entropy of a `ConvNet` with instance norm; see `ppodd.training.derivatives`.
 
-    def __init__(self, network: Network, shape: Sequence[int]):
+    With `networks`, everything given has a leading axis `E`: as many networks like `network`, each on its own images.
+    """
+
+    def __init__(self, network: Network, shape: Sequence[int], networks: int = 1):
         """For images of `shape` `[…, h, w]`."""
-        self._network = network
+        self._network, self._networks = network, networks
         modules = list(cast(ConvNet, network.module).features)
         self._eps = [m.eps for m in modules if isinstance(m, nn.GroupNorm)]
-        self._convolutions = []
+        self._convolutions: list[Convolution] = []
         self._first_map = 1  # numbers in one image's first map
         height, width = shape[-2:]
         for m in modules:
             if isinstance(m, nn.Conv2d):
                 padding = int(m.padding[0])
-                kind = convolution(network.theta.device, m.in_channels, m.out_channels, height, width, padding)
+                channels = m.in_channels, m.out_channels
+                kind = convolution(network.theta.device, *channels, height, width, padding, networks)
                 self._convolutions.append(kind)
-                grown = 2 * padding - 2
+                height, width = height + 2 * padding - 2, width + 2 * padding - 2
                 if len(self._convolutions) == 1:
-                    self._first_map = m.out_channels * (height + grown) * (width + grown)
-                height, width = (height + grown) // 2, (width + grown) // 2
+                    self._first_map = networks * m.out_channels * height * width
+                height, width = height // 2, width // 2
 
     @staticmethod
     def fits(network: Network) -> bool:
@@ -101,174 +97,155 @@ class ConvNetDerivatives:
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        parameters = self._take_apart(theta)
-        loss, total = theta.new_zeros(()), torch.zeros_like(theta)
-        for x, y in self._pieces(images, labels):
-            blocks = self._forward(parameters, x)
-            features = blocks[-1].output.flatten(1)
-            logits = torch.addmm(parameters.bias, features, parameters.weight.T)
-            log_q = logits.log_softmax(1)
-            loss -= (y * log_q).sum()
-            g_logits = log_q.exp() * y.sum(1, keepdim=True) - y
-            gradients = [g_logits.sum(0), g_logits.T @ features]
-            g_p = (g_logits @ parameters.weight).view_as(blocks[-1].output)
-            for i in reversed(range(len(blocks))):
-                block, weights, conv = blocks[i], parameters.blocks[i], self._convolutions[i]
-                g_y, g_scale, g_shift = _norm_gradient(block, weights, g_p)
-                g_y = conv.map(g_y)
-                gradients += [g_shift, g_scale, torch.zeros_like(g_shift), conv.to_weight([(block.x, g_y)])]
-                if i > 0:
-                    g_p = conv.to_image([(g_y, weights.conv)])
-            total += _put_together(gradients)
-        return loss / len(images), total / len(images)
+        parameters = self._take_apart(theta[None])
+        pieces = [self._gradient(parameters, *piece) for piece in self._pieces(images, labels)]
+        losses, gradients = zip(*pieces, strict=True)
+        return _total(losses).view(theta.shape[:-1]), _total(gradients).view_as(theta)
 
     @torch.no_grad()
     def products(self, theta: Tensor, images: Tensor, labels: Tensor, direction: Tensor) -> Products:
-        parameters, dots = self._take_apart(theta), self._take_apart(direction)
-        total, to_images, to_labels = torch.zeros_like(theta), [], []
-        for x, y in self._pieces(images, labels):
-            blocks, tangents = self._forward_along(parameters, dots, x)
-            features, features_dot = blocks[-1].output.flatten(1), tangents[-1].output.flatten(1)
-            q = torch.addmm(parameters.bias, features, parameters.weight.T).softmax(1)
-            logits_dot = torch.addmm(dots.bias, features, dots.weight.T).addmm_(features_dot, parameters.weight.T)
-            mass = y.sum(1, keepdim=True)
-            mean_dot = (q * logits_dot).sum(1, keepdim=True)
-            to_labels.append(mean_dot - logits_dot)
-            g_logits, g_logits_dot = q * mass - y, q * mass * (logits_dot - mean_dot)
-            gradients = [g_logits_dot.sum(0), g_logits_dot.T @ features + g_logits.T @ features_dot]
-            g_p = (g_logits @ parameters.weight).view_as(blocks[-1].output)
-            g_p_dot = (g_logits_dot @ parameters.weight + g_logits @ dots.weight).view_as(g_p)
-            for i in reversed(range(len(blocks))):
-                each = blocks[i], tangents[i], parameters.blocks[i], dots.blocks[i]
-                g_p, g_p_dot, part = _block_backward_along(self._convolutions[i], *each, g_p, g_p_dot)
-                gradients += part
-            to_images.append(g_p_dot)
-            total += _put_together(gradients)
-        count = len(images)
-        return Products(total / count, torch.cat(to_images) / count, torch.cat(to_labels) / count)
+        # so that two neighbours are there in either order
+        parameters = self._take_apart(torch.stack([direction, theta, direction]))
+        pieces = [self._products(parameters, *piece) for piece in self._pieces(images, labels)]
+        to_theta, to_images, to_labels = zip(*pieces, strict=True)
+        of_each = torch.cat(to_images).unflatten(1, (self._networks, -1)).transpose(0, 1)
+        of_labels = torch.cat(to_labels, 1).view_as(labels) * (-1 / images.shape[-4])
+        return Products(_total(to_theta).view_as(theta), of_each.reshape(images.shape), of_labels)
 
-    def _forward(self, parameters: _Parameters, x: Tensor) -> list[_Block]:
-        blocks = []
-        for conv, weights, eps in zip(self._convolutions, parameters.blocks, self._eps, strict=True):
-            inside = conv.image(x)
-            blocks.append(_pooled_norm(inside, conv.product([(inside, weights.conv)]), weights, eps))
-            x = blocks[-1].output
-        return blocks
+    def _gradient(self, parameters: _Parameters, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        kept = []
+        for conv, block, eps in zip(self._convolutions, parameters.blocks, self._eps, strict=True):
+            y, inside = conv.forward(x, block.weights[0])
+            z, normed = instance_norm.forward(y, block.scale[0], block.shift[0], eps)
+            z.relu_()
+            x = F.avg_pool2d(z, 2)
+            kept.append((inside, normed, z))
+        features, weight = self._features(x), parameters.weight[0]
+        log_q = torch.baddbmm(parameters.bias[0], features, weight.mT).log_softmax(-1)
+        g_logits = _logits_gradient(labels, log_q)
+        gradients = [g_logits.sum(1), g_logits.mT @ features]
+        g = self._maps(g_logits @ weight, x)
+        for i in reversed(range(len(kept))):
+            (inside, normed, z), block = kept.pop(), parameters.blocks[i]
+            g = _unpooled(g, z)
+            g = _aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
+            g, g_scale, g_shift = instance_norm.backward(g, normed, block.scale[0])
+            to_x, g_weight = self._convolutions[i].backward(inside, g, block.weights[0], i > 0)
+            g = g if to_x is None else to_x
+            gradients += [g_shift, g_scale, torch.zeros_like(g_shift), g_weight]
+        return (labels * log_q).sum((1, 2)), self._put_together(gradients)
 
-    def _forward_along(self, parameters: _Parameters, dots: _Parameters, x: Tensor) -> tuple[list[_Block], list[_Dots]]:
-        """Blocks and their tangents: `θ` alone moves."""
-        blocks = self._forward(parameters, x)
-        tangents: list[_Dots] = []
-        for conv, block, weights, along in zip(self._convolutions, blocks, parameters.blocks, dots.blocks, strict=True):
-            pairs, x_dot = [(block.x, along.conv)], None
-            if tangents:
-                x_dot = conv.image(tangents[-1].output)
-                pairs.append((x_dot, weights.conv))
-            tangents.append(_tangent(x_dot, conv.product(pairs), block, weights, along))
-        return blocks, tangents
+    def _products(self, parameters: _Parameters, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        kept = []
+        for i, (conv, block, eps) in enumerate(zip(self._convolutions, parameters.blocks, self._eps, strict=True)):
+            maps, inside = conv.forward_along(x, block.weights[1], block.weights[0], i > 0)
+            x, pooled = _pool_along(maps, inside, block, eps)
+            kept.append(pooled)
+        features, (weight_dot, weight, _) = self._features(x.unflatten(0, (2, -1))), parameters.weight
+        logits_dot, logits = features @ weight.mT + parameters.bias[:2]
+        logits_dot.baddbmm_(features[1], weight_dot.mT)
+        log_q = logits.log_softmax(-1)
+        log_q_dot = logits_dot - (log_q.exp() * logits_dot).sum(-1, keepdim=True)
+        g_logits = _logits_gradient(labels, log_q)
+        g_both = torch.stack([g_logits, (g_logits - labels) * log_q_dot])
+        gradients = [g_both[1].sum(1), (g_both.mT @ features).sum(0)]
+        g_features = g_both @ weight
+        g_features[1].baddbmm_(g_logits, weight_dot)
+        g = self._maps(g_features, x)
+        for i in reversed(range(len(kept))):
+            pooled, block = kept.pop(), parameters.blocks[i]
+            g, g_scale, g_shift = _pool_backward_along(g, pooled, block)
+            conv, (weight_dot, weight) = self._convolutions[i], block.weights
+            g, g_weight = conv.backward_along(pooled.inside, g, weight, weight_dot, i > 0)
+            gradients += [g_shift, g_scale, torch.zeros_like(g_shift), g_weight]
+        return self._put_together(gradients), g, log_q_dot  # of the labels' logarithms: see `products`
 
-    def _take_apart(self, theta: Tensor) -> _Parameters:
-        parts = iter(self._network.parts(theta))
+    def _take_apart(self, points: Tensor) -> _Parameters:
+        """Points `[points, …, D]`."""
+        parts = iter(self._network.parts(points.view(len(points), self._networks, -1)))
         blocks = []
         for conv in self._convolutions:
-            weight, _bias, scale, shift = (next(parts) for _ in range(4))
-            blocks.append(_Weights(conv.weight(weight), scale, shift))
-        return _Parameters(blocks, next(parts), next(parts))
+            weight, _bias, scale, shift = (next(parts).flatten(1, 2) for _ in range(4))
+            blocks.append(_Block([conv.weight(w) for w in weight[:2]], scale, shift))
+        return _Parameters(blocks, next(parts), next(parts)[:, :, None])
 
     def _pieces(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels in pieces that the cache holds; on a GPU whole."""
-        size = len(images)
+        """Images `[B, E·C, h, w]` and labels `[E, B, K]`, the latter negative and over the number of all images.
+
+        In pieces that the cache holds; on a GPU whole.
+        """
+        count = size = images.shape[-4]
         if images.device.type == "cpu":
             size = max(1, _PIECE_BYTES // (self._first_map * images.element_size()))
-        yield from zip(images.split(size), labels.split(size), strict=True)
+        images = images.reshape(self._networks, count, *images.shape[-3:]).transpose(0, 1).flatten(1, 2)
+        labels = labels.reshape(self._networks, count, -1) * (-1 / count)
+        yield from zip(images.split(size), labels.split(size, 1), strict=True)
+
+    def _features(self, maps: Tensor) -> Tensor:
+        """Maps `[…, B, E·C, h, w]` as the classifier takes them: `[…, E, B, D]`."""
+        return maps.unflatten(-3, (self._networks, -1)).flatten(-3).transpose(-3, -2)
+
+    def _maps(self, features: Tensor, like: Tensor) -> Tensor:
+        """The way back, in the shape of `like`."""
+        return features.transpose(-3, -2).reshape(like.shape).contiguous(memory_format=layout(like.device))
+
+    def _put_together(self, gradients: list[Tensor]) -> Tensor:
+        """`[E, D]`; `θ`'s order is the reverse of the backward pass's."""
+        return torch.cat([gradient.reshape(self._networks, -1) for gradient in reversed(gradients)], 1)
 
 
-def _block_backward_along(
-    conv: Convolution,
-    block: _Block,
-    tangent: _Dots,
-    weights: _Weights,
-    weights_dot: _Weights,
-    g_p: Tensor,
-    g_p_dot: Tensor,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """From `g_p` and its tangent at a block's output to those at its input, and the parameters' tangents."""
-    g_y_dot, scale_dot, shift_dot = _norm_gradient_along(block, tangent, weights, weights_dot, g_p, g_p_dot)
-    g_y = conv.map(_norm_gradient(block, weights, g_p)[0])
-    g_y_dot = conv.map(g_y_dot)
-    to_weight = [(block.x, g_y_dot)]
-    if tangent.x is not None:
-        to_weight.append((tangent.x, g_y))
-        g_p = conv.to_image([(g_y, weights.conv)])
-    g_p_dot = conv.to_image([(g_y_dot, weights.conv), (g_y, weights_dot.conv)])
-    return g_p, g_p_dot, [shift_dot, scale_dot, torch.zeros_like(shift_dot), conv.to_weight(to_weight)]
+def _pool_along(maps: Tensor, inside: Tensor, block: _Block, eps: float) -> tuple[Tensor, _Pooled]:
+    """Norm, ReLU and pool of `[ẏ; y]`, `[2·B, C, h, w]`: `[ṗ; p]`."""
+    normed = instance_norm.along(maps.unflatten(0, (2, -1)), eps)
+    scale, shift = block.scale[:, None, :, None, None], block.shift[:, None, :, None, None]
+    half, *size = len(maps) // 2, *maps.shape[1:]
+    masked = torch.empty(3 * half, *size, dtype=maps.dtype, device=maps.device, memory_format=layout(maps.device))
+    masked = masked.unflatten(0, (3, half))
+    mask = masked[2]
+    torch.addcmul(shift[1], normed.maps[1], scale[1], out=mask).gt_(0)
+    torch.mul(normed.maps, mask, out=masked[:2])
+    pooled = F.avg_pool2d(masked.flatten(0, 1), 2).unflatten(0, (3, half))
+    pooled[0].addcmul_(normed.slope, pooled[1], value=-1).mul_(normed.ratio)
+    output = (pooled[:2] * scale[1]).addcmul_(pooled[2], shift[:2])
+    output[0].addcmul_(pooled[1], scale[0])
+    return output.flatten(0, 1), _Pooled(inside, normed, mask, pooled)
 
 
-def _put_together(gradients: list[Tensor]) -> Tensor:
-    """`θ`'s order is the reverse of the backward pass's."""
-    return torch.cat([gradient.reshape(-1) for gradient in reversed(gradients)])
+def _pool_backward_along(g: Tensor, kept: _Pooled, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
+    """From `[g; ġ]` at `p` to `[g; ġ]` at `y`, `[2·B, …]`, and the tangents of the gradients of `γ` and `β`.
+
+    The gradient is `g_y = κ (g_z − mean(g_z) − ŷ mean(g_z ŷ))` with `κ = ρ γ`, and `ρ̇ = −ρ τ σ`.
+    """
+    normed, pixels = kept.normed, kept.mask[0, 0].numel()
+    g = g.unflatten(0, (2, -1))
+    sums = instance_norm.sum_of(g[:, None] * kept.pooled)  # Σ g d(m ŷ), Σ g ŷ, Σ g; with ġ
+    sums_dot = sums[1, 1:]
+    sums_dot[0].add_(sums[0, 0])
+    factor = normed.rstd * block.scale[1:, None, :, None, None]  # κ, κ̇
+    factor[1].addcmul_(normed.ratio * normed.slope, factor[0], value=-1)
+    shares = factor[:, None] * sums[0, 1:]  # of ŷ, of 1; with their tangents
+    shares[1].addcmul_(factor[0], sums_dot)
+    by_tangent = shares[0, 0] * normed.ratio
+    shares[1, 0].addcmul_(by_tangent, normed.slope, value=-1)
+    outer = g * factor[0]
+    outer[1].addcmul_(g[0], factor[1])
+    both = _unpooled(outer.flatten(0, 1), normed.maps.flatten(0, 1)).view_as(normed.maps)
+    both.mul_(kept.mask)
+    both.add_(shares[:, 1], alpha=-1 / pixels).addcmul_(normed.maps[1], shares[:, 0], value=-1 / pixels)
+    both[1].addcmul_(normed.maps[0], by_tangent, value=-1 / pixels)
+    g_scale, g_shift = sums_dot.sum((1, 3, 4))
+    return both.flatten(0, 1), g_scale, g_shift
 
 
-def _pooled_norm(inside: Tensor, y: Tensor, weights: _Weights, eps: float) -> _Block:
-    count, channels, height, width = y.shape
-    normed, _, rstd = torch.native_group_norm(y, None, None, count, channels, height * width, channels, eps)
-    scale, shift = weights.scale[:, None, None], weights.shift[:, None, None]
-    mask = torch.addcmul(shift, normed, scale).gt_(0)
-    pooled_mask, pooled_normed = F.avg_pool2d(mask, 2), F.avg_pool2d(mask * normed, 2)
-    output = scale * pooled_normed + shift * pooled_mask
-    return _Block(inside, normed, mask, rstd.view(count, channels, 1, 1), pooled_mask, pooled_normed, output)
+def _logits_gradient(labels: Tensor, log_q: Tensor) -> Tensor:
+    """Of the product with negative labels, which is the loss."""
+    return _aten._log_softmax_backward_data(labels, log_q, -1, log_q.dtype)
 
 
-def _tangent(x_dot: Tensor | None, y_dot: Tensor, block: _Block, weights: _Weights, weights_dot: _Weights) -> _Dots:
-    """`dŷ = ρ (ẏ − mean(ẏ) − ŷ mean(ŷ ẏ))`, pooled under the mask."""
-    mean, slope = _mean(y_dot), _mean(block.normed * y_dot)
-    pooled = F.avg_pool2d(block.mask * y_dot, 2)
-    pooled_dot = block.rstd * (pooled - mean * block.pooled_mask - slope * block.pooled_normed)
-    scale = weights.scale[:, None, None]
-    scale_dot, shift_dot = weights_dot.scale[:, None, None], weights_dot.shift[:, None, None]
-    output = scale * pooled_dot + scale_dot * block.pooled_normed + shift_dot * block.pooled_mask
-    return _Dots(x_dot, y_dot, mean, slope, pooled_dot, output)
+def _unpooled(g: Tensor, like: Tensor) -> Tensor:
+    """The average pool's gradient, from `g` to maps as wide and high as `like`."""
+    return _aten.avg_pool2d_backward(g, like, [2, 2], [2, 2], [0, 0], False, True, None)
 
 
-def _norm_gradient(block: _Block, weights: _Weights, g_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`g_y = κ (g_z − mean(g_z) − ŷ mean(g_z ŷ))` with `κ = ρ γ`, and the gradients of `γ` and `β`."""
-    pixels = block.normed[0, 0].numel()
-    shift_sum, scale_sum = _sum(g_p * block.pooled_mask), _sum(g_p * block.pooled_normed)
-    k = block.rstd * weights.scale[:, None, None]
-    g_y = torch.addcmul(k * shift_sum / -pixels, block.normed, k * scale_sum / -pixels)
-    g_y.addcmul_(block.mask, _spread(k * g_p, block.mask))
-    return g_y, scale_sum.sum(0), shift_sum.sum(0)
-
-
-def _norm_gradient_along(
-    block: _Block, tangent: _Dots, weights: _Weights, weights_dot: _Weights, g_p: Tensor, g_p_dot: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The tangent of `_norm_gradient`, with `ρ̇ = −ρ² mean(ŷ ẏ)`."""
-    pixels = block.normed[0, 0].numel()
-    scale, scale_dot = weights.scale[:, None, None], weights_dot.scale[:, None, None]
-    shift_mean, scale_mean = _sum(g_p * block.pooled_mask) / pixels, _sum(g_p * block.pooled_normed) / pixels
-    shift_sum_dot = _sum(g_p_dot * block.pooled_mask)
-    scale_sum_dot = _sum(g_p_dot * block.pooled_normed) + _sum(g_p * tangent.pooled_normed)
-    k = block.rstd * scale
-    k_dot = block.rstd * scale_dot - block.rstd.square() * tangent.slope * scale
-    by_conv = -k * block.rstd * scale_mean
-    by_normed = -k_dot * scale_mean - k * scale_sum_dot / pixels - by_conv * tangent.slope
-    constant = -k_dot * shift_mean - k * shift_sum_dot / pixels - by_conv * tangent.mean
-    g_y_dot = torch.addcmul(constant, block.normed, by_normed).addcmul_(tangent.conv, by_conv)
-    g_y_dot.addcmul_(block.mask, _spread(k_dot * g_p + k * g_p_dot, block.mask))
-    return g_y_dot, scale_sum_dot.sum(0), shift_sum_dot.sum(0)
-
-
-def _spread(pooled: Tensor, like: Tensor) -> Tensor:
-    """The average pool's transpose, as wide and high as `like`: the pool drops a last odd row or column."""
-    spread = F.interpolate(pooled * 0.25, scale_factor=2.0, mode="nearest")
-    rest_y, rest_x = like.shape[2] - spread.shape[2], like.shape[3] - spread.shape[3]
-    return F.pad(spread, (0, rest_x, 0, rest_y)) if rest_x or rest_y else spread
-
-
-def _mean(maps: Tensor) -> Tensor:
-    return maps.mean((2, 3), keepdim=True)
-
-
-def _sum(maps: Tensor) -> Tensor:
-    return maps.sum((2, 3), keepdim=True)
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0])

@@ -1,51 +1,57 @@
-"""3×3 convolutions as bilinear maps: the product and the gradients to its factors, each a sum over pairs of factors.
+"""3×3 convolutions of the ConvNet: forward, backward, and both along a direction in parameter space.
 
 Each kind has a domain of its own, which images, weights and gradients of maps enter once, however many products they
 then take part in. Nothing here is in a graph.
+
+Along a direction an image and its tangent are one batch, the tangent first, `[ẋ; x]`; the gradient of a map and its
+tangent as well, the gradient first, `[g; ġ]`. So one convolution makes two products, and what pairs the two batches
+item by item is the product rule: `ẋ ⊗ g + x ⊗ ġ`, the tangent of the weight's gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
 Tensor = torch.Tensor
-Pairs = Sequence[tuple[Tensor, Tensor]]
 
 _WINOGRAD_CHANNELS = 64  # fewer are faster without
 
 
 class Convolution(Protocol):
-    """`y = x * W` for images `x [B, C, h, w]`, weights `W [O, C, 3, 3]` and maps `y [B, O, h', w']`."""
+    """`y = x * W` for images `x [B, C, h, w]`, weights `W [O, C, 3, 3]` and maps `y [B, O, h', w']`.
 
-    def image(self, x: Tensor) -> Tensor:
-        """An image enters the domain."""
+    `inside` is the images in the domain, as the way back needs them.
+    """
 
     def weight(self, weight: Tensor) -> Tensor:
-        """A weight enters the domain."""
+        """A weight enters the domain; all weights below are in it."""
 
-    def map(self, g: Tensor) -> Tensor:
-        """The gradient of a map enters the domain."""
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """`x * W`, and inside."""
 
-    def product(self, pairs: Pairs) -> Tensor:
-        """`Σ x * W` over pairs (image, weight)."""
+    def backward(self, inside: Tensor, g: Tensor, weight: Tensor, to_image: bool) -> tuple[Tensor | None, Tensor]:
+        """The gradients to the image, if it is wanted, and to the weight."""
 
-    def to_image(self, pairs: Pairs) -> Tensor:
-        """The gradient to the image: a sum over pairs (gradient of the map, weight)."""
+    def forward_along(self, x: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool) -> tuple[Tensor, Tensor]:
+        """`[ẏ; y]`, and inside; `x` is `[ẋ; x]`, or the images alone where they do not move."""
 
-    def to_weight(self, pairs: Pairs) -> Tensor:
-        """The gradient to the weight: a sum over pairs (image, gradient of the map)."""
+    def backward_along(
+        self, inside: Tensor, g: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool
+    ) -> tuple[Tensor, Tensor]:
+        """From `[g; ġ]` to `[g; ġ]` at the image (`ġ` alone where it does not move), and the weight's `ġ`."""
 
 
-def convolution(device: torch.device, channels: int, out: int, height: int, width: int, padding: int) -> Convolution:
+def convolution(
+    device: torch.device, channels: int, out: int, height: int, width: int, padding: int, groups: int = 1
+) -> Convolution:
     """The fastest kind for images of `height` × `width` pixels; on a GPU torch's own library chooses."""
-    tiled = padding == 1 and height % _SIDE == 0 and width % _SIDE == 0
+    tiled = padding == 1 and height % _SIDE == 0 and width % _SIDE == 0 and groups == 1
     if device.type == "cpu" and tiled and min(channels, out) >= _WINOGRAD_CHANNELS:
         return Winograd()
-    return Direct(channels, height, width, padding)
+    return Direct(padding, groups)
 
 
 def layout(device: torch.device) -> torch.memory_format:
@@ -53,32 +59,56 @@ def layout(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
+def laid_out(x: Tensor) -> Tensor:
+    """`x` in that layout; of one channel, by its strides too, which an operation goes by that has more of them."""
+    if x.device.type == "cpu" and x.shape[1] == 1 and x.is_contiguous():
+        height, width = x.shape[2:]
+        return x.as_strided(x.shape, (height * width, 1, width, 1), x.storage_offset())
+    return x.contiguous(memory_format=layout(x.device))
+
+
 class Direct:
     """Torch's own convolution, for any number of channels and any padding; its domain is the tensors themselves."""
 
-    def __init__(self, channels: int, height: int, width: int, padding: int):
-        self._image, self._padding = (channels, height, width), padding
+    def __init__(self, padding: int, groups: int = 1):
+        self._padding, self._groups = padding, groups
 
-    def image(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=layout(x.device))
+    def weight(self, weight: Tensor) -> Tensor:
+        return weight
 
-    weight = map = image
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        x = laid_out(x)
+        return self._product(x, weight), x
 
-    def product(self, pairs: Pairs) -> Tensor:
-        return _total([F.conv2d(x, weight, padding=self._padding) for x, weight in pairs])
+    def backward(self, inside: Tensor, g: Tensor, weight: Tensor, to_image: bool) -> tuple[Tensor | None, Tensor]:
+        to_x, to_weight, _ = self._gradients(g, inside, weight, to_image, True)
+        return to_x, to_weight
 
-    def to_image(self, pairs: Pairs) -> Tensor:
-        return _total([self._backward(g, _empty(g, len(g), *self._image), weight, 0) for g, weight in pairs])
+    def forward_along(self, x: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool) -> tuple[Tensor, Tensor]:
+        y, x = self.forward(x, weight)
+        if not moves:
+            return torch.cat([self._product(x, weight_dot), y]), x
+        half = len(x) // 2
+        y[:half].add_(self._product(x[half:], weight_dot))
+        return y, x
 
-    def to_weight(self, pairs: Pairs) -> Tensor:
-        return _total([self._backward(g, x, _empty(g, g.shape[1], x.shape[1], 3, 3), 1) for x, g in pairs])
+    def backward_along(
+        self, inside: Tensor, g: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool
+    ) -> tuple[Tensor, Tensor]:
+        half = len(g) // 2
+        still, moving = g[:half], g[half:]
+        to_x, to_weight, _ = self._gradients(g if moves else moving, inside, weight, True, True)
+        to_x[-half:].add_(self._gradients(still, inside[-half:], weight_dot, True, False)[0])
+        return to_x, to_weight
 
-    def _backward(self, g: Tensor, x: Tensor, weight: Tensor, to: int) -> Tensor:
-        padding, wanted = [self._padding] * 2, [to == 0, to == 1, False]
-        gradients = torch.ops.aten.convolution_backward(
-            g, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, wanted
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, padding=self._padding, groups=self._groups)
+
+    def _gradients(self, g: Tensor, x: Tensor, weight: Tensor, image: bool, to_weight: bool) -> tuple[Tensor, ...]:
+        padding, wanted = [self._padding] * 2, [image, to_weight, False]
+        return torch.ops.aten.convolution_backward(
+            g, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], self._groups, wanted
         )
-        return gradients[to]
 
 
 _SIDE = 4  # of the tile of a map; an image's is wider by 2, and overlaps its neighbours by as much
@@ -94,34 +124,71 @@ class Winograd:
     direct convolution. The domain is `[36, N, C]` (`N` tiles), `[36, C, O]` for weights: products are of matrices.
     """
 
-    def image(self, x: Tensor) -> Tensor:
-        """`Bᵀ d B` of each tile: `[B, C, h, w]` → `[36, B, h/4, w/4, C]`."""
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-        tiles = padded.unfold(1, _WIDE, _SIDE).unfold(2, _WIDE, _SIDE).permute(4, 5, 0, 1, 2, 3)
-        return _transform(_IMAGE, tiles)
-
     def weight(self, weight: Tensor) -> Tensor:
         """`G k Gᵀ`: `[O, C, 3, 3]` → `[36, C, O]`."""
         return _transform(_WEIGHT, weight.permute(2, 3, 1, 0))
 
-    def map(self, g: Tensor) -> Tensor:
-        """`A g Aᵀ` of each tile: `[B, O, h, w]` → `[36, B, h/4, w/4, O]`."""
-        tiles = g.permute(0, 2, 3, 1).unflatten(2, (-1, _SIDE)).unflatten(1, (-1, _SIDE)).permute(2, 4, 0, 1, 3, 5)
-        return _transform(_MAP.T, tiles)
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        inside = _image_inside(x)
+        return _map_outside(torch.bmm(inside.flatten(1, -2), weight), inside), inside
 
-    def product(self, pairs: Pairs) -> Tensor:
-        maps = _sum_of_products([(x.flatten(1, -2), weight) for x, weight in pairs])
-        tiles = _transform(_MAP, _unflattened(maps, pairs)).unflatten(0, (_SIDE, _SIDE))
-        return tiles.permute(2, 3, 0, 4, 1, 5).contiguous().flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    def backward(self, inside: Tensor, g: Tensor, weight: Tensor, to_image: bool) -> tuple[Tensor | None, Tensor]:
+        g = _map_inside(g)
+        to_x = _image_outside(torch.bmm(g.flatten(1, -2), weight.mT), inside) if to_image else None
+        return to_x, _weight_outside(inside, g)
 
-    def to_image(self, pairs: Pairs) -> Tensor:
-        images = _sum_of_products([(g.flatten(1, -2), weight.transpose(1, 2)) for g, weight in pairs])
-        tiles = _transform(_IMAGE.T, _unflattened(images, pairs)).unflatten(0, (_WIDE, _WIDE))
-        return _overlap_add(tiles.permute(2, 3, 0, 4, 1, 5)).permute(0, 3, 1, 2)
+    def forward_along(self, x: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool) -> tuple[Tensor, Tensor]:
+        inside = _image_inside(x)
+        tiles = inside.flatten(1, -2)
+        if moves:
+            maps = torch.bmm(tiles, weight)
+            half = maps.shape[1] // 2
+            maps[:, :half].baddbmm_(tiles[:, half:], weight_dot)
+        else:
+            maps = torch.cat([torch.bmm(tiles, weight_dot), torch.bmm(tiles, weight)], 1)
+        return _map_outside(maps, inside), inside
 
-    def to_weight(self, pairs: Pairs) -> Tensor:
-        weights = _sum_of_products([(x.flatten(1, -2).transpose(1, 2), g.flatten(1, -2)) for x, g in pairs])
-        return _transform(_WEIGHT.T, weights.unflatten(0, (_WIDE, _WIDE))).unflatten(0, (3, 3)).permute(3, 2, 0, 1)
+    def backward_along(
+        self, inside: Tensor, g: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool
+    ) -> tuple[Tensor, Tensor]:
+        g = _map_inside(g)
+        half = g.shape[1] // 2
+        wanted = g if moves else g[:, half:]
+        images = torch.bmm(wanted.flatten(1, -2), weight.mT)
+        of_moving = images[:, images.shape[1] // 2 :] if moves else images
+        of_moving.baddbmm_(g[:, :half].flatten(1, -2), weight_dot.mT)
+        return _image_outside(images, inside), _weight_outside(inside, wanted)
+
+
+def _image_inside(x: Tensor) -> Tensor:
+    """`Bᵀ d B` of each tile: `[B, C, h, w]` → `[36, B, h/4, w/4, C]`."""
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    tiles = padded.unfold(1, _WIDE, _SIDE).unfold(2, _WIDE, _SIDE).permute(4, 5, 0, 1, 2, 3)
+    return _transform(_IMAGE, tiles)
+
+
+def _image_outside(images: Tensor, inside: Tensor) -> Tensor:
+    """A gradient `[36, N, C]` to tiles as they are inside → to the image `[B, C, h, w]`."""
+    tiles = _transform(_IMAGE.T, _unflattened(images, inside)).unflatten(0, (_WIDE, _WIDE))
+    return _overlap_add(tiles.permute(2, 3, 0, 4, 1, 5)).permute(0, 3, 1, 2)
+
+
+def _map_inside(g: Tensor) -> Tensor:
+    """`A g Aᵀ` of each tile: `[B, O, h, w]` → `[36, B, h/4, w/4, O]`."""
+    tiles = g.permute(0, 2, 3, 1).unflatten(2, (-1, _SIDE)).unflatten(1, (-1, _SIDE)).permute(2, 4, 0, 1, 3, 5)
+    return _transform(_MAP.T, tiles)
+
+
+def _map_outside(maps: Tensor, inside: Tensor) -> Tensor:
+    """`[36, N, O]`, tiles as in `inside` → `[B, O, h, w]`."""
+    tiles = _transform(_MAP, _unflattened(maps, inside)).unflatten(0, (_SIDE, _SIDE))
+    return tiles.permute(2, 3, 0, 4, 1, 5).contiguous().flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _weight_outside(inside: Tensor, g: Tensor) -> Tensor:
+    """The weight's gradient `[O, C, 3, 3]` from images and gradients of maps, both inside."""
+    weights = torch.bmm(inside.flatten(1, -2).mT, g.flatten(1, -2))
+    return _transform(_WEIGHT.T, weights.unflatten(0, (_WIDE, _WIDE))).unflatten(0, (3, 3)).permute(3, 2, 0, 1)
 
 
 def _square(rows: list[list[float]]) -> Tensor:
@@ -154,16 +221,9 @@ def _transform(matrix: Tensor, tiles: Tensor) -> Tensor:
     return (matrix.to(tiles) @ tiles.reshape(matrix.shape[1], -1)).view(-1, *tiles.shape[2:])
 
 
-def _sum_of_products(pairs: Pairs) -> Tensor:
-    total = torch.bmm(*pairs[0])
-    for a, b in pairs[1:]:
-        total.baddbmm_(a, b)
-    return total
-
-
-def _unflattened(products: Tensor, pairs: Pairs) -> Tensor:
-    """`[36, N, C]` → `[6, 6, B, i, j, C]`, tiles as in the pairs' first factors."""
-    return products.view(_WIDE, _WIDE, *pairs[0][0].shape[1:-1], -1)
+def _unflattened(products: Tensor, inside: Tensor) -> Tensor:
+    """`[36, N, C]` → `[6, 6, B', i, j, C]`, tiles as in `inside`, of as many images as there are."""
+    return products.view(_WIDE, _WIDE, -1, *inside.shape[2:-1], products.shape[-1])
 
 
 def _overlap_add(tiles: Tensor) -> Tensor:
@@ -175,13 +235,3 @@ def _overlap_add(tiles: Tensor) -> Tensor:
     padded[:, :rows, :, 1:, :2] += tiles[:, :, :_SIDE, :, _SIDE:]
     padded[:, 1:, :2, 1:, :2] += tiles[:, :, _SIDE:, :, _SIDE:]
     return padded.flatten(3, 4).flatten(1, 2)[:, 1 : 1 + _SIDE * rows, 1 : 1 + _SIDE * columns]
-
-
-def _total(parts: list[Tensor]) -> Tensor:
-    for part in parts[1:]:
-        parts[0] += part
-    return parts[0]
-
-
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout(like.device))

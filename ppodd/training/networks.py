@@ -67,8 +67,9 @@ class Network:
         self.theta = torch.cat([t.detach().flatten() for t in tensors])
 
     def parts(self, theta: torch.Tensor) -> list[torch.Tensor]:
-        """`θ` as the module's parameters, in its order; views."""
-        return [part.view(shape) for part, shape in zip(theta.split(self._sizes), self._shapes, strict=True)]
+        """`θ […, D]` as the module's parameters, in its order; views."""
+        parts = zip(theta.split(self._sizes, -1), self._shapes, strict=True)
+        return [part.unflatten(-1, shape) for part, shape in parts]
 
     def __call__(self, theta: torch.Tensor, x: torch.Tensor, keep_buffers: bool = False) -> torch.Tensor:
         """Logits `[B, K]` of images `[B, C, h, w]` under `θ`; `keep_buffers` leaves the buffers as they are."""

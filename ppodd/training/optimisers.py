@@ -31,20 +31,54 @@ class State(NamedTuple):
 
 def adam(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
     """Adam, as torch has it."""
-    theta, first, second, steps = state
-    steps += 1
-    first = _BETA1 * first + (1 - _BETA1) * gradient
-    second = _BETA2 * second + (1 - _BETA2) * gradient * gradient
-    root = (second / (1 - _BETA2**steps) + _ROOT).sqrt()
-    return State(theta - lr * (first / (1 - _BETA1**steps)) / (root + _EPS), first, second, steps)
+    first, second, root, steps = _adam_moments(state, gradient)
+    theta = state.theta.addcdiv(first * (lr / (1 - _BETA1**steps)), root + _EPS, value=-1)
+    return State(theta, first, second, steps)
+
+
+def adam_cotangents(
+    state: State, gradient: torch.Tensor, lr: torch.Tensor, bar: State
+) -> tuple[State, torch.Tensor, torch.Tensor]:
+    """Those of `adam`: see `Optimiser`. A bar over a name is its cotangent.
+
+    With `θ' = θ − α s`, `s = m' / (r + ε)`, `α = lr / (1 − β₁ᵗ)` and `r = √(v' / (1 − β₂ᵗ) + …)`, the cotangent of `s`
+    is `−α θ̄'`.
+    """
+    first, _, root, steps = _adam_moments(state, gradient)
+    alpha, over = lr / (1 - _BETA1**steps), (root + _EPS).reciprocal_()
+    step = first * over
+    to_first = over * (bar.theta * alpha)  # of −m'
+    to_second = (to_first * step).div_(root).mul_(0.5 / (1 - _BETA2**steps)).add_(bar.second)
+    to_first = bar.first - to_first
+    to_gradient = (gradient * to_second).mul_(2 * (1 - _BETA2)).add_(to_first, alpha=1 - _BETA1)
+    to_lr = (bar.theta * step).sum(-1).view_as(lr) / (_BETA1**steps - 1)
+    return State(bar.theta, _BETA1 * to_first, _BETA2 * to_second, state.steps), to_gradient, to_lr
+
+
+def _adam_moments(state: State, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """Both moments after a step, the root of the second, unbiased, and the number of steps then."""
+    steps = state.steps + 1
+    first = state.first.lerp(gradient, 1 - _BETA1)
+    second = (_BETA2 * state.second).addcmul(gradient, gradient, value=1 - _BETA2)
+    return first, second, (second / (1 - _BETA2**steps) + _ROOT).sqrt(), steps
 
 
 def sgd(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
     """Gradient descent with momentum and weight decay, as torch has it."""
     theta, first, second, steps = state
-    gradient = gradient + WEIGHT_DECAY * theta
-    first = MOMENTUM * first + gradient if steps else gradient
+    first = gradient + WEIGHT_DECAY * theta + MOMENTUM * first
     return State(theta - lr * first, first, second, steps + 1)
+
+
+def sgd_cotangents(
+    state: State, gradient: torch.Tensor, lr: torch.Tensor, bar: State
+) -> tuple[State, torch.Tensor, torch.Tensor]:
+    """Those of `sgd`: see `Optimiser`."""
+    first = gradient + WEIGHT_DECAY * state.theta + MOMENTUM * state.first
+    to_first = bar.first - lr * bar.theta
+    to_lr = -(bar.theta * first).sum(-1).view_as(lr)
+    before = State(bar.theta + WEIGHT_DECAY * to_first, MOMENTUM * to_first, bar.second, state.steps)
+    return before, to_first, to_lr
 
 
 @dataclass(frozen=True)
@@ -54,9 +88,12 @@ class Optimiser(Entry):
     Attributes:
         fused: a function `(parameters, lr) -> torch.optim.Optimizer` of the same update, for which an evaluation trains
             its networks as ensembles; without it, one by one.
+        cotangents: the update's derivative in closed form, a function `(state before, gradient, lr, cotangents of the
+            state after) -> (cotangents of the state before, of the gradient, of lr)`; without it, autograd's.
     """
 
     fused: Entry | None = None
+    cotangents: Entry | None = None
 
 
 OPTIMISERS = Registry(
@@ -66,9 +103,14 @@ OPTIMISERS = Registry(
     "a function (ppodd.training.State, gradient [D], learning rate) -> the State after the step, differentiable in "
     "all of them",
     {
-        "Adam": Optimiser(adam, "as published", Entry("ppodd.training.ensemble_training:fused_adam")),
+        "Adam": Optimiser(
+            adam, "as published", Entry("ppodd.training.ensemble_training:fused_adam"), Entry(adam_cotangents)
+        ),
         "SGD": Optimiser(
-            sgd, "with momentum 0.9 and weight decay 0.0005", Entry("ppodd.training.ensemble_training:fused_sgd")
+            sgd,
+            "with momentum 0.9 and weight decay 0.0005",
+            Entry("ppodd.training.ensemble_training:fused_sgd"),
+            Entry(sgd_cotangents),
         ),
     },
 )

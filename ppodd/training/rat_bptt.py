@@ -27,7 +27,7 @@ from ppodd.training.convnet_derivatives import derivatives_of
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives
 from ppodd.training.inner_loop import Draw, InnerLoop, Posters
 from ppodd.training.networks import Network
-from ppodd.training.optimisers import State
+from ppodd.training.optimisers import OPTIMISERS, State
 
 Learned = dict[str, torch.Tensor]
 
@@ -171,6 +171,10 @@ def _pull_back_update(
     inner: InnerLoop, before: State, gradient: torch.Tensor, lr_factor: float, lr: torch.Tensor, bar: State
 ) -> tuple[State, torch.Tensor, torch.Tensor]:
     """The cotangent of the state after an update, pulled back to the state before it, the gradient and the rate."""
+    closed = OPTIMISERS.get(inner.optim).cotangents
+    if closed:
+        before_bar, g_bar, lr_bar = closed(before, gradient, lr_factor * lr, bar)
+        return before_bar, g_bar, lr_factor * lr_bar
     leaves = [t.detach().requires_grad_() for t in (before.theta, before.first, before.second, gradient, lr)]
     theta, first, second, gradient, lr = leaves
     with torch.enable_grad():

@@ -41,6 +41,22 @@ def test_the_convnets_derivatives_equal_autograds(spec, winograd, monkeypatch):
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("spec", [Spec(5, 3, 16, 16), Spec(10, 1, 8, 8), Spec(3, 2, 18, 28)], ids=str)
+def test_networks_that_are_differentiated_together_have_each_its_own_derivatives(spec):
+    networks = [fresh_network("convnet", spec, 6, seed, CPU, torch.float64) for seed in range(3)]
+    theta = torch.stack([network.theta for network in networks])
+    theta, direction = theta + 0.1 * random(*theta.shape), random(*theta.shape, key="direction")
+    images, labels = random(3, 7, *spec[1:]), random(3, 7, spec.classes).softmax(2)
+    together, alone = ConvNetDerivatives(networks[0], images.shape, 3), ConvNetDerivatives(networks[0], images.shape)
+    gradients, products = together.gradient(theta, images, labels), together.products(theta, images, labels, direction)
+    for each in range(3):
+        one = theta[each], images[each], labels[each]
+        for mine, expected in zip(
+            gradients + products, alone.gradient(*one) + alone.products(*one, direction[each]), strict=True
+        ):
+            torch.testing.assert_close(mine[each], expected, rtol=1e-10, atol=1e-12)
+
+
 def test_autograds_products_equal_differences_of_the_gradient():
     spec = Spec(4, 1, 8, 8)
     network = fresh_network("convnet2", spec, 3, 1, CPU, torch.float64)
@@ -57,22 +73,50 @@ def test_networks_that_the_written_out_ones_do_not_fit_get_autograds(arch, shape
     assert isinstance(derivatives_of(network, shape), AutogradDerivatives)
 
 
-@pytest.mark.parametrize("kind", [Winograd(), Direct(3, 8, 12, 1)], ids=["winograd", "direct"])
-def test_a_convolutions_sums_of_products_and_gradients_equal_torchs(kind):
-    (x, x2), (w, w2), g = (random(2, 2, 3, 8, 12), random(2, 4, 3, 3, 3), random(2, 4, 8, 12))
-    leaves = [t.clone().requires_grad_() for t in (x, x2, w, w2)]
-    y = F.conv2d(leaves[0], leaves[2], padding=1) + F.conv2d(leaves[1], leaves[3], padding=1)
-    to_x, to_x2, to_w, to_w2 = torch.autograd.grad(y, leaves, g)
-    ix, ix2, iw, iw2, ig = kind.image(x), kind.image(x2), kind.weight(w), kind.weight(w2), kind.map(g)
-    torch.testing.assert_close(kind.product([(ix, iw), (ix2, iw2)]), y.detach())
-    torch.testing.assert_close(kind.to_image([(ig, iw), (ig, iw2)]), to_x + to_x2)
-    torch.testing.assert_close(kind.to_weight([(ix, ig), (ix2, ig)]), to_w + to_w2)
+KINDS = pytest.mark.parametrize(
+    "kind, groups", [(Winograd(), 1), (Direct(1), 1), (Direct(1, 2), 2)], ids=["winograd", "direct", "grouped"]
+)
+
+
+@KINDS
+def test_a_convolution_and_its_gradients_equal_torchs(kind, groups):
+    x, w, g = random(2, 6, 8, 12).requires_grad_(), random(4, 6 // groups, 3, 3).requires_grad_(), random(2, 4, 8, 12)
+    expected = F.conv2d(x, w, padding=1, groups=groups)
+    to_x, to_w = torch.autograd.grad(expected, (x, w), g)
+    with torch.no_grad():
+        inner = kind.weight(w)
+        y, inside = kind.forward(x, inner)
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(kind.backward(inside, g, inner, True), (to_x, to_w))
+        assert kind.backward(inside, g, inner, False)[0] is None
+
+
+@KINDS
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_convolution_along_a_direction_is_the_products_derivative(kind, groups, moves):
+    """`y` and the gradients are bilinear: a difference over two steps of any length is their derivative."""
+    (x, x_dot), (g, g_dot) = random(2, 2, 6, 8, 12), random(2, 2, 4, 8, 12)
+    w, w_dot = random(2, 4, 6 // groups, 3, 3)
+    inner, inner_dot = kind.weight(w), kind.weight(w_dot)
+    x_dot = x_dot if moves else torch.zeros_like(x)
+
+    def at(step):
+        y, inside = kind.forward(x + step * x_dot, inner + step * inner_dot)
+        return y, *kind.backward(inside, g + step * g_dot, inner + step * inner_dot, True)
+
+    y, to_x, _ = at(0)
+    y_dot, to_x_dot, to_w_dot = ((ahead - behind) / 2 for ahead, behind in zip(at(1), at(-1), strict=True))
+    maps, inside = kind.forward_along(torch.cat([x_dot, x]) if moves else x, inner, inner_dot, moves)
+    torch.testing.assert_close(maps, torch.cat([y_dot, y]))
+    images, weight = kind.backward_along(inside, torch.cat([g, g_dot]), inner, inner_dot, moves)
+    torch.testing.assert_close(images, torch.cat([to_x, to_x_dot]) if moves else to_x_dot)
+    torch.testing.assert_close(weight, to_w_dot)
 
 
 def test_winograd_rounds_a_few_times_as_much_as_a_direct_convolution():
     x, w = random(4, 64, 16, 16, dtype=torch.float32).relu(), random(64, 64, 3, 3, dtype=torch.float32)
     kind, exact = Winograd(), F.conv2d(x.double(), w.double(), padding=1)
-    y = kind.product([(kind.image(x), kind.weight(w))])
+    y, _ = kind.forward(x, kind.weight(w))
     assert float((y - exact).norm() / exact.norm()) < 5e-6
 
 
