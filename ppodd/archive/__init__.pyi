@@ -1,3 +1,15 @@
+from .damage import (
+    Damage as Damage,
+)
+from .damage import (
+    damage as damage,
+)
+from .damage import (
+    mended as mended,
+)
+from .damage import (
+    repair as repair,
+)
 from .poster_file import (
     PosterFile as PosterFile,
 )
@@ -60,6 +72,9 @@ from .records import (
 )
 from .records import (
     SweepTrial as SweepTrial,
+)
+from .sweeps import (
+    DRIVER as DRIVER,
 )
 from .sweeps import (
     Archive as Archive,

@@ -32,6 +32,8 @@ from ppodd.config import EvaluationConfig, rebuild
 from ppodd.errors import BadInput, CorruptArchive, one_line
 from ppodd.files import PATIENCE_S, Folder, sha256
 
+DRIVER = "driver.json"  # who runs a sweep
+
 
 class Archive:
     """All sweeps below one folder or fsspec URL."""

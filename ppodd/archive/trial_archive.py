@@ -12,6 +12,7 @@ from ppodd.archive import resume_checkpoint
 from ppodd.archive.poster_file import PosterFile
 from ppodd.archive.records import (
     CandidateRecord,
+    Digests,
     EvaluationFailureRecord,
     EvaluationRecord,
     FailureRecord,
@@ -56,7 +57,7 @@ class TrialArchive:
         """
         if not self.folder.exists("config.json") and not self.stages():
             if imported:
-                self._write("imported.json", ImportRecord(posters=tuple(imported)))
+                self.write_record("imported.json", ImportRecord(posters=tuple(imported)))
             self.write_config(config)
             return
         held = self.config()
@@ -113,13 +114,13 @@ class TrialArchive:
         below = stage_name(record.stage)
         self.folder.write(f"{below}/poster.safetensors", poster.to_bytes())
         self.folder.write(f"{below}/poster.png", png)
-        self._write(f"{below}/stage.json", record)
+        self.write_record(f"{below}/stage.json", record)
         self.folder.remove(f"{below}/candidate.json")
 
     def write_candidate(self, stage: int, record: CandidateRecord, poster: PosterFile) -> None:
         """Lay down a stage that waits for its accuracy."""
         self.folder.write(f"{stage_name(stage)}/poster.safetensors", poster.to_bytes())
-        self._write(f"{stage_name(stage)}/candidate.json", record)
+        self.write_record(f"{stage_name(stage)}/candidate.json", record)
 
     def candidate(self, stage: int) -> tuple[CandidateRecord, PosterFile]:
         """What `write_candidate` laid down. Raises `CorruptArchive` where it is gone, or the poster is another."""
@@ -149,6 +150,14 @@ class TrialArchive:
         """
         digest = (record or self.stage(stage)).digests.picture
         return self._checked(f"{stage_name(stage)}/poster.png", digest, "stage.json")
+
+    def write_picture(self, stage: int, png: bytes) -> None:
+        """Replace a stage's picture by one that was drawn anew; it may come out otherwise, of the same poster."""
+        record = self.stage(stage)
+        self.folder.write(f"{stage_name(stage)}/poster.png", png)
+        if record.digests.picture != sha256(png):
+            digests = Digests.of(record.digests.poster, png)
+            self.write_record(f"{stage_name(stage)}/stage.json", record.model_copy(update={"digests": digests}))
 
     def _checked(self, name: str, digest: str | None, record: str) -> bytes:
         data = self.folder.read(name)
@@ -183,11 +192,11 @@ class TrialArchive:
         return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
 
     def write_evaluation(self, record: EvaluationRecord) -> None:
-        self._write(f"{stage_name(record.stage)}/evaluations/{record.ticket}.json", record)
+        self.write_record(f"{stage_name(record.stage)}/evaluations/{record.ticket}.json", record)
 
     def write_evaluation_failure(self, record: EvaluationFailureRecord) -> None:
         """Record an evaluation that is given up."""
-        self._write(f"{stage_name(record.stage)}/failures/{record.ticket}.json", record)
+        self.write_record(f"{stage_name(record.stage)}/failures/{record.ticket}.json", record)
 
     def evaluation_failure(self, stage: int, ticket: str) -> EvaluationFailureRecord | None:
         return self._get(EvaluationFailureRecord, f"{stage_name(stage)}/failures/{ticket}.json")
@@ -211,7 +220,7 @@ class TrialArchive:
 
     def write_failure(self, record: FailureRecord) -> None:
         """Record why the trial stopped; taken back when it is started again."""
-        self._write("failure.json", record)
+        self.write_record("failure.json", record)
 
     def failure(self) -> FailureRecord | None:
         return self._get(FailureRecord, "failure.json")
@@ -221,7 +230,7 @@ class TrialArchive:
 
     def write_stopped(self, record: StopRecord) -> None:
         """Record why a scheduler ended the trial before its last stage; it is not resumed."""
-        self._write("stopped.json", record)
+        self.write_record("stopped.json", record)
 
     def stopped(self) -> StopRecord | None:
         return self._get(StopRecord, "stopped.json")
@@ -237,7 +246,8 @@ class TrialArchive:
 
     # Records
 
-    def _write(self, name: str, record: Record) -> None:
+    def write_record(self, name: str, record: Record) -> None:
+        """Write a file of the trial, its digest in it."""
         write_sealed(self.folder, name, record.to_json())
 
     def _read(self, kind: type[R], name: str) -> R:

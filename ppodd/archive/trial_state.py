@@ -68,6 +68,11 @@ class TrialState:
         """Whether it has said how far it is."""
         return "progress.json" in self.names
 
+    def evaluation_at(self, name: str) -> tuple[int, str, str]:
+        """Stage, kind (`evaluations`, `failures`) and ticket that a file's name says; of any other file empty ones."""
+        match = _OF_EVALUATION.fullmatch(name)
+        return (int(match[1]), match[2], match[3]) if match else (0, "", "")
+
     @cached_property
     def _tickets(self) -> Mapping[tuple[int, str], set[str]]:
         found: dict[tuple[int, str], set[str]] = defaultdict(set)

@@ -135,7 +135,7 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
     from cluster.dispatch import Pool
     from cluster.service import check_archive, connect
     from cluster.service import client as evaluators
-    from ppodd.archive import Archive
+    from ppodd.archive import Archive, mended
     from ppodd.cli.console import console
     from results.tracking import absolute, default_tracking_uri, open_store
 
@@ -167,6 +167,8 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
         for evaluation in evaluations:
             archive.add_evaluation(sweep, evaluation)
         archive.clear_evaluation_failures(sweep)
+        for line in mended(archive, sweep, archive.sweep(sweep)):
+            out.print(line)
     for sweep in sweeps:
         coordinator = evaluators.start(archive.url, sweep, uris[sweep], pools[sweep], begin=False)
     if not in_process:

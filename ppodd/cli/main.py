@@ -26,6 +26,7 @@ COMMANDS = {
     "jobs": "submitted sweeps: status, logs, stop",
     "cluster": "templates of clusters: Kubernetes, a cloud, Slurm",
     "results": "tables, comparisons and accuracy-vs-IPC curves out of MLflow",
+    "archive": "what is damaged or left over in an archive, and mending it",
     "doctor": "what this machine offers, what is missing, how to get it",
 }
 

@@ -1,4 +1,5 @@
 from .archived_run import MeasureCandidate as MeasureCandidate
+from .archived_run import picture as picture
 from .archived_run import run as run
 from .cost import distillation_flops as distillation_flops
 from .curriculum import mean_steps as mean_steps

@@ -142,7 +142,7 @@ def write_stage(
     Whether its accuracies leak the test set follows from the blend strategy, unless it is said.
     """
     layout, spec = Layout.of(config.geometry, dataset.spec, result.poster.class_order), dataset.spec
-    png = render(torch.from_numpy(result.poster.poster), layout, dataset.whitening)
+    png = _drawn(result.poster, layout, dataset)
     pixels = pixel_budget(posters, result.evaluation_blend, layout)
     record = StageRecord(
         schema=SCHEMA,
@@ -170,6 +170,23 @@ def write_stage(
     )
     trial.write_stage(record, result.poster, png)
     return record
+
+
+def picture(trial: TrialArchive, stage: int) -> bytes:
+    """The picture of an archived stage's poster, drawn anew.
+
+    Raises:
+        BadInput: the data set is not here, or is another.
+        CorruptArchive: what it is drawn from is missing or damaged.
+    """
+    config, poster = trial.config(), trial.poster(stage)
+    dataset = data_of(config, torch.device("cpu"))
+    check_data(trial.stage(stage).data.digest, dataset, trial)
+    return _drawn(poster, Layout.of(config.geometry, dataset.spec, poster.class_order), dataset)
+
+
+def _drawn(poster: PosterFile, layout: Layout, dataset: Dataset) -> bytes:
+    return render(torch.from_numpy(poster.poster), layout, dataset.whitening)
 
 
 def _resumed(

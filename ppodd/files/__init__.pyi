@@ -16,4 +16,5 @@ from .folder import (
 from .one_writer import Say as Say
 from .one_writer import Timings as Timings
 from .one_writer import only_writer as only_writer
+from .one_writer import read_mark as read_mark
 from .retries import PATIENCE_S as PATIENCE_S

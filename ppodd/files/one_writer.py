@@ -154,12 +154,17 @@ class _Writer:
         return there is not None and there.token == mark.token
 
     def _read(self, name: str) -> Mark | None:
-        data = self.folder.get(name)
-        try:
-            return None if data is None else Mark.model_validate_json(data)
-        except ValidationError:
-            where = self.folder.at(name)
-            raise CorruptArchive(f"{where} is damaged: delete it, if no process of ppodd is at work there") from None
+        return read_mark(self.folder, name)
+
+
+def read_mark(folder: Folder, name: str) -> Mark | None:
+    """The mark of this name, if there is one. Raises `CorruptArchive`."""
+    data = folder.get(name)
+    try:
+        return None if data is None else Mark.model_validate_json(data)
+    except ValidationError:
+        where = folder.at(name)
+        raise CorruptArchive(f"{where} is damaged: delete it, if no process of ppodd is at work there") from None
 
 
 def _bytes(mark: Mark) -> bytes:

@@ -7,6 +7,7 @@ the archive, and a trial that was interrupted looks finished to it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ray import tune
 from cluster.dispatch import Backlog
 from cluster.service import check_archive, connect
 from cluster.service import client as evaluators
-from ppodd.archive import Archive, FailureRecord, Status, TrialState
+from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialState, mended
 from ppodd.datasets import find
 from ppodd.distillation import advice
 from ppodd.errors import BadInput, PpoddError, one_line
@@ -32,6 +33,7 @@ from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
 from tune.sweep_file import Sweep
 
+_log = logging.getLogger(__name__)
 _SHOW_EVERY_S = 1.0
 _PLACE_S = 120.0  # to find a place for the first trial, before that is said
 _SHARE = 0.2  # of the time goes into looking how far it is
@@ -102,11 +104,13 @@ def run_sweep(
     open_store(tracking_uri)  # made here, before several processes could try to
     # the archive is not touched before all of this holds
     busy = f"sweep {sweep.name!r} in {archive.url} is being run by another driver"
-    with only_writer(archive.folder / sweep.name, "driver.json", busy, "go on with --resume", say):
+    with only_writer(archive.folder / sweep.name, DRIVER, busy, "go on with --resume", say):
         held = check_claim(sweep, archive, resume)  # another may have come and gone since
         (archive.folder / sweep.name).remove_temporaries()
         if held:
             sweep.adopt(held)
+        for line in mended(archive, sweep.name, held) if held else ():
+            (say or _log.warning)(line)
         if not held or is_news(sweep, held):
             write_claim(sweep, archive)
         if held and say and (added := len(sweep.trials) - len(held.trials)):
