@@ -1,11 +1,10 @@
+from .archives import Archives as Archives
 from .backlog import Backlog as Backlog
 from .backlog import Look as Look
-from .backlog import describe as describe
 from .candidate_measurements import Answer as Answer
 from .candidate_measurements import Measurement as Measurement
-from .candidate_measurements import Measurements as Measurements
-from .leases import GivenUp as GivenUp
-from .leases import Piece as Piece
+from .dispatcher import Dispatcher as Dispatcher
 from .pool import Pool as Pool
 from .pool import Share as Share
-from .workers import Crew as Crew
+from .timings import Pace as Pace
+from .timings import ServiceTimings as ServiceTimings

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ppodd.archive import FailureRecord
 
@@ -67,7 +67,7 @@ class Queue:
         self._finished: deque[float] = deque()
         self._turn = 0
         self.evaluators: dict[str, Tally] = {}
-        self.given_up: list[GivenUp] = []  # for the owner to record and empty
+        self._given_up: list[GivenUp] = []
 
     def now(self) -> float:
         return self._clock()
@@ -171,7 +171,7 @@ class Queue:
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if self._attempts[key] < MAX_ATTEMPTS:
                 return
-            self.given_up.append(GivenUp(lease.work, failure, self._attempts[key]))
+            self._given_up.append(GivenUp(lease.work, failure, self._attempts[key]))
         else:
             tally.done += 1
             self._finished.append(self.now())
@@ -184,6 +184,11 @@ class Queue:
         self._urgent.pop(key, None)
         for works in self._open.values():
             works.pop(key, None)
+
+    def take_given_up(self) -> list[GivenUp]:
+        """What was given up since the last time, for the owner to record."""
+        given_up, self._given_up = self._given_up, []
+        return given_up
 
     def leases(self, evaluator: str | None = None) -> list[Lease]:
         """Who is at what (or what an evaluator is at)."""
@@ -198,9 +203,9 @@ class Queue:
         keys = {t for works in (*self._open.values(), self._urgent) for t in works}
         return len(keys - self._leases.keys())
 
-    def offers(self, source: Hashable, key: str) -> bool:
-        """Whether this work of a source is open, or somebody is at it."""
-        return key in self._open.get(source, {})
+    def sources_of(self, key: str) -> list[Any]:
+        """The sources whose work this is: it is open, or somebody is at it."""
+        return [source for source, works in self._open.items() if key in works]
 
     def running(self, source: Hashable) -> int:
         """How many works of a source somebody is at."""

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.dispatch import Pool
 from cluster.service.coordinator import CoordinatorActor
+from cluster.service.ray_adapter import kill
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_evaluators
 from ppodd import __version__
 from ppodd.errors import BadInput, PpoddError
@@ -121,7 +122,7 @@ def wait(
             show(status)
         idle = idle + 1 if _idle(status, sweep) else 0
         if idle == 2:  # what was given up before the first look is on record at the second
-            ray.get(coordinator.sync.remote(sweep))
+            ray.get(coordinator.sync.remote(every=True, only=sweep))
             return ray.get(coordinator.status.remote())
         time.sleep(_POLL_S)
 
@@ -141,14 +142,9 @@ def stop() -> None:
     """End the coordinator and every evaluator; what they were at is open again for the next ones."""
     with contextlib.suppress(ValueError, ray.exceptions.RayError):
         ray.get(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote())
-    _kill(COORDINATOR)  # first, so that it starts no others
+    kill(COORDINATOR)  # first, so that it starts no others
     end = time.monotonic() + _END_S
     while (left := named_evaluators()) and time.monotonic() < end:  # who begins them anew must not find these
         for name in left:
-            _kill(name)
+            kill(name)
         time.sleep(_END_POLL_S)
-
-
-def _kill(name: str) -> None:
-    with contextlib.suppress(ValueError):
-        ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from cluster.dispatch import Measurement
+from cluster.dispatch import Measurement, ServiceTimings
 from cluster.environment import take_shipped
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
 from ppodd import logs
@@ -19,7 +19,8 @@ from ppodd.archive import FailureRecord
 from ppodd.machine import DeviceError, device_error
 
 _log = logging.getLogger(__name__)
-_IDLE_S, BEAT_S, _PAUSE_S = 0.5, 5.0, 30.0
+_BEAT_S = ServiceTimings().heartbeat_s
+_IDLE_S, _PAUSE_S = 0.5, 30.0
 
 
 class _Done(NamedTuple):
@@ -96,7 +97,7 @@ class Evaluator:
     def _beat_forever(self) -> None:
         while True:
             _answer("beat", self._name, self._at, self._where)
-            time.sleep(BEAT_S)
+            time.sleep(_BEAT_S)
 
 
 def _or_die(task: Callable[[], None]) -> None:
@@ -115,6 +116,3 @@ def _answer(method: str, *arguments: Any) -> Any:
     except (ray.exceptions.RayError, ValueError):
         time.sleep(_IDLE_S)
         return None
-
-
-EvaluatorActor = ray.remote(max_restarts=-1)(Evaluator)

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "scale":
         import ray
 
-        ray.get(coordinator.scale.remote(args.count))
+        ray.get(coordinator.resize.remote(args.count))
         out.print(
             f"at most {counted(args.count, 'evaluator')} from now on; those too many stop when they have nothing to do"
         )

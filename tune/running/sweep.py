@@ -162,7 +162,7 @@ def _run(
             lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name], publish).problems)
         else:
             # what is shown next is read from MLflow
-            lag = ray.get(coordinator.sync.remote(served))
+            lag = ray.get(coordinator.sync.remote(every=True, only=served))
         if lag and say:
             say(f"MLflow does not show all of it: {lag}")
     except (PpoddError, ray.exceptions.RayError) as error:

@@ -77,7 +77,7 @@ def test_what_an_evaluator_had_that_was_lost_is_open_again_and_was_not_tried(que
     for _ in range(2 * MAX_ATTEMPTS):
         assert queue.lease("lost").key in ("a0", "b0")
         queue.release("lost")
-    assert not queue.given_up and queue.pending() == 4
+    assert not queue.take_given_up() and queue.pending() == 4
 
 
 def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
@@ -88,17 +88,17 @@ def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
     assert [lease.evaluator for lease in queue.leases()] == ["alive"]
     # what the silent one says of it afterwards is no news
     assert sorted(take(queue, 3)) == ["a0", "a1", "b1"]
-    queue.finish("a0", "silent")
+    queue.finish("a0", failed("silent"))
     assert "a0" in [lease.work.key for lease in queue.leases()]
 
 
 def test_work_that_keeps_failing_is_given_up_and_stops_nothing(queue):
     queue.urge([Work("bad")])
     for attempt in range(MAX_ATTEMPTS):
-        assert not queue.given_up, attempt
+        assert not queue.take_given_up(), attempt
         assert queue.lease("e").key == "bad"
         queue.finish("bad", "e", failed(f"boom {attempt}"))
-    (given_up,) = queue.given_up
+    (given_up,) = queue.take_given_up()
     assert given_up.work.key == "bad" and given_up.failure.error == "boom 2" and given_up.attempts == 3
     assert queue.lease("e").key == "a0" and queue.evaluators["e"].failed == 3
 
@@ -111,7 +111,7 @@ def test_an_evaluator_that_can_do_nothing_uses_up_nobodys_attempts(queue):
                 queue.finish(bad.key, "bad", failed("no data here"))
         queue.finish(work.key, "good")
         done.add(work.key)
-    assert done == {"a0", "a1", "b0", "b1"} and not queue.given_up
+    assert done == {"a0", "a1", "b0", "b1"} and not queue.take_given_up()
 
 
 def test_what_failed_is_tried_by_the_same_again_where_no_other_lives(queue, clock):
@@ -129,7 +129,7 @@ def test_work_that_kills_its_evaluator_again_and_again_is_given_up(queue):
     for _ in range(MAX_ATTEMPTS):
         queue.lease("e")
         queue.drop("e")
-    assert [(g.work.key, g.failure.error) for g in queue.given_up] == [("killer", "its evaluator died at it")]
+    assert [(g.work.key, g.failure.error) for g in queue.take_given_up()] == [("killer", "its evaluator died at it")]
 
 
 def test_a_look_that_began_before_work_was_done_does_not_bring_it_back(queue, clock):
@@ -153,7 +153,7 @@ def test_a_new_queue_takes_up_what_evaluators_are_at(queue):
 def test_counts_by_source_and_the_rate(queue, clock):
     take(queue, 3)
     assert (queue.pending("a"), queue.running("a"), queue.pending("b"), queue.running("b")) == (0, 2, 1, 1)
-    assert queue.offers("a", "a0") and not queue.offers("b", "a0")
+    assert queue.sources_of("a0") == ["a"] and queue.sources_of("c0") == []
     assert queue.per_minute() == 0
     for number, key in enumerate(("a0", "b0", "a1")):
         clock.now = 10.0 * number

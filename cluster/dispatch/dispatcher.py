@@ -1,0 +1,280 @@
+"""The dispatcher: which sweeps are served, who evaluates what of them, how many evaluators there should be.
+
+It knows no Ray: clock, evaluators' processes, archives, MLflow and memory are given to it, and somebody else calls
+`look`, `scale`, `sync` and `release_lost` again and again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from cluster.dispatch.archives import Archives
+from cluster.dispatch.assignments import Assignments
+from cluster.dispatch.candidate_measurements import Answer
+from cluster.dispatch.leases import Piece
+from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.ports import Clock, Evaluators, KeyValueStore, OpenSyncer
+from cluster.dispatch.saved_state import Asked, SavedState
+from cluster.dispatch.served_sweep import ServedSweep, SweepKey
+from cluster.dispatch.status import overview, sweep_status, work_status
+from cluster.dispatch.timings import ServiceTimings
+from cluster.dispatch.unrecorded import Unrecorded
+from ppodd.archive import FailureRecord
+from ppodd.errors import one_line
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Serves sweeps; evaluators call `hello`, `lease`, `beat` and `finish`, waiting trials `measure`.
+
+    Any thread may call any method. One lock is around what is decided here, and no archive or MLflow store is asked
+    under it; a sweep is looked at by one thread at a time, and MLflow has one writer. Restarted, it takes up what it
+    served; which work is open it reads from the archives.
+    """
+
+    def __init__(
+        self,
+        evaluators: Evaluators,
+        archives: Archives,
+        open_syncer: OpenSyncer,
+        store: KeyValueStore,
+        clock: Clock,
+        timings: ServiceTimings,
+    ):
+        self._evaluators, self._archives, self._open_syncer, self._store = evaluators, archives, open_syncer, store
+        self._clock, self._timings = clock, timings
+        self._lock, self._syncing = threading.RLock(), threading.Lock()
+        self._sweeps: dict[SweepKey, ServedSweep] = {}
+        self._assignments = Assignments(clock, timings)
+        self._unrecorded = Unrecorded(archives)
+        self._retired = False  # others take over; nothing is started or saved any more
+        self._lease_from = 0.0
+        if saved := SavedState.read(store):
+            self._take_up(saved)
+
+    def _take_up(self, saved: SavedState) -> None:
+        """Serve what a dispatcher before this one did, with the evaluators that it began and that still are there."""
+        for sweep, tracking_uri, pool in saved.served:
+            self._sweeps[sweep] = self._served(sweep, tracking_uri, pool)
+        self._assignments.use_no_name_of(saved.shares.keys())
+        for name in saved.shares.keys() & set(self._evaluators.names()):
+            self._assignments.add(name, saved.shares[name])
+        self._lease_from = self._clock() + self._timings.recovery_s
+
+    def _served(self, sweep: SweepKey, tracking_uri: str, pool: Pool) -> ServedSweep:
+        return ServedSweep(sweep, self._archives.backlog(*sweep), tracking_uri, pool, self._clock, self._timings)
+
+    @property
+    def _recovering(self) -> bool:
+        """Whether evaluators that were at work before a restart may not have said so yet."""
+        return self._clock() < self._lease_from
+
+    # What is served
+
+    def why_not(self, archive_url: str, sweep: str) -> str:
+        """Why this sweep's archive cannot be read from here, if so: the environment is that of who began this first."""
+        try:
+            there = self._archives.holds(archive_url, sweep)
+        except Exception as error:
+            return one_line(error)
+        return "" if there else f"it holds no sweep {sweep!r} as the coordinator sees it"
+
+    def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool) -> bool:
+        """Evaluate and log this sweep from now on; asked again, its archive is read anew. Whether it does.
+
+        With `begin` all evaluators that its pool may have are started, before there is work: so they take their place
+        before trials do.
+        """
+        key = SweepKey(archive_url, sweep)
+        with self._lock:
+            served = self._sweeps.get(key) or self._served(key, tracking_uri, pool)
+        with served.looking, self._lock:
+            if self._retired:
+                return False
+            _log.info("serves it in %s: %s", archive_url, pool, extra={"sweep": sweep})
+            self._sweeps.setdefault(key, served).serve_anew(tracking_uri, pool)
+            self._unrecorded.forget(key)
+            self._assignments.withdraw(key)
+            self._save()
+            if begin:
+                crew = self._assignments.crew(pool.share)
+                self._start(pool.share, crew.pool(self._pools()).count - len(crew.known))
+            return True
+
+    def retire(self, besides: tuple[str, str]) -> list[str] | None:
+        """Serve no more, for another to take over; unless it is needed by sweeps, whose names it returns.
+
+        Those are all that are not over, or not yet in MLflow, but for one (an archive's URL and a sweep). `None`: it
+        has retired for somebody else.
+        """
+        self.look(every=True)
+        self.sync(every=True)
+        with self._lock:
+            if self._retired:
+                return None
+            needed = [key.sweep for key, sweep in self._sweeps.items() if key != besides and sweep.needed]
+            self._retired = not needed
+            return needed
+
+    def serving(self, archive_url: str, sweep: str) -> tuple[str, Pool] | None:
+        """The MLflow store that shows a sweep, and its pool; `None` where it is not served."""
+        served = self._sweeps.get(SweepKey(archive_url, sweep))
+        return (served.tracking_uri, served.pool) if served else None
+
+    def resize(self, count: int) -> None:
+        """Have at most `count` evaluators of each share; those too many stop when they have nothing to do."""
+        with self._lock:
+            for sweep in self._sweeps.values():
+                sweep.pool = replace(sweep.pool, count=count)
+            self._save()
+
+    def forget_all(self) -> None:
+        """What is served is not to be remembered: it is about to be stopped."""
+        with self._lock:
+            self._retired = True
+            SavedState.forget(self._store)
+
+    def _save(self) -> None:
+        if not self._retired:
+            served = [Asked(key, sweep.tracking_uri, sweep.pool) for key, sweep in self._sweeps.items()]
+            SavedState(served, self._assignments.shares).write(self._store)
+
+    def _pools(self) -> list[Pool]:
+        return [sweep.pool for sweep in self._sweeps.values()]
+
+    # Evaluators and trials call these
+
+    def hello(self, evaluator: str, where: dict[str, Any]) -> bool:
+        """A new process of this name starts: whatever one before it had is open again."""
+        if self._assignments.is_known(evaluator):
+            self.release_lost()
+        with self._lock:
+            self._assignments.hello(evaluator, where)
+        return True
+
+    def lease(self, evaluator: str) -> Piece | None:
+        """The next piece of work for an evaluator, if there is any now."""
+        with self._lock:
+            crew = self._assignments.crew_of(evaluator)
+            return None if crew is None or self._recovering else crew.queue.lease(evaluator)
+
+    def beat(self, evaluator: str, at: Piece | None, where: dict[str, Any]) -> None:
+        """The evaluator is alive, at this work."""
+        with self._lock:
+            self._assignments.beat(evaluator, at if self._recovering else None, where)
+
+    def finish(
+        self, key: str, evaluator: str, failure: FailureRecord | None = None, values: list[float] | None = None
+    ) -> None:
+        """The evaluator has done this work, or failed at it."""
+        if failure:
+            _log.warning("failed at %s: %s", key, failure.error, extra={"evaluator": evaluator})
+        with self._lock:
+            for sweep in self._assignments.finish(key, evaluator, failure, values):
+                self._sweeps[sweep].found.done += not failure  # until the next look counts anew
+
+    def measure(self, name: str, trial_url: str, stage: int, nets: int) -> Answer:
+        """How the measurement of this name stands; the first time, it is asked for."""
+        with self._lock:
+            sweep = self._sweeps.get(SweepKey.of_trial(trial_url))
+            return self._assignments.measure(name, trial_url, stage, nets, sweep.pool) if sweep else Answer()
+
+    def forget(self, name: str) -> None:
+        """Nobody waits for this measurement any more."""
+        with self._lock:
+            self._assignments.forget(name)
+
+    # Called again and again
+
+    def look(self, every: bool = False, only: tuple[str, str] | None = None) -> None:
+        """Look at the served archives (or `only` one), at `every` one or where it is time."""
+        self._record_given_up()
+        for key, sweep in self._selected(only):
+            with sweep.looking:  # nobody serves it anew until its work is offered
+                as_of = self._clock()
+                if sweep.look(every):
+                    with self._lock:
+                        works = [work for work in sweep.found.open if work.key not in self._unrecorded]
+                        self._assignments.offer(key, sweep.pool.share, works, as_of)
+
+    def _record_given_up(self) -> None:
+        with self._lock:
+            for failure in self._assignments.take_given_up():
+                why, attempt = failure.failure.error, {"attempt": failure.attempts}
+                _log.error("given up: %s: %s", failure.work.key, why, extra=attempt)
+                self._unrecorded.add(failure)
+        self._unrecorded.record({key.archive_url for key, sweep in self._selected() if sweep.away})
+
+    def scale(self) -> None:
+        """Start and stop evaluators as the pools' plans say."""
+        existing = set(self._evaluators.names())
+        with self._lock:
+            if self._recovering:
+                return
+            self._assignments.forget_silent()
+            for name in existing - self._assignments.shares.keys():
+                self._evaluators.stop(name)  # it was taken for gone
+            for name in self._assignments.lost(existing):
+                self._assignments.drop(name)
+            for crew in list(self._assignments):
+                settled = all(s.backlog.settled for s in self._sweeps.values() if s.pool.share == crew.share)
+                start, stop = crew.plan(crew.pool(self._pools()), not settled)
+                for name in stop:
+                    _log.info("stops it: it has nothing to do", extra={"evaluator": name})
+                    self._evaluators.stop(name)
+                    self._assignments.drop(name)
+                self._start(crew.share, start)
+
+    def _start(self, share: Share, count: int) -> None:
+        if count < 1 or self._retired:
+            return
+        names = self._assignments.new_names(count)
+        _log.info("starts %s", ", ".join(names))
+        for name in names:
+            self._assignments.add(name, share)
+        self._save()  # before they are there
+        for name in names:
+            self._evaluators.start(name, share)
+
+    def sync(self, every: bool = False, only: tuple[str, str] | None = None) -> str:
+        """Bring MLflow up to date with the served sweeps (or `only` one), with `every` one or where it is time.
+
+        Returns what could not be, as `status` says it too.
+        """
+        with self._syncing:
+            for _, sweep in self._selected(only):
+                sweep.sync(self._open_syncer, every)
+        return "; ".join(sweep.trouble for _, sweep in self._selected(only) if sweep.trouble)
+
+    def release_lost(self) -> None:
+        """What evaluators had whose node is lost is open again."""
+        alive = self._evaluators.living_nodes()
+        with self._lock:
+            self._assignments.release_lost(alive)
+
+    def _selected(self, only: tuple[str, str] | None = None) -> list[tuple[SweepKey, ServedSweep]]:
+        """All that is served as it is now, or `only` one (an archive's URL and a sweep)."""
+        return [(key, sweep) for key, sweep in list(self._sweeps.items()) if only in (None, key)]
+
+    # Status
+
+    def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> dict[str, Any]:
+        """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: after a look at the archives.
+
+        `only` an archive's URL and a sweep: that one is looked at.
+        """
+        if fresh:
+            self.look(every=True, only=only)
+        with self._lock:
+            sweeps = [sweep_status(one, self._assignments, self._unrecorded.of(key)) for key, one in self._selected()]
+            work = work_status(self._assignments, self._pools())
+        return {**work, **overview(sweeps), "sweeps": sweeps, "trials": self._running_trials()}
+
+    def _running_trials(self) -> Sequence[dict[str, Any]]:
+        """Where the trials are that have stages to come; read from their archives."""
+        return [now for _, sweep in self._selected() if not sweep.away for now in sweep.backlog.progress()]

@@ -1,0 +1,51 @@
+"""What the dispatcher asks of the world around it. The service gives it Ray and MLflow; tests, what they like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cluster.dispatch.pool import Share
+
+Clock = Callable[[], float]  # seconds that never run backwards
+
+
+class Evaluators(Protocol):
+    """The processes that evaluate, by their names."""
+
+    def start(self, name: str, share: Share) -> None:
+        """Begin one, which reserves this share of a node; it may have to wait for its place."""
+
+    def stop(self, name: str) -> None:
+        """End one, if it is there."""
+
+    def names(self) -> list[str]:
+        """Those that exist, at work, idle or without a place."""
+
+    def living_nodes(self) -> set[str]:
+        """The ids of the nodes that live."""
+
+
+class KeyValueStore(Protocol):
+    """A few bytes that outlive the dispatcher's process."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, value: bytes) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class Report(Protocol):
+    """What a sync says."""
+
+    problems: list[str]
+
+
+class Syncer(Protocol):
+    """Brings one MLflow store up to date with one archive."""
+
+    def sync(self, sweeps: list[str] | None = None) -> Report: ...
+
+
+OpenSyncer = Callable[[str, str], Syncer]  # of an archive's URL and a tracking URI

@@ -1,0 +1,48 @@
+"""What a restarted dispatcher takes up: the sweeps it served and the evaluators it began. The archives say the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.ports import KeyValueStore
+from cluster.dispatch.served_sweep import SweepKey
+
+_KEY = "served"
+
+
+class Asked(NamedTuple):
+    """How a sweep is served: the store that shows it, and its pool."""
+
+    sweep: SweepKey
+    tracking_uri: str
+    pool: Pool
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """It is written whenever it changes, before evaluators are begun: whoever is there is known after a restart."""
+
+    served: Iterable[Asked]
+    shares: Mapping[str, Share]  # of the evaluators, by their names
+
+    def write(self, store: KeyValueStore) -> None:
+        served = [(*one.sweep, one.tracking_uri, asdict(one.pool)) for one in self.served]
+        store.put(_KEY, json.dumps({"served": served, "shares": dict(self.shares)}).encode())
+
+    @classmethod
+    def read(cls, store: KeyValueStore) -> SavedState | None:
+        """What a dispatcher before this one wrote, if there was one."""
+        held = store.get(_KEY)
+        if held is None:
+            return None
+        values = json.loads(held)
+        served = [Asked(SweepKey(url, sweep), uri, Pool(**pool)) for url, sweep, uri, pool in values["served"]]
+        return cls(served, {name: Share(*share) for name, share in values["shares"].items()})
+
+    @staticmethod
+    def forget(store: KeyValueStore) -> None:
+        store.delete(_KEY)

@@ -1,0 +1,56 @@
+"""How long things take or may take, in one place: what the dispatcher, the evaluators and their clients wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a task is done: with `pause_s` seconds in between; a slow one less often, but every `at_most_s`."""
+
+    pause_s: float
+    at_most_s: float
+    share: float = 0.2  # of the time that the task may take
+
+    def rest_s(self, took_s: float) -> float:
+        """How long to rest after the task took so long."""
+        return max(self.pause_s, min(self.at_most_s, took_s / self.share))
+
+
+@dataclass(frozen=True)
+class ServiceTimings:
+    """Seconds, all of them.
+
+    Attributes:
+        look: at the archives that are served.
+        scale: starting and stopping evaluators.
+        sync: of MLflow.
+        nodes: asking which nodes live.
+        lease_s: after which the work of an evaluator that is not heard of goes to another.
+        heartbeat_s: between two signs of life of an evaluator.
+        rate_s: over which evaluations a minute are counted.
+        archive_patience_s: with an archive that does not answer: others wait meanwhile …
+        away_s: … and it is left alone for so long.
+        settled_s: a sweep that is over is looked at, and synced, this often.
+        silent_s: a trial that waits asks far more often; after so long it is gone.
+        listed_s: Ray may not list at once what was started.
+    """
+
+    look: Pace = Pace(1.0, 10.0)
+    scale: Pace = Pace(1.0, 1.0)
+    sync: Pace = Pace(2.0, 60.0)
+    nodes: Pace = Pace(5.0, 5.0)
+    lease_s: float = 60.0
+    heartbeat_s: float = 5.0
+    rate_s: float = 600.0
+    archive_patience_s: float = 5.0
+    away_s: float = 30.0
+    settled_s: float = 60.0
+    silent_s: float = 30.0
+    listed_s: float = 10.0
+
+    @property
+    def recovery_s(self) -> float:
+        """After a restart: evaluators that are at work say so before anybody is given the same."""
+        return 1.2 * self.heartbeat_s
