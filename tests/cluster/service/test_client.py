@@ -83,7 +83,7 @@ def test_evaluators_are_started_for_an_archive_scaled_and_stopped(cluster, tiny,
     ppodd(cluster, "evaluators", "start", *how)
     assert (tmp_path / "view.db").exists() and not (tmp_path / "archive/mlflow.db").exists()
     assert "at most 1 evaluator from" in ppodd(cluster, "evaluators", "scale", "1")
-    wait_for(lambda: ppodd(cluster, "evaluators", "status").count("evaluator-") <= 1)
+    wait_for(lambda: ppodd(cluster, "evaluators", "status").count("\nevaluator-") <= 1)
     for _ in range(2):  # also where nothing is left
         ppodd(cluster, "evaluators", "stop")
     gone = subprocess.run(
