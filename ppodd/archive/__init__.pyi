@@ -32,6 +32,9 @@ from .records import (
     DataDigest as DataDigest,
 )
 from .records import (
+    DataRecord as DataRecord,
+)
+from .records import (
     Digests as Digests,
 )
 from .records import (

@@ -374,6 +374,7 @@ class _Look:
                 read()
             except CorruptArchive as error:
                 yield _removable(self.folder, name, error, "it only says how the trial stood")
+        yield from self._data()
         stop = StopRecord(
             scheduler="unknown", stage=len(self.state.stages), why="not known: its record was damaged", stopped_at=0
         )
@@ -382,6 +383,16 @@ class _Look:
         for name in sorted(self.state.names):
             if name.endswith("/candidate.json"):
                 yield from self._candidate(name)
+
+    def _data(self) -> Iterator[Damage]:
+        try:
+            record = self.trial.data()
+            if record:
+                self.trial.whitening(record)
+        except LaterVersion as error:
+            yield _lost(self.folder, "data.json", error)
+        except CorruptArchive as error:
+            yield _removable(self.folder, "data.json", error, f"{_RESUMED} reads the data and records it anew")
 
     def _kept(self, name: str, instead: Record) -> Iterator[Damage]:
         """A record whose being there counts: what it said is lost, that it is there is kept."""

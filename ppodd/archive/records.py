@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ppodd.archive.sealed import unsealed
 from ppodd.config import EvaluationProtocol
+from ppodd.datasets import Report
 from ppodd.errors import CorruptArchive, LaterVersion
 from ppodd.failures import failure_of
 from ppodd.files import sha256
@@ -121,6 +122,22 @@ class Data(Record):
 
 class DataDigest(Record):
     digest: str
+
+
+class DataRecord(Record):
+    """`data.json`: the data of a trial as it was read.
+
+    Attributes:
+        dataset, root: where it lay when the trial was last distilled.
+        report: what was read of it; not all that was written by later versions is known.
+        whitening: SHA-256 of `whitening.safetensors`.
+    """
+
+    digest: str
+    dataset: str
+    root: str
+    report: Report
+    whitening: str
 
 
 class StorageBytes(Record):

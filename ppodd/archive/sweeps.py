@@ -5,6 +5,8 @@
 <archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
 <archive>/<sweep>/<trial>/config.json
                           imported.json                     the files its posters came from, if not distilled here
+                          data.json                         what was read of the data
+                          whitening.safetensors             how its images were whitened
                           stage-01/stage.json               written last: a stage exists when it does
                                    poster.safetensors       poster, labels or label array, class order
                                    poster.png

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ppodd.archive import resume_checkpoint
-from ppodd.archive.poster_file import PosterFile
+from ppodd.archive.poster_file import PosterFile, tensors_of
 from ppodd.archive.records import (
     CandidateRecord,
+    DataRecord,
     Digests,
     EvaluationFailureRecord,
     EvaluationRecord,
@@ -28,13 +29,14 @@ from ppodd.archive.records import (
 from ppodd.archive.sealed import unsealed, write_sealed
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_state import Status, TrialState, stage_name
-from ppodd.config import CIRCUMSTANCES, DistillConfig, EvaluationProtocol, rebuild, retired
+from ppodd.config import DistillConfig, EvaluationProtocol, difference, rebuild, retired
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
 
 WRITER, EVALUATOR = "writer.json", "evaluator.json"  # who is at a trial by a command
 RESUME = "resume/state.safetensors"
 _CONFIG_AGAIN = "where its sweep lists the trial, `ppodd archive repair` writes it anew; else put it back from a copy"
+_WHITENING = "whitening.safetensors"
 
 
 class TrialArchive:
@@ -47,12 +49,17 @@ class TrialArchive:
 
     # Config
 
-    def create(self, config: DistillConfig, resume: bool, imported: Sequence[ImportedPoster] = ()) -> None:
+    def create(
+        self, config: DistillConfig, resume: bool, data: str = "", imported: Sequence[ImportedPoster] = ()
+    ) -> None:
         """Claim the folder for `config`, or continue it; `imported` says which files its posters come from.
 
+        Args:
+            data: the digest of the data as it is here.
+
         Raises:
-            BadInput: the folder holds another config, or this one and `resume` is off, or posters that were imported
-                where these are not, or the other way round.
+            BadInput: the folder holds another config, or other data, or this one and `resume` is off, or posters that
+                were imported where these are not, or the other way round.
             CorruptArchive: the folder holds stages, and what config they are of cannot be read.
         """
         if not self.folder.exists("config.json") and not self.stages():
@@ -67,18 +74,19 @@ class TrialArchive:
                 f"{self.url} holds a run of an earlier version with {field}={value!r}, which this one cannot go on "
                 f"with: use that version, or choose another --name"
             )
-        for field in type(config).model_fields:
-            mine, theirs = getattr(config, field), getattr(held, field)
-            if mine != theirs and field not in CIRCUMSTANCES:
-                raise BadInput(
-                    f"{self.url} holds another run: {field}={theirs!r} there, {mine!r} here; "
-                    f"choose another --name or --archive, or resume with the same settings"
-                )
+        if field := difference(config, held):
+            raise BadInput(
+                f"{self.url} holds another run: {field}={getattr(held, field)!r} there, {getattr(config, field)!r} "
+                f"here; choose another --name or --archive, or resume with the same settings"
+            )
         if self.folder.exists("imported.json") != bool(imported):
             raise BadInput(
                 f"{self.url} holds {'a distillation' if imported else 'imported posters'}: choose another --name"
                 + ("" if imported else ", or go on with `ppodd import`")
             )
+        there = self.data()
+        if there and data:
+            self.check_data(there.digest, data, config.dataset)
         if not resume:
             raise BadInput(f"{self.url} already holds this run: continue it with --resume, or choose another --name")
 
@@ -94,6 +102,29 @@ class TrialArchive:
         if data is None:
             raise CorruptArchive(f"{where} is missing: {_CONFIG_AGAIN}")
         return unsealed(data, where)
+
+    # Data
+
+    def data(self) -> DataRecord | None:
+        """What was read of the data; `None` where the trial is of a version that did not record it."""
+        return self._get(DataRecord, "data.json")
+
+    def check_data(self, there: str, here: str, name: str) -> None:
+        """Raise `BadInput` where the digest of the data `name` is not that of a record: results must not be mixed."""
+        if there != here:
+            raise BadInput(
+                f"{self.url} was distilled from other data than {name} as it is here (digest {there[:12]}… there, "
+                f"{here[:12]}… here): point --root or --dataset to the data it used, or choose another --name"
+            )
+
+    def write_data(self, record: DataRecord, whitening: bytes) -> None:
+        """Record what was read of the data, and how it was whitened."""
+        self.folder.write(_WHITENING, whitening)
+        self.write_record("data.json", record)
+
+    def whitening(self, record: DataRecord) -> dict[str, np.ndarray]:
+        """The arrays that whiten its images. Raises `CorruptArchive` where they are missing or damaged."""
+        return tensors_of(self._checked(_WHITENING, record.whitening, "data.json"), self.folder.at(_WHITENING))
 
     # Stages
 

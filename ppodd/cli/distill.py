@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_config_flags, given
@@ -19,6 +21,7 @@ from ppodd.config import (
     preset,
     shortened,
 )
+from ppodd.datasets import is_path
 from ppodd.words import counted
 
 _LONGEST_LABEL_BYTES = 100
@@ -41,13 +44,26 @@ def configure(args: argparse.Namespace, default: dict[str, Any] | None = None) -
     dataset = flags.get("dataset", "digits")
     name = args.preset or (dataset if dataset in PRESETS else "")
     values: dict[str, Any] = {**(preset(name) if name else {}), **(default or {}), **flags}
-    config = build(DistillConfig, values)
+    config = absolute_paths(build(DistillConfig, values))
     if not config.name:
-        label = shortened(name or config.dataset.rstrip("/").rsplit("/", 1)[-1], _LONGEST_LABEL_BYTES)
+        label = name or _label(config.dataset)
         called = as_name(f"{label}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
         config = config.model_copy(update={"name": called})
     check_name(config.name)
-    return absolute_paths(config)
+    return config
+
+
+def _label(dataset: str) -> str:
+    """What a run on a data set is called after: for data of one's own its folder or file, told apart where need be.
+
+    Two folders whose names are cleaned to the same get distinct ones, and none is called as a preset is.
+    """
+    if not is_path(dataset):
+        return shortened(dataset, _LONGEST_LABEL_BYTES)
+    called = os.path.basename(dataset)
+    label = as_name(shortened(called, _LONGEST_LABEL_BYTES))
+    plain = label == called and label.casefold() not in PRESETS
+    return label if plain else f"{label}-{hashlib.sha256(called.encode()).hexdigest()[:6]}"
 
 
 def trial_of(archive: str, config: DistillConfig) -> TrialArchive:

@@ -1,4 +1,4 @@
-"""What this machine offers to ppodd, what is missing, and how to get it."""
+"""What this machine offers to ppodd, what is missing, and how to get it; with --dataset, what is read of a data set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import Any
+
+from ppodd.cli.options import add_config_flags, given
+from ppodd.config import PRESETS, DistillConfig, absolute_paths, build, preset
+from ppodd.errors import BadInput
 
 _PACKAGES = {
     "torch": "",
@@ -21,13 +26,41 @@ _PACKAGES = {
     "torchvision": "download",
     "s3fs": "s3",
 }
+# The fields that say which data is read, and how.
+_OF_DATA = ("dataset", "root", "image_size", "classes", "per_class", "image_column", "label_column", "on_bad_image")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ray-address", help="look at this Ray cluster too")
+    parser.add_argument(
+        "-o", "--output", default="contact-sheet.png", help="pictures of the data set (default: %(default)s)"
+    )
+    add_config_flags(parser, DistillConfig, "a data set to look at instead", _OF_DATA)
 
 
 def run(args: argparse.Namespace) -> int:
+    flags = given(args, DistillConfig)
+    return _look_at_data(flags, args.output) if flags else _look_at_machine(args)
+
+
+def _look_at_data(flags: dict[str, Any], output: str) -> int:
+    """Say what is read of a data set, and write its contact sheet."""
+    if "dataset" not in flags:
+        raise BadInput(f"{', '.join(f'--{name}' for name in flags)}: name the data set by --dataset")
+
+    from ppodd.datasets import contact_sheet, read_images
+    from ppodd.files import atomic_write
+
+    dataset = flags["dataset"]
+    config = build(DistillConfig, {**(preset(dataset) if dataset in PRESETS else {}), **flags})
+    images, _ = read_images(absolute_paths(config).data)
+    print("\n".join(images.report.lines()))
+    atomic_write(output, contact_sheet(images))
+    print(f"{output}: pictures of each class, training on the left, test on the right")
+    return 0
+
+
+def _look_at_machine(args: argparse.Namespace) -> int:
     from ppodd import __version__
 
     print(f"ppodd {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")

@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths", nargs="+", metavar="STAGE|TRIAL", help="folders of an archive: …/<trial> or …/stage-03"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--dataset", default="", help="where the data lies now (its content is checked)")
+    parser.add_argument("--root", default="", help="folder that holds the data now")
     add_config_flags(parser, EvaluationConfig, "the evaluation's protocol (default: that of the distillation)")
 
 
@@ -33,15 +35,21 @@ def run(args: argparse.Namespace) -> int:
     targets = [stages_at(path) for path in args.paths]
     out = console()
     for trial, stages in targets:
-        evaluate_trials(out, [trial], evaluation, args.device, stages)
+        evaluate_trials(out, [trial], evaluation, args.device, stages, args.dataset, args.root)
     say_tables(out, [trial for trial, _ in targets])
     return 0
 
 
 def evaluate_trials(
-    out: Any, trials: list[TrialArchive], evaluation: EvaluationConfig, device: str, stages: list[int] | None = None
+    out: Any,
+    trials: list[TrialArchive],
+    evaluation: EvaluationConfig,
+    device: str,
+    stages: list[int] | None = None,
+    dataset: str = "",
+    root: str = "",
 ) -> None:
-    """Evaluate what is not evaluated yet, and print every result of `evaluation`."""
+    """Evaluate what is not evaluated yet, on the data at its place or at these, and print every result."""
     from ppodd.archive import EVALUATOR
     from ppodd.evaluation import evaluate_archived, works
     from ppodd.files import only_writer
@@ -56,7 +64,7 @@ def evaluate_trials(
             only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", out.print)
         with only:
             for work in wanted:
-                out.print(_line(trial, work, evaluate_archived(work, device)))
+                out.print(_line(trial, work, evaluate_archived(work, device, dataset, root)))
 
 
 def _is_done(trial: TrialArchive, work: Work) -> bool:

@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     trial, stages = stages_at(args.path)
     if len(stages) > 1:
         raise BadInput(f"{args.path!r} has {len(stages)} stages: name one, such as {args.path.rstrip('/')}/stage-01")
-    arrays = training_set(trial, stages[0], args.mode)
-    atomic_write(args.output, FORMATS[suffix](arrays))
-    print(f"{args.output}: {len(arrays['images'])} patches of {counted(len(set(arrays['stage'])), 'poster')}")
+    content = training_set(trial, stages[0], args.mode)
+    atomic_write(args.output, FORMATS[suffix](content))
+    stage = content.patches["stage"]
+    print(f"{args.output}: {len(stage)} patches of {counted(len(set(stage)), 'poster')}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import typing
+from collections.abc import Collection
 from typing import Any
 
 import pydantic
@@ -16,10 +17,14 @@ DEFAULT_ARCHIVE = "ppodd-archive"
 _ALIASES = {"epochs": ["--epoch"], "workers": ["-j"]}
 
 
-def add_config_flags(parser: argparse.ArgumentParser, kind: type[pydantic.BaseModel], title: str) -> None:
+def add_config_flags(
+    parser: argparse.ArgumentParser, kind: type[pydantic.BaseModel], title: str, only: Collection[str] = ()
+) -> None:
     """One flag a field, absent from the namespace unless given; values stay text for pydantic to judge."""
     group = parser.add_argument_group(title)
     for name, field in kind.model_fields.items():
+        if only and name not in only:
+            continue
         flags = [f"--{name}", *_ALIASES.get(name, [])]
         text = _help(field).replace("%", "%%")
         if field.annotation is bool or bool in typing.get_args(field.annotation):

@@ -6,6 +6,7 @@ from .distillation import LATER_STAGES as LATER_STAGES
 from .distillation import SAVED_POSTERS as SAVED_POSTERS
 from .distillation import DistillConfig as DistillConfig
 from .distillation import absolute_paths as absolute_paths
+from .distillation import difference as difference
 from .distillation import known_poster_ipc as known_poster_ipc
 from .evaluation import EvaluationConfig as EvaluationConfig
 from .evaluation import EvaluationProtocol as EvaluationProtocol

@@ -16,6 +16,7 @@ from ppodd.config.fields import (
     Architecture,
     Augmentation,
     Blend,
+    ClassNames,
     ClassOrder,
     DataSource,
     NonNegative,
@@ -66,6 +67,13 @@ class DistillConfig(Config):
     root: str = Field("", description="folder that holds the data set")
     workers: NonNegative = Field(0, description="accepted for compatibility: the data is held on the device")
     image_size: NonNegative = Field(0, description="resize images to this side (0: as they are)")
+    classes: ClassNames = Field((), description="the classes that are kept: names, numbers, ranges 0-9 (none: all)")
+    per_class: NonNegative = Field(0, description="training images of each class that are kept (0: all)")
+    image_column: str = Field("", description="column of a table that holds the images (none: the usual ones)")
+    label_column: str = Field("", description="column of a table that holds the labels (none: the usual ones)")
+    on_bad_image: Literal["refuse", "skip"] = Field(
+        "refuse", description="what to do with images that cannot be read: refuse all, or skip and count them"
+    )
     zca: bool = Field(False, description="whiten the images (ZCA)")
     validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="share of the training set held out to measure stage accuracies"
@@ -148,7 +156,7 @@ class DistillConfig(Config):
     @property
     def data(self) -> Request:
         """Which data, and how it is prepared."""
-        return Request(**{field: getattr(self, field) for field in Request._fields if field in type(self).model_fields})
+        return Request(**{field: getattr(self, field) for field in Request._fields})
 
     @property
     def geometry(self) -> Geometry:
@@ -190,9 +198,9 @@ class DistillConfig(Config):
             not (self.offload and self.engine == "unrolled"),
             "offload=True needs engine=recomputed: the unrolled engine keeps graphs",
         )
-        if self.dataset in SPECS and not self.image_size:
+        if self.dataset in SPECS and not self.image_size and not self.classes:
             self.geometry.check(SPECS[self.dataset])
-        if spec := known_spec(self.dataset, self.image_size):
+        if spec := known_spec(self.dataset, self.image_size):  # which does not depend on how many classes there are
             check_architecture(self.arch, spec)
         return self
 
@@ -209,6 +217,17 @@ class DistillConfig(Config):
         return lines
 
 
+def difference(mine: DistillConfig, theirs: DistillConfig) -> str:
+    """The first field by which two configs compute something else; empty where there is none.
+
+    Data that is named by its path is known by its digest once it is read, wherever it lies.
+    """
+    anywhere = is_path(mine.dataset) and is_path(theirs.dataset)
+    skipped = CIRCUMSTANCES | ({"dataset"} if anywhere else set())
+    fields = (field for field in type(mine).model_fields if field not in skipped)
+    return next((field for field in fields if getattr(mine, field) != getattr(theirs, field)), "")
+
+
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise BadInput(message)
@@ -217,7 +236,7 @@ def _require(holds: bool, message: str) -> None:
 def known_poster_ipc(config: DistillConfig) -> float | None:
     """Images per class of one poster, where the data set's shape is known unread, else `None`."""
     spec = known_spec(config.dataset, config.image_size)
-    return config.geometry.ipc(spec) if spec else None
+    return config.geometry.ipc(spec) if spec and not config.classes else None
 
 
 def absolute_paths(config: DistillConfig) -> DistillConfig:

@@ -25,6 +25,14 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Steps = Annotated[tuple[Positive, ...], pydantic.AfterValidator(lambda v: tuple(sorted(set(v))))]
 
 
+def _as_text(value: Any) -> Any:
+    """A list whose numbers are text: classes are chosen by number, too."""
+    return tuple(str(v) if isinstance(v, int) else v for v in value) if isinstance(value, (list, tuple)) else value
+
+
+ClassNames = Annotated[tuple[str, ...], pydantic.BeforeValidator(_as_text)]
+
+
 def one_of(what: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise unknown(what, value, accepted)

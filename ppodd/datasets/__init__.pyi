@@ -1,11 +1,13 @@
 from . import loading as loading
 from .finding import find as find
+from .images import data_digest as data_digest
+from .images import read_images as read_images
 from .loading import Dataset as Dataset
 from .loading import Split as Split
 from .loading import load as load
 from .loading import load_once as load_once
-from .loading import read_images as read_images
 from .report import Report as Report
+from .sheet import contact_sheet as contact_sheet
 from .sources import DEFAULT_ROOT as DEFAULT_ROOT
 from .sources import SOURCES as SOURCES
 from .sources import SPECS as SPECS

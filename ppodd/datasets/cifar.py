@@ -13,6 +13,7 @@ from ppodd.datasets.parts import TEST, TRAIN, Part, arrays_part
 from ppodd.datasets.sources import Columns
 from ppodd.datasets.splits import split_of_path, splits_of_files
 from ppodd.datasets.tables import table_part
+from ppodd.datasets.torchvision_sets import download
 from ppodd.errors import BadInput
 
 
@@ -71,19 +72,7 @@ def _read(form: _Form, files: list[Path]) -> list[Part]:
 
 
 def _download(form: _Form, folder: Path) -> None:
-    """Have torchvision fetch it, which checks what it fetched.
-
-    Raises:
-        BadInput: torchvision is not installed, or cannot fetch it.
-    """
-    try:
-        import torchvision.datasets as known
-    except ImportError:
-        raise BadInput("to have it downloaded, pip install torchvision") from None
-    try:
-        getattr(known, form.torchvision)(str(folder), download=True)
-    except Exception as error:  # whatever the network or the disk says
-        raise BadInput(f"torchvision could not download {form.name} to {folder}: {error}; fetch it by hand") from None
+    download(form.torchvision, folder)
 
 
 class _ArraysOnly(pickle.Unpickler):

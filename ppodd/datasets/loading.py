@@ -1,14 +1,11 @@
-"""Loading: read once, cache bytes and whitening statistics, whiten, put on the device."""
+"""Loading: images whitened, split and put on the device."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +14,15 @@ import safetensors.torch
 import torch
 
 from ppodd.datasets import cache
-from ppodd.datasets.finding import find
+from ppodd.datasets.images import data_digest, read_images
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION
-from ppodd.datasets.reading import SPLITS, Images, read
+from ppodd.datasets.reading import SPLITS, Images
 from ppodd.datasets.report import Report
 from ppodd.datasets.sources import Request, Spec
 from ppodd.datasets.whitening import Whitening, channel_statistics, fit_zca, zca_cost
-from ppodd.errors import BadInput, one_line
+from ppodd.errors import BadInput
 from ppodd.files import atomic_path
 
-_FORMAT = 1  # of a data set's digest, by which archives know theirs: it stays
 _LARGE = 4096  # pixels and channels above which fitting ZCA is worth a warning
 _log = logging.getLogger(__name__)
 
@@ -80,7 +76,7 @@ def load(request: Request, device: torch.device, check: Callable[[Report], None]
     labels = [y[TRAIN][held_out.to(device)], *([own.y] if own else [])]
     return Dataset(
         name=request.dataset,
-        digest=_digest(content, request.zca, request.validation),
+        digest=data_digest(content, request),
         classes=images.classes,
         spec=images.spec,
         train=Split(moved(x[TRAIN][~held_out]), y[TRAIN][~held_out.to(device)]),
@@ -118,92 +114,6 @@ def _held_out(labels: np.ndarray, share: float) -> torch.Tensor:
     return torch.from_numpy(chosen)
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps([_FORMAT, *map(str, parts)]).encode()).hexdigest()
-
-
-def read_images(request: Request) -> tuple[Images, str]:
-    """The bytes, from the cache or read and cached, and the digest of their content. A damaged cache is made again.
-
-    The cache's key is every file that is read. Pictures that a table names are known only when it is read; they are
-    noted beside, and looked at before the cache is used.
-
-    Raises:
-        BadInput: the data is missing or damaged, or is no labelled image set.
-    """
-    found = find(request)
-    if found.files is None:
-        images = read(found, request)
-        return images, _content(images)
-    path = cache.place_of("images", cache.digest_of(cache.stamps(found.files), *_reads(request)))
-    cached = _cached(path)
-    if cached:
-        return cached
-    before = cache.stamps(found.files)
-    images = _readable(found.place, lambda: read(found, request))
-    content = _content(images)
-    if cache.stamps(found.files) == before:
-        _keep(path, images, content, found.also)
-    return images, content
-
-
-def _reads(request: Request) -> tuple[object, ...]:
-    """What of a request decides which bytes are read."""
-    return request._replace(root="", zca=False, validation=0.0, dtype="")
-
-
-def _cached(path: Path) -> tuple[Images, str] | None:
-    with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
-        with safetensors.safe_open(path, "numpy") as file:
-            metadata = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 – it is no dict
-        also = [Path(name) for name in json.loads(metadata["also"])]
-        if metadata["stamps"] != cache.digest_of(cache.stamps(also)):
-            return None
-        report = Report.model_validate_json(metadata["report"])
-        x, y = ({split: arrays[f"{split}_{axis}"] for split in SPLITS} for axis in "xy")
-        images = Images(x, y, report.classes, report)
-        if _content(images) == metadata["content"]:
-            return images, metadata["content"]
-    return None
-
-
-def _keep(path: Path, images: Images, content: str, also: set[Path]) -> None:
-    tensors = {
-        f"{s}_{axis}": torch.from_numpy(of[s]) for axis, of in (("x", images.x), ("y", images.y)) for s in SPLITS
-    }
-    metadata = {
-        "content": content,
-        "report": images.report.model_dump_json(),
-        "also": json.dumps([str(p) for p in sorted(also)]),
-        "stamps": cache.digest_of(cache.stamps(sorted(also))),
-    }
-    _save(path, tensors, metadata)
-
-
-def _save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata)
-
-
-def _readable(place: str, reading: Callable[[], Images]) -> Images:
-    """What is read; `BadInput` where files are not of the form they seem to be."""
-    try:
-        return reading()
-    except (LookupError, ValueError, TypeError, OSError, StopIteration) as error:
-        raise BadInput(f"{place} is incomplete or damaged ({one_line(error)}): fetch it again") from error
-
-
-def _content(images: Images) -> str:
-    digest = hashlib.sha256(json.dumps(images.classes).encode())
-    own = (VALIDATION,) if len(images.y[VALIDATION]) else ()
-    for split in (TRAIN, TEST, *own):
-        for array in (images.x[split], images.y[split]):
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 def _whitened(images: Images, content: str, zca: bool) -> tuple[Whitening, dict[str, torch.Tensor]]:
     """The whitening fitted to the training images, and the images `[N, C, h, w]` of each split whitened by it.
 
@@ -222,5 +132,6 @@ def _whitened(images: Images, content: str, zca: bool) -> tuple[Whitening, dict[
     forward, inverse = fit_zca(x[TRAIN])
     whitening = Whitening(forward=forward, inverse=inverse)
     whitened = {split: whitening.whiten(of) if len(of) else of for split, of in x.items()}
-    _save(path, {"forward": forward, "inverse": inverse, **whitened}, {})
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file({"forward": forward, "inverse": inverse, **whitened}, temporary)
     return whitening, whitened

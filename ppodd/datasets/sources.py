@@ -89,6 +89,16 @@ SOURCES = _Sources(
         "tiny-imagenet-200": _own(
             "tiny_imagenet", "tiny_imagenet", Spec(200, 3, 64, 64), "train and val/val_annotations.txt"
         ),
+        **{
+            name: _own("torchvision_sets", name.replace("-", "_"), spec, f"{files}, as torchvision keeps it", True)
+            for name, spec, files in (
+                ("mnist", Spec(10, 1, 28, 28), "MNIST/raw"),
+                ("fashion-mnist", Spec(10, 1, 28, 28), "FashionMNIST/raw"),
+                ("kmnist", Spec(10, 1, 28, 28), "KMNIST/raw"),
+                ("svhn", Spec(10, 3, 32, 32), "train_32x32.mat"),
+                ("stl10", Spec(10, 3, 96, 96), "stl10_binary"),
+            )
+        },
         # its photographs are resized to 32×32, as PoDD does
         "cub-200": _own("cub", "cub", Spec(200, 3, 32, 32), "images.txt and its other lists", resized=True),
     },

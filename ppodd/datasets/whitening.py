@@ -30,6 +30,14 @@ class Whitening:
     forward: torch.Tensor | None = None
     inverse: torch.Tensor | None = None
 
+    @property
+    def arrays(self) -> dict[str, torch.Tensor]:
+        """What tells it whole: `mean` and `std`, or the matrix `zca`, whose inverse undoes it."""
+        if self.forward is not None:
+            return {"zca": self.forward}
+        assert self.mean is not None and self.std is not None
+        return {"mean": self.mean, "std": self.std}
+
     def whiten(self, images: torch.Tensor) -> torch.Tensor:
         """Byte images `[N, C, h, w]` → float32 images of the same shape, chunk by chunk."""
         out = torch.empty(images.shape, dtype=torch.float32)

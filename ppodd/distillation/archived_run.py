@@ -28,7 +28,7 @@ from ppodd.distillation.initial import load_poster
 from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError
-from ppodd.evaluation import check_data, data_of, pixel_budget, versions
+from ppodd.evaluation import check_data, data_of, keep_data, pixel_budget, versions
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import BLENDS, Layout, render
@@ -57,7 +57,7 @@ def run(
     accuracy of each of the networks, or `None` to have them measured here.
 
     With `alone`, no other process may write to the folder meanwhile; `say` is told what is waited for to know that. A
-    sweep's trials do without: its driver is the only one.
+    sweep's trials do without: its driver is the only one. `say` is told what was read of the data, too.
 
     Raises:
         BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
@@ -68,13 +68,14 @@ def run(
     """
     keep_freed_memory()
     device = resolve_device(config.device)
-    dataset = data_of(config, device)
+    dataset = data_of(config, device, say or _log.info)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     busy = f"{trial.url} is being distilled by another process"
     only = only_writer(trial.folder, WRITER, busy, "go on with --resume", say) if alone else contextlib.nullcontext()
     with only:
-        trial.create(config, resume)
+        trial.create(config, resume, dataset.digest)
+        keep_data(trial, config, dataset)
         trial.folder.remove_temporaries()
         yield from _stages(distillation, trial, progress, measure)
 

@@ -17,7 +17,7 @@ from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.podd_files import label_file
 from ppodd.distillation.stages import Distillation, Finished
 from ppodd.errors import BadInput
-from ppodd.evaluation import check_data, data_of
+from ppodd.evaluation import check_data, data_of, keep_data
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import published_order
@@ -56,7 +56,7 @@ def import_posters(
 
     Args:
         show_layout: is told the class layout `[rows, columns]` that fixed labels follow from, before anything is done.
-        say: is told what is waited for, where another process may be at the same import.
+        say: is told what was read of the data, and what is waited for, where another process may be at the same import.
 
     Raises:
         BadInput: the posters are not as many as the stages or do not fit the config, their class layout is not known,
@@ -65,7 +65,7 @@ def import_posters(
     """
     _check(config, posters)
     keep_freed_memory()
-    dataset = data_of(config, resolve_device(config.device))
+    dataset = data_of(config, resolve_device(config.device), say)
     for saved in posters:
         saved.held.check(config, dataset.spec, str(saved.path))
     distillation = Distillation(config, dataset, None)
@@ -81,7 +81,8 @@ def import_posters(
     files = [ImportedPoster(poster=s.path.name, labels=s.labels.name if s.labels else None) for s in posters]
     busy = f"{trial.url} is being imported by another process"
     with only_writer(trial.folder, WRITER, busy, "import again", say):
-        trial.create(config, resume=True, imported=files)
+        trial.create(config, True, dataset.digest, files)
+        keep_data(trial, config, dataset)
         yield from _stages(distillation, trial, posters)
 
 

@@ -8,8 +8,10 @@ from .archived_stages import (
 from .archived_stages import (
     measure_candidate as measure_candidate,
 )
+from .data import archived_config as archived_config
 from .data import check_data as check_data
 from .data import data_of as data_of
+from .data import keep_data as keep_data
 from .export import FORMATS as FORMATS
 from .export import training_set as training_set
 from .work_items import Work as Work

@@ -8,7 +8,7 @@ import time
 from ppodd.archive import SCHEMA, Accuracy, EvaluationRecord, PosterFile, TrialArchive
 from ppodd.errors import CorruptArchive, LaterVersion
 from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
-from ppodd.evaluation.data import check_data, data_of
+from ppodd.evaluation.data import archived_config, check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import Layout
@@ -16,10 +16,13 @@ from ppodd.posters import Layout
 _log = logging.getLogger(__name__)
 
 
-def evaluate_archived(work: Work, device: str = "auto") -> EvaluationRecord:
+def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root: str = "") -> EvaluationRecord:
     """Carry out an evaluation, write it to the archive and return its record; if it is there already, just return it.
 
     One whose record is damaged is carried out again.
+
+    Args:
+        dataset, root: where the trial's data lies now, where it is not where it was.
 
     Raises:
         BadInput: the data here is not that of the distillation.
@@ -35,13 +38,13 @@ def evaluate_archived(work: Work, device: str = "auto") -> EvaluationRecord:
         _log.warning("%s; it is evaluated again", error)
     keep_freed_memory()
     started = time.time()
-    config, record = trial.config(), trial.stage(work.stage)
-    dataset = data_of(config, resolve_device(device))
-    check_data(record.data.digest, dataset, trial)
+    config, record = archived_config(trial, dataset, root), trial.stage(work.stage)
+    data = data_of(config, resolve_device(device))
+    check_data(record.data.digest, data, trial)
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
-    layout = Layout.of(config.geometry, dataset.spec, posters[-1].class_order)
+    layout = Layout.of(config.geometry, data.spec, posters[-1].class_order)
     blend = record.weights(work.protocol.mode)
-    accuracies = evaluate(posters, blend, layout, work.protocol, dataset.test)
+    accuracies = evaluate(posters, blend, layout, work.protocol, data.test)
     evaluation = EvaluationRecord(
         schema=SCHEMA,
         ticket=work.ticket,
@@ -54,7 +57,7 @@ def evaluate_archived(work: Work, device: str = "auto") -> EvaluationRecord:
         leaks_test_set=record.leaks_test_set,
         budgets=pixel_budget(posters, blend, layout),
         seconds=time.time() - started,
-        device=str(dataset.test.x.device),
+        device=str(data.test.x.device),
         versions=versions(),
         finished_at=time.time(),
     )
@@ -71,7 +74,7 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     """
     trial = TrialArchive(trial_url)
     keep_freed_memory()
-    dataset = data_of(trial.config(), resolve_device(device))
+    dataset = data_of(archived_config(trial), resolve_device(device))
     record, candidate = trial.candidate(stage)
     check_data(record.data.digest, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]

@@ -3,53 +3,96 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import safetensors.numpy
 import torch
 
 from ppodd.archive import TrialArchive, drawn_posters
+from ppodd.datasets import Spec
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import stack
-from ppodd.evaluation.data import data_of
 from ppodd.posters import Layout, Patches
 
 Arrays = dict[str, np.ndarray]
 
 
-def training_set(trial: TrialArchive, stage: int, mode: str = "blend") -> Arrays:
-    """The patches that an evaluation of `stage` trains on.
+@dataclass(frozen=True)
+class TrainingSet:
+    """What an evaluation trains on.
 
-    Returns:
-        `images` `[N, C, h, w]` in the whitened space of the data set, soft `labels` `[N, K]`, `weights` `[N]` (the
-        share of training draws that falls on each, from π; they sum to 1) and `stage` `[N]` it was cut from.
+    Attributes:
+        patches: a row a patch: `images` `[N, C, h, w]` in the whitened space of the data set, soft `labels` `[N, K]`,
+            `weights` `[N]` (the share of training draws that falls on each, from π; they sum to 1) and the `stage`
+            `[N]` that it was cut from.
+        classes: names of the `K` classes.
+        whitening: `mean` and `std` `[C]`, or the matrix `zca` `[D, D]`; nothing where the archive does not hold it.
     """
+
+    patches: Arrays
+    classes: tuple[str, ...]
+    whitening: Arrays
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What a reader must know, as the formats' metadata hold it."""
+        return {
+            "classes": json.dumps(self.classes),
+            "image_shape": ",".join(map(str, self.patches["images"].shape[1:])),
+            "unwhiten": self._unwhiten,
+        }
+
+    @property
+    def _unwhiten(self) -> str:
+        if "zca" in self.whitening:
+            return (
+                "images.reshape(N, -1) @ inverse(zca) are images of mean 0 and norm 1; test images x from 0 to 255 are "
+                "whitened as (x - x.mean()) / norm(x - x.mean()) @ zca, each for itself"
+            )
+        return "images * std + mean, channel by channel, are from 0 to 1" if self.whitening else "not archived"
+
+
+def training_set(trial: TrialArchive, stage: int, mode: str = "blend") -> TrainingSet:
+    """The patches that an evaluation of `stage` trains on; the data is not needed."""
     config, record = trial.config(), trial.stage(stage)
     blend = record.weights(mode)
     stages = [number for number, weight in enumerate(blend, 1) if weight > 0]
     files = [trial.poster(number) for number in stages]
     cpu = torch.device("cpu")
-    layout = Layout.of(config.geometry, data_of(config, cpu).spec, files[-1].class_order)
+    spec = Spec(len(record.data.classes), *record.data.shape)
+    layout = Layout.of(config.geometry, spec, files[-1].class_order)
     posters = stack(files, layout, cpu, torch.float32)
     patches = Patches(layout, cpu)
     count, drawn = patches.count, drawn_posters(blend)
-    return {
-        "images": patches.crop(posters.images, torch.arange(drawn * count)).contiguous().numpy(),
-        "labels": posters.labels.flatten(0, 1).contiguous().numpy(),
-        "weights": np.repeat([blend[number - 1] / count for number in stages], count).astype(np.float32),
-        "stage": np.repeat(stages, count).astype(np.int64),
-    }
+    data = trial.data()
+    return TrainingSet(
+        {
+            "images": patches.crop(posters.images, torch.arange(drawn * count)).contiguous().numpy(),
+            "labels": posters.labels.flatten(0, 1).contiguous().numpy(),
+            "weights": np.repeat([blend[number - 1] / count for number in stages], count).astype(np.float32),
+            "stage": np.repeat(stages, count).astype(np.int64),
+        },
+        record.data.classes,
+        trial.whitening(data) if data else {},
+    )
 
 
-def _npz(arrays: Arrays) -> bytes:
+def _safetensors(content: TrainingSet) -> bytes:
+    return safetensors.numpy.save({**content.patches, **content.whitening}, content.about)
+
+
+def _npz(content: TrainingSet) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    about = {"classes": np.array(content.classes), "unwhiten": np.array(content.about["unwhiten"])}
+    np.savez(buffer, **content.patches, **content.whitening, **about)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def _parquet(arrays: Arrays) -> bytes:
-    """A row a patch; arrays flattened, the images' shape in the schema's metadata."""
+def _parquet(content: TrainingSet) -> bytes:
+    """A row a patch; arrays flattened; the images' shape, and mean and std, in the schema's metadata."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -57,16 +100,17 @@ def _parquet(arrays: Arrays) -> bytes:
         raise BadInput("writing parquet needs pyarrow: pip install 'ppodd[parquet]'") from None
     columns = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array[0].size) if array.ndim > 1 else array
-        for name, array in arrays.items()
+        for name, array in content.patches.items()
     }
-    shape = ",".join(map(str, arrays["images"].shape[1:]))
+    small = {name: json.dumps(array.tolist()) for name, array in content.whitening.items() if array.ndim == 1}
+    large = {} if small or not content.whitening else {"zca": "in the .safetensors and .npz of this stage"}
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns).replace_schema_metadata({"image_shape": shape}), buffer)
+    pq.write_table(pa.table(columns).replace_schema_metadata({**content.about, **small, **large}), buffer)
     return buffer.getvalue()
 
 
-FORMATS: dict[str, Callable[[Arrays], bytes]] = {
-    ".safetensors": safetensors.numpy.save,
+FORMATS: dict[str, Callable[[TrainingSet], bytes]] = {
+    ".safetensors": _safetensors,
     ".npz": _npz,
     ".parquet": _parquet,
 }

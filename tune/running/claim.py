@@ -7,6 +7,7 @@ from typing import Any
 
 from ppodd.archive import Archive, SweepRecord
 from ppodd.config import CIRCUMSTANCES, DistillConfig, as_of_now, check_twin
+from ppodd.datasets import is_path
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
@@ -69,8 +70,9 @@ def _contents(sweep: Sweep, record: SweepRecord) -> dict[str, Any]:
 
 
 def _method(config: dict[str, Any]) -> dict[str, Any]:
-    """What a trial computes, by the fields of this version."""
-    return {name: value for name, value in as_of_now(DistillConfig, config).items() if name not in CIRCUMSTANCES}
+    """What a trial computes, by the fields of this version. Data at a path is known by its digest, wherever it lies."""
+    fields = {name: value for name, value in as_of_now(DistillConfig, config).items() if name not in CIRCUMSTANCES}
+    return {**fields, "dataset": "a path"} if is_path(fields["dataset"]) else fields
 
 
 def _adds(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from cluster.dispatch import Backlog
 from cluster.service import check_archive, connect
 from cluster.service import client as evaluators
 from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialState, mended
-from ppodd.datasets import find
+from ppodd.datasets import data_digest, read_images
 from ppodd.distillation import advice
 from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.files import only_writer
@@ -62,10 +62,26 @@ class Outcome:
         return not self.unfinished and not self.evaluation_failures
 
 
-def check_data(sweep: Sweep) -> None:
-    """Raise `BadInput` where a trial's data set is not on this machine (and fetch it once, where that is possible)."""
-    for request in {config.data for config in sweep.examples}:
-        find(request)
+def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None = None) -> None:
+    """Read the data of every trial, once, and say what was read; trials find it in the cache.
+
+    Raises:
+        BadInput: it is not on this machine (it is fetched where that is possible), it is no data set, a trial's poster
+            does not fit it, or trials that the archive holds were distilled from other data.
+    """
+    reports, digests = {}, {}
+    for config in sweep.examples:
+        if config.data not in reports:
+            images, content = read_images(config.data)
+            reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
+        config.geometry.check(reports[config.data].spec)
+    if say:
+        say("\n".join(line for report in reports.values() for line in report.lines()))
+    for name, config in sweep.trials.items():
+        trial = archive.trial(sweep.name, name)
+        if config.data in digests and (there := trial.data()):
+            trial.check_data(there.digest, digests[config.data], config.dataset)
+            break  # one tells: looking at each takes a while where there are many
 
 
 def run_sweep(
@@ -94,7 +110,7 @@ def run_sweep(
     if sweep.file.search:
         check_installed(sweep.file.search.algorithm)
     if ray_address is None:
-        check_data(sweep)
+        check_data(sweep, archive, say)
     in_process = connect(ray_address)
     if not in_process:
         check_archive(archive.url)

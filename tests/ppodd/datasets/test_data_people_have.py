@@ -17,7 +17,7 @@ import pytest
 from image_sets import LEVELS, encoded, flat, picture, pixels, table, tree
 from PIL import Image
 
-from ppodd.datasets.loading import read_images
+from ppodd.datasets.images import read_images
 from ppodd.datasets.sources import Request
 from ppodd.errors import BadInput
 

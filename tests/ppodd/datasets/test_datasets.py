@@ -17,8 +17,9 @@ from PIL import Image
 
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
-from ppodd.datasets.loading import load, load_once, read_images
-from ppodd.datasets.sources import Request
+from ppodd.datasets.images import read_images
+from ppodd.datasets.loading import load, load_once
+from ppodd.datasets.sources import SPECS, Request
 from ppodd.errors import BadInput
 from ppodd.evaluation.data import data_of
 from ppodd.files import cache_folder
@@ -165,7 +166,7 @@ def test_cifar_is_downloaded_by_torchvision_where_that_is_installed(tmp_path, mo
         raise OSError("no route to host")
 
     datasets.CIFAR100 = offline
-    with pytest.raises(BadInput, match=r"torchvision could not download cifar100 to .*no route to host; fetch it by"):
+    with pytest.raises(BadInput, match=r"torchvision could not download CIFAR100 to .*no route to host; fetch it by"):
         load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path)}).data, CPU)
 
 
@@ -297,3 +298,35 @@ def test_parquet_that_makes_no_data_set_is_refused(tmp_path, rows):
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(BadInput, match=r"has no (labelled training split|test images|label)"):
         load(config_of(tmp_path / "x.parquet").data, CPU)
+
+
+def write_idx(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    )
+
+
+def write_mnist(folder):
+    for part, count, level in (("train", 20, 50), ("t10k", 10, 200)):
+        write_idx(folder / f"{part}-images-idx3-ubyte", RANDOM.integers(level - 50, level, (count, 28, 28), np.uint8))
+        write_idx(folder / f"{part}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
+)
+def test_mnist_and_its_like_are_read_by_torchvision(tmp_path, name, folder):
+    pytest.importorskip("torchvision.datasets", reason="no torchvision that fits this torch", exc_type=Exception)
+    write_mnist(tmp_path / name / folder / "raw")
+    images, _ = read_images(Request(name, str(tmp_path)))
+    assert images.spec == SPECS[name] and len(images.classes) == 10
+    assert len(images.y["train"]) == 20 and images.x["train"].max() < 50 and images.x["test"].min() >= 150
+    assert images.y["test"].tolist() == list(range(10))
+
+
+def test_a_set_that_only_torchvision_reads_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    write_mnist(tmp_path / "MNIST/raw")
+    with pytest.raises(BadInput, match=r"torchvision is not installed: pip install 'ppodd\[download\]'"):
+        read_images(Request("mnist", str(tmp_path)))

@@ -1,0 +1,204 @@
+"""A run and its data, through the commands: said before anything is computed, known by its content wherever it lies."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from image_sets import flat, picture, table, tree
+from PIL import Image
+
+from ppodd.archive import TrialArchive
+from ppodd.cli.main import main
+from ppodd.datasets import Request, loading, read_images
+
+TWO = {
+    "poster_class_num_x": 2,
+    "poster_class_num_y": 1,
+    "poster_height": 8,
+    "class_area_width": 12,
+    "class_area_height": 8,
+    "patch_num_y": 1,
+    "zca": False,
+}
+
+
+@pytest.fixture
+def command(tiny, tmp_path, monkeypatch, capsys):
+    """Runs `ppodd` in a folder of its own: its exit code, and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, /, *args, **flags):
+        values = {**tiny, **TWO, **flags} if name in ("distill", "import") else flags
+        given = [
+            f"--{k}={','.join(map(str, v)) if isinstance(v, tuple) else v}" if not isinstance(v, bool) else
+            f"--{'' if v else 'no-'}{k}" for k, v in values.items()
+        ]  # fmt: skip
+        loading._last.clear()  # a command is a process of its own
+        code = main([name, *args, *given])
+        streams = capsys.readouterr()
+        return code, streams.out + streams.err
+
+    return run
+
+
+def only_trial(folder):
+    (trial,) = (folder / "ppodd-archive/runs").iterdir()
+    return TrialArchive(trial)
+
+
+def splits(folder):
+    tree(folder / "train")
+    tree(folder / "test", count=3, split="test")
+    return folder
+
+
+def test_what_was_read_is_said_first_and_archived(command, tmp_path):
+    tree(tmp_path / "photos", ("ant", "bee"), 6)
+    code, said = command("distill", dataset="./photos")
+    assert code == 0 and said.index("data: ") < said.index("stage 1/2")
+    assert "warning: there is no test split: every fifth image of each class is cut off to test" in said
+    assert "2 classes: ant, bee; each 5 training and 1 test image" in said
+    record = only_trial(tmp_path).data()
+    assert record.report.splits["train"].counts == (5, 5) and record.digest == only_trial(tmp_path).stage(1).data.digest
+
+
+def test_equal_data_elsewhere_is_the_same_and_other_data_is_refused(command, tmp_path):
+    splits(tmp_path / "photos")
+    assert command("distill", "--no-evaluate", dataset="./photos", num_stages=2, name="mine")[0] == 0
+    (tmp_path / "far").mkdir()
+    (tmp_path / "photos").rename(tmp_path / "far/moved")
+    trial = only_trial(tmp_path)
+    code, said = command("evaluate", trial.url)
+    assert code == 2 and "photos does not exist" in said
+    assert command("evaluate", trial.url, dataset="far/moved")[0] == 0
+    assert command("distill", "--resume", dataset="moved", root="far", name="mine")[0] == 2  # no path: hinted at
+    assert command("distill", "--resume", dataset="./moved", root="far", name="mine")[0] == 0
+    assert command("evaluate", trial.url, nets=3)[0] == 0  # where it lay when it went on
+    for path in (tmp_path / "far/moved/train/ant").iterdir():
+        path.write_bytes(picture("validation"))
+    here = {"dataset": "far/moved", "name": "mine"}
+    for args, flags in ((("distill", "--resume"), here), (("distill",), here), (("evaluate", trial.url), {"nets": 4})):
+        code, said = command(*args, **flags)
+        assert code == 2 and "was distilled from other data than" in said, said
+    assert trial.data().root == str(tmp_path / "far")
+
+
+@pytest.mark.parametrize("zca", [False, True])
+def test_an_export_needs_no_data_and_says_how_to_undo_the_whitening(command, tmp_path, zca):
+    splits(tmp_path / "photos")
+    assert command("distill", "--no-evaluate", dataset="./photos", zca=zca)[0] == 0
+    images, _ = read_images(Request(str(tmp_path / "photos")))
+    shutil.rmtree(tmp_path / "photos")
+    trial = only_trial(tmp_path)
+    assert command("render", trial.url, output="x.png")[0] == 0
+    for suffix in ("safetensors", "npz", "parquet"):
+        assert command("export", f"{trial.url}/stage-02", output=f"x.{suffix}")[0] == 0
+    arrays = np.load("x.npz")
+    with safetensors.safe_open("x.safetensors", "numpy") as file:
+        about = file.metadata()
+        assert (file.get_tensor("images") == arrays["images"]).all()
+    assert json.loads(about["classes"]) == arrays["classes"].tolist() == ["ant", "bee"]
+    train = images.x["train"] / 255
+    if zca:
+        flat_ = train.reshape(len(train), -1) - train.reshape(len(train), -1).mean(1, keepdims=True)
+        white = (flat_ / np.linalg.norm(flat_, axis=1, keepdims=True)) @ arrays["zca"].astype(float)
+        covariance = white.T @ white / len(white)
+        assert "inverse(zca)" in about["unwhiten"] and np.linalg.eigvalsh(covariance).max() < 1
+    else:
+        np.testing.assert_allclose(arrays["mean"], train.mean((0, 2, 3)), rtol=1e-5)
+        np.testing.assert_allclose(arrays["std"], train.std((0, 2, 3)), rtol=1e-4)
+        assert "images * std + mean" in about["unwhiten"]
+
+
+NAMES = {
+    "./My Photos (2024)": "My-Photos--2024-",
+    "./My-Photos (2024)": "My-Photos--2024-",
+    "./digits": "digits",
+    ".": "",
+}
+
+
+def test_a_runs_name_is_made_from_a_path_and_can_be_read(tmp_path, monkeypatch):
+    from ppodd.cli import distill
+    from ppodd.cli.main import Parser
+
+    monkeypatch.chdir(tmp_path)
+    parser = Parser()
+    distill.add_arguments(parser)
+    names = [distill.configure(parser.parse([f"--dataset={path}"])).name for path in (*NAMES, "digits")]
+    assert len(set(names)) == len(names)
+    for name, begins in zip(names, NAMES.values(), strict=False):
+        assert name.startswith(begins or tmp_path.name)
+    assert not names[2].startswith("digits-stages")  # as the preset's is
+
+
+def test_classes_and_images_of_each_are_chosen_and_archived(command, tmp_path):
+    tree(tmp_path / "photos", ("ant", "bee", "cow"), 10)
+    code, said = command("distill", "--no-evaluate", dataset="./photos", classes="ant,2", per_class=4)
+    assert code == 0 and "2 of 3 classes are kept" in said
+    trial = only_trial(tmp_path)
+    assert trial.stage(1).data.classes == ("ant", "cow") and trial.data().report.splits["train"].counts == (4, 4)
+    assert trial.config().classes == ("ant", "2") and trial.config().per_class == 4
+
+
+def test_images_that_cannot_be_read_are_skipped_by_choice(command, tmp_path):
+    tree(tmp_path / "photos", count=8)
+    (tmp_path / "photos/ant/3.png").write_bytes(b"\x89PNG no")
+    code, said = command("distill", "--no-evaluate", dataset="./photos")
+    assert code == 2 and "ant/3.png is no readable image" in said and not (tmp_path / "ppodd-archive").exists()
+    code, said = command("distill", "--no-evaluate", dataset="./photos", on_bad_image="skip")
+    assert code == 0 and "warning: 1 unreadable image left out" in said
+
+
+BAD = {
+    "no class folders": (lambda p: flat(p / "photos"), {}, "holds 3 pictures, but no class folders"),
+    "a layout of other classes": (
+        lambda p: tree(p / "photos", ("ant", "bee", "cow")),
+        {},
+        "the data set has 3 classes: choose a layout whose product is 3",
+    ),
+    "a class that is none": (lambda p: tree(p / "photos"), {"classes": "cow"}, "'cow' is no class"),
+    "a column that is none": (
+        lambda p: table(p / "photos/x.parquet"),
+        {"label_column": "kind"},
+        "--label_column kind: ",
+    ),
+    "a folder without its dots": (
+        lambda p: tree(p / "photos"),
+        {"dataset": "photos"},
+        "unknown dataset 'photos', but it is in this folder: a path is written ./photos",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_data_is_one_line_and_nothing_is_written(command, tmp_path, case):
+    make, flags, words = BAD[case]
+    make(tmp_path)
+    code, said = command("distill", **{"dataset": "./photos", **flags})
+    assert code == 2 and words in said.splitlines()[-1] and not (tmp_path / "ppodd-archive").exists()
+
+
+def test_doctor_shows_what_would_be_read(command, tmp_path):
+    splits(tmp_path / "photos")
+    code, said = command("doctor", dataset="./photos", output="sheet.png")
+    assert code == 0 and "test: 6 images" in said and "images: RGB, 8 × 8 px" in said
+    sheet = np.asarray(Image.open("sheet.png"))
+    left, right = sheet[:48, : sheet.shape[1] // 2], sheet[:48, sheet.shape[1] // 2 + 8 :]
+    assert left[left != 255].max() < 100 and right[right != 255].min() > 150
+    assert "name the data set by --dataset" in command("doctor", classes="1")[1]
+
+
+@pytest.mark.parametrize("name", ["data.json", "whitening.safetensors"])
+def test_a_damaged_record_of_the_data_is_found_and_made_anew(command, tmp_path, name):
+    splits(tmp_path / "photos")
+    assert command("distill", "--no-evaluate", dataset="./photos", name="mine")[0] == 0
+    trial = only_trial(tmp_path)
+    whole = (tmp_path / "ppodd-archive/runs/mine" / name).read_bytes()
+    (tmp_path / "ppodd-archive/runs/mine" / name).write_bytes(whole[:-9])
+    assert name in command("archive", "verify")[1]
+    assert command("archive", "repair")[0] == 0
+    assert command("distill", "--resume", dataset="./photos", name="mine", num_stages=2)[0] == 0
+    assert (tmp_path / "ppodd-archive/runs/mine" / name).read_bytes() == whole and trial.whitening(trial.data())
