@@ -1,6 +1,6 @@
 from .archives import Archives as Archives
 from .backlog import Backlog as Backlog
-from .backlog import Look as Look
+from .backlog import Snapshot as Snapshot
 from .candidate_measurements import Answer as Answer
 from .candidate_measurements import Measurement as Measurement
 from .dispatcher import Dispatcher as Dispatcher

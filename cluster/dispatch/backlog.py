@@ -17,8 +17,8 @@ from ppodd.files import PATIENCE_S
 
 
 @dataclass
-class Look:
-    """What a look at a sweep found: open evaluations (a trial's oldest stage first), counts, and what went wrong."""
+class Snapshot:
+    """A sweep at one moment: open evaluations (a trial's oldest stage first), counts, and what went wrong."""
 
     open: list[Work] = field(default_factory=list)
     done: int = 0
@@ -27,14 +27,16 @@ class Look:
 
 
 class Backlog:
-    """Looks at one sweep's archive, again and again."""
+    """Reads one sweep's archive again and again; what is finished is remembered."""
 
     def __init__(self, archive_url: str, sweep: str, patience_s: float = PATIENCE_S):
         self.archive, self.sweep = Archive(archive_url, patience_s), sweep
         self._evaluations: list[EvaluationConfig] = []
         self._works: dict[tuple[str, int], list[Work]] = {}  # of archived stages, which never change
         self._wanted: dict[str, int] = {}  # stages of each trial
-        self._over: dict[str, tuple[int, dict[str, str]]] = {}  # trials that need no look: evaluations done, given up
+        self._over: dict[
+            str, tuple[int, dict[str, str]]
+        ] = {}  # trials that are not read again: evaluations done, given up
         self._trials = 0  # that the sweep is to have, as its record says
         self._unreadable: dict[str, str] = {}  # evaluations that were asked for: reason → reason
         self.going: list[str] = []  # trials with stages to come
@@ -44,28 +46,28 @@ class Backlog:
         """Read everything anew: evaluations were added, or what was given up is to be tried again."""
         self._evaluations, self._works, self._wanted, self._over, self.settled = [], {}, {}, {}, False
 
-    def look(self) -> Look:
+    def look(self) -> Snapshot:
         """What is open now. A trial that cannot be read is reported and does not hide the others."""
-        look, going = Look(), []
+        snapshot, going = Snapshot(), []
         found = self.archive.states(self.sweep)
         if not self._evaluations or len(found) < self._trials:
             self._read()
-        look.unreadable |= self._unreadable
+        snapshot.unreadable |= self._unreadable
         for name, state in found.items():
             trial = self.archive.trial(self.sweep, name)
             if name in self._over:
                 done, given_up = self._over[name]
-                look.done += done
-                look.given_up |= given_up
+                snapshot.done += done
+                snapshot.given_up |= given_up
                 continue
             try:
-                if not self._look_at(trial, state, look):
+                if not self._look_at(trial, state, snapshot):
                     going.append(name)
             except Exception as error:  # damaged, of another shape, not ours to read
-                look.unreadable[trial.url] = one_line(error)
+                snapshot.unreadable[trial.url] = one_line(error)
         self.going = going
-        self.settled = not (going or look.open or look.unreadable) and len(found) >= self._trials
-        return look
+        self.settled = not (going or snapshot.open or snapshot.unreadable) and len(found) >= self._trials
+        return snapshot
 
     def _read(self) -> None:
         record = self.archive.sweep(self.sweep)
@@ -75,7 +77,7 @@ class Backlog:
             self._unreadable = dict(zip(problems, problems, strict=True))
         self._trials = record.trials_wanted if record else 0
 
-    def _look_at(self, trial: TrialArchive, state: TrialState, look: Look) -> bool:
+    def _look_at(self, trial: TrialArchive, state: TrialState, snapshot: Snapshot) -> bool:
         """Add what is open of a trial; whether no stage of it is to come: all are there, it was stopped, it failed."""
         status = state.status(self._stages_wanted(trial))
         done, given_up, left = 0, {}, []
@@ -87,9 +89,9 @@ class Backlog:
                     given_up[work.key] = self._reason(trial, work)
                 else:
                     left.append(work)
-        look.open += left
-        look.done += done
-        look.given_up |= given_up
+        snapshot.open += left
+        snapshot.done += done
+        snapshot.given_up |= given_up
         if status in (Status.COMPLETE, Status.STOPPED) and not left:
             self._over[trial.trial] = done, given_up
         return status is not Status.GOING
@@ -122,7 +124,7 @@ class Backlog:
 
 
 def describe(work: Any) -> str:
-    """A piece of work in a few words: its sweep, trial, stage, and what is done with it."""
+    """A work item in a few words: its sweep, trial, stage, and what is done with it."""
     *_, sweep, trial = work.trial_url.rsplit("/", 2)
     what = f"{work.protocol.mode}, {work.protocol.arch}" if isinstance(work, Work) else "its trial waits"
     return f"{sweep}/{trial} stage {work.stage} ({what})"

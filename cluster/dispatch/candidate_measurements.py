@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Measurement(NamedTuple):
-    """A piece of work: the networks `first` to `last` (excluded) on the candidate of a stage."""
+    """A work item: the networks `first` to `last` (excluded) on the candidate of a stage."""
 
     trial_url: str
     stage: int
@@ -18,18 +18,18 @@ class Measurement(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a measurement stands: accuracies (percent, one a network) once all are there; or failed; or that somebody is
-    at it, or comes to it: an evaluator lives.
+    """How a measurement stands: accuracies (percent, one a network) once all are there; or failed; or that it
+    is in progress: an evaluator lives that works on it or will.
     """
 
     values: list[float] | None = None
     failed: bool = False
-    at_it: bool = False
+    in_progress: bool = False
 
 
 @dataclass
 class _Asked:
-    pieces: dict[str, Measurement]
+    items: dict[str, Measurement]
     asked_at: float  # the last time
     values: dict[str, list[float]] = field(default_factory=dict)
     failed: bool = False
@@ -48,17 +48,17 @@ class Measurements:
             return []
         parts = max(1, min(parts, nets))
         edges = [round(part * nets / parts) for part in range(parts + 1)]
-        pieces = [
+        items = [
             Measurement(trial_url, stage, first, last, f"{name}[{first}:{last}]")
             for first, last in itertools.pairwise(edges)
         ]
-        self._asked[name] = _Asked({piece.key: piece for piece in pieces}, now)
-        return pieces
+        self._asked[name] = _Asked({item.key: item for item in items}, now)
+        return items
 
     def finish(self, key: str, values: list[float] | None) -> None:
-        """A piece is done, or given up (`None`)."""
+        """A item is done, or given up (`None`)."""
         for asked in self._asked.values():
-            if key in asked.pieces:
+            if key in asked.items:
                 asked.failed |= values is None
                 asked.values[key] = values or []
 
@@ -68,15 +68,15 @@ class Measurements:
         if asked.failed:
             del self._asked[name]
             return Answer(failed=True)
-        if len(asked.values) < len(asked.pieces):
+        if len(asked.values) < len(asked.items):
             return Answer()
         del self._asked[name]
-        return Answer([value for key in asked.pieces for value in asked.values[key]])
+        return Answer([value for key in asked.items for value in asked.values[key]])
 
     def open(self, name: str) -> list[Measurement]:
-        """The pieces that are not done."""
+        """The items that are not done."""
         asked = self._asked.get(name)
-        return [piece for key, piece in asked.pieces.items() if key not in asked.values] if asked else []
+        return [item for key, item in asked.items.items() if key not in asked.values] if asked else []
 
     def silent(self, since: float) -> list[str]:
         """Measurements that nobody has asked for since then."""

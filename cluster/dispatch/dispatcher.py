@@ -1,6 +1,6 @@
 """The dispatcher: which sweeps are served, who evaluates what of them, how many evaluators there should be.
 
-It knows no Ray: clock, evaluators' processes, archives, MLflow and memory are given to it, and somebody else calls
+It knows no Ray: clock, evaluators' processes, archives, MLflow and memory are given to it, and its owner calls
 `look`, `scale`, `sync` and `release_lost` again and again.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from cluster.dispatch.archives import Archives
 from cluster.dispatch.assignments import Assignments
 from cluster.dispatch.candidate_measurements import Answer
-from cluster.dispatch.leases import Piece
+from cluster.dispatch.leases import WorkItem
 from cluster.dispatch.pool import Pool, Share
 from cluster.dispatch.ports import Clock, Evaluators, KeyValueStore, OpenSyncer
 from cluster.dispatch.saved_state import Asked, SavedState
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Serves sweeps; evaluators call `hello`, `lease`, `beat` and `finish`, waiting trials `measure`.
+    """Serves sweeps; evaluators call `register`, `lease`, `heartbeat` and `finish`, waiting trials `measure`.
 
     Any thread may call any method. One lock is around what is decided here, and no archive or MLflow store is asked
     under it; a sweep is looked at by one thread at a time, and MLflow has one writer. Restarted, it takes up what it
@@ -71,7 +71,7 @@ class Dispatcher:
 
     @property
     def _recovering(self) -> bool:
-        """Whether evaluators that were at work before a restart may not have said so yet."""
+        """Whether evaluators may not have sent a heartbeat yet since a restart."""
         return self._clock() < self._lease_from
 
     # What is served
@@ -102,15 +102,15 @@ class Dispatcher:
             self._assignments.withdraw(key)
             self._save()
             if begin:
-                crew = self._assignments.crew(pool.share)
-                self._start(pool.share, crew.pool(self._pools()).count - len(crew.known))
+                workers = self._assignments.worker_pool(pool.share)
+                self._start(pool.share, workers.pool(self._pools()).count - len(workers.known))
             return True
 
     def retire(self, besides: tuple[str, str]) -> list[str] | None:
         """Serve no more, for another to take over; unless it is needed by sweeps, whose names it returns.
 
         Those are all that are not over, or not yet in MLflow, but for one (an archive's URL and a sweep). `None`: it
-        has retired for somebody else.
+        has already retired for another.
         """
         self.look(every=True)
         self.sync(every=True)
@@ -149,24 +149,24 @@ class Dispatcher:
 
     # Evaluators and trials call these
 
-    def hello(self, evaluator: str, where: dict[str, Any]) -> bool:
-        """A new process of this name starts: whatever one before it had is open again."""
+    def register(self, evaluator: str, where: dict[str, Any]) -> bool:
+        """A new process of this name starts: work leased to the one before it is open again."""
         if self._assignments.is_known(evaluator):
             self.release_lost()
         with self._lock:
-            self._assignments.hello(evaluator, where)
+            self._assignments.register(evaluator, where)
         return True
 
-    def lease(self, evaluator: str) -> Piece | None:
-        """The next piece of work for an evaluator, if there is any now."""
+    def lease(self, evaluator: str) -> WorkItem | None:
+        """The next work item for an evaluator, if there is any now."""
         with self._lock:
-            crew = self._assignments.crew_of(evaluator)
-            return None if crew is None or self._recovering else crew.queue.lease(evaluator)
+            workers = self._assignments.worker_pool_of(evaluator)
+            return None if workers is None or self._recovering else workers.queue.lease(evaluator)
 
-    def beat(self, evaluator: str, at: Piece | None, where: dict[str, Any]) -> None:
-        """The evaluator is alive, at this work."""
+    def heartbeat(self, evaluator: str, at: WorkItem | None, where: dict[str, Any]) -> None:
+        """The evaluator is alive, and does this work: its lease is extended."""
         with self._lock:
-            self._assignments.beat(evaluator, at if self._recovering else None, where)
+            self._assignments.heartbeat(evaluator, at if self._recovering else None, where)
 
     def finish(
         self, key: str, evaluator: str, failure: FailureRecord | None = None, values: list[float] | None = None
@@ -192,10 +192,10 @@ class Dispatcher:
     # Called again and again
 
     def look(self, every: bool = False, only: tuple[str, str] | None = None) -> None:
-        """Look at the served archives (or `only` one), at `every` one or where it is time."""
+        """Look at the served archives (or `only` one): at `every` one, or at those whose time has come."""
         self._record_given_up()
         for key, sweep in self._selected(only):
-            with sweep.looking:  # nobody serves it anew until its work is offered
+            with sweep.looking:  # it is not served anew until its work is offered
                 as_of = self._clock()
                 if sweep.look(every):
                     with self._lock:
@@ -218,17 +218,17 @@ class Dispatcher:
                 return
             self._assignments.forget_silent()
             for name in existing - self._assignments.shares.keys():
-                self._evaluators.stop(name)  # it was taken for gone
+                self._evaluators.stop(name)  # it was given up as lost, and is there after all
             for name in self._assignments.lost(existing):
                 self._assignments.drop(name)
-            for crew in list(self._assignments):
-                settled = all(s.backlog.settled for s in self._sweeps.values() if s.pool.share == crew.share)
-                start, stop = crew.plan(crew.pool(self._pools()), not settled)
+            for workers in list(self._assignments):
+                settled = all(s.backlog.settled for s in self._sweeps.values() if s.pool.share == workers.share)
+                start, stop = workers.plan(workers.pool(self._pools()), not settled)
                 for name in stop:
                     _log.info("stops it: it has nothing to do", extra={"evaluator": name})
                     self._evaluators.stop(name)
                     self._assignments.drop(name)
-                self._start(crew.share, start)
+                self._start(workers.share, start)
 
     def _start(self, share: Share, count: int) -> None:
         if count < 1 or self._retired:
@@ -252,7 +252,7 @@ class Dispatcher:
         return "; ".join(sweep.trouble for _, sweep in self._selected(only) if sweep.trouble)
 
     def release_lost(self) -> None:
-        """What evaluators had whose node is lost is open again."""
+        """Release the leases of evaluators whose node is lost."""
         alive = self._evaluators.living_nodes()
         with self._lock:
             self._assignments.release_lost(alive)
@@ -264,9 +264,9 @@ class Dispatcher:
     # Status
 
     def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> dict[str, Any]:
-        """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: after a look at the archives.
+        """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: read the archives first.
 
-        `only` an archive's URL and a sweep: that one is looked at.
+        `only` an archive's URL and a sweep: only that one is read.
         """
         if fresh:
             self.look(every=True, only=only)

@@ -1,7 +1,7 @@
-"""Who is at which piece of work: leases, retries, turns. It knows neither Ray nor files; its time is a clock's.
+"""Leases on work items: who does what, retries, turns. It knows neither Ray nor files; its time is a clock's.
 
-Work comes from the archive (`offer`) or from a trial that waits (`urge`, served first). A lease says who does it; it is
-lost with its evaluator, and the work is then open again.
+Work comes from the archive (`offer`) or from a trial that waits (`urge`, served first). A lease expires unless
+heartbeats of its evaluator extend it; the work is then open again.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from typing import Any, NamedTuple, Protocol
 from ppodd.archive import FailureRecord
 
 MAX_ATTEMPTS = 3
-_RATE_S = 600.0  # the rate is that of the last ten minutes
-_DIED = FailureRecord(error="its evaluator died at it")
+_DIED = FailureRecord(error="its evaluator's process died")
 
 
-class Piece(Protocol):
-    """A piece of work; its key is its name."""
+class WorkItem(Protocol):
+    """A work item; its key is its name."""
 
     @property
     def key(self) -> str: ...
 
 
 class Lease(NamedTuple):
-    """A piece of work, who has it since when, and when it goes back unless the evaluator is heard of."""
+    """A work item, which evaluator has it since when, and when it expires unless a heartbeat extends it."""
 
-    work: Piece
+    work: WorkItem
     evaluator: str
     since: float
     expires: float
@@ -38,13 +37,13 @@ class Lease(NamedTuple):
 class GivenUp(NamedTuple):
     """Work that failed as often as it may."""
 
-    work: Piece
+    work: WorkItem
     failure: FailureRecord
     attempts: int
 
 
 @dataclass
-class Tally:
+class EvaluatorStats:
     """What an evaluator has done since the queue began."""
 
     done: int = 0
@@ -54,26 +53,26 @@ class Tally:
 
 
 class Queue:
-    """Leases on pieces of work: urgent ones first, then the sources in turn."""
+    """Leases on work items: urgent ones first, then the sources in turn."""
 
-    def __init__(self, lease_s: float = 60.0, clock: Callable[[], float] = time.monotonic):
-        self._lease_s, self._clock = lease_s, clock
-        self._open: dict[Hashable, dict[str, Piece]] = {}
-        self._urgent: dict[str, Piece] = {}
+    def __init__(self, lease_s: float = 60.0, clock: Callable[[], float] = time.monotonic, rate_s: float = 600.0):
+        self._lease_s, self._clock, self._rate_s = lease_s, clock, rate_s
+        self._open: dict[Hashable, dict[str, WorkItem]] = {}
+        self._urgent: dict[str, WorkItem] = {}
         self._leases: dict[str, Lease] = {}
         self._attempts: dict[str, int] = {}
         self._failed_by: dict[str, set[str]] = {}
-        self._closed: dict[str, float] = {}  # when keys were done or given up: earlier looks do not know
+        self._closed: dict[str, float] = {}  # when keys were done or given up: earlier snapshots do not show it
         self._finished: deque[float] = deque()
         self._turn = 0
-        self.evaluators: dict[str, Tally] = {}
+        self.evaluators: dict[str, EvaluatorStats] = {}
         self._given_up: list[GivenUp] = []
 
     def now(self) -> float:
         return self._clock()
 
-    def offer(self, source: Hashable, works: Sequence[Piece], as_of: float) -> None:
-        """The open works of a source, as a look that began at `as_of` found them."""
+    def offer(self, source: Hashable, works: Sequence[WorkItem], as_of: float) -> None:
+        """The open work of a source, as a snapshot that was begun at `as_of` shows it."""
         self._open[source] = {w.key: w for w in works if not self.closed_since(w.key, as_of)}
 
     def closed_since(self, key: str, as_of: float) -> bool:
@@ -86,32 +85,32 @@ class Queue:
             self._attempts.pop(key, None)
             self._failed_by.pop(key, None)
 
-    def urge(self, works: Sequence[Piece]) -> None:
-        """Work that somebody waits for; what is done or given up is not begun again."""
+    def urge(self, works: Sequence[WorkItem]) -> None:
+        """Work that a trial waits for; what is done or given up is not begun again."""
         self._urgent |= {work.key: work for work in works if work.key not in self._closed}
 
     def take_back(self, key: str) -> None:
-        """Nobody waits for this urgent work any more."""
+        """No trial waits for this urgent work any more."""
         self._urgent.pop(key, None)
 
-    def lease(self, evaluator: str) -> Piece | None:
-        """The next piece of work for an evaluator; `None` when there is none now.
+    def lease(self, evaluator: str) -> WorkItem | None:
+        """The next work item for an evaluator; `None` when there is none now.
 
-        Who has a lease and asks is given it again: an answer was lost. What an evaluator failed at is left to others
-        while there are any, so that one that can do nothing (no data on its node, say) uses up nobody's attempts.
+        An evaluator that has a lease and asks is given the same work: the answer was lost. Work that it failed at is
+        left to others while there are any, so that one that can do nothing (no data on its node) uses up no attempts.
         """
         self._expire()
-        tally = self._tally(evaluator)
-        tally.seen = self.now()
+        stats = self._stats(evaluator)
+        stats.seen = self.now()
         if held := self.leases(evaluator):
             return held[0].work
         work = self._next(evaluator)
         if work:
-            tally.busy_until = self.now()
+            stats.busy_until = self.now()
             self._leases[work.key] = Lease(work, evaluator, self.now(), self.now() + self._lease_s)
         return work
 
-    def _next(self, evaluator: str) -> Piece | None:
+    def _next(self, evaluator: str) -> WorkItem | None:
         living = self.living()
 
         def free(key: str) -> bool:
@@ -130,30 +129,30 @@ class Queue:
         return None
 
     def living(self) -> set[str]:
-        """Evaluators that were heard of within the time of a lease."""
-        return {name for name, tally in self.evaluators.items() if tally.seen > self.now() - self._lease_s}
+        """Evaluators that sent a heartbeat within the time of a lease."""
+        return {name for name, stats in self.evaluators.items() if stats.seen > self.now() - self._lease_s}
 
     def may_come_to(self, key: str) -> bool:
         """Whether an evaluator lives that has not failed at this work."""
         return bool(self.living() - self._failed_by.get(key, set()))
 
-    def beat(self, evaluator: str, at: Piece | None = None) -> None:
-        """The evaluator is alive, at this work: its lease is extended, or taken up where this queue is a new one."""
+    def heartbeat(self, evaluator: str, at: WorkItem | None = None) -> None:
+        """The evaluator is alive and does this work: its lease is extended, or made anew after a restart."""
         if at and at.key not in self._leases and at.key not in self._closed:
             self._leases[at.key] = Lease(at, evaluator, self.now(), 0)
-        self._tally(evaluator).seen = self.now()
+        self._stats(evaluator).seen = self.now()
         for key, lease in self._leases.items():
             if lease.evaluator == evaluator:
                 self._leases[key] = lease._replace(expires=self.now() + self._lease_s)
 
     def drop(self, evaluator: str, failure: FailureRecord = _DIED) -> None:
-        """The evaluator is new or gone: what it had is open again, and counts as tried."""
+        """The evaluator's process died: what it had leased is open again, and that was an attempt."""
         for key, lease in list(self._leases.items()):
             if lease.evaluator == evaluator:
                 self.finish(key, evaluator, failure)
 
     def release(self, evaluator: str) -> None:
-        """What the evaluator had is open again, and its loss is no fault of that work."""
+        """What the evaluator had leased is open again, without an attempt being counted."""
         for lease in self.leases(evaluator):
             del self._leases[lease.work.key]
 
@@ -161,19 +160,19 @@ class Queue:
         """The work is done, or failed: then it is open again, until it failed `MAX_ATTEMPTS` times."""
         lease = self._leases.get(key)
         if lease is None or lease.evaluator != evaluator:
-            return  # it went back meanwhile, and is another's
+            return  # the lease expired meanwhile, and another evaluator has it
         del self._leases[key]
-        tally = self._tally(evaluator)
-        tally.busy_until = self.now()
+        stats = self._stats(evaluator)
+        stats.busy_until = self.now()
         if failure:
-            tally.failed += 1
+            stats.failed += 1
             self._failed_by.setdefault(key, set()).add(evaluator)
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if self._attempts[key] < MAX_ATTEMPTS:
                 return
             self._given_up.append(GivenUp(lease.work, failure, self._attempts[key]))
         else:
-            tally.done += 1
+            stats.done += 1
             self._finished.append(self.now())
         self._close(key)
 
@@ -191,12 +190,12 @@ class Queue:
         return given_up
 
     def leases(self, evaluator: str | None = None) -> list[Lease]:
-        """Who is at what (or what an evaluator is at)."""
+        """All leases, or those of one evaluator."""
         self._expire()
         return [lease for lease in self._leases.values() if evaluator in (None, lease.evaluator)]
 
     def pending(self, source: Hashable | None = None) -> int:
-        """How much work nobody is at yet: of a source, or all of it, the urgent included."""
+        """How much work is not leased yet: of a source, or all of it, the urgent included."""
         self._expire()
         if source is not None:
             return sum(key not in self._leases for key in self._open.get(source, {}))
@@ -204,16 +203,16 @@ class Queue:
         return len(keys - self._leases.keys())
 
     def sources_of(self, key: str) -> list[Any]:
-        """The sources whose work this is: it is open, or somebody is at it."""
+        """The sources that offered this work, leased or not."""
         return [source for source, works in self._open.items() if key in works]
 
     def running(self, source: Hashable) -> int:
-        """How many works of a source somebody is at."""
+        """How much work of a source is leased."""
         return sum(key in self._leases for key in self._open.get(source, {}))
 
     def per_minute(self) -> float:
-        """Works finished per minute, over the last ten."""
-        while self._finished and self._finished[0] < self.now() - _RATE_S:
+        """Evaluations finished per minute, over the last `rate_s` seconds."""
+        while self._finished and self._finished[0] < self.now() - self._rate_s:
             self._finished.popleft()
         if not self._finished:
             return 0.0
@@ -224,12 +223,12 @@ class Queue:
         self.release(evaluator)
         self.evaluators.pop(evaluator, None)
 
-    def _tally(self, evaluator: str) -> Tally:
-        return self.evaluators.setdefault(evaluator, Tally(seen=self.now(), busy_until=self.now()))
+    def _stats(self, evaluator: str) -> EvaluatorStats:
+        return self.evaluators.setdefault(evaluator, EvaluatorStats(seen=self.now(), busy_until=self.now()))
 
     def _expire(self) -> None:
         now = self.now()
         for key, lease in list(self._leases.items()):
             if lease.expires <= now:
-                silent = FailureRecord(error=f"its evaluator was not heard of for {self._lease_s:g} s")
+                silent = FailureRecord(error=f"its evaluator sent no heartbeat for {self._lease_s:g} s")
                 self.finish(key, lease.evaluator, silent)

@@ -34,8 +34,8 @@ class Pool:
         """How many evaluators to start, and which to stop.
 
         Args:
-            idle_s: how long each existing evaluator has been without work (0: at work).
-            pending: pieces of work that nobody is at.
+            idle_s: how long each existing evaluator has been without work (0: it has a lease).
+            pending: work items that are not leased.
         """
         idle = sorted((name for name, seconds in idle_s.items() if seconds > 0), key=lambda name: -idle_s[name])
         surplus = idle[: max(0, len(idle_s) - self.count)]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cluster.dispatch.pool import Share
 
-Clock = Callable[[], float]  # seconds that never run backwards
+Clock = Callable[[], float]  # seconds, never running backwards
 
 
 class Evaluators(Protocol):
@@ -20,7 +20,7 @@ class Evaluators(Protocol):
         """End one, if it is there."""
 
     def names(self) -> list[str]:
-        """Those that exist, at work, idle or without a place."""
+        """Those that exist: working, idle or waiting for a place."""
 
     def living_nodes(self) -> set[str]:
         """The ids of the nodes that live."""

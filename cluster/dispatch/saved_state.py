@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class SavedState:
-    """It is written whenever it changes, before evaluators are begun: whoever is there is known after a restart."""
+    """Written whenever it changes, before evaluators are started, so that each is known after a restart."""
 
     served: Iterable[Asked]
     shares: Mapping[str, Share]  # of the evaluators, by their names

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cluster.dispatch.backlog import Backlog, Look
+from cluster.dispatch.backlog import Backlog, Snapshot
 from cluster.dispatch.pool import Pool
 from cluster.dispatch.ports import Clock, OpenSyncer, Syncer
 from cluster.dispatch.timings import ServiceTimings
@@ -41,7 +41,7 @@ class ServedSweep:
     clock: Clock
     timings: ServiceTimings
     looking: threading.Lock = field(default_factory=threading.Lock)
-    found: Look = field(default_factory=Look)
+    found: Snapshot = field(default_factory=Snapshot)
     away: str = ""  # why its archive could not be looked at, the last time
     sync_error: str = ""
     _syncer: Syncer | None = None
@@ -67,7 +67,7 @@ class ServedSweep:
         self._look_from = self._sync_from = 0.0
 
     def look(self, every: bool) -> bool:
-        """Look at the archive, where it is time to or `every` one is looked at; whether `found` is news.
+        """Look at the archive where its time has come or `every` one is looked at; whether `found` is new.
 
         An archive that is away is left alone for a while, whoever asks; what was open of it stays so.
         """

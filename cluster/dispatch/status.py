@@ -10,7 +10,7 @@ from cluster.dispatch.assignments import Assignments, number_of
 from cluster.dispatch.backlog import describe
 from cluster.dispatch.pool import Pool
 from cluster.dispatch.served_sweep import ServedSweep
-from cluster.dispatch.workers import Crew
+from cluster.dispatch.worker_pool import WorkerPool
 
 
 def overview(sweeps: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -39,21 +39,21 @@ def sweep_status(sweep: ServedSweep, assignments: Assignments, unrecorded: Mappi
 
 
 def work_status(assignments: Assignments, asked: Sequence[Pool]) -> dict[str, Any]:
-    """How much work there is, who is at it, and how many there may be."""
-    pools = [(crew, crew.pool(asked)) for crew in assignments]
-    evaluators = [_evaluator_status(assignments, crew, name) for crew in assignments for name in crew.known]
+    """How much work there is, who does it, and how large the pools may be."""
+    pools = [(workers, workers.pool(asked)) for workers in assignments]
+    evaluators = [_evaluator_status(assignments, workers, name) for workers in assignments for name in workers.known]
     return {
         "pending": assignments.pending(),
         "running": len(assignments.leases()),
-        "per_minute": sum(crew.queue.per_minute() for crew in assignments),
-        "pools": [asdict(pool) for crew, pool in pools if pool.count or crew.known],
+        "per_minute": sum(workers.queue.per_minute() for workers in assignments),
+        "pools": [asdict(pool) for workers, pool in pools if pool.count or workers.known],
         "evaluators": sorted(evaluators, key=lambda one: number_of(one["name"])),
     }
 
 
-def _evaluator_status(assignments: Assignments, crew: Crew, name: str) -> dict[str, Any]:
-    tally, where = crew.queue.evaluators.get(name), assignments.where(name)
-    at = [(describe(lease.work), crew.queue.now() - lease.since) for lease in crew.queue.leases(name)]
-    what, seconds = at[0] if at else ("idle" if where or tally else "waits for its place", crew.idle_s(name))
-    counts = {"done": tally.done if tally else 0, "failed": tally.failed if tally else 0}
+def _evaluator_status(assignments: Assignments, workers: WorkerPool, name: str) -> dict[str, Any]:
+    stats, where = workers.queue.evaluators.get(name), assignments.where(name)
+    at = [(describe(lease.work), workers.queue.now() - lease.since) for lease in workers.queue.leases(name)]
+    what, seconds = at[0] if at else ("idle" if where or stats else "waits for its place", workers.idle_s(name))
+    counts = {"done": stats.done if stats else 0, "failed": stats.failed if stats else 0}
     return {"name": name, **where, "at": what, "seconds": seconds, **counts}

@@ -27,8 +27,8 @@ class ServiceTimings:
         scale: starting and stopping evaluators.
         sync: of MLflow.
         nodes: asking which nodes live.
-        lease_s: after which the work of an evaluator that is not heard of goes to another.
-        heartbeat_s: between two signs of life of an evaluator.
+        lease_s: without a heartbeat, after which a lease expires.
+        heartbeat_s: between two heartbeats of an evaluator.
         rate_s: over which evaluations a minute are counted.
         archive_patience_s: with an archive that does not answer: others wait meanwhile …
         away_s: … and it is left alone for so long.
@@ -52,5 +52,5 @@ class ServiceTimings:
 
     @property
     def recovery_s(self) -> float:
-        """After a restart: evaluators that are at work say so before anybody is given the same."""
+        """After a restart no lease is given before each evaluator has had time for a heartbeat: its work is leased."""
         return 1.2 * self.heartbeat_s

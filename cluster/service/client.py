@@ -31,7 +31,7 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
 
     Raises:
         PpoddError: the cluster's evaluators are of another ppodd version, or have other code or an environment that
-            cannot read the archive, and are at work for other sweeps.
+            cannot read the archive, and work for other sweeps.
     """
     end, ended = time.monotonic() + _REPLACE_S, False
     while time.monotonic() < end:
@@ -76,7 +76,7 @@ def _unfit(coordinator: Any, archive_url: str, sweep: str) -> str:
 
 
 def _end_idle(coordinator: Any, archive_url: str, sweep: str, why: str) -> bool:
-    """End evaluators that are unfit and serve no other sweep; whether it was done, for another job may be at it."""
+    """End evaluators that are unfit and serve no other sweep; whether it was done: another job may be doing it."""
     others = ray.get(coordinator.retire.remote((archive_url, sweep)))
     if others:
         raise PpoddError(
@@ -139,7 +139,7 @@ def sweeps_in(status: dict[str, Any], sweep: tuple[str, str] | None) -> list[dic
 
 
 def stop() -> None:
-    """End the coordinator and every evaluator; what they were at is open again for the next ones."""
+    """End the coordinator and every evaluator; what they had leased is open again for the next ones."""
     with contextlib.suppress(ValueError, ray.exceptions.RayError):
         ray.get(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote())
     kill(COORDINATOR)  # first, so that it starts no others

@@ -19,7 +19,7 @@ from ppodd.archive import FailureRecord
 from ppodd.machine import DeviceError, device_error
 
 _log = logging.getLogger(__name__)
-_BEAT_S = ServiceTimings().heartbeat_s
+_HEARTBEAT_S = ServiceTimings().heartbeat_s
 _IDLE_S, _PAUSE_S = 0.5, 30.0
 
 
@@ -41,8 +41,8 @@ class Evaluator:
         node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
         self._where = {"node": node, "node_id": node_id, "pid": os.getpid(), "device": self._device}
         self._where["log_file"] = logs.log_file()
-        self._at: Any = None
-        for task in (self._work_forever, self._beat_forever):
+        self._current: Any = None
+        for task in (self._work_forever, self._heartbeat_forever):
             threading.Thread(target=_or_die, args=(task,), daemon=True).start()
 
     def _work_forever(self) -> None:
@@ -53,17 +53,17 @@ class Evaluator:
         limit_gpu_memory(self._gpus)
         if self._cpus == 0:
             yield_cores()
-        while not _answer("hello", self._name, self._where):
+        while not _answer("register", self._name, self._where):
             continue  # the coordinator is being restarted
         pause = _IDLE_S
         while True:
-            self._at = _answer("lease", self._name)
-            if self._at is None:
+            self._current = _answer("lease", self._name)
+            if self._current is None:
                 torch.cuda.empty_cache()  # trials beside it may need what it holds
                 time.sleep(_IDLE_S)
                 continue
-            done = self._carry_out(self._at)
-            key, self._at = self._at.key, None
+            done = self._carry_out(self._current)
+            key, self._current = self._current.key, None
             _answer("finish", key, self._name, done.failure, done.values)
             if done.lost_device:
                 return  # and so ends the process: the next one may have a device again
@@ -94,10 +94,10 @@ class Evaluator:
         evaluate_archived(work, self._device)
         return None
 
-    def _beat_forever(self) -> None:
+    def _heartbeat_forever(self) -> None:
         while True:
-            _answer("beat", self._name, self._at, self._where)
-            time.sleep(_BEAT_S)
+            _answer("heartbeat", self._name, self._current, self._where)
+            time.sleep(_HEARTBEAT_S)
 
 
 def _or_die(task: Callable[[], None]) -> None:

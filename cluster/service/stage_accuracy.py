@@ -28,7 +28,7 @@ def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE
             answer = cast(Answer, ray.get(coordinator.measure.remote(name, trial_url, stage, nets)))
             if answer.values or answer.failed:
                 return answer.values
-            if answer.at_it:
+            if answer.in_progress:
                 waiting_since = time.monotonic()
             elif time.monotonic() - waiting_since > patience_s:
                 ray.get(coordinator.forget.remote(name))

@@ -27,7 +27,7 @@ _SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has reported nothing for so l
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="start|status|scale|stop")
     start = actions.add_parser("start", help="evaluate what an archive holds, and what comes to it")
-    status = actions.add_parser("status", help="what is pending, running, done and failed, and who is at what")
+    status = actions.add_parser("status", help="what is pending, running, done and failed, and who does what")
     scale = actions.add_parser("scale", help="have at most N evaluators")
     stop = actions.add_parser("stop", help="end all evaluators; what they were at stays open")
     add_archive(start)

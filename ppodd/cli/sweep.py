@@ -165,7 +165,7 @@ def _hours(sweep: Any, timer: Any) -> str:
     return (
         f"estimate: trials {reserved(found.trials_s, sweep.file.resources)}, evaluations "
         f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on this "
-        f"machine, {found.at_once} trials at a time (from {found.timed} pieces of work timed here on {devices})"
+        f"machine, {found.at_once} trials at a time (from {found.timed} work items timed here on {devices})"
     )
 
 

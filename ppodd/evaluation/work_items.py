@@ -19,7 +19,7 @@ class Work(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name of this piece of work; trials whose first posters are equal share tickets."""
+        """The name of this work item; trials whose first posters are equal share tickets."""
         return f"{self.trial_url}/{self.stage}/{self.ticket}"
 
 

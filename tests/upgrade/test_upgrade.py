@@ -68,11 +68,11 @@ def test_tickets_and_protocols_keep_their_names(archive):
 
 def test_what_is_finished_is_found_and_only_the_rest_is_open(archive):
     for sweep, done in (("grown", 3), ("thinned", 0)):
-        look = Backlog(archive.url, sweep).look()
-        assert look.done == done and not look.unreadable
-    look = Backlog(archive.url, "grown").look()
-    assert [(w.trial_url[-6:], w.stage) for w in look.open] == [("seed=1", 1)] * 2
-    (why,) = look.given_up.values()
+        snapshot = Backlog(archive.url, sweep).look()
+        assert snapshot.done == done and not snapshot.unreadable
+    snapshot = Backlog(archive.url, "grown").look()
+    assert [(w.trial_url[-6:], w.stage) for w in snapshot.open] == [("seed=1", 1)] * 2
+    (why,) = snapshot.given_up.values()
     assert why == "seed=0 stage 2, latest, convnetw: RuntimeError: lost"
 
 

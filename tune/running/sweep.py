@@ -161,14 +161,14 @@ def _run(
         if (in_process or wait) and not interrupted:
             status = evaluators.wait(coordinator, served)
             given_up = {k: why for one in evaluators.sweeps_in(status, served) for k, why in one["failed"].items()}
-    look = Backlog(*served).look()
+    snapshot = Backlog(*served).look()
     outcome = Outcome(
         unfinished(sweep, archive),
         failures(sweep, archive),
         stopped(sweep, archive),
         sweep.wanted - len(sweep.trials),
-        {**look.given_up, **look.unreadable, **given_up},
-        sum(work.key not in given_up for work in look.open),
+        {**snapshot.given_up, **snapshot.unreadable, **given_up},
+        sum(work.key not in given_up for work in snapshot.open),
     )
     if in_process:
         evaluators.stop()

@@ -33,15 +33,15 @@ def evaluate(archive, work):
 
 
 def test_stages_without_evaluation_are_open(archive, backlog):
-    look = backlog.look()
-    assert len(look.open) == 4 and look.done == 0 and backlog.going == ["seed=0", "seed=1"]
+    snapshot = backlog.look()
+    assert len(snapshot.open) == 4 and snapshot.done == 0 and backlog.going == ["seed=0", "seed=1"]
     # trials may begin with equal posters, and share tickets then: their works are works of their own all the same
-    assert len({work.ticket for work in look.open}) == 2 and len({work.key for work in look.open}) == 4
-    evaluate(archive, look.open[0])
+    assert len({work.ticket for work in snapshot.open}) == 2 and len({work.key for work in snapshot.open}) == 4
+    evaluate(archive, snapshot.open[0])
     trial = archive.trial("s", "seed=0")
     write_stage(trial, trial.config(), 2)
     again = backlog.look()
-    assert again.done == 1 and len(again.open) == 5 and look.open[0] not in again.open
+    assert again.done == 1 and len(again.open) == 5 and snapshot.open[0] not in again.open
     assert backlog.going == ["seed=1"]
 
 
@@ -60,17 +60,17 @@ def test_an_evaluation_added_later_opens_every_archived_stage_under_it_alone(arc
         evaluate(archive, work)
     archive.add_evaluation("s", EvaluationConfig(eval_seed=1))
     backlog.ask_again()
-    look = backlog.look()
-    assert look.done == 4 and [w.protocol.seed for w in look.open] == [1, 1]
+    snapshot = backlog.look()
+    assert snapshot.done == 4 and [w.protocol.seed for w in snapshot.open] == [1, 1]
 
 
 def test_a_given_up_evaluation_is_not_open_and_says_why(archive, backlog):
     bad = backlog.look().open[0]
     trial = archive.trial("s", "seed=0")
     trial.write_evaluation_failure(given_up(trial.config(), bad.ticket))
-    look = backlog.look()
-    assert bad not in look.open and len(look.open) == 3
-    assert look.given_up == {bad.key: "seed=0 stage 1, blend, convnet: boom"}
+    snapshot = backlog.look()
+    assert bad not in snapshot.open and len(snapshot.open) == 3
+    assert snapshot.given_up == {bad.key: "seed=0 stage 1, blend, convnet: boom"}
     archive.clear_evaluation_failures("s")
     backlog.ask_again()
     assert bad in backlog.look().open
@@ -79,15 +79,15 @@ def test_a_given_up_evaluation_is_not_open_and_says_why(archive, backlog):
 def test_an_unreadable_trial_is_said_and_hides_no_other(archive, backlog):
     trial = archive.trial("s", "seed=0")
     trial.folder.write("stage-01/stage.json", b"{")
-    look = backlog.look()
-    assert len(look.open) == 2 and "stage.json is damaged" in look.unreadable[trial.url]
+    snapshot = backlog.look()
+    assert len(snapshot.open) == 2 and "stage.json is damaged" in snapshot.unreadable[trial.url]
 
 
 def test_a_trial_of_another_shape_is_said_and_hides_no_other(archive, backlog):
     trial = archive.trial("s", "seed=0")
     trial.folder.write("stage-01/stage.json", b'{"schema": 1, "stage": 1}')
-    look = backlog.look()
-    assert len(look.open) == 2 and list(look.unreadable) == [trial.url]
+    snapshot = backlog.look()
+    assert len(snapshot.open) == 2 and list(snapshot.unreadable) == [trial.url]
     trial.folder.write("progress.json", b"{")
     assert backlog.progress() == []
 

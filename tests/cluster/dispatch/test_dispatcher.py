@@ -99,18 +99,18 @@ def test_an_archive_that_is_away_is_left_alone_and_the_others_are_looked_at(worl
 
 def test_a_waiting_trial_waits_for_an_evaluator_that_lives(dispatcher, started, served):
     def waits(url=served[0].url):
-        return dispatcher.measure("m", url, 1, 2).at_it
+        return dispatcher.measure("m", url, 1, 2).in_progress
 
     url, sweep, uri, pool, begin = served[1]
     dispatcher.serve(url, sweep, uri, replace(pool, count=2), begin)
     e, f = started
     assert not waits() and not waits("/a/unknown/t")
-    dispatcher.hello(e, HERE)
+    dispatcher.register(e, HERE)
     assert waits()
     for _ in range(2):
         dispatcher.finish(dispatcher.lease(e).key, e, failed("ValueError: boom"))
     assert not waits()  # it failed at all of it
-    dispatcher.hello(f, HERE)
+    dispatcher.register(f, HERE)
     assert waits()
 
 
@@ -149,15 +149,15 @@ def test_sweeps_that_ask_for_other_shares_have_evaluators_of_their_own(dispatche
 def test_a_trial_that_waits_is_served_by_the_share_that_its_sweep_has_now(dispatcher, started, served):
     trial, (url, sweep, uri, *_) = served
     dispatcher.serve(url, sweep, uri, ONE, True)
-    assert not dispatcher.measure("m", trial.url, 1, 2).at_it
+    assert not dispatcher.measure("m", trial.url, 1, 2).in_progress
     dispatcher.serve(url, sweep, uri, replace(ONE, gpus=0.5), True)
     small, big = started
-    dispatcher.hello(big, HERE)
-    assert dispatcher.measure("m", trial.url, 1, 2).at_it
+    dispatcher.register(big, HERE)
+    assert dispatcher.measure("m", trial.url, 1, 2).in_progress
     assert dispatcher.lease(small) is None
-    piece = dispatcher.lease(big)
-    assert piece.first == 0
-    dispatcher.finish(piece.key, big, values=[1.0, 2.0])
+    item = dispatcher.lease(big)
+    assert item.first == 0
+    dispatcher.finish(item.key, big, values=[1.0, 2.0])
     assert dispatcher.measure("m", trial.url, 1, 2).values == [1.0, 2.0]
 
 
@@ -186,19 +186,19 @@ def test_the_loss_of_a_node_is_no_fault_of_the_work(world, dispatcher, started, 
     (e,) = started
     dispatcher.look()
     for process in range(2 * MAX_ATTEMPTS):
-        dispatcher.hello(e, {"node_id": f"spot {process}"})
+        dispatcher.register(e, {"node_id": f"spot {process}"})
         assert dispatcher.lease(e)
     again = world.dispatcher()  # restarted, it learns from a heartbeat where they are, and what they are at
-    again.beat(e, dispatcher.lease(e), {"node_id": "spot 9"})
+    again.heartbeat(e, dispatcher.lease(e), {"node_id": "spot 9"})
     assert again.status()["running"] == 1
     again.release_lost()
     assert again.status()["running"] == 0
     world.clock.now += world.timings.recovery_s
     again.look()
     for _ in range(MAX_ATTEMPTS):  # but a process that dies of it is
-        again.hello(e, HERE)
+        again.register(e, HERE)
         assert again.lease(e)
-    again.hello(e, HERE)
+    again.register(e, HERE)
     assert again.lease(e) is None
 
 
@@ -231,11 +231,11 @@ def test_evaluators_come_with_the_work_and_go_when_they_have_been_idle(world, di
     assert not started  # nothing is known to be open yet
     dispatcher.look()
     dispatcher.scale()
-    (e,) = started  # one piece of work, one evaluator
-    dispatcher.hello(e, HERE)
+    (e,) = started  # one work item, one evaluator
+    dispatcher.register(e, HERE)
     work = dispatcher.lease(e)
     world.clock.now += ONE.idle_s + 1
-    dispatcher.beat(e, work, HERE)
+    dispatcher.heartbeat(e, work, HERE)
     dispatcher.scale()
     assert list(started) == [e]
     evaluate(trial, work)
@@ -253,7 +253,7 @@ def test_a_pool_is_resized_and_those_too_many_stop_when_they_have_nothing_to_do(
     dispatcher.serve(url, sweep, uri, replace(ONE, count=3), True)
     dispatcher.look()
     for name in started:
-        dispatcher.hello(name, HERE)
+        dispatcher.register(name, HERE)
     busy = list(started)[1]
     assert dispatcher.lease(busy)
     dispatcher.resize(0)
@@ -271,13 +271,13 @@ def test_a_restarted_dispatcher_serves_what_it_served_and_begins_nothing_twice(
     dispatcher.look()
     e, f = started
     for name in (e, f):
-        dispatcher.hello(name, HERE)
+        dispatcher.register(name, HERE)
     work = dispatcher.lease(e)
     again = world.dispatcher()
     assert again.serving(url, "big") == (uri, replace(ONE, count=2))
     again.look()
     assert again.lease(f) is None  # it may be the one that another is at
-    again.beat(e, work, HERE)
+    again.heartbeat(e, work, HERE)
     world.clock.now += world.timings.recovery_s
     assert again.lease(f).key != work.key and again.lease(f).trial_url == other.url
     again.scale()

@@ -83,7 +83,7 @@ def test_what_an_evaluator_had_that_was_lost_is_open_again_and_was_not_tried(que
 def test_a_silent_evaluators_lease_expires_and_a_beat_extends_it(queue, clock):
     queue.lease("silent"), queue.lease("alive")
     clock.now = 50
-    queue.beat("alive")
+    queue.heartbeat("alive")
     clock.now = 70
     assert [lease.evaluator for lease in queue.leases()] == ["alive"]
     # what the silent one says of it afterwards is no news
@@ -115,7 +115,7 @@ def test_an_evaluator_that_can_do_nothing_uses_up_nobodys_attempts(queue):
 
 
 def test_what_failed_is_tried_by_the_same_again_where_no_other_lives(queue, clock):
-    queue.beat("other")
+    queue.heartbeat("other")
     assert queue.lease("e").key == "a0"
     queue.finish("a0", "e", failed("boom"))
     assert queue.lease("e").key == "b0"
@@ -129,7 +129,9 @@ def test_work_that_kills_its_evaluator_again_and_again_is_given_up(queue):
     for _ in range(MAX_ATTEMPTS):
         queue.lease("e")
         queue.drop("e")
-    assert [(g.work.key, g.failure.error) for g in queue.take_given_up()] == [("killer", "its evaluator died at it")]
+    assert [(g.work.key, g.failure.error) for g in queue.take_given_up()] == [
+        ("killer", "its evaluator's process died")
+    ]
 
 
 def test_a_look_that_began_before_work_was_done_does_not_bring_it_back(queue, clock):
@@ -143,7 +145,7 @@ def test_a_look_that_began_before_work_was_done_does_not_bring_it_back(queue, cl
 
 
 def test_a_new_queue_takes_up_what_evaluators_are_at(queue):
-    queue.beat("e", Work("b0"))
+    queue.heartbeat("e", Work("b0"))
     assert [(lease.work.key, lease.evaluator) for lease in queue.leases()] == [("b0", "e")]
     assert sorted(take(queue, 3, "f")) == ["a0", "a1", "b1"]
     queue.finish("b0", "e")

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.dispatch.candidate_measurements import Answer, Measurements
 from cluster.dispatch.pool import Pool, Share
-from cluster.dispatch.workers import Crew
+from cluster.dispatch.worker_pool import WorkerPool
 from cluster.service.client import _idle
 
 POOL = Pool(count=3, idle_s=60)
@@ -30,27 +30,30 @@ def test_the_pool_follows_the_backlog(idle_s, pending, start, stop):
 
 def test_sweeps_of_one_share_have_one_crew_of_the_larger_numbers_and_those_of_another_none_of_it():
     asked = [Pool(4, 1, 0.5, 10), Pool(2, 1, 0.5, 60), Pool(8, 1, 0, 90)]
-    assert Crew(Share(1, 0.5)).pool(asked) == Pool(4, 1, 0.5, 60)
-    assert Crew(Share(1, 0)).pool(asked) == asked[2]
-    assert Crew(Share(2, 0)).pool(asked) == Pool(0, 2, 0, 0)
+    assert WorkerPool(Share(1, 0.5)).pool(asked) == Pool(4, 1, 0.5, 60)
+    assert WorkerPool(Share(1, 0)).pool(asked) == asked[2]
+    assert WorkerPool(Share(2, 0)).pool(asked) == Pool(0, 2, 0, 0)
 
 
 def test_an_evaluator_without_a_place_is_idle_for_a_moment_only_while_work_is_to_come():
-    crew = Crew(Share(1, 0))
-    crew.known["waits"] = crew.queue.now() - 100
-    assert crew.idle_s("waits", work_to_come=True) < 1 < crew.idle_s("waits")
-    assert crew.plan(Pool(1, idle_s=60), True) == (0, []) and crew.plan(Pool(1, idle_s=60), False) == (0, ["waits"])
-    assert crew.plan(Pool(0), True) == (0, ["waits"])  # nobody wants such ones any more
+    workers = WorkerPool(Share(1, 0))
+    workers.known["waits"] = workers.queue.now() - 100
+    assert workers.idle_s("waits", work_to_come=True) < 1 < workers.idle_s("waits")
+    assert workers.plan(Pool(1, idle_s=60), True) == (0, []) and workers.plan(Pool(1, idle_s=60), False) == (
+        0,
+        ["waits"],
+    )
+    assert workers.plan(Pool(0), True) == (0, ["waits"])  # nobody wants such ones any more
 
 
 def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networks():
     asked = Measurements()
-    pieces = asked.ask("m", "t", 2, nets=8, parts=3)
-    assert [(p.first, p.last) for p in pieces] == [(0, 3), (3, 5), (5, 8)]
+    items = asked.ask("m", "t", 2, nets=8, parts=3)
+    assert [(p.first, p.last) for p in items] == [(0, 3), (3, 5), (5, 8)]
     assert asked.ask("m", "t", 2, nets=8, parts=3) == []  # asking again asks for nothing new
     assert asked.answer("m") == Answer()
-    for piece in reversed(pieces):
-        asked.finish(piece.key, [float(net) for net in range(piece.first, piece.last)])
+    for item in reversed(items):
+        asked.finish(item.key, [float(net) for net in range(item.first, item.last)])
     assert asked.answer("m") == Answer([float(net) for net in range(8)])
 
 

@@ -176,7 +176,7 @@ def test_the_pool_grows_with_the_backlog_and_gives_its_share_back_when_idle(clus
     evaluators.wait(coordinator)
     wait_for(lambda: not named_evaluators())
     wait_for(lambda: ray.available_resources().get("CPU") == 2)
-    # and it grows again with the next piece of work
+    # and it grows again with the next work item
     archive.add_evaluation(sweep.name, sweep.evaluations[0].model_copy(update={"eval_seed": 1}))
     status = evaluators.wait(serve(archive, sweep, uri, Pool(1, cpus=0, idle_s=60)))
     assert status["done"] == 4 and not status["failed"]
@@ -234,8 +234,8 @@ def test_a_sweep_whose_trials_are_measured_by_the_pool_is_the_same_sweep(cluster
     outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True)
     assert outcome.complete and not outcome.open_evaluations
     # each of 3 stages: its accuracy in two parts, its evaluation; a trial that had measured itself would have left some
-    tallies = ray.get(evaluators.find().status.remote())["evaluators"]
-    assert [sum(one[count] for one in tallies) for count in ("done", "failed")] == [3 * (2 + 1), 0]
+    stats = ray.get(evaluators.find().status.remote())["evaluators"]
+    assert [sum(one[count] for one in stats) for count in ("done", "failed")] == [3 * (2 + 1), 0]
     for name, config in sweep.trials.items():
         for own in run(config, TrialArchive(tmp_path / "alone" / "asking" / name)):
             there = archive.trial("asking", name).stage(own.stage)

@@ -1,4 +1,4 @@
-"""A crew: the evaluators of one share, and the queue of the sweeps that asked for such ones. It knows no Ray."""
+"""A worker pool: the evaluators of one share, and the queue of the sweeps that asked for such ones. It knows no Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOMENT_S = 0.001
 
 
 @dataclass
-class Crew:
+class WorkerPool:
     """Evaluators of one share by name, since when each is known, and the work that they take."""
 
     share: Share
@@ -26,13 +26,13 @@ class Crew:
         return Pool(count, *self.share, idle_s=max((pool.idle_s for pool in mine), default=0))
 
     def idle_s(self, evaluator: str, work_to_come: bool = False) -> float:
-        """How long an evaluator has been without work; 0 while it is at some."""
+        """How long an evaluator has been without work; 0 while it has a lease."""
         if self.queue.leases(evaluator):
             return 0.0
-        tally = self.queue.evaluators.get(evaluator)
-        if tally is None and work_to_come:
+        stats = self.queue.evaluators.get(evaluator)
+        if stats is None and work_to_come:
             return _MOMENT_S  # it waits for its place
-        return max(_MOMENT_S, self.queue.now() - max(self.known[evaluator], tally.busy_until if tally else 0.0))
+        return max(_MOMENT_S, self.queue.now() - max(self.known[evaluator], stats.busy_until if stats else 0.0))
 
     def plan(self, pool: Pool, work_to_come: bool) -> tuple[int, list[str]]:
         """How many evaluators to start, and which to stop."""
