@@ -57,11 +57,7 @@ def _has_token() -> bool:
 
 def take_shipped() -> None:
     """Take up the values that `ppodd submit --env` shipped with the job of this process, if it is part of one."""
-    if not (name := os.environ.get(SHIPPED)):
-        return
-    for folder in (".", *sys.path):  # Tune changes the working directory of a trial; its job's stays on the path
-        if (file := Path(folder, name)).is_file():
-            with contextlib.suppress(OSError):
-                file.chmod(0o600)
-            os.environ.update(json.loads(file.read_text()))
-            return
+    if (file := Path(os.environ.get(SHIPPED, ""))).is_file():
+        with contextlib.suppress(OSError):
+            file.chmod(0o600)
+        os.environ.update(json.loads(file.read_text()))

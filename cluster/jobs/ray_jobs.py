@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ANSWER_S, _POLL_S, _STOP_S = 10.0, 0.5, 60.0
 _START_S = 90.0  # what a job may take until its checks are over, before `submit` goes on without
 _LOST_AFTER = 8  # attempts to reach a dashboard again, at growing intervals: about two minutes
+_REFUSED = (401, 403)  # what HTTP answers where a token is missing or another is asked for
 _ENDED_BY_BAD_INPUT, _NO_SUCH_COMMAND = 2, 127  # exit codes: ours, the shell's
 _UNDER_WAY = re.compile(r"^\d[\d:]*: \d+/\d+ trials", re.MULTILINE)  # the sweep's first line of progress
 
@@ -53,7 +54,8 @@ class Submission:
 
     def entrypoint(self) -> str:
         """What the cluster runs."""
-        words = ["python", "-m", "ppodd", "sweep", package.SWEEP_FILE, "--archive", self.archive, "--ray-address=auto"]
+        words = ["python", "-P", "-m", "ppodd", "sweep", package.SWEEP_FILE]
+        words += ["--archive", self.archive, "--ray-address=auto"]
         words += [f"--set={override}" for override in self.overrides]
         words += [] if self.any_version else [f"--require={versions.text(versions.here())}"]
         words += ["--autoscaling"] if self.autoscaling else []
@@ -131,8 +133,7 @@ class Jobs:
     def __init__(self, address: str):
         """Raise `BadInput` where no dashboard answers, or it refuses the token."""
         prepare()
-        self.address = address
-        _knock(address)
+        self.address, self._ray_version = address, _ray_version(address)
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # an address in the environment would win over the argument
         import logging
 
@@ -150,7 +151,7 @@ class Jobs:
             BadInput: it is there already, another one of its name is running, or Ray's version differs.
         """
         if not submission.any_version:
-            versions.require_equal({"ray": self._ray_version()}, {"ray": versions.here()["ray"]})
+            versions.require_equal({"ray": self._ray_version}, {"ray": versions.here()["ray"]})
         job_id = self._next_id(submission)
         mark = secrets.token_hex(8)
         metadata = {
@@ -262,10 +263,6 @@ class Jobs:
             time.sleep(_POLL_S)
         return job
 
-    def _ray_version(self) -> str:
-        with self._talking():
-            return str(self._client._do_request("GET", "/api/version").json()["ray_version"])
-
     def _next_id(self, submission: Submission) -> str:
         """`name`, or `name-2` and so on for another attempt. Raises `BadInput` where one is not to be made."""
         with self._talking():
@@ -369,15 +366,18 @@ def _reason(error: BaseException) -> str:
     return f"refuses: {lines[-1].strip() if lines else one_line(error)}"
 
 
-def _knock(address: str) -> None:
-    """Raise `BadInput` where no Ray dashboard answers soon: Ray's client would wait for minutes."""
+def _ray_version(address: str) -> str:
+    """The version of Ray whose dashboard answers; asked first, since Ray's client would wait for one for minutes.
+
+    Raises:
+        BadInput: none answers soon, or it refuses the token.
+    """
     answer: Any = None
     try:
-        with urllib.request.urlopen(f"{address}/api/version", timeout=_ANSWER_S) as response:
-            answer = json.loads(response.read())
+        answer = _answer(f"{address}/api/version")
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return  # alive, and wants a token
+        if error.code in _REFUSED:
+            raise BadInput(_token_refused(address)) from None
         reason = f"HTTP {error.code}"
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
@@ -385,12 +385,37 @@ def _knock(address: str) -> None:
         reason = type(error).__name__
     else:
         if isinstance(answer, dict) and "ray_version" in answer:
-            return
+            return str(answer["ray_version"])
         reason = "something else answers there"
     raise BadInput(
         f"no Ray dashboard at {address!r}: {reason}; it is on the head node (port 8265 unless set otherwise), "
         f"reach it through `kubectl port-forward`, `ray dashboard` or `ssh -L`"
     )
+
+
+def _answer(url: str) -> Any:
+    """What a GET is answered with; the token is shown only to who asks for one."""
+    request = urllib.request.Request(url)
+    try:
+        return _read(request)
+    except urllib.error.HTTPError as error:
+        if error.code not in _REFUSED:
+            raise
+    request.add_unredirected_header("Authorization", f"Bearer {_token()}")
+    return _read(request)
+
+
+def _read(request: urllib.request.Request) -> Any:
+    with urllib.request.urlopen(request, timeout=_ANSWER_S) as response:
+        return json.loads(response.read())
+
+
+def _token() -> str:
+    """The token that Ray's own client sends, from where Ray's documentation has it looked for."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    return file.read_text().strip() if file.is_file() else ""
 
 
 def _token_refused(address: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.environment import take_shipped
 from ppodd.errors import BadInput, one_line
 from ppodd.files import Folder
 
@@ -34,7 +33,12 @@ def _on(node: str) -> Any:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _read(archive_url: str, name: str) -> bytes:
-    take_shipped()
+    """On a node. Being decorated it travels by value, so a node that lacks a package can say so."""
+    from ppodd.own_packages import claim
+
+    claim()
+    from ppodd.files import Folder
+
     return Folder(archive_url).read(name)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import ray
 
 from cluster.dispatch import Archives, Dispatcher, ServiceTimings
-from cluster.environment import take_shipped
 from cluster.service.evaluator import Evaluator
 from cluster.service.periodic import PeriodicTask
 from cluster.service.ray_adapter import RayEvaluators, RayStore
@@ -24,7 +23,6 @@ class Coordinator(Dispatcher):
 
     def __init__(self, evaluator: type = Evaluator):
         """Evaluators are actors of the class that is named."""
-        take_shipped()
         logs.start_worker()
         timings = ServiceTimings()
         super().__init__(

@@ -35,7 +35,6 @@ class Evaluator:
     """Works in a thread of its own from its first moment on, so that Ray's restart of a dead one is all it takes."""
 
     def __init__(self, name: str, cpus: float, gpus: float):
-        take_shipped()
         self._name, self._cpus, self._gpus = name, cpus, gpus
         self._device = "cuda" if gpus else "cpu"
         node, node_id = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cluster.environment import prepare
@@ -36,6 +36,7 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     if ray.is_initialized():
         return address is None
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
         ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
         return True
@@ -55,6 +56,26 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
             f"with RAY_AUTH_MODE=token and one (`ray get-auth-token --generate`), or set RAY_AUTH_MODE=disabled here"
         )
     return False
+
+
+def _worker_setup() -> Callable[[], None]:
+    """What every worker of this process does first: take up ppodd's own packages, and what was shipped with a job.
+
+    It travels by value, being local to a function: found by its name it would import `cluster`, whichever there is.
+    """
+
+    def set_up() -> None:
+        import contextlib
+
+        with contextlib.suppress(Exception):  # Ray would start such a worker again for ever; `check_archive` says why
+            from ppodd.own_packages import claim
+
+            claim()
+            from cluster.environment import take_shipped
+
+            take_shipped()
+
+    return set_up
 
 
 def _takes_anyone(address: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from ppodd import logs
+from ppodd import logs, own_packages
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 
 COMMANDS = {
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a network of the user's own (--arch module:attribute) may lie here
     try:
+        own_packages.claim()
         everywhere, argv = _everywhere(argv)
         _start_logs(everywhere)
         return _run(argv, debug)

@@ -69,11 +69,5 @@ def test_shipped_values_are_taken_up_by_the_job_and_closed_to_others(shipped):
     assert shipped.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_trial_whose_folder_tune_changed_finds_them_on_its_path(shipped, tmp_path):
-    code = "import os, cluster; cluster.take_shipped(); print(os.environ['LAB'])"
-    path = f"{ROOT}:{shipped.parents[1]}"
-    assert python(code, tmp_path, PPODD_ENVIRONMENT=".ppodd/environment.json", PYTHONPATH=path) == "a secret"
-
-
 def test_ray_that_was_imported_too_early_is_said(tmp_path):
     assert "call cluster.prepare() first" in python("import ray, cluster; cluster.prepare()", tmp_path)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from cluster import take_shipped
 from cluster.service import limit_gpu_memory, limit_threads, measure
 from ppodd import logs
 from ppodd.archive import FailureRecord, StageRecord, TrialArchive
@@ -33,7 +32,6 @@ def trial(spec: dict[str, Any]) -> None:
     It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
     in the archive and over for Tune, which begins again only what loses its process, node or device.
     """
-    take_shipped()
     logs.start_worker()
     archive = TrialArchive(spec["trial"]["url"])
     with logs.about(sweep=archive.sweep, trial=archive.trial):

@@ -14,6 +14,7 @@ import zipfile
 from typing import NamedTuple
 
 import pytest
+from others import put_in_the_way
 from ray_clusters import RayCluster, free_port
 from s3 import CREDENTIALS
 from servers import MlflowServer
@@ -97,6 +98,7 @@ def submitted(cluster, folder, archive):
     code.mkdir()
     (code / "mine.py").write_text(NETWORK)
     (code / ".gitignore").write_text("mine.py\n")
+    put_in_the_way(code)
     path = sweep_file(folder, TINY, "tiny", config={"arch": "mine:net"})
     arguments = ["submit", path, "--archive", archive.url, "--working-dir", code, "--env", "LAB_SECRET"]
     paths = {"PYTHONPATH": f"{cluster.env['PYTHONPATH']}:{code}"}

@@ -2,18 +2,20 @@
 
 import math
 import shutil
+import sys
 import threading
 import warnings
 
 import pandas as pd
 import pytest
 from archives import write_sweep
+from mlflow import MlflowClient
 
 from ppodd.archive import Archive
 from ppodd.config import EvaluationConfig
 from results.analysis.tidy_frame import frame
+from results.tracking import mlflow_internals, schema
 from results.tracking import reading as bulk
-from results.tracking import schema
 from results.tracking.store import open_store
 from results.tracking.syncing import sync
 
@@ -56,7 +58,10 @@ def server(uri):
 
 
 def read(uri):
-    client = open_store(uri)
+    return everything(open_store(uri))
+
+
+def everything(client):
     runs, metrics = bulk.read(client, [e.experiment_id for e in client.search_experiments()])
     order = ["run_id", "key", "stage"]
     return sorted(runs), metrics.sort_values(order, ignore_index=True)
@@ -80,8 +85,9 @@ def test_tables_hold_what_the_client_reads(uri):
 
 def test_a_server_gives_the_same_in_few_requests(uri, server, monkeypatch):
     asked = []
-    history = bulk._bulk_history
-    monkeypatch.setattr(bulk, "_bulk_history", lambda *a: asked.append(a) or history(*a))
+    history = mlflow_internals.history
+    monkeypatch.setattr(mlflow_internals, "history", lambda *a: asked.append(a) or history(*a))
+    monkeypatch.setattr(MlflowClient, "get_metric_history", None)
     runs, metrics = read(server)
     expected_runs, expected = read(uri)
     assert runs == expected_runs
@@ -89,9 +95,37 @@ def test_a_server_gives_the_same_in_few_requests(uri, server, monkeypatch):
     assert len(asked) == expected["key"].nunique()
 
 
-def test_a_server_that_does_not_know_the_bulk_request_is_asked_run_by_run(uri, server, monkeypatch):
-    monkeypatch.setattr(bulk, "_BULK", "/not/there")
-    pd.testing.assert_frame_equal(read(server)[1], read(uri)[1])
+def test_a_database_is_read_by_its_tables_alone(uri, monkeypatch):
+    monkeypatch.setattr(MlflowClient, "search_runs", None)
+    assert len(read(uri)[0]) == 5
+
+
+class Documented:
+    """A client of which only documented names are there."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.client, name)
+
+
+@pytest.mark.parametrize("store", ["database", "server"])
+@pytest.mark.parametrize("missing", ["private names", "the tables", "the request"])
+def test_what_another_mlflow_lacks_is_had_by_its_documented_api(uri, server, monkeypatch, store, missing):
+    expected_runs, expected = read(uri)
+    client = open_store(uri if store == "database" else server)
+    if missing == "private names":
+        client = Documented(client)
+    elif missing == "the tables":
+        monkeypatch.setitem(sys.modules, "mlflow.store.tracking.dbmodels.models", None)
+    else:
+        monkeypatch.setattr(mlflow_internals, "_BULK", "/not/there")
+    runs, metrics = everything(client)
+    assert runs == expected_runs
+    pd.testing.assert_frame_equal(metrics, expected)
 
 
 def test_frames_of_database_and_server_are_equal(uri, server):

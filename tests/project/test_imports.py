@@ -1,0 +1,116 @@
+"""Imports point one way, cross sub-packages by their faces, and leave what is heavy to those whom it is for."""
+
+import ast
+import importlib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("ppodd", "results", "cluster", "tune")  # each may import those before it
+COMMAND_LINE = "ppodd.cli"  # knows all of them, and imports each when a command needs it
+APART = {"ppodd": {"ray", "mlflow", "pandas"}, "results": {"ray"}}  # what each does without
+FILES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+
+
+class Import(NamedTuple):
+    """`name` out of module or package `source`, imported by `module`; `lazy` inside a function, or for types alone."""
+
+    module: str
+    source: str
+    name: str
+    lazy: bool
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+ROOMS = {module for module, path in MODULES.items() if path.with_suffix(".pyi").is_file()}
+
+
+def imports_below(node, module, lazy=False):
+    for child in ast.iter_child_nodes(node):
+        inside = lazy or isinstance(child, ast.FunctionDef) or (isinstance(child, ast.If) and _for_types(child))
+        if isinstance(child, ast.Import):
+            yield from (Import(module, alias.name, "", inside) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from (Import(module, child.module, alias.name, inside) for alias in child.names)
+        else:
+            yield from imports_below(child, module, inside)
+
+
+def _for_types(node):
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+IMPORTS = [found for module, path in MODULES.items() for found in imports_below(ast.parse(path.read_text()), module)]
+OURS = [found for found in IMPORTS if found.source.split(".")[0] in PACKAGES]
+
+
+def room_of(module):
+    """The sub-package that a module is in: the longest of its parents that has a face; else itself."""
+    parents = [module.rsplit(".", n)[0] for n in range(module.count(".") + 1)]
+    return next((parent for parent in parents if parent in ROOMS), module)
+
+
+def listed(room):
+    """The names on a sub-package's face."""
+    tree = ast.parse(MODULES[room].with_suffix(".pyi").read_text())
+    return [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+
+
+def in_command_line(module):
+    return f"{module}.".startswith(f"{COMMAND_LINE}.") or module == "ppodd.__main__"
+
+
+def said(imports):
+    return sorted(f"{found.module}: {found.source} {found.name}" for found in imports)
+
+
+def test_imports_point_from_tune_to_cluster_to_results_to_the_method():
+    def backward(found):
+        return PACKAGES.index(found.source.split(".")[0]) > PACKAGES.index(found.module.split(".")[0])
+
+    assert not said(found for found in OURS if backward(found) and not (in_command_line(found.module) and found.lazy))
+
+
+def test_none_but_the_command_line_imports_the_command_line():
+    assert not said(found for found in OURS if in_command_line(found.source) and not in_command_line(found.module))
+
+
+def test_the_method_needs_no_ray_mlflow_or_pandas_and_results_no_ray():
+    def apart(found):
+        return found.source.split(".")[0] in APART.get(found.module.split(".")[0], ())
+
+    assert not said(found for found in IMPORTS if apart(found) and not (in_command_line(found.module) and found.lazy))
+
+
+def test_another_sub_package_is_imported_by_its_face():
+    """`from ppodd.posters import Layout`, and no module of it by its own name."""
+
+    def around_the_face(found):
+        room = room_of(found.source)
+        inside = f"{found.module}.".startswith(f"{room}.")
+        return room in ROOMS and not inside and (found.source != room or found.name not in listed(room))
+
+    assert not said(found for found in OURS if around_the_face(found))
+
+
+def test_inside_a_sub_package_modules_are_named():
+    """Not its own face, which imports them."""
+
+    def by_the_face(found):
+        return found.source == room_of(found.module) in ROOMS and f"{found.source}.{found.name}" not in MODULES
+
+    assert not said(found for found in OURS if by_the_face(found))
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_every_name_on_a_face_is_there(room):
+    module = importlib.import_module(room)
+    assert sorted(module.__all__) == sorted(listed(room))
+    assert all(hasattr(module, name) for name in listed(room))
