@@ -39,9 +39,11 @@ class Entry:
 
     @property
     def function(self) -> Callable[..., Any]:
+        """The function itself, imported when it is first asked for."""
         return _resolved(self.target) if isinstance(self.target, str) else self.target
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; an error out of a user's own says where in it."""
         function = self.function
         with located(function):
             return function(*args, **kwargs)

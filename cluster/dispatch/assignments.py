@@ -42,6 +42,7 @@ class Assignments:
         return Queue(self._timings.lease_s, self._clock, self._timings.rate_s)
 
     def worker_pool_of(self, evaluator: str) -> WorkerPool | None:
+        """The pool that an evaluator belongs to, if it is known."""
         return self._worker_pools.get(self._shares[evaluator]) if evaluator in self._shares else None
 
     def __iter__(self) -> Iterator[WorkerPool]:
@@ -99,6 +100,7 @@ class Assignments:
         return self._where.get(evaluator, {})
 
     def heartbeat(self, evaluator: str, at: WorkItem | None, where: dict[str, Any]) -> None:
+        """An evaluator is alive, and works on this item."""
         self._where.setdefault(evaluator, where)  # after a restart of the dispatcher no evaluator registers anew
         if workers := self.worker_pool_of(evaluator):
             workers.queue.heartbeat(evaluator, at)
@@ -180,12 +182,15 @@ class Assignments:
     # Counts
 
     def leases(self) -> list[Lease]:
+        """All leases, of every crew."""
         return [lease for workers in self for lease in workers.queue.leases()]
 
     def pending(self, sweep: SweepKey | None = None) -> int:
+        """How many evaluations wait, of a sweep or of all."""
         return sum(workers.queue.pending(sweep) for workers in self)
 
     def running(self, sweep: SweepKey) -> int:
+        """How many evaluations of a sweep are being done."""
         return sum(workers.queue.running(sweep) for workers in self)
 
 

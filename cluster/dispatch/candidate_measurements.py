@@ -18,8 +18,10 @@ class Measurement(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a measurement stands: accuracies (percent, one a network) once all are there; or failed; or that it
-    is in progress: an evaluator lives that works on it or will.
+    """How a measurement stands.
+
+    Accuracies (percent, one a network) once all are there; or failed; or in progress: an evaluator lives that works on
+    it or will.
     """
 
     values: list[float] | None = None
@@ -83,4 +85,5 @@ class Measurements:
         return [name for name, asked in self._asked.items() if asked.asked_at < since]
 
     def forget(self, name: str) -> None:
+        """Nobody waits for it any more."""
         self._asked.pop(name, None)

@@ -22,7 +22,8 @@ class WorkItem(Protocol):
     """A work item; its key is its name."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Tells it from all others."""
 
 
 class Lease(NamedTuple):
@@ -69,6 +70,7 @@ class Queue:
         self._given_up: list[GivenUp] = []
 
     def now(self) -> float:
+        """The time by the clock that leases run by."""
         return self._clock()
 
     def offer(self, source: Hashable, works: Sequence[WorkItem], as_of: float) -> None:

@@ -28,6 +28,7 @@ class Pool:
 
     @property
     def share(self) -> Share:
+        """What each of its evaluators reserves."""
         return Share(self.cpus, self.gpus)
 
     def plan(self, idle_s: Mapping[str, float], pending: int) -> tuple[int, list[str]]:

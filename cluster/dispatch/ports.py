@@ -29,11 +29,14 @@ class Evaluators(Protocol):
 class KeyValueStore(Protocol):
     """A few bytes that outlive the dispatcher's process."""
 
-    def get(self, key: str) -> bytes | None: ...
+    def get(self, key: str) -> bytes | None:
+        """The value of a key, if it has one."""
 
-    def put(self, key: str, value: bytes) -> None: ...
+    def put(self, key: str, value: bytes) -> None:
+        """Give a key this value."""
 
-    def delete(self, key: str) -> None: ...
+    def delete(self, key: str) -> None:
+        """Take a key away, if it is there."""
 
 
 class Report(Protocol):
@@ -45,7 +48,8 @@ class Report(Protocol):
 class Syncer(Protocol):
     """Brings one MLflow store up to date with one archive."""
 
-    def sync(self, sweeps: list[str] | None = None) -> Report: ...
+    def sync(self, sweeps: list[str] | None = None) -> Report:
+        """Do it, for these sweeps or all."""
 
 
 OpenSyncer = Callable[[str, str], Syncer]  # of an archive's URL and a tracking URI

@@ -30,6 +30,7 @@ class SavedState:
     shares: Mapping[str, Share]  # of the evaluators, by their names
 
     def write(self, store: KeyValueStore) -> None:
+        """Put it in place of what was there."""
         served = [(*one.sweep, one.tracking_uri, asdict(one.pool)) for one in self.served]
         store.put(_KEY, json.dumps({"served": served, "shares": dict(self.shares)}).encode())
 
@@ -45,4 +46,5 @@ class SavedState:
 
     @staticmethod
     def forget(store: KeyValueStore) -> None:
+        """Take away what was there."""
         store.delete(_KEY)

@@ -24,6 +24,7 @@ class Unrecorded:
         return key in self._failures
 
     def add(self, failure: GivenUp) -> None:
+        """Keep a failure until it can be recorded."""
         self._failures[failure.work.key] = failure
 
     def record(self, away: Collection[str]) -> None:

@@ -119,6 +119,7 @@ class Job(NamedTuple):
 
     @property
     def over(self) -> bool:
+        """Whether it has ended, however it did."""
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
     @property
@@ -198,10 +199,12 @@ class Jobs:
         raise unknown("job", name, {job.id for job in jobs})
 
     def info(self, job_id: str) -> Job:
+        """A job as it is now."""
         with self._talking():
             return _job(self._client.get_job_info(job_id))
 
     def logs(self, job_id: str) -> str:
+        """All that a job has logged until now."""
         with self._talking():
             return self._client.get_job_logs(job_id)
 

@@ -103,7 +103,7 @@ def serving(archive_url: str, sweep: str) -> tuple[str, Pool] | None:
     """The MLflow store that the cluster's coordinator logs this sweep to, and its pool, if there is one that does."""
     try:
         coordinator: Any = ray.get_actor(COORDINATOR, NAMESPACE)
-        return cast(tuple[str, Pool] | None, ray.get(coordinator.serving.remote(archive_url, sweep)))
+        return cast("tuple[str, Pool] | None", ray.get(coordinator.serving.remote(archive_url, sweep)))
     except ValueError:
         return None
 

@@ -43,6 +43,7 @@ class Coordinator(Dispatcher):
             task.start()
 
     def version(self) -> str:
+        """The version of ppodd that it runs."""
         return __version__
 
     def code(self) -> str:
@@ -50,6 +51,7 @@ class Coordinator(Dispatcher):
         return os.environ.get("PPODD_CODE", "")
 
     def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> dict[str, Any]:
+        """The dispatcher's status, and how this process does."""
         status = super().status(fresh, only)
         troubles = [task.trouble for task in self._tasks if task.trouble]
         log = {"node": socket.gethostname(), "log_file": logs.log_file()}

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import ray
 
 from cluster.dispatch import Measurement, ServiceTimings
-from cluster.environment import take_shipped
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
 from ppodd import logs
 from ppodd.archive import FailureRecord

@@ -19,17 +19,21 @@ class RayEvaluators:
         self._actor: Any = ray.remote(max_restarts=-1)(evaluator)
 
     def start(self, name: str, share: Share) -> None:
+        """See `Evaluators`; one of this name that is there stays."""
         options = {"name": name, "num_cpus": share.cpus, "num_gpus": share.gpus}
         actor = self._actor.options(namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **options)
         actor.remote(name, *share)
 
     def stop(self, name: str) -> None:
+        """See `Evaluators`."""
         kill(name)
 
     def names(self) -> list[str]:
+        """See `Evaluators`."""
         return named_evaluators()
 
     def living_nodes(self) -> set[str]:
+        """See `Evaluators`."""
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
@@ -37,12 +41,15 @@ class RayStore:
     """Ray's own key-value store: it survives the coordinator, not the cluster."""
 
     def get(self, key: str) -> bytes | None:
+        """See `KeyValueStore`."""
         return internal_kv._internal_kv_get(_key(key), namespace=NAMESPACE.encode())
 
     def put(self, key: str, value: bytes) -> None:
+        """See `KeyValueStore`."""
         internal_kv._internal_kv_put(_key(key), value, overwrite=True, namespace=NAMESPACE.encode())
 
     def delete(self, key: str) -> None:
+        """See `KeyValueStore`."""
         internal_kv._internal_kv_del(_key(key), namespace=NAMESPACE.encode())
 
 

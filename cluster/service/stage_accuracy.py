@@ -25,7 +25,7 @@ def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE
     while True:
         try:
             coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
-            answer = cast(Answer, ray.get(coordinator.measure.remote(name, trial_url, stage, nets)))
+            answer = cast("Answer", ray.get(coordinator.measure.remote(name, trial_url, stage, nets)))
             if answer.values or answer.failed:
                 return answer.values
             if answer.in_progress:

@@ -51,6 +51,7 @@ class Damage:
 
     @property
     def path(self) -> str:
+        """Where the damaged file is."""
         return self.folder.at(self.name)
 
 

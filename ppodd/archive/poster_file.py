@@ -31,6 +31,7 @@ class PosterFile:
 
     @property
     def learned_labels(self) -> bool:
+        """Whether its labels were learned, and so belong to places of the poster, not to patches."""
         return self.labels.ndim == 3
 
     @property
@@ -39,6 +40,7 @@ class PosterFile:
         return sha256(self.to_bytes())
 
     def to_bytes(self) -> bytes:
+        """The file's contents; equal posters are equal bytes."""
         name = "label_array" if self.learned_labels else "labels"
         tensors = {"poster": self.poster, name: self.labels, "class_order": self.class_order}
         if self.inner_lr is not None:
@@ -47,6 +49,7 @@ class PosterFile:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> PosterFile:
+        """The poster of a file's contents. Raises `CorruptArchive`, naming `where` it lies, if they are none."""
         tensors = tensors_of(data, where)
         try:
             labels = tensors["label_array"] if "label_array" in tensors else tensors["labels"]

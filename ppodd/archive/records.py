@@ -90,6 +90,7 @@ class Accuracy(Record):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Accuracy:
+        """The record of these values."""
         std = statistics.stdev(values) if len(values) > 1 else None
         return cls(mean=statistics.fmean(values), std=std, values=tuple(values))
 
@@ -121,6 +122,8 @@ class Data(Record):
 
 
 class DataDigest(Record):
+    """SHA-256 of the data that a run read, by which a resume knows that it reads the same."""
+
     digest: str
 
 
@@ -173,6 +176,7 @@ class Digests(Record):
 
     @classmethod
     def of(cls, poster: str, png: bytes) -> Digests:
+        """Of a poster's digest and the bytes of its picture."""
         return cls.model_validate({"poster.safetensors": poster, "poster.png": sha256(png)})
 
 

@@ -45,6 +45,7 @@ class Archive:
         self.url = self.folder.url
 
     def sweeps(self) -> list[str]:
+        """The names of all sweeps, in order."""
         return [name for name in self.folder.names() if self.holds(name)]
 
     def require(self) -> None:
@@ -57,6 +58,7 @@ class Archive:
         return (self.folder / sweep).exists("sweep.json") or bool(self.states(sweep))
 
     def trials(self, sweep: str) -> list[str]:
+        """The names of a sweep's trials, in order."""
         return list(self.states(sweep))
 
     def states(self, sweep: str) -> dict[str, TrialState]:
@@ -73,6 +75,7 @@ class Archive:
         return {trial: state for trial, state in states.items() if state.is_trial}
 
     def trial(self, sweep: str, trial: str) -> TrialArchive:
+        """The folder of one trial, which need not be there yet."""
         return TrialArchive(f"{self.url}/{sweep}/{trial}", self._patience_s)
 
     def sweep(self, sweep: str) -> SweepRecord | None:
@@ -81,6 +84,7 @@ class Archive:
         return None if data is None else parse(SweepRecord, data, self.folder.at(name))
 
     def write_sweep(self, record: SweepRecord) -> None:
+        """Record the resolved sweep file, in place of what was recorded before."""
         write_sealed(self.folder, f"{record.name}/sweep.json", record.to_json())
 
     def evaluations(

@@ -95,6 +95,7 @@ class TrialArchive:
         return rebuild(DistillConfig, self._config_values(), self.folder.at("config.json"))
 
     def write_config(self, config: DistillConfig) -> None:
+        """Record the config, in place of what was recorded before."""
         write_sealed(self.folder, "config.json", config.model_dump(mode="json"))
 
     def _config_values(self) -> dict[str, Any]:
@@ -214,15 +215,18 @@ class TrialArchive:
         return self._all(EvaluationRecord, f"{stage_name(stage)}/evaluations", known)
 
     def evaluation(self, stage: int, ticket: str) -> EvaluationRecord:
+        """An evaluation of a stage, by its ticket; an error where there is none."""
         record = self._read(EvaluationRecord, name := f"{stage_name(stage)}/evaluations/{ticket}.json")
         if (record.stage, record.ticket) != (stage, ticket):
             raise CorruptArchive(f"{self.folder.at(name)} is damaged: it is {record.ticket} of stage {record.stage}")
         return record
 
     def has_evaluation(self, stage: int, ticket: str) -> bool:
+        """Whether a stage has been evaluated by this ticket."""
         return self.folder.exists(f"{stage_name(stage)}/evaluations/{ticket}.json")
 
     def write_evaluation(self, record: EvaluationRecord) -> None:
+        """Record an evaluation, in place of an earlier one of its ticket."""
         self.write_record(f"{stage_name(record.stage)}/evaluations/{record.ticket}.json", record)
 
     def write_evaluation_failure(self, record: EvaluationFailureRecord) -> None:
@@ -230,6 +234,7 @@ class TrialArchive:
         self.write_record(f"{stage_name(record.stage)}/failures/{record.ticket}.json", record)
 
     def evaluation_failure(self, stage: int, ticket: str) -> EvaluationFailureRecord | None:
+        """Why an evaluation was given up, if it was."""
         return self._get(EvaluationFailureRecord, f"{stage_name(stage)}/failures/{ticket}.json")
 
     def evaluation_failures(self, stage: int) -> list[EvaluationFailureRecord]:
@@ -247,6 +252,7 @@ class TrialArchive:
         write_sealed(Folder(self.url, patience_s=0), "progress.json", record.to_json())
 
     def progress(self) -> ProgressRecord | None:
+        """How far the trial said last that it was."""
         return self._get(ProgressRecord, "progress.json")
 
     def write_failure(self, record: FailureRecord) -> None:
@@ -254,9 +260,11 @@ class TrialArchive:
         self.write_record("failure.json", record)
 
     def failure(self) -> FailureRecord | None:
+        """Why the trial stopped, if it did and was not started again."""
         return self._get(FailureRecord, "failure.json")
 
     def clear_failure(self) -> None:
+        """Forget why the trial stopped: it is started again."""
         self.folder.remove("failure.json")
 
     def write_stopped(self, record: StopRecord) -> None:
@@ -264,6 +272,7 @@ class TrialArchive:
         self.write_record("stopped.json", record)
 
     def stopped(self) -> StopRecord | None:
+        """Why a scheduler ended the trial, if one did."""
         return self._get(StopRecord, "stopped.json")
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:

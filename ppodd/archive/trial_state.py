@@ -14,6 +14,7 @@ _OF_EVALUATION = re.compile(r"stage-(\d\d+)/(evaluations|failures)/([^/]+)\.json
 
 
 def stage_name(stage: int) -> str:
+    """The name of a stage's folder, such as `stage-03`."""
     return f"stage-{stage:02d}"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
+    """Standard output as every command writes it: plain lines, broken nowhere."""
     return Console(highlight=False, soft_wrap=True, markup=False)
 
 
@@ -44,6 +45,7 @@ def bar(out: Console) -> Iterator[Callable[[Now], None] | None]:
 
 
 def duration(seconds: float) -> str:
+    """Seconds as `h:mm:ss`, or `m:ss` below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
@@ -56,6 +58,7 @@ def percent(values: Accuracy) -> str:
 
 
 def stage_line(record: StageRecord) -> str:
+    """One line of a finished stage: accuracy, course of the loss, blend, what it took."""
     accuracy, budgets = record.stage_accuracy, record.budgets
     blend = ", ".join(f"{weight:.2f}" for weight in record.blend)
     loss = record.meta_loss

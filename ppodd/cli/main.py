@@ -38,9 +38,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse found wrong, in place of its usage dump and exit."""
         raise BadInput(f"{message} (see {self.prog} --help)")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The flags of a command. Raises `BadInput` for one that is unknown, with the one that is meant."""
         args, extra = self.parse_known_args(argv)
         if extra:
             flags = [option for option in self._option_string_actions if option.startswith("--")]
@@ -123,6 +125,7 @@ def _run(argv: list[str], debug: bool) -> int:
 
 
 def module_of(command: str) -> ModuleType:
+    """The module of a command: its docstring is the help, `add_arguments` declares its flags, `run` does it."""
     return importlib.import_module(f"ppodd.cli.{command}{'_' * keyword.iskeyword(command)}")
 
 

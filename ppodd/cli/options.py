@@ -55,12 +55,14 @@ def given(args: argparse.Namespace, kind: type[pydantic.BaseModel]) -> dict[str,
 
 
 def add_archive(parser: argparse.ArgumentParser) -> None:
+    """The flag that says which archive, of every command that writes one."""
     parser.add_argument(
         "--archive", default=DEFAULT_ARCHIVE, help=f"archive folder or fsspec URL (default: {DEFAULT_ARCHIVE})"
     )
 
 
 def add_autoscaling(parser: argparse.ArgumentParser) -> None:
+    """The flag for clusters that add nodes, of all that check what a cluster holds."""
     parser.add_argument(
         "--autoscaling", action="store_true", help="the cluster adds nodes: what it has now limits and refuses nothing"
     )

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
+    """The flag that says which cluster, of every command that speaks to a dashboard."""
     parser.add_argument("--address", metavar="URL", help="http://HEAD:8265 (default: $RAY_API_SERVER_ADDRESS)")
 
 

@@ -151,6 +151,7 @@ class DistillConfig(Config):
 
     @property
     def blend_parameters(self) -> BlendParameters:
+        """The numbers that blend strategies take from the config."""
         return BlendParameters(self.blend_boost, self.blend_decay, self.blend_floor)
 
     @property

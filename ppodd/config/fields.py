@@ -34,6 +34,7 @@ ClassNames = Annotated[tuple[str, ...], pydantic.BeforeValidator(_as_text)]
 
 
 def one_of(what: str, value: str, accepted: tuple[str, ...]) -> str:
+    """`value`, if it is accepted. Raises `BadInput` with the nearest accepted one."""
     if value not in accepted:
         raise unknown(what, value, accepted)
     return value

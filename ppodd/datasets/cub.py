@@ -21,6 +21,7 @@ def find_cub(folder: Path) -> list[Path] | None:
 
 
 def read_cub(files: list[Path]) -> list[Part]:
+    """The birds of CUB-200-2011, by its own lists of images, classes and split."""
     names, labels, trains, classes = map(_table, files[: len(_LISTS)])
     place = files[0].parent
     try:

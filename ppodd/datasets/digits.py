@@ -19,6 +19,7 @@ def find_digits(folder: Path) -> list[Path]:
 
 
 def read_digits(files: list[Path]) -> list[Part]:
+    """The digits that scikit-learn brings, without files."""
     del files
     from sklearn.datasets import load_digits
 

@@ -33,6 +33,7 @@ def files_below(place: Path, notes: Notes) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, by its suffix."""
     return path.suffix.lower() in PICTURES
 
 

@@ -47,6 +47,7 @@ class Notes:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def skip(self, why: str, count: int = 1) -> None:
+        """Count what is left out, by its reason."""
         self.skipped[why] = self.skipped.get(why, 0) + count
 
 

@@ -36,6 +36,7 @@ class Images:
 
     @property
     def spec(self) -> Spec:
+        """Classes and the shape of an image."""
         return Spec(len(self.classes), *self.x[TRAIN].shape[1:])
 
 

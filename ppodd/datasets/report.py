@@ -24,6 +24,7 @@ class SplitReport(NamedTuple):
 
     @property
     def images(self) -> int:
+        """How many images there are, of all classes."""
         return sum(self.counts)
 
 
@@ -52,6 +53,7 @@ class Report(pydantic.BaseModel):
 
     @property
     def spec(self) -> Spec:
+        """Classes and the shape of an image."""
         return Spec(len(self.classes), *self.shape)
 
     def lines(self) -> list[str]:
@@ -91,6 +93,7 @@ class Report(pydantic.BaseModel):
 
 
 def of_split(places: Iterable[str], labels: Iterable[int], classes: int) -> SplitReport:
+    """The report of images at these places with these labels."""
     counts = Counter(labels)
     return SplitReport(tuple(places), tuple(counts[label] for label in range(classes)))
 

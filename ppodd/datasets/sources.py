@@ -142,6 +142,7 @@ class Request(NamedTuple):
 
     @property
     def columns(self) -> Columns:
+        """The columns of a table that hold image and label, where they were named."""
         return Columns(self.image_column, self.label_column)
 
     @property

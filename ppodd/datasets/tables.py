@@ -68,6 +68,7 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
+        """Its columns, but for those that pandas adds to what it writes."""
         return [name for name in self.features if not name.startswith("__")]
 
     def column(self, what: str, chosen: str) -> str:

@@ -25,6 +25,7 @@ def find_tiny_imagenet(folder: Path) -> list[Path] | None:
 
 
 def read_tiny_imagenet(files: list[Path]) -> list[Part]:
+    """Tiny ImageNet: the folders of `train`, and `val` by its list of annotations."""
     annotations, place = files[0], files[0].parent.parent
     words_file = place / "words.txt"
     words = dict(line.split("\t", 1) for line in lines(words_file) if "\t" in line) if words_file in files else {}

@@ -39,7 +39,7 @@ def mean_steps(config: DistillConfig) -> tuple[float, float]:
 
 
 def grow(config: DistillConfig, state: TrainingState, epoch: int, loss: float) -> None:
-    """cctype 1: another window of plain steps when the held-out loss has not improved for `_PATIENCE` epochs."""
+    """Under `cctype` 1, one more window of plain steps once the held-out loss has not improved for a few epochs."""
     if loss < state.best_loss:
         state.best_loss, state.best_epoch = loss, epoch
     elif epoch >= state.best_epoch + _PATIENCE:

@@ -31,6 +31,7 @@ class InitialPoster(NamedTuple):
 
     @classmethod
     def of(cls, file: PosterFile) -> InitialPoster:
+        """An archived poster as one to start from: fixed labels are not taken over."""
         return cls(file.poster, file.labels if file.learned_labels else None, file.class_order)
 
     def check(self, config: DistillConfig, spec: Spec, name: str = "the poster to start from") -> None:

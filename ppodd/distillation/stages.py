@@ -188,6 +188,7 @@ class Distillation:
     # Training states
 
     def first_state(self) -> TrainingState:
+        """The start of the first stage."""
         return self._fresh(stage=1)
 
     def next_state(self, done: TrainingState, poster: PosterFile) -> TrainingState:
@@ -344,6 +345,7 @@ class Distillation:
         return evaluate(posters, blend, self.layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
 
     def poster_file(self, state: TrainingState) -> PosterFile:
+        """What a training state has learned, as it is archived."""
         learned = {name: tensor.cpu().numpy().copy() for name, tensor in state.learned.items()}
         labels = learned["label_array"] if self.config.train_y else self.fixed_labels.numpy()
         rate = math.exp(learned["log_inner_lr"]) if self.config.train_lr else None

@@ -87,6 +87,7 @@ class Task:
         protocol: EvaluationProtocol,
         split: Split,
     ) -> Task:
+        """The task of these posters, drawn from with the weights of the blend."""
         drawn = [(poster, weight) for poster, weight in zip(posters, blend, strict=True) if weight > 0]
         lr = protocol.inner_lr if protocol.inner_lr is not None else drawn[-1][0].inner_lr
         assert lr is not None, "a protocol without a learning rate needs posters with a learned one"
@@ -154,7 +155,7 @@ def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[li
     On a CPU each thread trains ensembles of its own: at these sizes that beats sharing the work of one operation. Where
     an ensemble would hold one network, the derivatives written out for it are faster than the ensemble's.
     """
-    modules = [cast(ConvNet, network.module) for network in networks]
+    modules = [cast("ConvNet", network.module) for network in networks]
     threads = torch.get_num_threads() if task.split.x.device.type == "cpu" else 1
     fit = Ensemble(modules[:1]).images_at_once(*task.split.x.shape[2:]) // task.inner.batch
     size = max(1, min(-(-len(modules) // threads), fit))
@@ -208,6 +209,7 @@ def stack(posters: Sequence[PosterFile], layout: Layout, device: torch.device, d
 
 
 def versions() -> dict[str, str]:
+    """Versions that a record of an evaluation names: what its numbers may depend on."""
     return {"ppodd": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 

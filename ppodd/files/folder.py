@@ -28,6 +28,7 @@ _Answer = TypeVar("_Answer")
 
 
 def sha256(data: bytes) -> str:
+    """The digest of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -142,6 +143,7 @@ class Folder:
             return method(*args)
 
     def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of this name."""
         try:
             self._do(self._fs.info, f"{self._path}/{name}")
         except (FileNotFoundError, NotADirectoryError):
@@ -180,6 +182,7 @@ class Folder:
         return data
 
     def write(self, name: str, data: bytes) -> None:
+        """Write a file whole, in place of one that is there."""
         if self._local:
             atomic_write(f"{self._path}/{name}", data)
         else:
@@ -227,6 +230,7 @@ class Folder:
             raise CorruptArchive(f"{self.at(name)} is damaged: {error}") from None
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write a value as a JSON file, whole. Raises `ValueError` for NaN, which JSON has no word for."""
         self.write(name, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
 
 

@@ -48,6 +48,7 @@ class Mark(BaseModel, frozen=True):
 
     @property
     def who(self) -> str:
+        """The process, in words."""
         return f"{self.host}, process {self.pid}"
 
     @property

@@ -42,6 +42,7 @@ class GlobalRandomness(NamedTuple):
 
     @classmethod
     def now(cls, device: torch.device) -> GlobalRandomness:
+        """The state at this moment."""
         gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(torch.get_rng_state(), gpu, device)
 

@@ -36,6 +36,7 @@ class Augmentation(NamedTuple):
         return images
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Augmentation:
+        """The same with its numbers on a device, in the dtype of the images."""
         moved = ((n, u.to(device=device, dtype=dtype, non_blocking=True)) for n, u in self.transforms)
         return Augmentation(tuple(moved))
 

@@ -74,7 +74,7 @@ class ConvNetDerivatives:
     def __init__(self, network: Network, shape: Sequence[int], networks: int = 1):
         """For images of `shape` `[…, h, w]`."""
         self._network, self._networks = network, networks
-        modules = list(cast(ConvNet, network.module).features)
+        modules = list(cast("ConvNet", network.module).features)
         self._eps = [m.eps for m in modules if isinstance(m, nn.GroupNorm)]
         self._convolutions: list[Convolution] = []
         self._first_map = 1  # numbers in one image's first map
@@ -97,6 +97,7 @@ class ConvNetDerivatives:
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Derivatives`: block by block back from the softmax, a piece of the batch at a time."""
         parameters = self._take_apart(theta[None])
         pieces = [self._gradient(parameters, *piece) for piece in self._pieces(images, labels)]
         losses, gradients = zip(*pieces, strict=True)
@@ -104,6 +105,7 @@ class ConvNetDerivatives:
 
     @torch.no_grad()
     def products(self, theta: Tensor, images: Tensor, labels: Tensor, direction: Tensor) -> Products:
+        """See `Derivatives`: a forward pass along `direction`, then the tangent of the backward pass."""
         # so that two neighbours are there in either order
         parameters = self._take_apart(torch.stack([direction, theta, direction]))
         pieces = [self._products(parameters, *piece) for piece in self._pieces(images, labels)]

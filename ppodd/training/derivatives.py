@@ -44,6 +44,7 @@ class AutogradDerivatives:
     def gradient(
         self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Derivatives`."""
         theta = theta.detach().requires_grad_()
         with torch.enable_grad():
             loss = F.cross_entropy(self._network(theta, images), labels)
@@ -52,6 +53,7 @@ class AutogradDerivatives:
     def products(
         self, theta: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, direction: torch.Tensor
     ) -> Products:
+        """See `Derivatives`: the gradient's graph is differentiated once more."""
         theta, images, labels = (t.detach().requires_grad_() for t in (theta, images, labels))
         with torch.enable_grad():
             loss = F.cross_entropy(self._network(theta, images, keep_buffers=True), labels)

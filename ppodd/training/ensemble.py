@@ -34,7 +34,7 @@ class Ensemble(nn.Module):
 
     def judge(self, x: torch.Tensor) -> torch.Tensor:
         """Logits `[N, B, K]` of every network on the same images `[B, C, h, w]`."""
-        first = cast(nn.Conv2d, self.features[0])
+        first = cast("nn.Conv2d", self.features[0])
         # all networks look at the same channels: the first convolution needs no groups
         return self._classified(self.features[1:](F.conv2d(x, first.weight, first.bias, padding=first.padding)))
 
@@ -47,7 +47,7 @@ class Ensemble(nn.Module):
         Counted by the first block's activation, the largest. On a CPU what stays in the cache is faster than more at
         once; a GPU wants much to do, within its memory.
         """
-        convolution = cast(nn.Conv2d, self.features[0])
+        convolution = cast("nn.Conv2d", self.features[0])
         padding, channels = int(convolution.padding[0]), convolution.out_channels
         area = (height + 2 * padding - 2) * (width + 2 * padding - 2)
         limit = _CPU_BYTES if self.weight.device.type == "cpu" else _GPU_BYTES

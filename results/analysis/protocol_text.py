@@ -19,6 +19,7 @@ def facts(rows: pd.DataFrame) -> list[str]:
 
 
 def one_or_range(values: pd.Series) -> str:
+    """A column in a few words: its one value, its range, or its texts."""
     if values.dtype == object or pd.api.types.is_string_dtype(values):
         return ", ".join(sorted(set(values.map(str))))
     low, high = values.min(), values.max()

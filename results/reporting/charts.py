@@ -25,6 +25,8 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
+    """One curve of a chart: its colour, marker and dash by number, and its points from left to right."""
+
     label: str
     hue: int
     marker: int
@@ -35,10 +37,13 @@ class Series(NamedTuple):
 
     @property
     def path(self) -> str:
+        """The line through its points, as SVG writes it."""
         return "M" + "L".join(f"{p.x:.1f},{p.y:.1f}" for p in self.points)
 
 
 class Tick(NamedTuple):
+    """A mark on an axis: where, in the units of the view box, and its text."""
+
     at: float
     text: str
 

@@ -64,7 +64,7 @@ def _effect(rows: pd.DataFrame, by: str, at: str, steps: int | None) -> Effect |
 
 
 def in_short(pairs: pd.DataFrame, by: str) -> str:
-    """`blend: latest above uniform by 9.1 points (p 0.012); 2 other differences not shown to be real.`"""
+    """Such as "blend: latest above uniform by 9.1 points (p 0.012); 2 other differences not shown to be real."."""
     told = pairs[pairs["verdict"].isin(("higher", "lower"))].to_dict("records")
     above = []
     for pair in told[:_SHORT]:

@@ -11,6 +11,8 @@ from results.analysis import TrialStatus, label, main_protocol, varied
 
 
 class Picture(NamedTuple):
+    """A stage's poster as a data URI, and what is said below it."""
+
     stage: int
     uri: str
     text: str

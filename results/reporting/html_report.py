@@ -60,6 +60,8 @@ class TrialProblem(NamedTuple):
 
 
 class Report(NamedTuple):
+    """All that the template shows, worked out."""
+
     title: str
     descriptions: list[str]
     answers: list[Answer]
@@ -192,9 +194,8 @@ def _facts(every: list[TrialStatus], frame: pd.DataFrame) -> list[tuple[str, str
         ("stages", f"{stages} of {sum(trial.num_stages for trial in every)}"),
         ("seeds", str(len({trial.config.get("seed") for trial in every}))),
     ]
-    for status in ("failed", "stopped"):
-        if count := sum(trial.status == status for trial in every):
-            facts.append((status, str(count)))
+    counts = {status: sum(trial.status == status for trial in every) for status in ("failed", "stopped")}
+    facts += [(status, str(count)) for status, count in counts.items() if count]
     if len(frame):
         facts.append(("poster IPC", " · ".join(f"{ipc:.2g}" for ipc in sorted(frame["poster_ipc"].round(4).unique()))))
     return facts

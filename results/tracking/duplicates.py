@@ -16,10 +16,12 @@ class Tagged(Protocol):
     """Anything with a run's id and tags."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The run's id."""
 
     @property
-    def tags(self) -> Mapping[str, str]: ...
+    def tags(self) -> Mapping[str, str]:
+        """The run's tags."""
 
 
 R = TypeVar("R", bound=Tagged)
@@ -31,8 +33,6 @@ def told_apart(runs: Iterable[R]) -> tuple[dict[str, R], list[R]]:
     Every process comes to the same choice.
     """
     kept: dict[str, R] = {}
-    besides: list[R] = []
-    for run in sorted(runs, key=lambda run: (-len(run.tags.get(schema.LOGGED, "")), run.id)):
-        if kept.setdefault(run.tags[schema.KEY], run) is not run:
-            besides.append(run)
+    most_first = sorted(runs, key=lambda run: (-len(run.tags.get(schema.LOGGED, "")), run.id))
+    besides = [run for run in most_first if kept.setdefault(run.tags[schema.KEY], run) is not run]
     return kept, besides

@@ -94,23 +94,28 @@ class Accuracy(NamedTuple):
 
     @property
     def base(self) -> str:
+        """What the names of its metrics begin with."""
         arch = re.sub(r"[^\w.-]", ".", self.arch)
         return f"{TEST_ACCURACY}{self.mode}/{arch}" + (f"/protocol_{self.protocol}" if self.protocol else "")
 
     @property
     def mean(self) -> str:
+        """The metric of the mean over networks."""
         return f"{self.base}/steps_{self.steps}"
 
     @property
     def std(self) -> str:
+        """The metric of the sample standard deviation."""
         return f"{self.mean}/std"
 
     @property
     def nets(self) -> str:
+        """The metric of the number of networks."""
         return f"{self.base}/nets"
 
     @classmethod
     def parse(cls, metric: str) -> Accuracy | None:
+        """The accuracy whose mean a metric is, if it is one's."""
         match = _ACCURACY.match(metric)
         return cls(match["mode"], match["arch"], match["protocol"] or "", int(match["steps"])) if match else None
 

@@ -138,6 +138,7 @@ class Changes:
         return self._seen is not None and self._state() != self._seen
 
     def remember(self) -> None:
+        """Take what is there now for written by this process."""
         self._seen = self._state()
 
     def _state(self) -> tuple[int, int] | None:

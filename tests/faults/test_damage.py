@@ -83,7 +83,7 @@ def archive(whole, tmp_path):
 
 def hurt(archive, pattern, change, sweep=NAME):
     """Damage the first file of this pattern; returns its path."""
-    path = sorted(Path(archive.url, sweep).glob(pattern))[0]
+    path = min(Path(archive.url, sweep).glob(pattern))
     data = path.read_bytes()
     path.unlink()
     if change:

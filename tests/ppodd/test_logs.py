@@ -46,7 +46,6 @@ def test_passwords_of_urls_and_repeated_starts_leave_one_clean_line(capsys):
 @pytest.mark.parametrize(
     ("flags", "variable", "level"),
     [
-        ([], "", logging.WARNING),
         (["-v"], "", logging.INFO),
         (["-vv"], "", logging.DEBUG),
         (["-v", "-v"], "", logging.DEBUG),

@@ -65,7 +65,7 @@ def test_a_near_miss_lists_what_is_accepted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "code, attribute, said",
+    ("code", "attribute", "said"),
     [
         (None, "f", "sorter '{path}': cannot import {module}: ModuleNotFoundError: No module named '{module}'; "),
         ("def fall(): pass", "fal", "sorter '{path}': {module} has no fal; did you mean 'fall'?; "),

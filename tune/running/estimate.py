@@ -99,6 +99,7 @@ def _meta_steps(config: DistillConfig, images: int | None) -> int | None:
 
 
 def data_key(config: DistillConfig) -> str:
+    """Tells trials apart that read different data."""
     return f"{config.dataset}|{config.root}|{config.image_size}|{config.validation}"
 
 

@@ -54,6 +54,7 @@ class ProgressReader:
         self._trials: dict[str, _Trial] = {}
 
     def __call__(self) -> SweepProgress:
+        """How far the sweep is now; what was complete before is not read again."""
         found = self._archive.states(self._sweep.name)
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _Trial())

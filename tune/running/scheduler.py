@@ -55,9 +55,9 @@ class Rule:
         named = _Named(trial)
         if trial not in self._known:
             self._known.add(trial)
-            self._ray.on_trial_add(cast(Any, None), cast(Any, named))
+            self._ray.on_trial_add(cast("Any", None), cast("Any", named))
         report = {"progress": progress, "value": value}
-        decision = self._ray.on_trial_result(cast(Any, None), cast(Any, named), report)
+        decision = self._ray.on_trial_result(cast("Any", None), cast("Any", named), report)
         return decision != TrialScheduler.CONTINUE  # the median rule's stop is a pause to Ray
 
 
@@ -73,6 +73,7 @@ class StageScheduler(FIFOScheduler):
         self._replay()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge the stage that a trial reports."""
         name = trial.config["trial"]["config"]["name"]
         stopped = self._judge(name, self._archive.trial(self._sweep.name, name).stage(result["stage"]))
         return TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE

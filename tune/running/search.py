@@ -79,6 +79,7 @@ class ArchivedSearch(Searcher):
         """Nothing: a setting is judged by its last stage."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the searcher of a setting once the last of its trials has ended."""
         name = self._running.pop(trial_id)
         for setting in (*self._settings, *self._repeats):
             if name in setting.trials and not self._goes_on(setting):

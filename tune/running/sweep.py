@@ -59,6 +59,7 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
+        """Whether all that was wanted is there, but for what a cluster's evaluators still do."""
         return not self.unfinished and not self.evaluation_failures
 
 

@@ -26,8 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 def trial(spec: dict[str, Any]) -> None:
-    """Tune's trainable. `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the
-    `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
+    """Tune's trainable.
+
+    `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the `stage_accuracy` is
+    measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
 
     It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
     in the archive and over for Tune, which begins again only what loses its process, node or device.

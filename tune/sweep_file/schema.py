@@ -37,8 +37,10 @@ class TrialResources(Resources):
 
 
 class Evaluators(Resources):
-    """The pool: at most how many evaluators, what each reserves (0 CPUs: it takes what trials leave of the cores), and
-    after how long without work one gives that back."""
+    """The pool: at most how many evaluators, what each reserves, after how long without work one gives that back.
+
+    One of 0 CPUs takes what trials leave of the cores.
+    """
 
     count: Annotated[int, Field(ge=1)] = 1
     idle_s: Annotated[float, Field(gt=0)] = 120

@@ -39,6 +39,7 @@ class Distribution(NamedTuple):
     values: list[Any]
 
     def draw(self, source: random.Random) -> Point:
+        """One draw: values of all its fields."""
         return self.point(_DISTRIBUTIONS[self.kind](source, self.values))
 
     def point(self, value: Any) -> Point:
@@ -97,6 +98,7 @@ class Section:
         return [key for axis in self.grid for key in axis[0]] + drawn
 
     def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether these values fulfil its condition."""
         return all(values[key] in accepted for key, accepted in self.condition.items())
 
 

@@ -34,6 +34,7 @@ class Sweep:
 
     @property
     def name(self) -> str:
+        """The sweep's name."""
         return self.file.name
 
     @property
@@ -43,6 +44,7 @@ class Sweep:
 
     @property
     def varied(self) -> list[str]:
+        """The fields in which its trials differ."""
         return varied(self.sections) + (["seed"] if len(self.file.seeds) > 1 else [])
 
     @property

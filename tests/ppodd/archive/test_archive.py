@@ -84,8 +84,7 @@ def test_damage_is_named(trial, tmp_path, name, content, message):
     path = tmp_path / "sweep/trial" / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(CorruptArchive, match=message):
-        trial.poster(1)
-        trial.config()
+        _ = trial.config() if name == "config.json" else trial.poster(1)
 
 
 def test_a_truncated_resume_checkpoint_is_named(trial, tmp_path):

@@ -142,14 +142,17 @@ def test_a_process_that_slept_and_was_replaced_ends_and_leaves_the_others_mark(t
         assert number == ends
         raise KeyboardInterrupt
 
+    def be_replaced():
+        leave(folder, ELSEWHERE)
+        for _ in range(300):
+            time.sleep(0.1)
+
     folder, said = Folder(tmp_path), []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.SIG_IGN if number in ignored else ended) for number in numbers]
     try:
         with pytest.raises(KeyboardInterrupt), alone(folder, said.append):
-            leave(folder, ELSEWHERE)
-            for _ in range(300):
-                time.sleep(0.1)
+            be_replaced()
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -67,14 +67,14 @@ def test_autograds_products_equal_differences_of_the_gradient():
     torch.testing.assert_close(product, (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("arch, shape", [("convnet2", (16, 16)), ("convnetw2", (16, 16))])
+@pytest.mark.parametrize(("arch", "shape"), [("convnet2", (16, 16)), ("convnetw2", (16, 16))])
 def test_networks_that_the_written_out_ones_do_not_fit_get_autograds(arch, shape):
     network = fresh_network(arch, Spec(4, 3, *shape), 2, 1, CPU)
     assert isinstance(derivatives_of(network, shape), AutogradDerivatives)
 
 
 KINDS = pytest.mark.parametrize(
-    "kind, groups", [(Winograd(), 1), (Direct(1), 1), (Direct(1, 2), 2)], ids=["winograd", "direct", "grouped"]
+    ("kind", "groups"), [(Winograd(), 1), (Direct(1), 1), (Direct(1, 2), 2)], ids=["winograd", "direct", "grouped"]
 )
 
 
