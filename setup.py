@@ -26,7 +26,16 @@ EXTRAS = {
     "optuna": ["optuna>=4"],
     "s3": ["s3fs>=2024.9"],
 }
-CHECKS = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "pandas-stubs", "types-PyYAML", "selenium>=4.20", "hyperopt>=0.3"]
+CHECKS = [
+    "pytest>=8",
+    "ruff>=0.9",
+    "mypy>=1.15",
+    "pandas-stubs",
+    "types-PyYAML",
+    "selenium>=4.20",
+    "hyperopt>=0.3",
+    "hypothesis>=6.100",
+]
 SERVERS = ["moto[server]>=5", "psycopg2-binary>=2.9"]  # that the tests start: an S3 API, PostgreSQL's driver
 EXTRAS["dev"] = [*(p for name in ("sweep", "cluster", "clip", "optuna", "s3") for p in EXTRAS[name]), *CHECKS, *SERVERS]
 

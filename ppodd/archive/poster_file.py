@@ -53,10 +53,16 @@ class PosterFile:
         tensors = tensors_of(data, where)
         try:
             labels = tensors["label_array"] if "label_array" in tensors else tensors["labels"]
-            inner_lr = float(tensors["inner_lr"][0]) if "inner_lr" in tensors else None
-            return cls(tensors["poster"], labels, tensors["class_order"], inner_lr)
+            inner_lr = float(tensors["inner_lr"].item()) if "inner_lr" in tensors else None
+            held = cls(tensors["poster"], labels, tensors["class_order"], inner_lr)
         except KeyError as error:
             raise CorruptArchive(f"{where} holds no tensor {error}") from None
+        except ValueError as error:  # more than one number
+            raise CorruptArchive(f"{where} is damaged: inner_lr: {error}") from None
+        axes = (held.poster.ndim, held.labels.ndim, held.class_order.ndim)
+        if axes not in ((3, 2, 2), (3, 3, 2)):
+            raise CorruptArchive(f"{where} is damaged: poster, labels and class order have {axes} axes")
+        return held
 
 
 def tensors_of(data: bytes, where: str) -> dict[str, np.ndarray]:

@@ -57,14 +57,26 @@ def evaluate_trials(
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
         wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]
-        if all(_is_done(trial, work) for work in wanted):
+        left = _was_left(trial)
+        if not left and all(_is_done(trial, work) for work in wanted):
             only: AbstractContextManager[None] = nullcontext()  # an archive that is only read need not be writable
         else:
             busy = f"{trial.url} is being evaluated by another process"
             only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", out.print)
         with only:
+            if left:
+                trial.folder.remove_temporaries()
             for work in wanted:
                 out.print(_line(trial, work, evaluate_archived(work, device, dataset, root)))
+
+
+def _was_left(trial: TrialArchive) -> bool:
+    """Whether a command at this trial was killed, and left its mark or something half-written."""
+    from ppodd.archive import EVALUATOR
+    from ppodd.files import read_mark
+
+    mark = read_mark(trial.folder, EVALUATOR)
+    return bool(mark and mark.ended_here) or bool(trial.folder.stale_temporaries())
 
 
 def _is_done(trial: TrialArchive, work: Work) -> bool:

@@ -83,6 +83,7 @@ def import_posters(
     with only_writer(trial.folder, WRITER, busy, "import again", say):
         trial.create(config, True, dataset.digest, files)
         keep_data(trial, config, dataset)
+        trial.folder.remove_temporaries()
         yield from _stages(distillation, trial, posters)
 
 

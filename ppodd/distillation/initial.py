@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,12 +90,31 @@ def load_tensor(path: Path) -> np.ndarray:
         BadInput: it holds anything else.
     """
     try:
+        _check_size(path)
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle's, zipfile's and its own
-        raise BadInput(f"{path} holds no tensor that can be loaded safely: {str(error).splitlines()[0]}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{path} holds no tensor that can be loaded safely: {reason}") from None
+    if isinstance(held, torch.Tensor) and not _holds_each_number(held):
+        raise BadInput(f"{path} holds no plain array of real numbers: save the tensor itself, dense and contiguous")
     if not isinstance(held, torch.Tensor) or held.ndim not in (3, 4) or (held.ndim == 4 and len(held) != 1):
         shape = tuple(held.shape) if isinstance(held, torch.Tensor) else type(held).__name__
         raise BadInput(f"{path} holds {shape}: needed is one tensor of three axes, or of four with the first of size 1")
     if not torch.isfinite(held).all():
         raise BadInput(f"{path} holds NaN or infinite values: the run that made it had failed; name another file")
     return held.detach().float().reshape(held.shape[-3:]).numpy()
+
+
+def _check_size(path: Path) -> None:
+    """Raise `ValueError` where reading a file could take far more memory than its size: torch saves uncompressed."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are compressed, or claim to be larger than the file")
+
+
+def _holds_each_number(held: torch.Tensor) -> bool:
+    """Whether each of its numbers is real, and in memory by itself: a view may claim any size."""
+    if held.layout != torch.strided or held.is_meta or held.is_complex() or held.is_quantized:
+        return False
+    return held.numel() * held.element_size() <= held.untyped_storage().nbytes()

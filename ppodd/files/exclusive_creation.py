@@ -15,6 +15,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from ppodd.files.retries import s3_code
+from ppodd.files.temporaries import prefix
 
 _NOT_OFFERED = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # by disks without hard links, by servers
 
@@ -23,7 +24,7 @@ def link_new(path: str, data: bytes) -> bool | None:
     """Whether the local file was made; `None` where its disk cannot tell. Raises `OSError` where it may not be."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.") as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix(name)) as file:
         file.write(data)
         file.flush()
         os.fchmod(file.fileno(), 0o644)
