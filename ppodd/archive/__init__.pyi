@@ -1,15 +1,3 @@
-from .damage import (
-    Damage as Damage,
-)
-from .damage import (
-    damage as damage,
-)
-from .damage import (
-    mended as mended,
-)
-from .damage import (
-    repair as repair,
-)
 from .poster_file import (
     PosterFile as PosterFile,
 )
@@ -105,4 +93,16 @@ from .trial_state import (
 )
 from .trial_state import (
     stage_name as stage_name,
+)
+from .verification import (
+    Damage as Damage,
+)
+from .verification import (
+    damage as damage,
+)
+from .verification import (
+    mended as mended,
+)
+from .verification import (
+    repair as repair,
 )

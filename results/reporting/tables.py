@@ -45,8 +45,9 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     columns = [*keys, "cumulative_ipc", "seeds", "nets", "validation", *budgets]
     out = pd.DataFrame(done, columns=columns)
     if len(waiting := _waiting(rows, last, keys)):
-        out = out.merge(waiting, on=keys, how="outer").fillna({"seeds": 0, "unfinished": 0})
-        out = out.astype({"unfinished": "int64"})
+        out = out.merge(waiting, on=keys, how="outer")
+        counts = out[["seeds", "unfinished"]].astype("float64")  # which has a place for what the merge left open
+        out = out.assign(**counts.fillna(0).astype("int64"))
     out = out.fillna(dict.fromkeys(["validation", *budgets], ""))
     if rows["leaks_test_set"].any():
         leaks = rows.groupby(keys, dropna=False)["leaks_test_set"].any().rename("leaks")

@@ -114,3 +114,11 @@ def test_every_name_on_a_face_is_there(room):
     module = importlib.import_module(room)
     assert sorted(module.__all__) == sorted(listed(room))
     assert all(hasattr(module, name) for name in listed(room))
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_no_function_on_a_face_is_called_as_a_module_there(room):
+    """Whoever imports that module sets it on the package, in place of the function."""
+    tree = ast.parse(MODULES[room].with_suffix(".pyi").read_text())
+    functions = [alias.name for node in tree.body if node.module for alias in node.names]
+    assert not [name for name in functions if f"{room}.{name}" in MODULES]
