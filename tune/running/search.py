@@ -16,13 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import ray.tune
 from ray.tune.search import Searcher
-from ray.tune.search.sample import Domain
 
 from ppodd.archive import Archive, Status
 from ppodd.errors import BadInput, CorruptArchive
 from tune.running.claim import write_claim
+from tune.running.domains import category
 from tune.running.scheduler import objective
 from tune.sweep_file import Sweep
 
@@ -143,9 +142,9 @@ class ArchivedSearch(Searcher):
 
     def _value(self, name: str, suggested: Any) -> Any:
         distribution = self._distributions[name]
-        if distribution.kind != "choice":
+        if not distribution.family.listed:
             return suggested
-        return next(value for value in distribution.values if _category(value) == suggested)
+        return next(value for value in distribution.values if category(value) == suggested)
 
 
 def _grouped(sweep: Sweep) -> list[_Setting]:
@@ -158,11 +157,6 @@ def _grouped(sweep: Sweep) -> list[_Setting]:
     return list(settings.values())
 
 
-def _category(value: Any) -> Any:
-    """A choice as searchers take it: a scalar, or the text of what is none."""
-    return value if isinstance(value, (str, int, float)) else json.dumps(value)
-
-
 def check_installed(algorithm: str) -> None:
     """Raise `BadInput` where the package that a searched sweep's suggestions come from is missing."""
     if importlib.util.find_spec(algorithm) is None:
@@ -173,13 +167,6 @@ def check_installed(algorithm: str) -> None:
 # Ray's integration of each: its class, and what that calls the seed.
 _ALGORITHMS = {"optuna": ("OptunaSearch", "seed"), "hyperopt": ("HyperOptSearch", "random_state_seed")}
 
-_DOMAINS: dict[str, Callable[[list[Any]], Domain]] = {
-    "choice": lambda values: ray.tune.choice([_category(value) for value in values]),
-    "uniform": lambda values: ray.tune.uniform(*values),
-    "loguniform": lambda values: ray.tune.loguniform(*values),
-    "randint": lambda values: ray.tune.randint(values[0], values[1] + 1),
-}
-
 
 def _searcher(sweep: Sweep, seed: int, first: list[dict[str, Any]]) -> Any:
     """The searcher that the file asks for, which suggests the `first` settings in their order and then its own."""
@@ -188,7 +175,7 @@ def _searcher(sweep: Sweep, seed: int, first: list[dict[str, Any]]) -> Any:
     name, seed_argument = _ALGORITHMS[algorithm]
     kind = getattr(importlib.import_module(f"ray.tune.search.{algorithm}"), name)
     logging.getLogger(algorithm).setLevel(logging.WARNING)
-    space = kind.convert_search_space({key: _DOMAINS[d.kind](d.values) for key, d in sweep.space.items()})
+    space = kind.convert_search_space({key: d.domain() for key, d in sweep.space.items()})
     # HyperOpt takes no empty list
     how = {"points_to_evaluate": first or None, seed_argument: seed}
     return kind(space, metric=sweep.file.objective, mode=sweep.file.mode, **how)

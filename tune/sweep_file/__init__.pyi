@@ -1,3 +1,5 @@
+from .distributions import DISTRIBUTIONS as DISTRIBUTIONS
+from .distributions import Family as Family
 from .loading import SWEEPS as SWEEPS
 from .loading import find_sweep_file as find_sweep_file
 from .loading import load_sweep as load_sweep

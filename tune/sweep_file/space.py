@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ppodd.config import DistillConfig, shortened
 from ppodd.errors import BadInput, unknown
+from tune.sweep_file.distributions import DISTRIBUTIONS, Family
 
 _LONGEST_NAME, _LONGEST_NAME_BYTES = 120, 240
 Path_ = tuple[str, ...]
@@ -32,27 +32,29 @@ class Misplaced(BadInput):
 
 
 class Distribution(NamedTuple):
-    """What one draw of `fields` is taken from: `choice` of values, else `[low, high]` (both included in `randint`)."""
+    """What one draw of `fields` is taken from: a `kind` of `DISTRIBUTIONS` with its `values`."""
 
     fields: list[str]
     kind: str
     values: list[Any]
 
+    @property
+    def family(self) -> Family:
+        """What its kind is."""
+        return DISTRIBUTIONS.get(self.kind)
+
     def draw(self, source: random.Random) -> Point:
         """One draw: values of all its fields."""
-        return self.point(_DISTRIBUTIONS[self.kind](source, self.values))
+        return self.point(self.family(source, self.values))
+
+    def domain(self) -> Any:
+        """What Ray's searchers know as this distribution."""
+        assert self.family.domain  # else the sweep file was refused
+        return self.family.domain(self.values)
 
     def point(self, value: Any) -> Point:
         """A drawn value as values of the fields."""
         return dict(zip(self.fields, [value] if len(self.fields) == 1 else value, strict=True))
-
-
-_DISTRIBUTIONS: dict[str, Callable[[random.Random, list[Any]], Any]] = {
-    "choice": lambda source, values: source.choice(values),
-    "uniform": lambda source, values: source.uniform(*values),
-    "loguniform": lambda source, values: math.exp(source.uniform(math.log(values[0]), math.log(values[1]))),
-    "randint": lambda source, values: source.randint(*values),
-}
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _possible(key: str, sections: Sequence[Section], fixed: Mapping[str, Any]) -
     """Every value that a field takes; `None` where they cannot be listed."""
     found = [point[key] for section in sections for axis in section.grid for point in axis if key in point]
     for distribution in (d for section in sections for d in section.sample.values() if key in d.fields):
-        if distribution.kind != "choice":
+        if not distribution.family.listed:
             return None
         found += [distribution.point(value)[key] for value in distribution.values]
     always = any(key in section.fields for section in sections if not section.condition)
@@ -246,22 +248,17 @@ def _joint(path: Path_, fields: list[str], values: list[Any]) -> list[Any]:
 def _distribution(path: Path_, joint: str, how: Mapping[str, Any]) -> Distribution:
     """As the file writes it, such as `{loguniform: [1e-4, 1e-2]}`."""
     if len(how) != 1:
-        raise Misplaced(path, f"{how!r} must name one of {', '.join(_DISTRIBUTIONS)}")
+        raise Misplaced(path, f"{how!r} must name one of {DISTRIBUTIONS.listing}")
     ((kind, values),) = how.items()
-    if kind not in _DISTRIBUTIONS:
-        raise Misplaced(path, str(unknown("distribution", kind, _DISTRIBUTIONS)))
+    try:
+        family = DISTRIBUTIONS.get(kind)
+    except BadInput as error:
+        raise Misplaced(path, str(error)) from None
     fields = keys(joint)
-    if kind == "choice":
-        if not isinstance(values, list) or not values:
-            raise Misplaced(path, f"choice: {values!r} must be a list of values")
-        return Distribution(fields, kind, _joint(path, fields, values) if len(fields) > 1 else values)
-    if len(fields) > 1:
+    if len(fields) > 1 and not family.listed:
         raise Misplaced(path, f"{joint} vary together: draw them by choice, not {kind}")
     try:
-        low, high = (int(v) if kind == "randint" else float(v) for v in values)
-        if low > high or (kind == "loguniform" and low <= 0):
-            raise ValueError
+        read = family.read(values)
     except (TypeError, ValueError):
-        above = ", above 0" if kind == "loguniform" else ""
-        raise Misplaced(path, f"{kind}: {values!r} must be [low, high]{above}") from None
-    return Distribution(fields, kind, [low, high])
+        raise Misplaced(path, f"{kind}: {values!r} must be {family.written}") from None
+    return Distribution(fields, kind, _joint(path, fields, read) if len(fields) > 1 else read)

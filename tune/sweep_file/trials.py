@@ -59,6 +59,13 @@ def example_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[
             raise Misplaced(
                 (*section.path, "grid"), "a searched sweep tries no grid: write sample: {field: {choice: […]}} instead"
             )
+        for joint, distribution in section.sample.items():
+            if distribution.family.domain is None:
+                raise Misplaced(
+                    (*section.path, "sample", joint),
+                    f"no search knows {distribution.kind}: register a Family whose domain returns what Ray's searchers "
+                    f"take for it, or leave search out",
+                )
     if not sections or not parameters(sections):
         raise Misplaced(("search",), "there is nothing to search: write what varies under sample")
     if file.num_samples == 1:

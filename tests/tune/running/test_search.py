@@ -8,6 +8,7 @@ import ray
 import torch
 import yaml
 from archives import stage_accuracy, stop, write_stage
+from plugins import user_module
 from ray.exceptions import OutOfMemoryError
 from ray.tune.search import Searcher
 
@@ -133,6 +134,26 @@ def test_a_failed_trial_fails_its_setting_and_one_stopped_early_counts_as_far_as
         search.on_trial_complete(key)
     assert [value for _, value in told(search)] == [None, 40.5]
     assert unfinished(sweep, archive) == [b]
+
+
+SQUARES = """
+import ray.tune
+from tune.sweep_file import Family
+
+def draw(source, values):
+    return source.choice(values) ** 2
+
+squares = Family(draw, domain=lambda values: ray.tune.choice([value**2 for value in values]))
+"""
+
+
+def test_a_distribution_of_ones_own_is_searched_by_the_domain_that_it_names(tiny, tmp_path, monkeypatch):
+    kind = f"{user_module(tmp_path, monkeypatch, SQUARES)}:squares"
+    sweep, archive = searched(tmp_path, tiny, 4, {"lr": {kind: [0.1, 0.2]}}), Archive(tmp_path / "archive")
+    search = begun(sweep, archive)
+    for trial in range(4):
+        search.suggest(str(trial))
+    assert {config.lr for config in sweep.trials.values()} == {0.1**2, 0.2**2}
 
 
 def test_a_used_up_space_ends_the_search_without_repeating_a_trial(tiny, tmp_path):

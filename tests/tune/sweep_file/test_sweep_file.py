@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from plugins import installed_package, user_module
 
 from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
-from tune.sweep_file import SWEEPS, SweepFile, load_sweep
+from tune.sweep_file import DISTRIBUTIONS, SWEEPS, SweepFile, load_sweep
 
 GOOD = """\
 name: mine
@@ -332,3 +333,25 @@ def test_paths_mean_the_same_in_every_working_folder(tmp_path, monkeypatch):
     (config,) = load_sweep("a.yaml").trials.values()
     assert (config.root, config.dataset) == (str(tmp_path / "data"), str(tmp_path / "data/mine.parquet"))
     assert config.class_order == str(tmp_path / "d.csv")
+
+
+DRAWN = "def halved(source, values): return values[0] * 0.5 ** source.randint(0, values[1])"
+
+
+def test_a_distribution_of_ones_own_is_drawn_by_import_path_and_from_an_installed_package(tmp_path, monkeypatch):
+    module = installed_package(tmp_path, monkeypatch, DRAWN, {DISTRIBUTIONS.group: {"halved": "halved"}})
+    path = tmp_path / "sweep.yaml"
+    drawn = []
+    for kind in (f"{module}:halved", "halved"):
+        path.write_text(f"name: own\npreset: digits-small\nsample: {{lr: {{{kind}: [0.8, 6]}}}}\nnum_samples: 30\n")
+        drawn.append({config.lr for config in load_sweep(str(path)).trials.values()})
+    assert drawn[0] == drawn[1] and len(drawn[0]) > 3 and drawn[0] <= {0.8 * 0.5**n for n in range(7)}
+
+
+def test_a_distribution_that_no_search_knows_is_refused_there(tmp_path, monkeypatch):
+    module = user_module(tmp_path, monkeypatch, DRAWN)
+    path = tmp_path / "sweep.yaml"
+    sample = f"sample: {{lr: {{'{module}:halved': [0.8, 6]}}}}"
+    path.write_text(f"name: own\npreset: digits-small\n{sample}\nnum_samples: 9\nsearch: {{}}\n")
+    with pytest.raises(BadInput, match=rf"line 3: no search knows {module}:halved: register a Family whose domain"):
+        load_sweep(str(path))
