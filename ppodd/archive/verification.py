@@ -18,7 +18,7 @@ from ppodd.archive.sweeps import DRIVER, Archive
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_archive import EVALUATOR, RESUME, WRITER, TrialArchive
 from ppodd.archive.trial_state import TrialState, stage_name
-from ppodd.config import CIRCUMSTANCES, RUNS, DistillConfig, rebuild
+from ppodd.config import RUNS, DistillConfig, difference, rebuild
 from ppodd.errors import BadInput, CorruptArchive, LaterVersion, one_line
 from ppodd.files import Folder, only_writer, read_mark
 
@@ -233,15 +233,10 @@ class _Look:
             yield Damage(self.folder, "config.json", what, _LISTED, lambda: self.trial.write_config(again))
             return
         listed = self._listed_config()
-        for name in DistillConfig.model_fields if listed else ():
+        if listed and (name := difference(held, listed)):
             mine, theirs = getattr(held, name), getattr(listed, name)
-            if mine != theirs and name not in CIRCUMSTANCES:
-                what = (
-                    f"{self.folder.at('config.json')} is another trial's: {name}={mine!r}, its sweep lists {theirs!r}"
-                )
-                assert listed
-                yield Damage(self.folder, "config.json", what, _LISTED, lambda: self.trial.write_config(listed))
-                return
+            what = f"{self.folder.at('config.json')} is another trial's: {name}={mine!r}, its sweep lists {theirs!r}"
+            yield Damage(self.folder, "config.json", what, _LISTED, lambda: self.trial.write_config(listed))
 
     def _listed_config(self) -> DistillConfig | None:
         if self.listed is None:

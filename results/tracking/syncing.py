@@ -30,7 +30,7 @@ from ppodd.archive import (
 )
 from ppodd.config import DistillConfig, EvaluationConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
-from ppodd.files import atomic_write
+from ppodd.files import Folder, atomic_write
 from ppodd.words import counted
 from results.tracking import schema
 from results.tracking.duplicates import told_apart
@@ -424,6 +424,7 @@ class Syncer:
             return
         if artifacts := _local(known.run):
             atomic_write(Path(artifacts, path), picture)
+            Folder(Path(artifacts, path).parent).remove_temporaries()  # of a sync that was killed at this very picture
         else:
             with tempfile.TemporaryDirectory() as folder:
                 local = Path(folder, f"{stage_name(stage)}.png")

@@ -83,6 +83,16 @@ def test_an_unreadable_trial_is_said_and_hides_no_other(archive, backlog):
     assert len(snapshot.open) == 2 and "stage.json is damaged" in snapshot.unreadable[trial.url]
 
 
+def test_an_evaluation_that_was_added_and_cannot_be_read_is_said_and_stops_no_other(archive):
+    archive.add_evaluation("s", EvaluationConfig(eval_seed=1))
+    (name,) = (archive.folder / "s/protocols").names()
+    archive.folder.write(f"s/protocols/{name}", b"[]")
+    snapshot = Backlog(archive.url, "s").look()
+    assert len(snapshot.open) == 4
+    (why,) = snapshot.unreadable.values()
+    assert f"protocols/{name} is damaged" in why
+
+
 def test_a_trial_of_another_shape_is_said_and_hides_no_other(archive, backlog):
     trial = archive.trial("s", "seed=0")
     trial.folder.write("stage-01/stage.json", b'{"schema": 1, "stage": 1}')
