@@ -35,6 +35,10 @@ class ServiceTimings:
         settled_s: a sweep that is over is looked at, and synced, this often.
         silent_s: a trial that waits asks far more often; after so long it is gone.
         listed_s: Ray may not list at once what was started.
+        probe_s: between two questions of a driver whether its Ray is there.
+        lost_s: without an answer to them, after which it is lost.
+        answer_s: for an answer of the coordinator: a look at a large archive, a first sync of a large store.
+        brief_answer_s: for one that asks neither archive nor store; the evaluators and trials then ask again.
     """
 
     look: Pace = Pace(1.0, 10.0)
@@ -49,6 +53,10 @@ class ServiceTimings:
     settled_s: float = 60.0
     silent_s: float = 30.0
     listed_s: float = 10.0
+    probe_s: float = 1.0
+    lost_s: float = 25.0
+    answer_s: float = 3600.0
+    brief_answer_s: float = 60.0
 
     @property
     def recovery_s(self) -> float:

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.dispatch import Pool
 from cluster.service.coordinator import CoordinatorActor
-from cluster.service.ray_adapter import kill
-from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, head_node, named_evaluators
+from cluster.service.ray_adapter import answer, kill, on_the_head
+from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, named_evaluators
 from ppodd import __version__
 from ppodd.errors import BadInput, PpoddError
 
 _POLL_S, _END_POLL_S, _END_S, _REPLACE_S = 0.5, 0.05, 30.0, 120.0
+_START_S = 300.0  # of the coordinator's process, on a cluster that is busy or still to get its head's workers
 
 
 def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool = True) -> Any:
@@ -42,7 +42,7 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
                 raise PpoddError(f"evaluators of this job {why}")
             if why:
                 ended = _end_idle(coordinator, archive_url, sweep, why)
-            elif ray.get(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin)):
+            elif answer(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin)):
                 return coordinator
         time.sleep(_POLL_S)  # another job is replacing it
     raise PpoddError(
@@ -52,12 +52,11 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
 
 def _coordinator() -> Any:
     """The cluster's coordinator, begun where there is none. Raises `PpoddError`: it is of another version."""
-    # on the head while that lives: no node that an autoscaler added, or that may be taken away, is kept for it
-    head = NodeAffinitySchedulingStrategy(head_node(), soft=True)
+    # on the head: no node that an autoscaler added, or that may be taken away, is kept for it
     coordinator = CoordinatorActor.options(
-        name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, scheduling_strategy=head
+        name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **on_the_head()
     ).remote()
-    running = ray.get(coordinator.version.remote())
+    running = answer(coordinator.version.remote(), _START_S)
     if running != __version__:
         raise PpoddError(
             f"the cluster's evaluators are ppodd {running}, this is ppodd {__version__}: use that version, or end "
@@ -69,15 +68,15 @@ def _coordinator() -> Any:
 def _unfit(coordinator: Any, archive_url: str, sweep: str) -> str:
     """Why the evaluators there are cannot serve this process's sweep, if so."""
     code = os.environ.get("PPODD_CODE")  # which only a submitted job has
-    if code is not None and ray.get(coordinator.code.remote()) != code:
+    if code is not None and answer(coordinator.code.remote()) != code:
         return "run other code than this job's"
-    why = ray.get(coordinator.why_not.remote(archive_url, sweep))
+    why = answer(coordinator.why_not.remote(archive_url, sweep))
     return f"cannot read {archive_url}: {why}" if why else ""
 
 
 def _end_idle(coordinator: Any, archive_url: str, sweep: str, why: str) -> bool:
     """End evaluators that are unfit and serve no other sweep; whether it was done: another job may be doing it."""
-    others = ray.get(coordinator.retire.remote((archive_url, sweep)))
+    others = answer(coordinator.retire.remote((archive_url, sweep)))
     if others:
         raise PpoddError(
             f"the cluster's evaluators {why}; they keep the code and environment of the job that began them, and serve "
@@ -103,7 +102,7 @@ def serving(archive_url: str, sweep: str) -> tuple[str, Pool] | None:
     """The MLflow store that the cluster's coordinator logs this sweep to, and its pool, if there is one that does."""
     try:
         coordinator: Any = ray.get_actor(COORDINATOR, NAMESPACE)
-        return cast("tuple[str, Pool] | None", ray.get(coordinator.serving.remote(archive_url, sweep)))
+        return cast("tuple[str, Pool] | None", answer(coordinator.serving.remote(archive_url, sweep)))
     except ValueError:
         return None
 
@@ -117,13 +116,13 @@ def wait(
     """
     idle = 0
     while True:
-        status = ray.get(coordinator.status.remote(fresh=True, only=sweep))
+        status = answer(coordinator.status.remote(fresh=True, only=sweep))
         if show:
             show(status)
         idle = idle + 1 if _idle(status, sweep) else 0
         if idle == 2:  # what was given up before the first look is on record at the second
-            ray.get(coordinator.sync.remote(every=True, only=sweep))
-            return ray.get(coordinator.status.remote())
+            answer(coordinator.sync.remote(every=True, only=sweep))
+            return answer(coordinator.status.remote())
         time.sleep(_POLL_S)
 
 
@@ -140,8 +139,8 @@ def sweeps_in(status: dict[str, Any], sweep: tuple[str, str] | None) -> list[dic
 
 def stop() -> None:
     """End the coordinator and every evaluator; what they had leased is open again for the next ones."""
-    with contextlib.suppress(ValueError, ray.exceptions.RayError):
-        ray.get(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote())
+    with contextlib.suppress(ValueError, PpoddError, ray.exceptions.RayError):
+        answer(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote(), _END_S)
     kill(COORDINATOR)  # first, so that it starts no others
     end = time.monotonic() + _END_S
     while (left := named_evaluators()) and time.monotonic() < end:  # who begins them anew must not find these

@@ -18,7 +18,7 @@ from ppodd.archive import FailureRecord
 from ppodd.machine import DeviceError, device_error
 
 _log = logging.getLogger(__name__)
-_HEARTBEAT_S = ServiceTimings().heartbeat_s
+_HEARTBEAT_S, _ANSWER_S = ServiceTimings().heartbeat_s, ServiceTimings().brief_answer_s
 _IDLE_S, _PAUSE_S = 0.5, 30.0
 
 
@@ -110,7 +110,7 @@ def _answer(method: str, *arguments: Any) -> Any:
     """What the coordinator answers; nothing while it is being restarted, or where it fails."""
     try:
         coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
-        return ray.get(getattr(coordinator, method).remote(*arguments))
+        return ray.get(getattr(coordinator, method).remote(*arguments), timeout=_ANSWER_S)
     except (ray.exceptions.RayError, ValueError):
         time.sleep(_IDLE_S)
         return None

@@ -1,4 +1,4 @@
-"""What the dispatcher asks of Ray: processes that evaluate, and a few bytes that outlive the coordinator's process."""
+"""What is asked of Ray: evaluators, a few bytes that outlive the coordinator, its place, answers, what is lost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 import ray
 from ray.experimental import internal_kv
 
-from cluster.dispatch import Share
+from cluster.dispatch import ServiceTimings, Share
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
+from ppodd.errors import PpoddError
+
+_HEAD = "node:__internal_head__"  # a resource that Ray gives the head alone
+_A_LITTLE = 0.001
 
 
 class RayEvaluators:
@@ -61,3 +65,50 @@ def kill(name: str) -> None:
     """End an actor of ours for good, if it is there."""
     with contextlib.suppress(ValueError):
         ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
+
+
+def on_the_head() -> dict[str, Any]:
+    """Options of an actor that stays on the cluster's head: losing any other node cannot take it.
+
+    An affinity to the node would not do: Ray does not keep it for an actor that reserves nothing. So the actor reserves
+    a little of a resource that only the head has; where none has it, it may run anywhere.
+    """
+    heads = [node for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"]]
+    return {"resources": {_HEAD: _A_LITTLE}} if heads else {}
+
+
+def answer(reference: Any, limit_s: float | None = None) -> Any:
+    """What an actor answers. Raises `PpoddError` where it has not in `limit_s` seconds (default: `answer_s`)."""
+    limit_s = ServiceTimings().answer_s if limit_s is None else limit_s
+    try:
+        return ray.get(reference, timeout=limit_s)
+    except ray.exceptions.GetTimeoutError:
+        raise PpoddError(
+            f"the coordinator of the evaluators has not answered for {limit_s:g} s: `ray status` shows whether the "
+            f"cluster has room for it; what is archived stays, and the same command goes on from there"
+        ) from None
+
+
+def lost_part() -> str:
+    """Which part of Ray this process has lost, in words; empty while all are there. It hangs where the GCS does."""
+    if dead := _dead_processes():
+        return f"{' and '.join(dead)} ended"
+    mine = ray.get_runtime_context().get_node_id()
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return "" if mine in alive else "the node that this process has joined is gone"
+
+
+def _dead_processes() -> list[str]:
+    """Processes of a Ray that lives in this process that have ended.
+
+    Ray's public calls say it half a minute later. This one is private: where a version of Ray has it no more, they are
+    what is left.
+    """
+    from ray._private import worker
+
+    node = getattr(worker, "_global_node", None)
+    try:
+        ended = {name for name, _ in node.dead_processes()} if node else set()
+    except AttributeError:
+        return []
+    return sorted(ended & {"raylet", "gcs_server"})

@@ -133,14 +133,6 @@ def named_evaluators() -> list[str]:
     return sorted(name for name in names if name.startswith("evaluator-"))
 
 
-def head_node() -> str:
-    """The id of the cluster's head, or of a node that lives where none says it is one."""
-    import ray
-
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return str(next((n for n in alive if "node:__internal_head__" in n["Resources"]), alive[0])["NodeID"])
-
-
 def limit_threads(cpus: float) -> None:
     """Let torch use as many threads as cores are reserved, at least one."""
     import torch

@@ -8,10 +8,11 @@ from typing import cast
 
 import ray
 
-from cluster.dispatch import Answer
+from cluster.dispatch import Answer, ServiceTimings
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE
 
 _POLL_S, _POLL_AT_MOST_S, _PATIENCE_S = 0.2, 2.0, 60.0
+_ANSWER_S = ServiceTimings().brief_answer_s
 
 
 def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE_S) -> list[float] | None:
@@ -25,13 +26,15 @@ def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE
     while True:
         try:
             coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
-            answer = cast("Answer", ray.get(coordinator.measure.remote(name, trial_url, stage, nets)))
+            answer = cast(
+                "Answer", ray.get(coordinator.measure.remote(name, trial_url, stage, nets), timeout=_ANSWER_S)
+            )
             if answer.values or answer.failed:
                 return answer.values
             if answer.in_progress:
                 waiting_since = time.monotonic()
             elif time.monotonic() - waiting_since > patience_s:
-                ray.get(coordinator.forget.remote(name))
+                ray.get(coordinator.forget.remote(name), timeout=_ANSWER_S)
                 return None
         except (ray.exceptions.RayError, ValueError):  # the coordinator is gone or being restarted
             if time.monotonic() - waiting_since > patience_s:

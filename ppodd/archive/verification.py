@@ -279,7 +279,7 @@ class _Look:
             yield Damage(self.folder, name, one_line(error), "it is drawn anew, where the data set is here", again)
 
     def _stages_anew(self, lost: Sequence[int]) -> tuple[str, Callable[[], None] | None]:
-        """How lost stages are had again, with those that follow from them, and what is to be removed for that."""
+        """How lost stages are made anew, with those that follow from them, and what is to be removed for that."""
         first, last = lost[0], max(self.state.stages)
         which = f"stage {first}" if first == last else f"stages {first} to {last}"
         if self.state.imported:

@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "start":
         return _start(args, evaluations)
 
+    from cluster.service import answer, connect
     from cluster.service import client as evaluators
-    from cluster.service import connect
     from ppodd.cli.console import console
 
     connect(args.ray_address, otherwise="name the cluster that has the evaluators: --ray-address HOST:PORT")
@@ -87,9 +87,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     coordinator = evaluators.find()
     if args.action == "scale":
-        import ray
-
-        ray.get(coordinator.resize.remote(args.count))
+        answer(coordinator.resize.remote(args.count))
         out.print(
             f"at most {counted(args.count, 'evaluator')} from now on; those too many stop when they have nothing to do"
         )
@@ -209,10 +207,12 @@ def _until_done(out: Any, coordinator: Any) -> int:
     import ray
 
     from cluster.service import client as evaluators
+    from cluster.service import watched
 
-    with _Live(out) as live:
-        status = evaluators.wait(coordinator, show=live.show)
-    evaluators.stop()
+    with watched("the same command goes on with what is still open"):
+        with _Live(out) as live:
+            status = evaluators.wait(coordinator, show=live.show)
+        evaluators.stop()
     ray.shutdown()
     out.print(f"in the archive: {counted(status['done'], 'evaluation')}, {len(status['failed'])} failed")
     for reason in status["failed"].values():
@@ -223,17 +223,17 @@ def _until_done(out: Any, coordinator: Any) -> int:
 
 
 def _status(out: Any, coordinator: Any, watch: bool) -> None:
-    import ray
+    from cluster.service import answer, watched
 
-    status = ray.get(coordinator.status.remote(fresh=True))
+    status = answer(coordinator.status.remote(fresh=True))
     if not watch:
         out.print(tables(status), width=None if out.is_terminal else 160, soft_wrap=False)
         return
-    with _Live(out) as live:
+    with watched("`ppodd evaluators status` shows it again when it is back"), _Live(out) as live:
         while True:
             live.show(status)
             time.sleep(_WATCH_S)
-            status = ray.get(coordinator.status.remote())
+            status = answer(coordinator.status.remote())
 
 
 class _Live:

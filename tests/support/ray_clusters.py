@@ -81,6 +81,11 @@ class RayCluster:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
+    @property
+    def head(self) -> subprocess.Popen[Any]:
+        """The process that began the head's own."""
+        return self._nodes[0]
+
     def add_node(self, cpus: int = 1) -> subprocess.Popen[Any]:
         """A raylet of its own; returns when it is part of the cluster."""
         before = self._alive()

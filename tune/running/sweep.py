@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ray import tune
 
 from cluster.dispatch import Backlog
-from cluster.service import check_archive, connect
+from cluster.service import answer, check_archive, connect, watched
 from cluster.service import client as evaluators
 from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialState, mended
 from ppodd.datasets import data_digest, read_images
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _SHOW_EVERY_S = 1.0
 _PLACE_S = 120.0  # to find a place for the first trial, before that is said
 _SHARE = 0.2  # of the time goes into looking how far it is
+_GO_ON = "the same command with --resume goes on from the last checkpoint"
 _LOSSES = 3  # of its process or node, after which a trial is given up; it goes on from its last checkpoint
 
 
@@ -155,13 +156,16 @@ def _run(
         archive.add_evaluation(sweep.name, evaluation)
     archive.clear_evaluation_failures(sweep.name)
     served = archive.url, sweep.name
-    coordinator = evaluators.start(*served, tracking_uri, place.pool, place.beside)
-    with _Watch(ProgressReader(sweep, archive), show):
-        interrupted = _tune(sweep, archive, place.at_once, say)
-        given_up: dict[str, str] = {}  # also what the archive could not take a record of
-        if (in_process or wait) and not interrupted:
-            status = evaluators.wait(coordinator, served)
-            given_up = {k: why for one in evaluators.sweeps_in(status, served) for k, why in one["failed"].items()}
+    with watched(_GO_ON):
+        coordinator = evaluators.start(*served, tracking_uri, place.pool, place.beside)
+        with _ShownProgress(ProgressReader(sweep, archive), show):
+            interrupted = _tune(sweep, archive, place.at_once, say)
+            given_up: dict[str, str] = {}  # also what the archive could not take a record of
+            if (in_process or wait) and not interrupted:
+                status = evaluators.wait(coordinator, served)
+                given_up = {k: why for one in evaluators.sweeps_in(status, served) for k, why in one["failed"].items()}
+        if in_process:
+            evaluators.stop()
     snapshot = Backlog(*served).look()
     outcome = Outcome(
         unfinished(sweep, archive),
@@ -172,14 +176,13 @@ def _run(
         sum(work.key not in given_up for work in snapshot.open),
     )
     if in_process:
-        evaluators.stop()
         ray.shutdown()
     try:
         if in_process:
             lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name], publish).problems)
         else:
             # what is shown next is read from MLflow
-            lag = ray.get(coordinator.sync.remote(every=True, only=served))
+            lag = answer(coordinator.sync.remote(every=True, only=served))
         if lag and say:
             say(f"MLflow does not show all of it: {lag}")
     except (PpoddError, ray.exceptions.RayError) as error:
@@ -321,7 +324,7 @@ def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception)
         trial.write_failure(record.model_copy(update={"node": None, "pid": None, "log_file": None}))
 
 
-class _Watch:
+class _ShownProgress:
     """Shows progress once a second from a thread of its own while the block runs."""
 
     def __init__(self, read: Callable[[], SweepProgress], show: Callable[[SweepProgress], None] | None):
@@ -337,14 +340,14 @@ class _Watch:
         self._over.set()
         if self._show:
             self._thread.join()
-            self._look()
+            self._show_once()
 
     def _loop(self) -> None:
         took = 0.0
         while not self._over.wait(max(_SHOW_EVERY_S, took / _SHARE)):
-            took = self._look()
+            took = self._show_once()
 
-    def _look(self) -> float:
+    def _show_once(self) -> float:
         """Read and show, once; how many seconds that took. It only informs: an archive that is away ends nothing."""
         assert self._show
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Who is at which work: leases, retries, turns, urgency; no Ray, no files, a clock of our own."""
+"""Leases on work items: retries, turns, urgency; no Ray, no files, a clock of our own."""
 
 from typing import NamedTuple
 
