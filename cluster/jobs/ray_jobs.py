@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from cluster.environment import SHIPPED, prepare
 from cluster.jobs import package, versions
 from ppodd.errors import BadInput, PpoddError, one_line, unknown
+from ppodd.files import address as archive_address
+from ppodd.files import is_remote
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -86,11 +88,12 @@ def require_shared(archive: str | None) -> str:
     accepted = "a URL such as s3://… or an absolute path on a folder that every node mounts"
     if not archive:
         raise BadInput(f"no --archive: name {accepted}")
-    if "://" not in archive and not os.path.isabs(archive):
+    archive = archive_address(archive)
+    if not is_remote(archive) and not os.path.isabs(archive):
         raise BadInput(
             f"--archive {archive!r} is relative to this machine's folder, the cluster has others: {accepted}"
         )
-    return archive.rstrip("/")
+    return archive
 
 
 def taken_from_environment(names: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from cluster.jobs import require_shared, versions
 from ppodd.errors import BadInput, unknown
+from ppodd.files import is_remote
 
 TEMPLATES = Path(__file__).parent
 SHARED = "/shared"  # where a volume claim is mounted in every pod
@@ -145,7 +146,7 @@ def _settings(kind: str, values: Mapping[str, str]) -> Settings:
 def _check_archive(settings: RayJob | Slurm) -> None:
     archive = require_shared(settings.archive)
     mounted = isinstance(settings, Slurm) or (settings.claim and archive.startswith(f"{SHARED}/"))
-    if "://" not in archive and not mounted:
+    if not is_remote(archive) and not mounted:
         raise BadInput(
             f"--set archive={archive}: pods have no such folder; name a URL, or a folder in {SHARED} with "
             f"--set claim=… (a ReadWriteMany volume claim)"

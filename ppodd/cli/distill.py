@@ -71,7 +71,7 @@ def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
     from ppodd.archive import TrialArchive
     from ppodd.files import Folder
 
-    runs = Folder(f"{archive.rstrip('/')}/{RUNS}")
+    runs = Folder(archive) / RUNS
     check_twin(config.name, runs.names())
     return TrialArchive(runs.at(config.name))
 

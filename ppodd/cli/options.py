@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ppodd.config import registry_of
 from ppodd.errors import BadInput
+from ppodd.files import address
 
 DEFAULT_ARCHIVE = "ppodd-archive"
 _ALIASES = {"epochs": ["--epoch"], "workers": ["-j"]}
@@ -57,7 +58,10 @@ def given(args: argparse.Namespace, kind: type[pydantic.BaseModel]) -> dict[str,
 def add_archive(parser: argparse.ArgumentParser) -> None:
     """The flag that says which archive, of every command that writes one."""
     parser.add_argument(
-        "--archive", default=DEFAULT_ARCHIVE, help=f"archive folder or fsspec URL (default: {DEFAULT_ARCHIVE})"
+        "--archive",
+        type=address,
+        default=DEFAULT_ARCHIVE,
+        help=f"archive folder or fsspec URL (default: {DEFAULT_ARCHIVE})",
     )
 
 

@@ -224,7 +224,7 @@ def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | N
     if by := [*(name for name in sweep.varied if name in vary), *kinds(last)]:
         out.print(f"compare: ppodd results compare --by {by[0]} {these}")
     if not uri.startswith("http"):
-        out.print(f"all runs: mlflow ui --backend-store-uri {hidden(uri)} (then http://127.0.0.1:5000)")
+        out.print(f"all runs: mlflow ui --backend-store-uri {shlex.quote(hidden(uri))} (then http://127.0.0.1:5000)")
 
 
 class _Shown:

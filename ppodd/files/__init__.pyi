@@ -1,3 +1,5 @@
+from .address import address as address
+from .address import is_remote as is_remote
 from .folder import (
     Folder as Folder,
 )

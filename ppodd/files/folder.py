@@ -17,6 +17,7 @@ import fsspec
 
 from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import temporaries
+from ppodd.files.address import address, is_remote
 from ppodd.files.exclusive_creation import link_new, upload_new
 from ppodd.files.retries import PATIENCE_S, persist
 
@@ -111,29 +112,35 @@ class Folder:
         """For `patience_s` a remote folder that does not answer is asked again.
 
         Raises:
-            BadInput: the URL's protocol is unknown or its package is missing.
+            BadInput: the URL's protocol is unknown or its package is missing, or as `address`.
         """
-        self.url, self._patience_s = os.fspath(url).rstrip("/"), patience_s
-        try:
-            self._fs, self._path = fsspec.core.url_to_fs(self.url, **_options(self.url))
-        except (ValueError, ImportError) as error:
-            raise BadInput(f"cannot open archive {self.url!r}: {error}") from None
-        self._local = isinstance(self._fs, fsspec.implementations.local.LocalFileSystem)
-        if self._local:
-            self.url = self._path = os.path.abspath(self._path)
-        elif "s3" in self._fs.protocol:
-            self._fs.retries = 1  # by s3fs: it would multiply botocore's
+        self.url, self._patience_s = address(os.fspath(url)), patience_s
+        self._local = not is_remote(self.url)
+        if self._local:  # without reading the path as a URL, which `::` or `~` in it would change
+            self.url = self._path = os.path.abspath(self.url)
+            self._fs = fsspec.filesystem("file", use_listings_cache=False)
+        else:
+            self._fs, self._path = self._remote()
         self._root = "/".join(self.url.split("/")[:3])
 
+    def _remote(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        try:
+            fs, path = fsspec.core.url_to_fs(self.url, **_options(self.url))
+        except (ValueError, ImportError) as error:
+            raise BadInput(f"cannot open archive {self.url!r}: {error}") from None
+        if "s3" in fs.protocol:
+            fs.retries = 1  # by s3fs: it would multiply botocore's
+        return fs, path
+
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url}/{name}", self._patience_s)
+        return Folder(self.at(name), self._patience_s)
 
     def __repr__(self) -> str:
         return f"Folder({self.url!r})"
 
     def at(self, name: str) -> str:
-        """Where `name` is, for messages."""
-        return f"{self.url}/{name}"
+        """Where `name` is."""
+        return f"{self.url.rstrip('/')}/{name}"
 
     def _do(self, method: Callable[..., _Answer], *args: Any) -> _Answer:
         """What a method of the file system answers, in the end. Raises `FileNotFoundError`."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.errors import BadInput, PpoddError
-from ppodd.files import cache_folder, sha256
-from results.tracking.store_file import SQLITE, make_or_check, sqlite_path
+from ppodd.files import cache_folder, is_remote, sha256
+from results.tracking.store_file import make_or_check, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,35 +32,33 @@ def default_tracking_uri(archive_url: str, cluster: bool = False) -> str:
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return absolute(uri)
-    if "://" not in archive_url:
-        return f"{SQLITE}{Path(archive_url).absolute() / 'mlflow.db'}"
+    if not is_remote(archive_url):
+        return sqlite_uri(Path(archive_url).absolute() / "mlflow.db")
     if cluster:
         raise BadInput(
             f"a cluster that writes to {archive_url} needs an MLflow store that every node reaches: name a server, "
             f"--tracking-uri http://HOST:PORT (or $MLFLOW_TRACKING_URI)"
         )
     name = re.sub(r"\W+", "-", archive_url)
-    return (
-        f"{SQLITE}{cache_folder().absolute() / 'mlflow' / f'{name}-{sha256(archive_url.encode())[:8]}' / 'mlflow.db'}"
-    )
+    folder = cache_folder().absolute() / "mlflow" / f"{name}-{sha256(archive_url.encode())[:8]}"
+    return sqlite_uri(folder / "mlflow.db")
 
 
 def absolute(tracking_uri: str) -> str:
     """The URI, the same from every working folder: a trial's, an actor's, the user's."""
-    if not tracking_uri.startswith(SQLITE):
-        return tracking_uri
-    return f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).absolute()}"
+    path = sqlite_path(tracking_uri)
+    return sqlite_uri(path) if path else tracking_uri
 
 
 def artifact_folder(tracking_uri: str, archive_url: str) -> str | None:
     """Where artifacts go: beside an SQLite file, in the archive for another database; a server knows its own place."""
-    if tracking_uri.startswith(SQLITE):
-        return (Path(tracking_uri.removeprefix(SQLITE)).absolute().parent / _ARTIFACTS).as_uri()
+    if path := sqlite_path(tracking_uri):
+        return (path.parent / _ARTIFACTS).as_uri()
     if not tracking_uri.startswith(_DATABASES):
         return None
-    return (
-        f"{archive_url}/{_ARTIFACTS}" if "://" in archive_url else (Path(archive_url).absolute() / _ARTIFACTS).as_uri()
-    )
+    if is_remote(archive_url):
+        return f"{archive_url}/{_ARTIFACTS}"
+    return (Path(archive_url).absolute() / _ARTIFACTS).as_uri()
 
 
 def open_store(tracking_uri: str) -> MlflowClient:
@@ -124,7 +122,8 @@ def said(error: Exception) -> str:
 
 def exists(tracking_uri: str) -> bool:
     """Whether a store's file is there; of what is no file that is not asked."""
-    return not tracking_uri.startswith(SQLITE) or os.path.exists(tracking_uri.removeprefix(SQLITE))
+    path = sqlite_path(tracking_uri)
+    return path is None or path.exists()
 
 
 def require_file(tracking_uri: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import sqlite3
 import tempfile
@@ -23,7 +24,32 @@ _TABLES = {"experiments", "runs", "metrics", "params", "tags"}  # of every MLflo
 
 def sqlite_path(tracking_uri: str) -> Path | None:
     """The file of an SQLite store; `None` for a server or another database."""
-    return Path(tracking_uri.removeprefix(SQLITE)).absolute() if tracking_uri.startswith(SQLITE) else None
+    if not tracking_uri.startswith(SQLITE):
+        return None
+    path = tracking_uri.removeprefix(SQLITE)
+    return Path(_as_sqlalchemy_reads(tracking_uri) if re.search("[%?]", path) else path).absolute()
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of an SQLite store's file.
+
+    Raises:
+        BadInput: it would be read as another file's: quoted, MLflow would still make the folder of the quoted name.
+    """
+    uri = f"{SQLITE}{path}"
+    if re.search("[%?]", str(path)) and _as_sqlalchemy_reads(uri) != str(path):
+        raise BadInput(
+            f"{uri} would be read as the URI of another file: choose an archive's folder without ? and %, or name "
+            f"another --tracking-uri"
+        )
+    return uri
+
+
+def _as_sqlalchemy_reads(uri: str) -> str:
+    """The file's path in a URI: SQLAlchemy decodes `%41` since its version 2.1."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(uri).database or ""
 
 
 def make_or_check(path: Path) -> None:
@@ -38,7 +64,7 @@ def make_or_check(path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if _is_empty(path):
-        with one_writer(f"{SQLITE}{path}"):
+        with one_writer(sqlite_uri(path)):
             if _is_empty(path):  # still: another process may have made it meanwhile
                 _make(path)
     _require_whole(path)
@@ -53,7 +79,7 @@ def _make(path: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "mlflow.db")
-        mlflow.MlflowClient(f"{SQLITE}{made}").search_experiments(max_results=1)
+        mlflow.MlflowClient(sqlite_uri(made)).search_experiments(max_results=1)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             temporary.write_bytes(made.read_bytes())

@@ -17,6 +17,7 @@ from ppodd.archive import FailureRecord, StageRecord, TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import StorageError
+from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _report(archive: TrialArchive, record: StageRecord) -> None:
         "poster_ipc": record.budgets.poster_ipc,
         "cumulative_ipc": record.budgets.cumulative_ipc,
     }
-    if "://" in archive.url:  # Tune's folder is on the driver's disk then, which a trial elsewhere cannot write to
+    if is_remote(archive.url):  # Tune's folder is on the driver's disk then, which a trial elsewhere cannot write to
         tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,66 @@
+"""Where an archive is, as a user writes it: a local path, or the URL of a remote folder in its one form.
+
+`s3://lab//x/` and `s3://lab/x` would be two places to S3; of `s3:/x` a folder of that name would be made here. What can
+be meant in one way only is written in that way, what cannot is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ppodd.errors import BadInput
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_ALMOST = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/?[^/].*)", re.DOTALL)
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"}  # protocols whose URLs begin with a bucket
+_FILES = {"file", "local"}
+
+
+def address(text: str) -> str:
+    """A local path as it was written, without `file://` and with the home folder for `~`; or the URL in its one form.
+
+    Raises:
+        BadInput: it names no folder, or what one program would read otherwise than another.
+    """
+    if not text.strip():
+        raise BadInput(f"archive {text!r} names no folder: write a folder's path or a URL such as s3://bucket/folder")
+    if text != text.strip():
+        raise BadInput(f"archive {text!r} begins or ends with a blank: leave it out")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise BadInput(f"archive {text!a} is no UTF-8 text, which its records and URLs are: rename the folder")
+    if url := _URL.fullmatch(text):
+        protocol, rest = url[1].lower(), url[2]
+        return _local(text, rest) if protocol in _FILES else _remote(text, protocol, rest)
+    if (almost := _ALMOST.fullmatch(text)) and _is_protocol(almost[1]):
+        meant, folder = almost[2].lstrip("/"), text
+        raise BadInput(f"archive {text!r}: write {almost[1]}://{meant}, or ./{folder} for a folder of that name here")
+    return os.path.expanduser(text).rstrip("/") or "/"
+
+
+def is_remote(url: str) -> bool:
+    """Whether an `address`, or the absolute path of one, is a URL."""
+    return "://" in url
+
+
+def _local(text: str, path: str) -> str:
+    if not path.startswith("/") or re.search("[%?#]", path):
+        raise BadInput(f"archive {text!r}: write the folder's path itself, without file://")
+    return path
+
+
+def _remote(text: str, protocol: str, rest: str) -> str:
+    if not rest.strip("/") or (protocol in _BUCKETS and rest.startswith("/")):
+        raise BadInput(f"archive {text!r} names no bucket: write {protocol}://bucket/folder")
+    if wrong := re.search(r"\?|#|::", rest):
+        raise BadInput(f"archive {text!r}: {wrong[0]} has a meaning in URLs, choose a folder without it")
+    parts = [part for part in rest.split("/") if part]
+    if relative := {".", ".."} & set(parts):
+        raise BadInput(f"archive {text!r}: remote folders know no {min(relative)}, write the URL without it")
+    return f"{protocol}://{'/' * rest.startswith('/')}{'/'.join(parts)}"
+
+
+def _is_protocol(name: str) -> bool:
+    from fsspec.registry import known_implementations
+
+    return name.lower() in known_implementations
