@@ -52,7 +52,7 @@ def prepare() -> bool:
 
 def _has_token() -> bool:
     given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return given or Path("~/.ray/auth_token").expanduser().exists()
+    return given or Path(os.path.expanduser("~/.ray/auth_token")).exists()
 
 
 def take_shipped() -> None:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from ppodd import logs, own_packages
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
+from ppodd.files import give_home
 
 COMMANDS = {
     "distill": "distil a data set into posters, stage by stage",
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own_packages.claim()
         everywhere, argv = _everywhere(argv)
         _start_logs(everywhere)
+        give_home()
         return _run(argv, debug)
     except PpoddError as error:
         if debug:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import PIL
+import safetensors
 
-from ppodd.files import cache_folder
+from ppodd.errors import PpoddError
+from ppodd.files import atomic_path, cached
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 2  # raise it when reading or whitening change their results
 Stamp = tuple[str, str, int, int, int]
@@ -30,7 +35,16 @@ def digest_of(*parts: object) -> str:
 
 def place_of(kind: str, digest: str) -> Path:
     """The cached file of a kind."""
-    return cache_folder() / f"{kind}-{digest[:24]}.safetensors"
+    return cached(f"{kind}-{digest[:24]}.safetensors")
+
+
+def keep(path: Path, write: Callable[[str], None]) -> None:
+    """Have what `write` writes to a path it is given there for the next process, if there is a place for it."""
+    try:
+        with atomic_path(path) as temporary:
+            write(temporary)
+    except (PpoddError, OSError, safetensors.SafetensorError) as error:
+        _log.warning("not cached, each process prepares the data again: %s; $PPODD_CACHE names another folder", error)
 
 
 def _stamp(path: Path) -> Stamp:

@@ -19,7 +19,6 @@ from ppodd.datasets.reading import SPLITS, Images, read
 from ppodd.datasets.report import Report
 from ppodd.datasets.sources import Request
 from ppodd.errors import BadInput, one_line
-from ppodd.files import atomic_path
 
 _FORMAT = 1  # of a data set's digest, by which archives know theirs: it stays
 
@@ -86,8 +85,7 @@ def _keep(path: Path, images: Images, content: str, also: set[Path]) -> None:
         "also": json.dumps([str(p) for p in sorted(also)]),
         "stamps": cache.digest_of(cache.stamps(sorted(also))),
     }
-    with atomic_path(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, metadata)
+    cache.keep(path, lambda temporary: safetensors.numpy.save_file(arrays, temporary, metadata))
 
 
 def _readable(place: str, reading: Callable[[], Images]) -> Images:

@@ -21,7 +21,6 @@ from ppodd.datasets.report import Report
 from ppodd.datasets.sources import Request, Spec
 from ppodd.datasets.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 from ppodd.errors import BadInput
-from ppodd.files import atomic_path
 
 _LARGE = 4096  # pixels and channels above which fitting ZCA is worth a warning
 _log = logging.getLogger(__name__)
@@ -132,6 +131,6 @@ def _whitened(images: Images, content: str, zca: bool) -> tuple[Whitening, dict[
     forward, inverse = fit_zca(x[TRAIN])
     whitening = Whitening(forward=forward, inverse=inverse)
     whitened = {split: whitening.whiten(of) if len(of) else of for split, of in x.items()}
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file({"forward": forward, "inverse": inverse, **whitened}, temporary)
+    kept = {"forward": forward, "inverse": inverse, **whitened}
+    cache.keep(path, lambda temporary: safetensors.torch.save_file(kept, temporary))
     return whitening, whitened

@@ -1,5 +1,20 @@
 from .address import address as address
 from .address import is_remote as is_remote
+from .cache import (
+    cache_folder as cache_folder,
+)
+from .cache import (
+    cached as cached,
+)
+from .cache import (
+    give_home as give_home,
+)
+from .cache import (
+    may_write as may_write,
+)
+from .cache import (
+    own_temporary_folder as own_temporary_folder,
+)
 from .folder import (
     Folder as Folder,
 )
@@ -8,9 +23,6 @@ from .folder import (
 )
 from .folder import (
     atomic_write as atomic_write,
-)
-from .folder import (
-    cache_folder as cache_folder,
 )
 from .folder import (
     sha256 as sha256,

@@ -9,27 +9,24 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import tempfile
+from pathlib import Path
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from ppodd.files.retries import s3_code
-from ppodd.files.temporaries import prefix
+from ppodd.files.temporaries import beside
 
 _NOT_OFFERED = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # by disks without hard links, by servers
 
 
 def link_new(path: str, data: bytes) -> bool | None:
     """Whether the local file was made; `None` where its disk cannot tell. Raises `OSError` where it may not be."""
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=prefix(name)) as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with beside(path) as temporary:
+        Path(temporary).write_bytes(data)
         try:
-            os.link(file.name, path)
+            os.link(temporary, path)
         except FileExistsError:
             return False
         except OSError as error:

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,11 +32,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where this machine keeps what can be made again: `$PPODD_CACHE`, by default `~/.cache/ppodd`."""
-    return Path(os.environ.get("PPODD_CACHE", "~/.cache/ppodd")).expanduser()
-
-
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary path beside `path` to write to: flushed to disk and renamed over it when the block succeeds.
@@ -52,17 +46,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadInput(f"cannot write {path}: {error.filename} is a file; name another folder") from error
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=temporaries.prefix(path.name))
-        os.close(descriptor)
-        try:
+        with temporaries.beside(path) as temporary:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
 
 @contextlib.contextmanager

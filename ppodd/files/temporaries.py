@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from ppodd.files.processes import has_ended, short_machine
 
@@ -13,9 +15,20 @@ _FORGOTTEN_S = 24 * 3600.0  # one that another machine wrote, or an older versio
 _NAME = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)\.\w{8}$|\..+\.(json|png|safetensors)\.[a-z0-9_]{8}$")
 
 
-def prefix(name: str) -> str:
-    """How the name of a temporary file begins that is to become `name`: it says which process writes it."""
-    return f".{name}.{short_machine()}-{os.getpid()}."
+@contextlib.contextmanager
+def beside(path: str | os.PathLike[str]) -> Iterator[str]:
+    """An empty file beside `path`, to become it, for the time of the block; its name says which process writes it.
+
+    Who may read and write it the umask says, or the folder, so that a group can share an archive.
+    """
+    path = Path(path)
+    temporary = str(path.with_name(f".{path.name}.{short_machine()}-{os.getpid()}.{secrets.token_hex(4)}"))
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def stale(folder: str) -> list[str]:

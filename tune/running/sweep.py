@@ -23,7 +23,7 @@ from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialState, me
 from ppodd.datasets import data_digest, read_images
 from ppodd.distillation import advice
 from ppodd.errors import BadInput, PpoddError, one_line
-from ppodd.files import is_remote, only_writer
+from ppodd.files import is_remote, only_writer, own_temporary_folder
 from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import open_store, sync
@@ -230,7 +230,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         return False
     limits = [limit for limit in (at_once, file.max_concurrent) if limit]
     folder = archive.folder / sweep.name
-    storage_path = f"{folder.url}/.tune" if not is_remote(folder.url) else None
+    storage_path = str(own_temporary_folder() / "tune") if is_remote(folder.url) else f"{folder.url}/.tune"
     first = _FirstTrial(lambda: say(starving(file.resources)) if say else None)
     tuner = tune.Tuner(
         tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus}),

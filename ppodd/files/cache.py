@@ -1,0 +1,66 @@
+"""Where this machine keeps what can be made again, whoever runs it: what cannot be kept there ends nothing."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """`$PPODD_CACHE`, by default `~/.cache/ppodd`; where that cannot be written, a temporary folder of this user's."""
+    folder = _asked()
+    return folder if may_write(folder) else _instead(folder)
+
+
+def cached(name: str) -> Path:
+    """A file of the cache: one that is there may be read where this user may not write."""
+    there = _asked() / name
+    return there if there.exists() else cache_folder() / name
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this process may write files into the folder, or make it first."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def give_home() -> None:
+    """A temporary home for a user who has none, a container's, say: libraries end without one."""
+    if not os.path.isabs(os.path.expanduser("~")):
+        os.environ["HOME"] = str(own_temporary_folder())
+        _log.warning(
+            "user %d has no home: %s takes its place; set HOME to keep what is cached", os.getuid(), os.environ["HOME"]
+        )
+
+
+def own_temporary_folder() -> Path:
+    """A folder that this user alone may write to, the same one each time unless another has taken its name."""
+    folder = Path(tempfile.gettempdir(), f"ppodd-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return folder
+    return _unlike_any()
+
+
+@functools.cache
+def _unlike_any() -> Path:
+    return Path(tempfile.mkdtemp(prefix="ppodd-"))
+
+
+def _asked() -> Path:
+    return Path(os.path.expanduser(os.environ.get("PPODD_CACHE") or "~/.cache/ppodd"))
+
+
+@functools.cache
+def _instead(folder: Path) -> Path:
+    """Where files go that cannot be written into a folder; said once."""
+    other = own_temporary_folder()
+    _log.warning("the cache %s cannot be written, so %s is used: $PPODD_CACHE names another", folder, other)
+    return other
