@@ -14,7 +14,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from ppodd.errors import PpoddError
+from ppodd.errors import BadInput, PpoddError
 
 SHIPPED = "PPODD_ENVIRONMENT"  # names the file; the values themselves Ray would write to its logs on every node
 _SETTINGS = {
@@ -38,21 +38,37 @@ def prepare() -> bool:
 
     Raises:
         PpoddError: Ray has been imported already, and so has read its settings.
+        BadInput: the file that is to hold the token holds none.
     """
     if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         raise PpoddError("Ray was imported before its settings were made: call cluster.prepare() first")
     take_shipped()
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    if os.environ["RAY_AUTH_MODE"] != "token" or _has_token():
+    if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN") or _has_token_file():
         return False
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     return True
 
 
-def _has_token() -> bool:
-    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    return given or Path(os.path.expanduser("~/.ray/auth_token")).exists()
+def _has_token_file() -> bool:
+    """Whether there is a file that holds a token. Raises `BadInput`: it is named, and holds none that can be read."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(named or os.path.expanduser("~/.ray/auth_token"))
+    try:
+        wrong = "" if file.read_text().strip() else "is empty"
+    except FileNotFoundError as error:
+        if not named:
+            return False
+        wrong = f"cannot be read: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        wrong = f"cannot be read: {getattr(error, 'strerror', None) or 'no text'}"
+    if wrong:
+        where = "RAY_AUTH_TOKEN_PATH names it" if named else "RAY_AUTH_TOKEN_PATH names another"
+        raise BadInput(
+            f"the file of Ray's token {file} {wrong} ({where}): make one with `ray get-auth-token --generate`"
+        )
+    return True
 
 
 def take_shipped() -> None:

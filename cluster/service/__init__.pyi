@@ -3,6 +3,5 @@ from .archive_check import check_archive as check_archive
 from .ray_adapter import answer as answer
 from .ray_runtime import connect as connect
 from .ray_runtime import limit_gpu_memory as limit_gpu_memory
-from .ray_runtime import limit_threads as limit_threads
 from .stage_accuracy import measure as measure
 from .watch import watched as watched

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import ray
 
 from cluster.dispatch import Measurement, ServiceTimings
-from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, limit_threads, yield_cores
+from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, limit_gpu_memory, yield_cores
 from ppodd import logs
 from ppodd.archive import FailureRecord
-from ppodd.machine import DeviceError, device_error
+from ppodd.machine import DeviceError, device_error, limit_threads
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S, _ANSWER_S = ServiceTimings().heartbeat_s, ServiceTimings().brief_answer_s

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,12 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cluster.environment import prepare
+from cluster.service.ray_start import check_address, ray_folder, reach
 from ppodd.errors import BadInput
+from ppodd.machine import cores, memory
 
 NAMESPACE = "ppodd"
 COORDINATOR = "coordinator"
 _OBJECT_STORE_BYTES = 200_000_000  # paths and small records travel, not data
-_REACH_S, _JOIN_S = 5.0, 60.0
+_JOIN_S = 60.0
 _ALONE = "leave --ray-address out to run on this machine"
 
 
@@ -28,7 +29,7 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     `otherwise` is what else to do, in words, where none can be joined.
 
     Raises:
-        BadInput: no cluster answers at `address`.
+        BadInput: no cluster answers at `address`, or it is none.
     """
     own_token = prepare()
     import ray
@@ -38,10 +39,12 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
-        ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
+        options |= {"num_cpus": cpus or cores(), "_memory": memory() - _OBJECT_STORE_BYTES, "_temp_dir": ray_folder()}
+        ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
         return True
+    check_address(address)
     try:
-        _reach(address)
+        reach(address)
         with _silenced():
             ray.init(address=address, **options)
     except (OSError, RuntimeError, ValueError) as error:
@@ -117,13 +120,6 @@ def _said(error: Exception) -> str:
     return line
 
 
-def _reach(address: str) -> None:
-    """Raise `OSError` where nothing listens at `HOST:PORT`: Ray itself would go on trying for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host, int(port)), _REACH_S).close()
-
-
 def named_evaluators() -> list[str]:
     """Names of the evaluators that exist, idle or not."""
     import ray
@@ -131,13 +127,6 @@ def named_evaluators() -> list[str]:
     actors = ray.util.list_named_actors(all_namespaces=True)
     names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
     return sorted(name for name in names if name.startswith("evaluator-"))
-
-
-def limit_threads(cpus: float) -> None:
-    """Let torch use as many threads as cores are reserved, at least one."""
-    import torch
-
-    torch.set_num_threads(max(1, int(cpus)))
 
 
 def limit_gpu_memory(gpus: float) -> None:

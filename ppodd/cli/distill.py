@@ -83,9 +83,11 @@ def run(args: argparse.Namespace) -> int:
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
     from ppodd.distillation import run as distil
+    from ppodd.machine import limit_threads
 
     out = console()
     trial = trial_of(args.archive, config)
+    limit_threads()
     for notice in config.notices():
         out.print(f"note: {notice}")
     announce(out, config, trial.url)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 from ppodd.cli.options import add_config_flags, given
 from ppodd.config import PRESETS, DistillConfig, absolute_paths, build, preset
 from ppodd.errors import BadInput
+
+from ppodd.words import counted
 
 _PACKAGES = {
     "torch": "",
@@ -72,9 +73,13 @@ def _look_at_machine(args: argparse.Namespace) -> int:
 
     import torch
 
-    from ppodd.files import cache_folder
+    from ppodd.files import cache_folder, may_write
+    from ppodd.machine import cores, limit_threads, machine_cores, machine_memory, memory
 
-    print(f"cores: {os.cpu_count()} (torch uses {torch.get_num_threads()})")
+    limit_threads()
+    threads = counted(torch.get_num_threads(), "thread")
+    print(f"cores: {cores()} of {machine_cores()} may be used (torch: {threads})")
+    print(f"memory: {memory() / 2**30:.0f} of {machine_memory() / 2**30:.0f} GiB may be used")
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         print(f"cuda:{index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
@@ -82,7 +87,7 @@ def _look_at_machine(args: argparse.Namespace) -> int:
         print("no CUDA device: the …-small presets are meant for this machine; the others need a GPU")
     for what, folder in (("here", Path.cwd()), ("data cache", cache_folder())):
         there = next(p for p in (folder, *folder.parents) if p.exists())
-        writable = "" if os.access(there, os.W_OK) else ", NOT WRITABLE"
+        writable = "" if may_write(folder) else ", NOT WRITABLE"
         print(f"{what}: {folder}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free{writable}")
     if args.ray_address:
         from cluster.service import connect

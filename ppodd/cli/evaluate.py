@@ -53,7 +53,9 @@ def evaluate_trials(
     from ppodd.archive import EVALUATOR
     from ppodd.evaluation import evaluate_archived, works
     from ppodd.files import only_writer
+    from ppodd.machine import limit_threads
 
+    limit_threads()
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
         wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]

@@ -149,6 +149,7 @@ def _budget_table(budgets: list[Any]) -> str:
 def _hours(sweep: Any, timer: Any) -> str:
     """The estimate in words."""
     from ppodd.cli.console import duration
+    from ppodd.machine import cores
 
     if timer.no_gpu:
         who = " and ".join(timer.no_gpu)
@@ -164,8 +165,9 @@ def _hours(sweep: Any, timer: Any) -> str:
 
     return (
         f"estimate: trials {reserved(found.trials_s, sweep.file.resources)}, evaluations "
-        f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on this "
-        f"machine, {found.at_once} trials at a time (from {found.timed} work items timed here on {devices})"
+        f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on "
+        f"{counted(cores(), 'core')} of this machine, {counted(found.at_once, 'trial')} at a time (from {found.timed} "
+        f"work items timed here on {devices})"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ppodd.datasets.cache import digest_of, stamps
 from ppodd.errors import BadInput
-from ppodd.files import cache_folder
+from ppodd.files import cached
 
 _NAMES = (".zip", ".tgz", ".tar.gz")
 _LABELS = (".cls", ".json", ".txt")  # of a sample in a webdataset
@@ -29,7 +29,7 @@ def is_archive(path: Path) -> bool:
 
 def unpacked(path: Path) -> Path:
     """The folder that holds what is in an archive. Raises `BadInput` where it is damaged."""
-    folder = cache_folder() / f"unpacked-{digest_of(stamps([path]))[:24]}"
+    folder = cached(f"unpacked-{digest_of(stamps([path]))[:24]}")
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -39,19 +39,23 @@ def give_home() -> None:
         )
 
 
-def own_temporary_folder() -> Path:
-    """A folder that this user alone may write to, the same one each time unless another has taken its name."""
-    folder = Path(tempfile.gettempdir(), f"ppodd-{os.getuid()}")
+def own_temporary_folder(place: str | None = None) -> Path:
+    """A folder that this user alone may write to, the same one each time unless another has taken its name.
+
+    Raises:
+        OSError: none can be made at this place, which by default is that of temporary files.
+    """
+    folder = Path(place or tempfile.gettempdir(), f"ppodd-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
         return folder
-    return _unlike_any()
+    return _unlike_any(place)
 
 
 @functools.cache
-def _unlike_any() -> Path:
-    return Path(tempfile.mkdtemp(prefix="ppodd-"))
+def _unlike_any(place: str | None) -> Path:
+    return Path(tempfile.mkdtemp(prefix="ppodd-", dir=place))
 
 
 def _asked() -> Path:

@@ -1,3 +1,15 @@
+from .allowance import (
+    cores as cores,
+)
+from .allowance import (
+    machine_cores as machine_cores,
+)
+from .allowance import (
+    machine_memory as machine_memory,
+)
+from .allowance import (
+    memory as memory,
+)
 from .device import resolve_device as resolve_device
 from .device_errors import (
     DeviceError as DeviceError,
@@ -18,4 +30,9 @@ from .seeding import (
 from .seeding import (
     seeded as seeded,
 )
-from .threads import on_threads as on_threads
+from .threads import (
+    limit_threads as limit_threads,
+)
+from .threads import (
+    on_threads as on_threads,
+)

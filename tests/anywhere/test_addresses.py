@@ -1,11 +1,10 @@
 """Archives by odd paths and URLs: what can be meant in one way is read so everywhere, the rest is refused."""
 
 import os
-import shlex
 
 import pytest
 from flags import flags
-from sweeps import ppodd, sweep_file
+from sweeps import sweep_file
 
 from ppodd.archive import Archive
 from ppodd.cli.main import main
@@ -103,17 +102,6 @@ def test_a_folder_whose_store_has_no_uri_is_refused_before_a_sweep_starts(name, 
     assert "test accuracy on digits" in capsys.readouterr().out
     made = {name, "sweep.yaml", "store.db", "store.db.lock", "mlflow-artifacts"}
     assert {path.name for path in tmp_path.iterdir()} == made
-
-
-def test_a_sweep_runs_in_a_folder_of_an_odd_name_and_names_it_for_a_shell(tmp_path, tiny):
-    odd = "a#c::d e"
-    done = ppodd("sweep", sweep_file(tmp_path, tiny), "--archive", odd, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == [odd, "sweep.yaml"]
-    report = next(line for line in done.stdout.splitlines() if line.startswith("report: "))
-    words = shlex.split(report.removeprefix("report: "))
-    assert words[words.index("--archive") + 1] == str(tmp_path / odd)
-    assert ppodd(*words[1:], cwd=tmp_path).returncode == 0
 
 
 def test_a_bucket_written_in_two_ways_is_one_archive(bucket, tmp_path, monkeypatch, capsys, tiny):

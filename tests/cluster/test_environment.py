@@ -53,11 +53,11 @@ def test_a_token_is_made_where_there_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     "given",
-    [{"RAY_AUTH_TOKEN": "mine"}, {"RAY_AUTH_TOKEN_PATH": "/a/file"}, {"RAY_AUTH_MODE": "disabled"}, {}],
+    [{"RAY_AUTH_TOKEN": "mine"}, {"RAY_AUTH_TOKEN_PATH": ".ray/auth_token"}, {"RAY_AUTH_MODE": "disabled"}, {}],
     ids=["token", "path", "disabled", "file"],
 )
 def test_what_the_user_has_stays(tmp_path, given):
-    if not given:
+    if given.keys() <= {"RAY_AUTH_TOKEN_PATH"}:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray/auth_token").write_text("mine")
     assert python(PREPARED, tmp_path, **given) == f"False {given.get('RAY_AUTH_TOKEN')} None"

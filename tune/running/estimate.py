@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppodd.archive import drawn_posters
 from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, known_poster_ipc, protocols
+from ppodd.machine import cores
 from ppodd.posters import evaluation_weights
 from tune.sweep_file import Resources, Sweep
 
@@ -114,7 +114,7 @@ class _Place(NamedTuple):
         import torch
 
         device = "cuda" if reserved.gpus and torch.cuda.is_available() else "cpu"
-        return cls(device, max(1, int(reserved.cpus)))
+        return cls(device, max(1, min(int(reserved.cpus), cores())))
 
 
 class Timer:
@@ -248,7 +248,7 @@ def _at_once(sweep: Sweep) -> int:
     resources = sweep.file.resources
     fits = [sweep.file.max_concurrent or sweep.wanted, sweep.wanted]
     if resources.cpus:
-        fits.append(int((os.cpu_count() or 1) / resources.cpus))
+        fits.append(int(cores() / resources.cpus))
     if resources.gpus:
         import torch
 

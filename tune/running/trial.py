@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from cluster.service import limit_gpu_memory, limit_threads, measure
+from cluster.service import limit_gpu_memory, measure
 from ppodd import logs
 from ppodd.archive import FailureRecord, StageRecord, TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import StorageError
 from ppodd.files import is_remote
-from ppodd.machine import DeviceError, device_error
+from ppodd.machine import DeviceError, device_error, limit_threads
 
 if TYPE_CHECKING:
     from ppodd.distillation import MeasureCandidate

@@ -56,6 +56,7 @@ def test_the_estimate_is_made_of_the_pieces_it_timed(path):
 def test_evaluations_are_timed_where_evaluators_do_them_and_the_rest_where_trials_are(path, monkeypatch, capsys):
     load, loaded = ppodd.evaluation.data_of, set()
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("tune.running.estimate.cores", lambda: 3)
 
     def on_cpu(config, device):
         loaded.add(device.type)
