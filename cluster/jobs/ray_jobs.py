@@ -23,6 +23,7 @@ from cluster.jobs import package, versions
 from ppodd.errors import BadInput, PpoddError, one_line, unknown
 from ppodd.files import address as archive_address
 from ppodd.files import is_remote
+from ppodd.proxies import bypass_for_loopback, through_proxy
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -137,6 +138,7 @@ class Jobs:
     def __init__(self, address: str):
         """Raise `BadInput` where no dashboard answers, or it refuses the token."""
         prepare()
+        bypass_for_loopback(address)
         self.address, self._ray_version = address, _ray_version(address)
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # an address in the environment would win over the argument
         import logging
@@ -394,8 +396,8 @@ def _ray_version(address: str) -> str:
             return str(answer["ray_version"])
         reason = "something else answers there"
     raise BadInput(
-        f"no Ray dashboard at {address!r}: {reason}; it is on the head node (port 8265 unless set otherwise), "
-        f"reach it through `kubectl port-forward`, `ray dashboard` or `ssh -L`"
+        f"no Ray dashboard at {address!r}: {reason}{through_proxy(address)}; it is on the head node (port 8265 unless "
+        f"set otherwise), reach it through `kubectl port-forward`, `ray dashboard` or `ssh -L`"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from cluster.environment import prepare
 from cluster.service.ray_start import check_address, ray_folder, reach
 from ppodd.errors import BadInput
-from ppodd.machine import cores, memory
+from ppodd.machine import cores, memory_bytes
 
 NAMESPACE = "ppodd"
 COORDINATOR = "coordinator"
@@ -39,7 +39,8 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
-        options |= {"num_cpus": cpus or cores(), "_memory": memory() - _OBJECT_STORE_BYTES, "_temp_dir": ray_folder()}
+        options |= {"num_cpus": cpus or cores(), "_memory": memory_bytes() - _OBJECT_STORE_BYTES}
+        options["_temp_dir"] = ray_folder()
         ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
         return True
     check_address(address)

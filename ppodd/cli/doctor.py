@@ -12,7 +12,6 @@ from typing import Any
 from ppodd.cli.options import add_config_flags, given
 from ppodd.config import PRESETS, DistillConfig, absolute_paths, build, preset
 from ppodd.errors import BadInput
-
 from ppodd.words import counted
 
 _PACKAGES = {
@@ -74,12 +73,12 @@ def _look_at_machine(args: argparse.Namespace) -> int:
     import torch
 
     from ppodd.files import cache_folder, may_write
-    from ppodd.machine import cores, limit_threads, machine_cores, machine_memory, memory
+    from ppodd.machine import cores, limit_threads, machine_cores, machine_memory_bytes, memory_bytes
 
     limit_threads()
     threads = counted(torch.get_num_threads(), "thread")
     print(f"cores: {cores()} of {machine_cores()} may be used (torch: {threads})")
-    print(f"memory: {memory() / 2**30:.0f} of {machine_memory() / 2**30:.0f} GiB may be used")
+    print(f"memory: {memory_bytes() / 2**30:.0f} of {machine_memory_bytes() / 2**30:.0f} GiB may be used")
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         print(f"cuda:{index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")

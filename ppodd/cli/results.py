@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ppodd.archive import Archive
     from ppodd.errors import BadInput
-    from results.tracking import default_tracking_uri, exists
+    from results.tracking import default_tracking_uri, exists, require_store
 
     archive = Archive(args.archive)
     uri = args.tracking_uri or default_tracking_uri(archive.url)
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(
             f"{archive.url} is not in MLflow yet: run `ppodd results sync --archive {shlex.quote(args.archive)}`"
         )
+    require_store(uri)
     action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
     action(args, uri)
     return 0

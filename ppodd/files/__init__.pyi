@@ -27,6 +27,9 @@ from .folder import (
 from .folder import (
     sha256 as sha256,
 )
+from .folder import (
+    storage_errors as storage_errors,
+)
 from .one_writer import Say as Say
 from .one_writer import Timings as Timings
 from .one_writer import only_writer as only_writer

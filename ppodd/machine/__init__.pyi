@@ -2,13 +2,16 @@ from .allowance import (
     cores as cores,
 )
 from .allowance import (
+    limit_threads as limit_threads,
+)
+from .allowance import (
     machine_cores as machine_cores,
 )
 from .allowance import (
-    machine_memory as machine_memory,
+    machine_memory_bytes as machine_memory_bytes,
 )
 from .allowance import (
-    memory as memory,
+    memory_bytes as memory_bytes,
 )
 from .device import resolve_device as resolve_device
 from .device_errors import (
@@ -30,9 +33,4 @@ from .seeding import (
 from .seeding import (
     seeded as seeded,
 )
-from .threads import (
-    limit_threads as limit_threads,
-)
-from .threads import (
-    on_threads as on_threads,
-)
+from .threads import on_threads as on_threads

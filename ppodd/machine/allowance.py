@@ -25,13 +25,22 @@ def machine_cores() -> int:
     return os.cpu_count() or 1
 
 
-def memory() -> int:
+def memory_bytes() -> int:
     """How many bytes of memory this process may take, with those that share its container or batch job."""
-    return min([machine_memory(), *_memory_limits(), *(mib * _MIB for mib in _given(_SLURM_MEMORY))])
+    return min([machine_memory_bytes(), *_memory_limits(), *(mib * _MIB for mib in _given(_SLURM_MEMORY))])
 
 
-def machine_memory() -> int:
+def machine_memory_bytes() -> int:
+    """How many bytes of memory there are, whoever may take them."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def limit_threads(reserved: float | None = None) -> None:
+    """Let torch use as many threads as cores are reserved, or all that this process may use; at least one."""
+    import torch
+
+    wanted = torch.get_num_threads() if reserved is None else int(reserved)
+    torch.set_num_threads(max(1, min(wanted, cores())))
 
 
 def _affinity() -> float:

@@ -9,16 +9,8 @@ from typing import TypeVar
 
 import torch
 
-from ppodd.machine.allowance import cores
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def limit_threads(reserved: float | None = None) -> None:
-    """Let torch use as many threads as cores are reserved, or all that this process may use; at least one."""
-    wanted = torch.get_num_threads() if reserved is None else int(reserved)
-    torch.set_num_threads(max(1, min(wanted, cores())))
 
 
 def on_threads(work: Callable[[Item, Event], Result], items: Sequence[Item], threads: int) -> list[Result]:

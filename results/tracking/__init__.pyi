@@ -16,6 +16,9 @@ from .store import (
 from .store import (
     open_store as open_store,
 )
+from .store import (
+    require_store as require_store,
+)
 from .store_file import set_aside as set_aside
 from .store_file import sqlite_path as sqlite_path
 from .syncing import Syncer as Syncer

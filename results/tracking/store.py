@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.errors import BadInput, PpoddError
+from ppodd.errors import BadInput, PpoddError, hidden
 from ppodd.files import cache_folder, is_remote, sha256
+from ppodd.proxies import bypass_for_loopback, through_proxy
 from results.tracking.store_file import make_or_check, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    bypass_for_loopback(tracking_uri)
     import mlflow
 
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
@@ -91,8 +93,8 @@ def open_store(tracking_uri: str) -> MlflowClient:
         raise
     except Exception as error:  # whatever the driver, the network or MLflow raises
         raise BadInput(
-            f"cannot open the MLflow store {tracking_uri!r}: {said(error)}; accepted are "
-            f"sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
+            f"cannot open the MLflow store {tracking_uri!r}: {said(error)}"
+            f"{through_proxy(tracking_uri)}; accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
         ) from None
     return client
 
@@ -104,7 +106,8 @@ def _require_database(uri: str) -> None:
     try:
         engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": _CONNECT_S})
     except ModuleNotFoundError as error:
-        raise BadInput(f"{error}: pip install psycopg2-binary, and write postgresql+psycopg2://…") from None
+        psycopg2 = ", such as psycopg2-binary, and write postgresql+psycopg2://…" if uri.startswith("postgres") else ""
+        raise BadInput(f"{hidden(uri)}: {error}: install its driver{psycopg2}") from None
     try:
         engine.connect().close()
     finally:
@@ -124,6 +127,12 @@ def exists(tracking_uri: str) -> bool:
     """Whether a store's file is there; of what is no file that is not asked."""
     path = sqlite_path(tracking_uri)
     return path is None or path.exists()
+
+
+def require_store(tracking_uri: str) -> None:
+    """Raise `BadInput` where a store that is to be read is a file that is not there."""
+    if not exists(tracking_uri):
+        raise BadInput(f"there is no MLflow store {tracking_uri}: `ppodd results sync` makes one, or name another")
 
 
 def require_file(tracking_uri: str) -> None:

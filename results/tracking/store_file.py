@@ -15,18 +15,23 @@ from urllib.parse import quote
 import filelock
 
 from ppodd.errors import BadInput, PpoddError
+from ppodd.files import storage_errors
 
 SQLITE = "sqlite:///"
+_URI = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>.*)", re.DOTALL)
 _WAIT_S = 120.0  # for another process that writes: a first sync of thousands of trials takes a minute
 _HEADER = b"SQLite format 3\0"
 _TABLES = {"experiments", "runs", "metrics", "params", "tags"}  # of every MLflow store that is whole
 
 
 def sqlite_path(tracking_uri: str) -> Path | None:
-    """The file of an SQLite store; `None` for a server or another database."""
-    if not tracking_uri.startswith(SQLITE):
+    """The file of an SQLite store; `None` for a server or another database. Raises `BadInput`: it is in memory."""
+    found = _URI.fullmatch(tracking_uri)
+    if not found:
         return None
-    path = tracking_uri.removeprefix(SQLITE)
+    path = found["path"]
+    if path in ("", ":memory:"):
+        raise BadInput(f"the MLflow store {tracking_uri} is in no file: write {SQLITE}PATH")
     return Path(_as_sqlalchemy_reads(tracking_uri) if re.search("[%?]", path) else path).absolute()
 
 
@@ -136,19 +141,25 @@ def one_writer(tracking_uri: str) -> Iterator[None]:
 
     Raises:
         PpoddError: another process has been writing for two minutes.
+        StorageError: this user may not write it.
     """
     path = sqlite_path(tracking_uri)
     if path is None:
         yield
         return
+    lock = filelock.FileLock(f"{path}.lock", timeout=_WAIT_S)
     try:
-        with filelock.FileLock(f"{path}.lock", timeout=_WAIT_S):
-            yield
+        with storage_errors("write", lock.lock_file):
+            lock.acquire()
     except filelock.Timeout:
         raise PpoddError(
             f"another process has been writing the MLflow store {path} for {_WAIT_S:.0f} s: wait for its end (a sweep "
             f"or `ppodd results sync`), then try again"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Changes:

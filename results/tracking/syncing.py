@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -229,9 +230,10 @@ class Syncer:
         if sweep not in self._experiments:
             found = self._client.get_experiment_by_name(sweep)
             if found and found.lifecycle_stage != "active":
+                restore = f"mlflow experiments restore -x {found.experiment_id}"
                 raise BadInput(
                     f"experiment {sweep!r} was deleted in {self._uri}: bring it back with "
-                    f"`mlflow experiments restore -x {found.experiment_id}`, or name another --tracking-uri"
+                    f"`MLFLOW_TRACKING_URI={shlex.quote(self._uri)} {restore}`, or name another --tracking-uri"
                 )
             location = f"{self._artifacts}/{sweep}" if self._artifacts else None
             known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sweeps import PATH, command
 
-from ppodd.machine import allowance, cores, memory
+from ppodd.machine import allowance, cores, memory_bytes
 
-TOLD = "from ppodd.machine import cores, memory; print(cores(), memory())"
+TOLD = "from ppodd.machine import cores, memory_bytes; print(cores(), memory_bytes())"
 
 
 def told(*before, **environment):
@@ -28,7 +28,7 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.setattr(allowance, "_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(allowance, "_OWN_GROUPS", tmp_path / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(allowance, "machine_memory", lambda: 2**40)
+    monkeypatch.setattr(allowance, "machine_memory_bytes", lambda: 2**40)
     for name in list(os.environ):
         if name.startswith("SLURM_"):
             monkeypatch.delenv(name)
@@ -59,28 +59,28 @@ def test_a_slurm_allocation_is_obeyed(environment, expected, tree, monkeypatch):
 
 def test_a_slurm_allocation_of_memory_is_obeyed(tree, monkeypatch):
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # which is all that there is
-    assert memory() == 2**40
+    assert memory_bytes() == 2**40
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "2048")
-    assert memory() == 2**31
+    assert memory_bytes() == 2**31
 
 
 def test_the_tightest_group_around_the_process_counts(tree):
     """Version 2: the limit may be one of the slice that the process's own group lies in."""
     files = {"lab/cpu.max": "350000 100000", "lab/job/cpu.max": "max 100000", "lab/job/memory.max": "1073741824"}
     tree("0::/lab/job\n", files)
-    assert (cores(), memory()) == (3, 2**30)
+    assert (cores(), memory_bytes()) == (3, 2**30)
 
 
 def test_groups_of_version_1_are_read_by_controller(tree):
     own = "4:memory:/job\n3:cpu,cpuacct:/job\n1:name=systemd:/\n"
     limits = {"cpu/job/cpu.cfs_quota_us": 200000, "cpu/job/cpu.cfs_period_us": 100000}
     tree(own, {**limits, "cpu/cpu.cfs_quota_us": -1, "memory/job/memory.limit_in_bytes": 2**29})
-    assert (cores(), memory()) == (2, 2**29)
+    assert (cores(), memory_bytes()) == (2, 2**29)
 
 
 def test_a_container_that_sees_its_group_as_the_root_is_limited(tree):
     tree("0::/docker/0123\n", {"cpu.max": "150000 100000", "memory.max": "max"})
-    assert (cores(), memory()) == (1, 2**40)
+    assert (cores(), memory_bytes()) == (1, 2**40)
 
 
 def test_less_than_a_core_is_one_core(tree):

@@ -1,0 +1,146 @@
+"""MLflow stores that cannot be what is meant: said at once, and nothing is made; proxies do not come between."""
+
+import http.server
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import mlflow
+import pytest
+from archives import write_sweep
+from servers import MlflowServer
+from users import ppodd_as_nobody
+
+from ppodd.archive import Archive
+from ppodd.cli.main import main
+from ppodd.config import EvaluationConfig, preset
+from ppodd.errors import BadInput
+from results.tracking.store import open_store
+
+
+def archived(folder):
+    """A sweep of one trial in `archive`."""
+    configs = [{**preset("digits-small"), "num_stages": 1}]
+    write_sweep(Archive(folder / "archive"), "lab", configs, EvaluationConfig(nets=1, budgets=(20,)))
+
+
+def test_a_store_that_is_read_and_not_there_is_not_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for action in (["table"], ["report", "-o", "x.html"], ["compare", "--by", "num_stages"], ["curve", "-o", "x.png"]):
+        assert main(["results", *action, "--tracking-uri", "sqlite:///typo.db"]) == 2
+        assert "there is no MLflow store sqlite:///typo.db: `ppodd results sync` makes one" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("sqlite:////{}/folder", "Is a directory"),
+        ("sqlite:////{}/file/x.db", "File exists"),
+        ("sqlite:///:memory:", "is in no file: write sqlite:///PATH"),
+        ("sqlite:///", "is in no file: write sqlite:///PATH"),
+        ("sqlite://x.db", "accepted are sqlite:////absolute/path.db"),
+        ("mysql://user@host/name", "install its driver"),
+        ("mssql+nothing://user@host/name", "accepted are"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_said_at_once(uri, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput) as error:
+        open_store(uri.format(str(tmp_path).strip("/")))
+    assert said in str(error.value) and "psycopg2-binary" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
+
+
+def test_a_store_where_nobody_may_write_is_one_line(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    archived(tmp_path)
+    store = f"sqlite:///{tmp_path}/closed/mlflow.db"
+    done = ppodd_as_nobody("results", "sync", "--archive", "archive", "--tracking-uri", store, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"cannot write {tmp_path}/closed/mlflow.db.lock: Permission denied" in done.stderr
+
+
+def test_the_driver_of_an_sqlite_uri_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_store(f"sqlite+pysqlite:///{tmp_path}/mlflow.db")
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_the_command_that_brings_a_deleted_experiment_back_works_as_it_is_said(tmp_path, empty_store, capsys):
+    archived(tmp_path)
+    store = f"sqlite:///{tmp_path}/store.db"
+    (tmp_path / "store.db").write_bytes(empty_store.read_bytes())
+    sync = ["results", "sync", "--archive", str(tmp_path / "archive"), "--tracking-uri", store]
+    assert main(sync) == 0
+    client = mlflow.MlflowClient(store)
+    (ours,) = [found for found in client.search_experiments() if found.name != "Default"]
+    client.delete_experiment(ours.experiment_id)
+    capsys.readouterr()
+    assert main(sync) in (1, 2)
+    said = "".join(capsys.readouterr())
+    command = said.partition("bring it back with `")[2].partition("`")[0]
+    assert shlex.split(command)[0] == f"MLFLOW_TRACKING_URI={store}"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    subprocess.run(command, shell=True, check=True, capture_output=True, env={**os.environ, "PATH": path})
+    assert main(sync) == 0
+
+
+class _Refuses(http.server.BaseHTTPRequestHandler):
+    """A proxy of a lab: it reaches the world, not the machine that asks it."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_error(502, "the proxy does not reach it")
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refuses)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    yield server, url
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def server(tmp_path, empty_store):
+    """A server on this machine, begun before there is a proxy."""
+    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
+    server = MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+    yield server
+    server.stop()
+
+
+def test_a_server_on_this_machine_is_asked_past_the_proxy(server, proxy):
+    open_store(server.url)
+    assert proxy[0].asked == [] and os.environ["no_proxy"] == "127.0.0.1"
+
+
+def test_a_server_elsewhere_that_the_proxy_does_not_reach_is_said_with_the_proxy(proxy):
+    with pytest.raises(BadInput) as error:
+        open_store("http://mlflow.lab.invalid:5000")
+    assert f"asked through the proxy {proxy[1]} (NO_PROXY=mlflow.lab.invalid goes past it)" in str(error.value)
+    assert proxy[0].asked
+
+
+def test_a_dashboard_that_the_proxy_does_not_reach_is_said_with_the_proxy(proxy, capsys):
+    assert main(["jobs", "status", "--address", "http://ray.lab.invalid:8265"]) == 2
+    said = capsys.readouterr().err
+    assert f"HTTP 502, asked through the proxy {proxy[1]} (NO_PROXY=ray.lab.invalid goes past it)" in said
