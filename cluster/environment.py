@@ -76,4 +76,4 @@ def take_shipped() -> None:
     if (file := Path(os.environ.get(SHIPPED, ""))).is_file():
         with contextlib.suppress(OSError):
             file.chmod(0o600)
-        os.environ.update(json.loads(file.read_text()))
+        os.environ.update(json.loads(file.read_bytes()))

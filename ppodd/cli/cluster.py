@@ -53,4 +53,4 @@ def _with_sweep(values: dict[str, str]) -> tuple[dict[str, str], str]:
     load_sweep(values["sweep"])
     path = find_sweep_file(values["sweep"]).resolve()
     shipped = path.parent == SWEEPS.resolve()
-    return {**values, "sweep": values["sweep"] if shipped else str(path)}, path.read_text()
+    return {**values, "sweep": values["sweep"] if shipped else str(path)}, path.read_text(encoding="utf-8")

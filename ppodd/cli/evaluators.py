@@ -118,7 +118,7 @@ def protocol(text: str) -> EvaluationConfig:
     from ppodd.config import EvaluationConfig, build
 
     try:
-        values = yaml.safe_load(Path(text).read_text() if Path(text).is_file() else f"{{{text}}}")
+        values = yaml.safe_load(Path(text).read_text(encoding="utf-8") if Path(text).is_file() else f"{{{text}}}")
     except yaml.YAMLError:
         values = None
     if not isinstance(values, dict) or None in values.values():

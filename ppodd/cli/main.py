@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import keyword
 import os
 import sys
@@ -61,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own). Returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a network of the user's own (--arch module:attribute) may lie here
+    _write_what_the_terminal_can()
     try:
         own_packages.claim()
         everywhere, argv = _everywhere(argv)
@@ -85,6 +85,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"ppodd: {one_line(error)} (--debug shows where)", file=sys.stderr)
         return 1
+
+
+def _write_what_the_terminal_can() -> None:
+    """Have a letter that the terminal's encoding lacks be a question mark, not the end of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _take_up_folder() -> None:
+    """Have the working folder on the path, for a network of the user's own (`--arch module:attribute`) there.
+
+    Raises:
+        BadInput: it was deleted.
+    """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        raise BadInput("the working folder was deleted: change to one that is there") from None
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _everywhere(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -113,6 +134,7 @@ def _run(argv: list[str], debug: bool) -> int:
 
         print(f"ppodd {__version__}")
         return 0
+    _take_up_folder()
     if argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS)
     module = module_of(argv[0])

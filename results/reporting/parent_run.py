@@ -36,7 +36,7 @@ def _write(folder: Path, tracking_uri: str, sweep: str) -> None:
     rows = frame(tracking_uri, [sweep])
     export(table(rows), str(folder / "table.md"), notes(rows))
     said = "\n\n".join(" ".join(answer.sentences) for answer in answers(rows))
-    (folder / "answer.md").write_text(said + "\n")
+    (folder / "answer.md").write_text(said + "\n", encoding="utf-8")
     own = main_protocol(rows)
     for x, name in _CURVES.items():
         if own[x].nunique() < 2:

@@ -33,9 +33,11 @@ def export(table: pd.DataFrame, path: str, notes: list[str] | None = None) -> No
         elif suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         elif suffix == ".md":
-            Path(temporary).write_text("\n".join([as_text(table, markdown=True), "", *(f"- {n}" for n in notes or ())]))
+            Path(temporary).write_text(
+                "\n".join([as_text(table, markdown=True), "", *(f"- {n}" for n in notes or ())]), encoding="utf-8"
+            )
         else:
-            Path(temporary).write_text(latex(table, notes or []))
+            Path(temporary).write_text(latex(table, notes or []), encoding="utf-8")
 
 
 def latex(table: pd.DataFrame, notes: list[str]) -> str:

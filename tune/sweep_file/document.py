@@ -23,8 +23,8 @@ class Document:
         self.lines: dict[Path_, int] = {}
         self.overrides: dict[Path_, str] = {}  # keys that `--set` put there
         try:
-            node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-            self.values = yaml.safe_load(path.read_text())
+            text = path.read_text(encoding="utf-8")
+            node, self.values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
         except OSError as error:
             raise BadInput(f"cannot read sweep file {path}: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -35,7 +35,10 @@ class Document:
             raise BadInput(f"{path}{where}: no valid YAML: {getattr(error, 'problem', error)}") from None
         if not isinstance(self.values, dict):
             raise BadInput(f"{path}: a sweep file is a mapping of keys such as name, preset, grid, seeds")
-        self._visit(node, ())
+        try:
+            self._visit(node, ())
+        except RecursionError:
+            raise BadInput(f"{path}: an alias (*…) stands within what it is an alias of: write the value out") from None
 
     def _visit(self, node: Any, path: Path_) -> None:
         if isinstance(node, yaml.MappingNode):
