@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,16 +15,20 @@ _ROUNDING = 1e-6
 
 @dataclass
 class Node:
-    """What a node still has: its cores, and the free share of each of its GPUs."""
+    """What a node still has: its cores, the free share of each of its GPUs, and all else by Ray's names."""
 
     cpus: float
     gpus: list[float] = field(default_factory=list)
+    others: dict[str, float] = field(default_factory=dict)
 
     def take(self, wanted: Resources) -> bool:
         """Reserve it, as Ray does: the share of a GPU on one of them. Whether there was room."""
         device = next((i for i, free in enumerate(self.gpus) if free >= wanted.gpus - _ROUNDING), None)
         if self.cpus < wanted.cpus - _ROUNDING or (wanted.gpus and device is None):
             return False
+        if any(self.others.get(name, 0) < amount for name, amount in wanted.others.items()):
+            return False
+        self.others = {name: amount - wanted.others.get(name, 0) for name, amount in self.others.items()}
         self.cpus -= wanted.cpus
         if device is not None:
             self.gpus[device] -= wanted.gpus
@@ -83,7 +87,7 @@ def nodes() -> list[Node]:
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(there.get("CPU", 0.0), [1.0] * int(there.get("GPU", 0))) for there in alive]
+    return [Node(there.get("CPU", 0.0), [1.0] * int(there.get("GPU", 0)), dict(there)) for there in alive]
 
 
 def require_place(who: str, wanted: Resources, nodes: Sequence[Node]) -> None:
@@ -91,30 +95,50 @@ def require_place(who: str, wanted: Resources, nodes: Sequence[Node]) -> None:
     if any(node.take(wanted) for node in _copy(nodes)):
         return
     raise BadInput(
-        f"{who} asks for {_said(wanted)}, which no node of the cluster has ({_offered(nodes)}): lower its cpus or "
-        f"gpus, or say --autoscaling where nodes are to come"
+        f"{who} asks for {_said(wanted)}, which no node of the cluster has ({_offered(nodes, wanted)}): "
+        f"lower its cpus or gpus, or say --autoscaling where nodes are to come"
     )
 
 
 def starving(wanted: Resources) -> str:
     """What is said while no trial finds a place."""
     return (
-        f"no trial has found a place yet: each asks for {_said(wanted)}, the cluster has {_offered(nodes())}; others "
-        f"may hold it, or its autoscaler is still to add it: `ray status` on the head says if it cannot"
+        f"no trial has found a place yet: each asks for {_said(wanted)}, the cluster has {_offered(nodes(), wanted)}; "
+        f"others may hold it, or its autoscaler is still to add it: `ray status` on the head says if it cannot"
     )
 
 
 def _said(wanted: Resources) -> str:
-    return f"{wanted.cpus:g} CPU and {wanted.gpus:g} GPU"
+    return f"{wanted.cpus:g} CPU and {wanted.gpus:g} GPU{_listed(wanted.others)}"
 
 
-def _offered(nodes: Sequence[Node]) -> str:
-    kinds = ", ".join(sorted({f"{node.cpus:g} CPU and {len(node.gpus)} GPU" for node in nodes}, reverse=True))
+def _listed(amounts: Mapping[str, float]) -> str:
+    """Resources beside cores and GPUs, in words."""
+    return "".join(f" and {_amount(name, amount)}" for name, amount in sorted(amounts.items()))
+
+
+def _amount(name: str, amount: float) -> str:
+    if name == "memory":
+        return f"{amount / 2**30:.3g} GiB of memory"
+    kind, _, model = name.partition("accelerator_type:")
+    return f"GPU model {model}" if model else f"{amount:g} {kind}"
+
+
+def _offered(nodes: Sequence[Node], wanted: Resources) -> str:
+    """What the nodes have: of resources beside cores and GPUs what is wanted, and every model where one is."""
+    kind = {name.partition(":")[0] for name in wanted.others}
+
+    def others(node: Node) -> str:
+        return _listed({name: amount for name, amount in node.others.items() if name.partition(":")[0] in kind})
+
+    kinds = ", ".join(
+        sorted({f"{node.cpus:g} CPU and {len(node.gpus)} GPU{others(node)}" for node in nodes}, reverse=True)
+    )
     return f"{len(nodes)} nodes, of {kinds or 'nothing'}"
 
 
 def _copy(nodes: Sequence[Node]) -> list[Node]:
-    return [Node(node.cpus, list(node.gpus)) for node in nodes]
+    return [Node(node.cpus, list(node.gpus), dict(node.others)) for node in nodes]
 
 
 def _take(nodes: list[Node], wanted: Any) -> bool:
@@ -123,7 +147,7 @@ def _take(nodes: list[Node], wanted: Any) -> bool:
 
 def _how_many(nodes: list[Node], trial: Resources) -> int | None:
     """Trials that there is room for; `None` where they reserve nothing."""
-    if not trial.cpus and not trial.gpus:
+    if not trial.cpus and not trial.gpus and not trial.others:
         return None
     count = 0
     while _take(nodes, trial):

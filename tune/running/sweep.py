@@ -233,7 +233,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
     storage_path = str(own_temporary_folder() / "tune") if is_remote(folder.url) else f"{folder.url}/.tune"
     first = _FirstTrial(lambda: say(starving(file.resources)) if say else None)
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus}),
+        tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus, **file.resources.others}),
         param_space=plan.space,
         tune_config=tune.TuneConfig(
             search_alg=plan.search,

@@ -15,7 +15,7 @@ from ppodd.posters import BLENDS
 from tune.sweep_file.document import Document
 from tune.sweep_file.overrides import apply_override
 from tune.sweep_file.schema import NESTED, SweepFile
-from tune.sweep_file.space import Misplaced, Path_, Section, check_conditions, check_field
+from tune.sweep_file.space import Misplaced, Path_, Section, check_conditions, check_field, keys
 from tune.sweep_file.sweep import Sweep
 from tune.sweep_file.trials import example_trials, fixed, listed_trials
 
@@ -99,7 +99,19 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
             for dataset, image_size in {(config.dataset, config.image_size) for config in examples}:
                 check_evaluation(evaluation, dataset, image_size)
     _check_choices(file, examples)
+    _check_device(file, examples)
     return Sweep(file, evaluations, base, sections, examples, trials)
+
+
+def _check_device(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
+    """Raise `Misplaced` where a trial is to compute on a GPU and reserves none: Ray would show it none."""
+    wanted = next((config.device for config in examples if config.device.startswith("cuda")), None)
+    if wanted and not file.resources.gpus:
+        key = next((joint for joint in file.grid if "device" in keys(joint)), "")
+        raise Misplaced(
+            ("grid", key) if key else ("config", "device"),
+            f"device {wanted}: trials reserve no GPU; write resources: {{gpus: 1}} or a fraction, or leave device out",
+        )
 
 
 def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from ppodd.config import check_name
 
+_SOME = 0.001  # of a GPU's model, as Ray asks for it: a node that has it has 1
+
 
 class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -29,11 +31,40 @@ class Resources(_Section):
             )
         return gpus
 
+    @property
+    def others(self) -> dict[str, float]:
+        """What is reserved beside cores and GPUs, by Ray's names."""
+        return {}
+
 
 class TrialResources(Resources):
-    """What a trial reserves, and whether one that ran out of memory goes on with half the `real_chunk`."""
+    """What a trial reserves, and whether one that ran out of memory goes on with half the `real_chunk`.
 
+    Attributes:
+        memory_gib: of the node's memory, for each trial.
+        accelerator_type: the GPU's model, as Ray names it: A100, H100, T4, …
+        custom: amounts of resources that the cluster's nodes were started with (`ray start --resources`).
+    """
+
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
+    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
+
+    @pydantic.model_validator(mode="after")
+    def _what_ray_names_otherwise(self) -> TrialResources:
+        if self.accelerator_type and not self.gpus:
+            raise ValueError(f"accelerator_type {self.accelerator_type} is a GPU's: write gpus too, 1 or a fraction")
+        if own := {"CPU", "GPU", "memory", "object_store_memory"} & set(self.custom):
+            raise ValueError(f"custom {min(own)} is Ray's own: write cpus, gpus or memory_gib")
+        return self
+
+    @property
+    def others(self) -> dict[str, float]:
+        """What is reserved beside cores and GPUs, by Ray's names."""
+        memory = {"memory": self.memory_gib * 2**30} if self.memory_gib else {}
+        model = {f"accelerator_type:{self.accelerator_type}": _SOME} if self.accelerator_type else {}
+        return {**memory, **model, **self.custom}
 
 
 class Evaluators(Resources):
