@@ -1,3 +1,4 @@
+from .copies import copied as copied
 from .poster_file import (
     PosterFile as PosterFile,
 )

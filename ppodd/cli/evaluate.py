@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
 from ppodd.config import EvaluationConfig, build
+from ppodd.files import address
 from ppodd.words import counted
 
 if TYPE_CHECKING:
@@ -23,16 +24,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--dataset", default="", help="where the data lies now (its content is checked)")
     parser.add_argument("--root", default="", help="folder that holds the data now")
+    parser.add_argument(
+        "--out",
+        metavar="ARCHIVE",
+        type=address,
+        help="copy the trials into this archive and evaluate them there: where theirs may only be read",
+    )
     add_config_flags(parser, EvaluationConfig, "the evaluation's protocol (default: that of the distillation)")
 
 
 def run(args: argparse.Namespace) -> int:
     evaluation = build(EvaluationConfig, given(args, EvaluationConfig))
 
+    from ppodd.archive import copied
     from ppodd.cli.console import console
     from ppodd.cli.targets import stages_at
 
     targets = [stages_at(path) for path in args.paths]
+    if args.out:
+        targets = [(copied(trial, args.out), stages) for trial, stages in targets]
     out = console()
     for trial, stages in targets:
         evaluate_trials(out, [trial], evaluation, args.device, stages, args.dataset, args.root)

@@ -1,5 +1,5 @@
-from .address import address as address
-from .address import is_remote as is_remote
+from .addresses import address as address
+from .addresses import is_remote as is_remote
 from .cache import (
     cache_folder as cache_folder,
 )

@@ -16,7 +16,7 @@ import fsspec
 
 from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import temporaries
-from ppodd.files.address import address, is_remote
+from ppodd.files.addresses import address, is_remote
 from ppodd.files.exclusive_creation import link_new, upload_new
 from ppodd.files.retries import PATIENCE_S, persist
 

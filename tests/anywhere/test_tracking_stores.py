@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import mlflow
@@ -114,6 +115,7 @@ def proxy(monkeypatch):
         monkeypatch.setenv(name, url)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which an earlier test made without a proxy
     yield server, url
     server.shutdown()
     server.server_close()

@@ -1,0 +1,54 @@
+"""A colleague who may read an archive: looks, and evaluates in an archive of their own; is told before it computes."""
+
+import pytest
+from flags import flags
+from users import ppodd_as_nobody
+
+from ppodd.archive import Archive, copied
+from ppodd.cli.main import main
+from ppodd.errors import BadInput
+
+
+@pytest.fixture
+def lab(tmp_path, tiny):
+    """A distilled trial and its store, which nobody may write."""
+    folder = tmp_path / "lab"
+    run = flags(tiny | {"num_stages": 1, "name": "run"})
+    assert main(["distill", *run, f"--archive={folder}", "--no-evaluate"]) == 0
+    assert main(["results", "sync", f"--archive={folder}"]) == 0
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield folder
+    for path in paths:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_who_may_only_read_is_told_before_it_computes_and_evaluates_elsewhere(lab, tmp_path):
+    trial, own = str(lab / "runs/run"), str(tmp_path / "own")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in lab.rglob("*"))
+    evaluate = ["evaluate", trial, "--nets=1", "--budgets=5"]
+
+    refused = ppodd_as_nobody(*evaluate, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert f"cannot write {trial}/evaluator.json: Permission denied" in refused.stderr
+
+    assert ppodd_as_nobody("render", trial, "-o", "posters.png", cwd=tmp_path).returncode == 0
+    done = ppodd_as_nobody(*evaluate, f"--out={own}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"--archive {own}" in done.stdout and len(Archive(own).trial("runs", "run").evaluations(1)) == 1
+    assert ppodd_as_nobody("results", "sync", "--archive", own, cwd=tmp_path).returncode == 0
+    table = ppodd_as_nobody("results", "table", "--archive", own, cwd=tmp_path)
+    assert "test accuracy on digits" in table.stdout
+    assert before == sorted((str(path), path.stat().st_mtime_ns) for path in lab.rglob("*"))
+
+
+def test_a_copy_is_of_one_trial(lab, tmp_path, tiny):
+    own = tmp_path / "own"
+    there = copied(Archive(lab).trial("runs", "run"), str(own))
+    assert there.stages() == [1] and there.poster(1).digest == Archive(lab).trial("runs", "run").poster(1).digest
+    assert copied(Archive(lab).trial("runs", "run"), str(own)).url == there.url
+    other = flags(tiny | {"num_stages": 1, "name": "run", "seed": 7})
+    assert main(["distill", *other, f"--archive={tmp_path}/other", "--no-evaluate"]) == 0
+    with pytest.raises(BadInput, match="holds another trial of this name: name another archive"):
+        copied(Archive(tmp_path / "other").trial("runs", "run"), str(own))
