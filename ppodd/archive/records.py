@@ -220,7 +220,12 @@ class CandidateRecord(Record):
 
 
 class EvaluationRecord(Versioned):
-    """`evaluations/<ticket>.json`: `posters` are the digests of all so far; `accuracy` is by training steps."""
+    """`evaluations/<ticket>.json`: `posters` are the digests of all so far; accuracies are by training steps.
+
+    Attributes:
+        balanced: the mean over classes; nothing where all are of one size, and so the accuracy.
+        per_class: of each class, the mean over networks; `None` where it has no images.
+    """
 
     ticket: str
     stage: int
@@ -228,6 +233,8 @@ class EvaluationRecord(Versioned):
     blend: tuple[float, ...]
     posters: tuple[str, ...]
     accuracy: dict[int, Accuracy]
+    balanced: dict[int, Accuracy] = {}
+    per_class: dict[int, tuple[float | None, ...]] = {}
     split: str
     leaks_test_set: bool
     budgets: PixelBudget

@@ -110,10 +110,12 @@ def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
     budgets, protocol = record.budgets, work.protocol
     leak = ", LEAKS THE TEST SET" if record.leaks_test_set else ""
     accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.accuracy.items())
+    balanced = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.balanced.items())
+    unequal = f"   balanced over classes of unequal size   {balanced}" if balanced else ""
     over = "mean ± std over" if protocol.nets > 1 else "of"
     return (
         f"{trial.trial} stage {work.stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
-        f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}   (poster IPC "
+        f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}{unequal}   (poster IPC "
         f"{budgets.poster_ipc:.3f}, cumulative IPC {budgets.cumulative_ipc:.3f}{leak}, "
         f"{duration(record.seconds)})"
     )

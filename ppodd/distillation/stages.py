@@ -36,7 +36,18 @@ from ppodd.posters import (
     initial_poster,
     label_array_shape,
 )
-from ppodd.training import InnerLoop, Learned, Posters, Problem, State, augment, fresh_network, meta_gradient, real_loss
+from ppodd.training import (
+    InnerLoop,
+    Learned,
+    Posters,
+    Problem,
+    State,
+    augment,
+    check_network,
+    fresh_network,
+    meta_gradient,
+    real_loss,
+)
 
 
 class Finished(NamedTuple):
@@ -138,7 +149,7 @@ class Distillation:
             config.comp_aug,
             config.decay,
         )
-        fresh_network(config.arch, dataset.spec, config.width, 0, torch.device("cpu"))
+        check_network(config.arch, dataset.spec, config.width)
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
         self.label_shape = label_array_shape(self.layout, config.comp_ipc)
         self.initial = initial

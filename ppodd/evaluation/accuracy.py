@@ -6,11 +6,13 @@ The last budget and every one before it are reported; none is chosen by its accu
 from __future__ import annotations
 
 import itertools
+import math
 import platform
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch.nn.utils import vector_to_parameters
@@ -47,7 +49,20 @@ def evaluate(
     split: Split,
     nets: range | None = None,
 ) -> dict[int, list[float]]:
-    """Accuracy (percent) on `split` of each of the protocol's networks (or of `nets` of them), at each training budget.
+    """Accuracy (percent) on `split` of each network at each training budget; otherwise as `judge`."""
+    judged = judge(posters, blend, layout, protocol, split, nets)
+    return {budget: [one.accuracy for one in of_nets] for budget, of_nets in judged.items()}
+
+
+def judge(
+    posters: Sequence[PosterFile],
+    blend: Sequence[float],
+    layout: Layout,
+    protocol: EvaluationProtocol,
+    split: Split,
+    nets: range | None = None,
+) -> dict[int, list[Judged]]:
+    """What each of the protocol's networks (or `nets` of them) gets right of `split`, at each training budget.
 
     Deterministic for a protocol's seed. Posters of weight 0 are not touched. ConvNets train together, whatever else a
     user brings, network or optimiser, one after another, on no more threads than torch uses in the calling thread.
@@ -64,6 +79,28 @@ def evaluate(
             with seeded(task.split.x.device, protocol.seed, "dropout", net):
                 values.append(one_alone(task, network, net))
     return {budget: [of_net[i] for of_net in values] for i, budget in enumerate(protocol.budgets)}
+
+
+class Judged(NamedTuple):
+    """Images of each class that a network gets right, and how many there are."""
+
+    hits: tuple[int, ...]
+    images: tuple[int, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Percent of all images."""
+        return 100.0 * sum(self.hits) / sum(self.images)
+
+    @property
+    def per_class(self) -> list[float]:
+        """Percent of each class's images; of a class that has none, not a number."""
+        return [100.0 * hits / count if count else math.nan for hits, count in zip(*self, strict=True)]
+
+    @property
+    def balanced(self) -> float:
+        """The mean over the classes that have images, each counting as much: of imbalanced sets the fair number."""
+        return statistics.fmean(share for share, count in zip(self.per_class, self.images, strict=True) if count)
 
 
 @dataclass(frozen=True)
@@ -116,8 +153,8 @@ class Task:
         return [later - earlier for earlier, later in zip((0, *budgets), budgets, strict=False)]
 
 
-def one_alone(task: Task, network: Network, net: int, stop: Event | None = None) -> list[float]:
-    """Accuracies of one network of any kind, at each budget; nothing once `stop` is set."""
+def one_alone(task: Task, network: Network, net: int, stop: Event | None = None) -> list[Judged]:
+    """What one network of any kind gets right, at each budget; nothing once `stop` is set."""
     draws, state, values = task.draws(net, task.split.x), State.start(network.theta), []
     for count in task.steps_between():
         for draw in itertools.islice(draws, count):
@@ -128,27 +165,22 @@ def one_alone(task: Task, network: Network, net: int, stop: Event | None = None)
     return values
 
 
-def _judged(network: Network, theta: torch.Tensor, split: Split) -> float:
-    if type(network.module) is not ConvNet:
-        return accuracy(network, theta, split)
-    vector_to_parameters(theta, network.module.parameters())
-    return accuracies(Ensemble([network.module]), split)[0]
-
-
-def accuracy(network: Network, theta: torch.Tensor, split: Split) -> float:
-    """Percent of `split` that the network gets right, batch statistics frozen."""
+def _judged(network: Network, theta: torch.Tensor, split: Split) -> Judged:
+    if type(network.module) is ConvNet:
+        vector_to_parameters(theta, network.module.parameters())
+        return judged(Ensemble([network.module]), split)[0]
     network.module.eval()
     with torch.no_grad():
-        hits = [
-            (network(theta, x).argmax(1) == y).sum()
+        right = [
+            (network(theta, x).argmax(1) == y)[None]
             for x, y in zip(split.x.split(_TEST_BATCH), split.y.split(_TEST_BATCH), strict=True)
         ]
     network.module.train()
-    return 100.0 * int(torch.stack(hits).sum()) / len(split.y)
+    return _by_class(right, split.y, network.classes)[0]
 
 
-def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[list[float]]:
-    """Accuracies of every ConvNet at each budget, trained as ensembles, as many at a time as there are threads.
+def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[list[Judged]]:
+    """What every ConvNet gets right at each budget, trained as ensembles, as many at a time as there are threads.
 
     The networks are the task's `first` and those after it.
 
@@ -163,7 +195,7 @@ def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[li
 
     alone = fit <= 1 and ConvNetDerivatives.fits(networks[0])
 
-    def train(group: range, stop: Event) -> list[list[float]]:
+    def train(group: range, stop: Event) -> list[list[Judged]]:
         if alone:
             return [one_alone(task, networks[group[0]], first + group[0], stop)]
         return one_ensemble(task, [modules[net] for net in group], [first + net for net in group], stop)
@@ -171,8 +203,8 @@ def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[li
     return [values for group in on_threads(train, groups, threads) for values in group]
 
 
-def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int], stop: Event) -> list[list[float]]:
-    """Accuracies of the networks `nets` at each budget: `[N][budgets]`; nothing once `stop` is set."""
+def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int], stop: Event) -> list[list[Judged]]:
+    """What the networks `nets` get right at each budget: `[N][budgets]`; nothing once `stop` is set."""
     trainer = Trainer(Ensemble(modules), task.protocol.optim, task.lr)
     on_host = torch.empty(0, dtype=task.split.x.dtype)
     steps, read = batches(task.inner, task.posters, [task.draws(net, on_host) for net in nets]), []
@@ -181,21 +213,31 @@ def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int], st
             if stop.is_set():
                 return []
             trainer.step(batch)
-        read.append(accuracies(trainer.ensemble, task.split))
+        read.append(judged(trainer.ensemble, task.split))
     return [list(of_net) for of_net in zip(*read, strict=True)]
 
 
-def accuracies(ensemble: Ensemble, split: Split) -> list[float]:
-    """Percent of `split` that each network gets right, batch statistics frozen."""
+def judged(ensemble: Ensemble, split: Split) -> list[Judged]:
+    """What each network gets right of `split`, batch statistics frozen."""
     batch = ensemble.images_at_once(*split.x.shape[2:])
     ensemble.eval()
     with torch.no_grad():
-        hits = [
-            (ensemble.judge(x).argmax(2) == y).sum(1)
-            for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True)
-        ]
+        right, classes = [], 0
+        for x, y in zip(split.x.split(batch), split.y.split(batch), strict=True):
+            logits = ensemble.judge(x)
+            classes = logits.shape[2]
+            right.append(logits.argmax(2) == y)
     ensemble.train()
-    return [100.0 * count / len(split.y) for count in torch.stack(hits).sum(0).tolist()]
+    return _by_class(right, split.y, classes)
+
+
+def _by_class(right: list[torch.Tensor], y: torch.Tensor, classes: int) -> list[Judged]:
+    """Batches of what is right `[N, B]` as counts of each class; read from the device at once."""
+    every = torch.cat([*right], 1)
+    every = torch.cat([every, torch.ones_like(every[:1])])
+    counts = torch.zeros(len(every), classes, dtype=torch.int64, device=y.device).index_add_(1, y, every.long())
+    *hits, images = (tuple(row) for row in counts.tolist())
+    return [Judged(of_net, images) for of_net in hits]
 
 
 def stack(posters: Sequence[PosterFile], layout: Layout, device: torch.device, dtype: torch.dtype) -> Posters:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import statistics
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ppodd.archive import SCHEMA, Accuracy, EvaluationRecord, PosterFile, TrialArchive
 from ppodd.errors import CorruptArchive, LaterVersion
-from ppodd.evaluation.accuracy import evaluate, pixel_budget, versions
+from ppodd.evaluation.accuracy import Judged, evaluate, judge, pixel_budget, versions
 from ppodd.evaluation.data import archived_config, check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
@@ -44,7 +48,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
     layout = Layout.of(config.geometry, data.spec, posters[-1].class_order)
     blend = record.weights(work.protocol.mode)
-    accuracies = evaluate(posters, blend, layout, work.protocol, data.test)
+    judged = judge(posters, blend, layout, work.protocol, data.test)
     evaluation = EvaluationRecord(
         schema=SCHEMA,
         ticket=work.ticket,
@@ -52,7 +56,9 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
         protocol=work.protocol,
         blend=blend,
         posters=tuple(trial.stage(stage).digests.poster for stage in range(1, work.stage + 1)),
-        accuracy={budget: Accuracy.of(values) for budget, values in accuracies.items()},
+        accuracy={budget: Accuracy.of([one.accuracy for one in nets]) for budget, nets in judged.items()},
+        per_class={budget: _mean_per_class(nets) for budget, nets in judged.items()},
+        **_balanced(judged),
         split="test",
         leaks_test_set=record.leaks_test_set,
         budgets=pixel_budget(posters, blend, layout),
@@ -63,6 +69,19 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
     )
     trial.write_evaluation(evaluation)
     return evaluation
+
+
+def _mean_per_class(nets: Sequence[Judged]) -> tuple[float | None, ...]:
+    """Accuracy of each class in percent, the mean over networks, to hundredths; nothing for classes without images."""
+    means = (statistics.fmean(of_class) for of_class in zip(*(one.per_class for one in nets), strict=True))
+    return tuple(None if math.isnan(mean) else round(mean, 2) for mean in means)
+
+
+def _balanced(judged: Mapping[int, Sequence[Judged]]) -> dict[str, Any]:
+    """The balanced accuracies, where classes are of unequal size; elsewhere these are the accuracies."""
+    if len({count for nets in judged.values() for one in nets for count in one.images}) == 1:
+        return {}
+    return {"balanced": {budget: Accuracy.of([one.balanced for one in nets]) for budget, nets in judged.items()}}
 
 
 def measure_candidate(trial_url: str, stage: int, first: int, last: int, device: str = "auto") -> list[float]:

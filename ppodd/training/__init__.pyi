@@ -11,6 +11,7 @@ from .inner_loop import InnerLoop as InnerLoop
 from .inner_loop import Posters as Posters
 from .networks import ConvNet as ConvNet
 from .networks import Network as Network
+from .networks import check_network as check_network
 from .networks import fresh_network as fresh_network
 from .optimisers import OPTIMISERS as OPTIMISERS
 from .optimisers import Optimiser as Optimiser

@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from ppodd.datasets import Spec
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, one_line
 from ppodd.registry import located
 from ppodd.training.architectures import ARCHITECTURES, feature_size, first_padding
 
@@ -103,3 +103,28 @@ def fresh_network(
     if not isinstance(module, nn.Module) or not list(module.parameters()):
         raise ARCHITECTURES.returned(arch, module)
     return Network(module.to(device=device, dtype=dtype).train(), spec.classes)
+
+
+def check_network(arch: str, spec: Spec, width: int) -> None:
+    """Try a user's network on two images: it must take them, and have the gradients that a meta-step takes.
+
+    Raises:
+        BadInput: it cannot be imported, fails, makes no logits, or cannot be differentiated twice.
+    """
+    cpu = torch.device("cpu")
+    network = fresh_network(arch, spec, width, 0, cpu)
+    if arch in ARCHITECTURES.own:
+        return
+    x = torch.randn(2, *spec[1:], generator=torch.Generator().manual_seed(0)).requires_grad_()
+    theta = network.theta.requires_grad_()
+    try:
+        with torch.random.fork_rng(devices=[]):  # which dropout draws from
+            loss = network(theta, x).logsumexp(1).sum()
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), x)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        raise BadInput(f"arch {arch!r} fails on images {tuple(x.shape)}: {one_line(error)}") from error
+    if not (gradient.isfinite().all() and second.isfinite().all()):
+        raise BadInput(f"arch {arch!r}: its gradient for images {tuple(x.shape)} is no number: look at its forward")

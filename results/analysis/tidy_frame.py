@@ -43,6 +43,7 @@ MEASURED = {
     "distill_seconds": "float64",
     "meta_loss": "float64",
     "stage_accuracy_pct": "float64",
+    "balanced_pct": "float64",
 }
 _AVERAGED = ("nets", "poster_ipc", "cumulative_ipc", "meta_steps", "distill_seconds")  # beside the accuracy
 _PER_STAGE = {
@@ -100,18 +101,20 @@ def _metric(values: pd.DataFrame, key: str, column: str) -> pd.DataFrame:
 
 
 def _accuracies(values: pd.DataFrame) -> pd.DataFrame:
-    """A row for each test accuracy, with its std (NaN where there is none) and its number of networks."""
+    """A row for each test accuracy, with its std and balanced accuracy (NaN where there is none) and its networks."""
     keys = {key: accuracy for key in values["key"].unique() if (accuracy := schema.Accuracy.parse(key))}
     named = [
         {"key": key, "mode": a.mode, "eval_arch": a.arch, "suffix": a.protocol, "steps": a.steps, "std": a.std,
-         "of": a.nets}
+         "of": a.nets, "even": a.balanced}
         for key, a in keys.items()
     ]  # fmt: skip
-    columns = ["key", "mode", "eval_arch", "suffix", "steps", "std", "of"]
+    columns = ["key", "mode", "eval_arch", "suffix", "steps", "std", "of", "even"]
     means = values.merge(pd.DataFrame(named, columns=columns), on="key").rename(columns={"value": "accuracy_pct"})
     stds = values.rename(columns={"key": "std", "value": "std_pct"})
     nets = values.rename(columns={"key": "of", "value": "nets"})
+    balanced = values.rename(columns={"key": "even", "value": "balanced_pct"})
     means = means.merge(stds, on=["run_id", "stage", "std"], how="left")
+    means = means.merge(balanced, on=["run_id", "stage", "even"], how="left")
     return means.merge(nets, on=["run_id", "stage", "of"])
 
 

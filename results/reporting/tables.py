@@ -23,7 +23,8 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per setting, mode and architecture; a column per training budget with mean ± std over seeds (percent).
 
     `validation` is the stage accuracy of the last stage, which choices are made by: on held-out training images, but
-    where `leaks` says that it was on the test set.
+    where `leaks` says that it was on the test set. `balanced` is there where classes of the test set are
+    of unequal size: the mean over classes at the largest budget.
 
     Trials without their last stage are no results: a column `unfinished` counts them, and a setting that has no others
     is a row without numbers. `notes` says what must stand beside the table.
@@ -37,18 +38,21 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     chosen_by = over_seeds(last.assign(accuracy_pct=last["stage_accuracy_pct"]), [*keys, "cumulative_ipc"])
     chosen_by["validation"] = list(map(mean_std, chosen_by["accuracy_pct"], chosen_by["std_pct"]))
     cells = cells.merge(chosen_by[[*keys, "cumulative_ipc", "validation"]], on=[*keys, "cumulative_ipc"])
+    balanced = _balanced(last, [*keys, "cumulative_ipc", "steps"])
+    cells = cells.merge(balanced, on=[*keys, "cumulative_ipc", "steps"], how="left")
     budgets = [f"{steps} steps" for steps in sorted(rows["steps"].unique())]
     done = [
         _row(dict(zip([*keys, "cumulative_ipc"], values, strict=True)), group)
         for values, group in cells.groupby([*keys, "cumulative_ipc"], sort=True, dropna=False)
     ]
-    columns = [*keys, "cumulative_ipc", "seeds", "nets", "validation", *budgets]
+    imbalanced = ["balanced"] if len(balanced) else []
+    columns = [*keys, "cumulative_ipc", "seeds", "nets", "validation", *budgets, *imbalanced]
     out = pd.DataFrame(done, columns=columns)
     if len(waiting := _waiting(rows, last, keys)):
         out = out.merge(waiting, on=keys, how="outer")
         counts = out[["seeds", "unfinished"]].astype("float64")  # which has a place for what the merge left open
         out = out.assign(**counts.fillna(0).astype("int64"))
-    out = out.fillna(dict.fromkeys(["validation", *budgets], ""))
+    out = out.fillna(dict.fromkeys(["validation", *budgets, *imbalanced], ""))
     if rows["leaks_test_set"].any():
         leaks = rows.groupby(keys, dropna=False)["leaks_test_set"].any().rename("leaks")
         out = out.merge(leaks.reset_index(), on=keys, how="left")
@@ -69,7 +73,22 @@ def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:
     shown = [mean_std(m, s) for m, s in zip(cells["accuracy_pct"], cells["std_pct"], strict=True)]
     at = {f"{steps} steps": text for steps, text in zip(cells["steps"], shown, strict=True)}
     counts = {"seeds": _one_or_range(cells["seeds"]), "nets": int(cells["nets"].max())}
-    return {**setting, **counts, "validation": cells["validation"].iloc[0], **at}
+    return {
+        **setting,
+        **counts,
+        "validation": cells["validation"].iloc[0],
+        **at,
+        "balanced": cells["balanced"].iloc[-1],
+    }
+
+
+def _balanced(last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The balanced accuracies, `mean ± std` over seeds, of those rows that have one."""
+    rows = last if "balanced_pct" in last else last.assign(balanced_pct=float("nan"))  # of an earlier version
+    rows = rows.dropna(subset="balanced_pct")
+    cells = over_seeds(rows.assign(accuracy_pct=rows["balanced_pct"]), keys)
+    cells["balanced"] = pd.Series(map(mean_std, cells["accuracy_pct"], cells["std_pct"]), dtype="object")
+    return cells[[*keys, "balanced"]]
 
 
 def _waiting(rows: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -72,6 +72,7 @@ def own_words(note: str) -> str:
 
 
 # Metrics
+BALANCED_ACCURACY = "balanced_accuracy/"  # likewise: the mean over classes of unequal size
 TEST_ACCURACY = "test_accuracy/"  # + mode, network, protocol and budget: see `Accuracy`
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
 STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
@@ -102,6 +103,11 @@ class Accuracy(NamedTuple):
     def mean(self) -> str:
         """The metric of the mean over networks."""
         return f"{self.base}/steps_{self.steps}"
+
+    @property
+    def balanced(self) -> str:
+        """The metric of the same accuracy with each class counting as much."""
+        return BALANCED_ACCURACY + self.mean.removeprefix(TEST_ACCURACY)
 
     @property
     def std(self) -> str:
@@ -216,6 +222,8 @@ def evaluation_metrics(record: EvaluationRecord, own: str) -> Iterator[tuple[str
         if accuracy.std is not None:
             yield names.std, accuracy.std
         yield names.nets, len(accuracy.values)
+        if steps in record.balanced:
+            yield names.balanced, record.balanced[steps].mean
     yield f"seconds/evaluate/{protocol.mode}/{re.sub(r'[^A-Za-z0-9_.-]', '.', protocol.arch)}", record.seconds
 
 

@@ -112,7 +112,7 @@ def test_an_evaluation_done_again_has_the_same_accuracies(archive):
         held = trial.evaluation(work.stage, work.ticket)
         trial.folder.remove(f"stage-{work.stage:02d}/evaluations/{work.ticket}.json")
         anew = evaluate_archived(work, "cpu")
-        assert anew.to_json().keys() == held.to_json().keys()
+        assert held.to_json().keys() <= anew.to_json().keys()  # records grow
         for steps, accuracy in held.accuracy.items():  # a test image may fall on the other side
             assert anew.accuracy[steps].mean == pytest.approx(accuracy.mean, abs=0.5)
 

@@ -1,6 +1,7 @@
 """A run and its data, through the commands: said before anything is computed, known by its content wherever it lies."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
 from ppodd.datasets import Request, loading, read_images
+from results.tracking import schema
 
 TWO = {
     "poster_class_num_x": 2,
@@ -202,3 +204,26 @@ def test_a_damaged_record_of_the_data_is_found_and_made_anew(command, tmp_path, 
     assert command("archive", "repair")[0] == 0
     assert command("distill", "--resume", dataset="./photos", name="mine", num_stages=2)[0] == 0
     assert (tmp_path / "ppodd-archive/runs/mine" / name).read_bytes() == whole and trial.whitening(trial.data())
+
+
+def test_accuracies_of_imbalanced_classes_are_balanced_and_told_by_class(command, tmp_path):
+    for split, bees in (("train", 5), ("test", 2)):
+        tree(tmp_path / "photos" / split, ("ant",), 12, split)
+        tree(tmp_path / "photos" / split, ("bee",), bees, split)
+    code, said = command("distill", dataset="./photos", num_stages=1)
+    assert code == 0 and re.search(r"balanced over classes of unequal size   2: \d+\.\d", said)
+    trial = only_trial(tmp_path)
+    (record,) = trial.evaluations(1)
+    for steps, accuracy in record.accuracy.items():
+        ant, bee = record.per_class[steps]
+        assert accuracy.mean == pytest.approx((12 * ant + 2 * bee) / 14, abs=0.01)
+        assert record.balanced[steps].mean == pytest.approx((ant + bee) / 2, abs=0.01)
+    named = dict(schema.evaluation_metrics(record, schema.protocol_hash(record.protocol)))
+    assert named["balanced_accuracy/blend/convnet/steps_4"] == record.balanced[4].mean
+
+
+def test_balanced_classes_are_told_by_class_and_need_no_second_number(command, tmp_path):
+    splits(tmp_path / "photos")
+    code, said = command("distill", dataset="./photos", num_stages=1)
+    (record,) = only_trial(tmp_path).evaluations(1)
+    assert code == 0 and "balanced over" not in said and not record.balanced and len(record.per_class[4]) == 2

@@ -10,7 +10,7 @@ from ppodd.errors import BadInput, one_line
 from ppodd.machine.seeding import generator
 from ppodd.training import augment, strategies
 from ppodd.training.architectures import ARCHITECTURES, check_architecture
-from ppodd.training.networks import fresh_network
+from ppodd.training.networks import check_network, fresh_network
 from ppodd.training.strategies import AUGMENTATIONS
 
 CPU = torch.device("cpu")
@@ -118,6 +118,57 @@ class Broken(Tall):
     with pytest.raises(RuntimeError) as error:
         broken(broken.theta, x)
     assert one_line(error.value).endswith(f"({module}.py:10, in forward)")
+
+
+WRONG_NETWORKS = {
+    "another number of logits": (
+        "flat(64, 3)",
+        r"returned \(2, 3\) for images .*logits",
+    ),
+    "images of another size": (
+        "flat(9, 10)",
+        r"fails on images \(2, 1, 8, 8\): .*shape",
+    ),
+    "the images are not used": ("Blind()", "fails on images .*not .*used"),
+    "no number": ("Infinite()", "its gradient for images .* is no number"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_NETWORKS)
+def test_a_users_network_is_tried_before_it_trains(tmp_path, monkeypatch, case):
+    made, words = WRONG_NETWORKS[case]
+    code = f"""
+import torch
+from torch import nn
+
+class Flat(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+
+class Blind(Flat):
+    def forward(self, x):
+        return super().forward(torch.ones(len(x), 64))
+
+class Infinite(Flat):
+    def forward(self, x):
+        return super().forward(x.flatten(1)).abs().sqrt().mul(0).sqrt()
+
+def flat(*sizes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(*sizes))
+
+def net(spec, width):
+    return {made}
+"""
+    module = user_module(tmp_path, monkeypatch, code)
+    with pytest.raises(BadInput, match=words):
+        check_network(f"{module}:net", SPECS["digits"], 4)
+
+
+@pytest.mark.parametrize("name", ["Linear", "Dropout", "Smooth"])
+def test_a_network_that_works_is_taken_and_draws_no_randomness(name):
+    before = torch.get_rng_state()
+    check_network(f"user_networks:{name}", SPECS["digits"], 4)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 # Augmentation

@@ -195,6 +195,19 @@ def test_the_table_has_a_row_a_setting_and_mean_and_std_over_seeds(archive, uri)
     assert "25.5 ± 0.7" in as_text(result) and "cumulative_ipc" in as_text(result)
 
 
+def test_a_balanced_accuracy_stands_beside_where_classes_are_of_unequal_size(archive, uri):
+    trial = archive.trial(*next((s, t) for s in archive.sweeps() for t in archive.trials(s)))
+    for stage in trial.stages():
+        for record in trial.evaluations(stage):
+            trial.write_evaluation(record.model_copy(update={"balanced": record.accuracy}))
+    sync(archive.url, uri)
+    rows = frame(uri)
+    ours = rows[rows.trial == trial.trial]
+    assert (ours["balanced_pct"] == ours["accuracy_pct"]).all() and rows["balanced_pct"].isna().any()
+    result = table(rows)
+    assert (result["balanced"] != "").sum() == 1 and "balanced" not in table(rows[rows.trial != trial.trial])
+
+
 def test_compare_puts_values_side_by_side_and_warns_of_unequal_budgets(archive, uri):
     sync(archive.url, uri)
     result, *_, notes = compare(frame(uri), "num_stages")
