@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import zipfile
+from pathlib import Path
 from typing import NamedTuple
 
+import lab
 import pytest
 from others import put_in_the_way
 from ray_clusters import RayCluster, free_port
@@ -96,10 +98,11 @@ def submitted(cluster, folder, archive):
 
     code = folder / "code"
     code.mkdir()
-    (code / "mine.py").write_text(NETWORK)
+    (code / "mine.py").write_text(Path(lab.__file__).read_text() + NETWORK)
     (code / ".gitignore").write_text("mine.py\n")
     put_in_the_way(code)
-    path = sweep_file(folder, TINY, "tiny", config={"arch": "mine:net"})
+    own = {"arch": "mine:net", "blend": "mine:mostly_new", "class_order": "mine:downwards", "dataset": "mine:scans"}
+    path = sweep_file(folder, TINY, "tiny", config=own)
     arguments = ["submit", path, "--archive", archive.url, "--working-dir", code, "--env", "LAB_SECRET"]
     paths = {"PYTHONPATH": f"{cluster.env['PYTHONPATH']}:{code}"}
     return arguments, code, ppodd(cluster, *arguments, LAB_SECRET=SECRET, **paths)
