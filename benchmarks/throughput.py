@@ -3,7 +3,7 @@
     python benchmarks/throughput.py [--trials 500] [--stages 5] [--evaluators 2]
 
 Trials write real stages of a tiny poster into a real archive, one after another; evaluators are the real ones but that
-they write an evaluation down at once instead of training networks. Nothing else is left out: leases, looks, MLflow.
+they write an evaluation down at once instead of training networks. Nothing else is left out: leases, listings, MLflow.
 At the end every stage must have its evaluation, in the archive and in MLflow, once.
 """
 

@@ -64,7 +64,7 @@ class Archive:
     def states(self, sweep: str) -> dict[str, TrialState]:
         """What there is of each trial of a sweep, in order.
 
-        One look at everything: a request for a thousand files on S3. Files that are written meanwhile may be missing,
+        One listing: a request for a thousand files on S3. Files that are written meanwhile may be missing,
         never half there.
         """
         found: dict[str, set[str]] = {}

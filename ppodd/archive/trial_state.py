@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class TrialState:
-    """One look at a trial's files, `names` being relative to its folder."""
+    """One listing of a trial's files, `names` being relative to its folder."""
 
     names: frozenset[str] = frozenset()
 

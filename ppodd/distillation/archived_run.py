@@ -61,7 +61,7 @@ def run(
 
     Raises:
         BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
-            another run, or this one and `resume` is off, or another process is at it.
+            another run, or this one and `resume` is off, or another process writes it.
         CorruptArchive: a file needed to resume is missing or damaged.
         NonFinite: a meta-step failed; the archive stays as it was.
         OutOfMemory: it does not fit; which setting to lower is said.

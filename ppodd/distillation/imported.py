@@ -61,7 +61,7 @@ def import_posters(
     Raises:
         BadInput: the posters are not as many as the stages or do not fit the config, their class layout is not known,
             the folder holds another run or other posters, the data or device is not
-            there, or another process is at it.
+            there, or another process writes it.
     """
     _check(config, posters)
     keep_freed_memory()

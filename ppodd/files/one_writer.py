@@ -1,8 +1,8 @@
-"""One process at a time does a piece of work: its mark in a folder is created exclusively and renewed while it lives.
+"""One process at a time does some work: its mark in a folder is created exclusively and renewed while it lives.
 
 Clocks of two machines may differ: a process elsewhere counts as alive while its mark changes, whatever its date.
 
-Replacing the mark of a killed process is such a piece of work too, with a mark of its own that names the dead one's
+Replacing the mark of a killed process is such work too, with a mark of its own that names the dead one's
 token. So of several that find the same dead mark one replaces it, and one that comes late finds another token there.
 """
 
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 class Timings(NamedTuple):
-    """How often a mark is renewed, after how long without that its process counts as dead, how often one looks."""
+    """How often a mark is renewed, after how long without that its process counts as dead, how often it is read."""
 
     renew_s: float = 15.0
     dead_s: float = 60.0
@@ -61,7 +61,7 @@ class Mark(BaseModel, frozen=True):
 def only_writer(
     folder: Folder, name: str, busy: str, then: str, say: Say | None = None, timings: Timings | None = None
 ) -> Iterator[None]:
-    """Be the one process that does a piece of work while the block runs.
+    """Be the one process that does some work while the block runs.
 
     A mark that a killed process left behind is taken over: at once where it ran on this machine, else after a minute in
     which nobody renews it. A process whose own mark was taken over, as it was not heard of, is interrupted.
@@ -141,7 +141,7 @@ class _Writer:
             self.release(succession)
 
     def _lives(self, name: str, mark: Mark) -> bool:
-        """Whether somebody renews the mark, looked at until it would be dead."""
+        """Whether its process renews the mark, read until that would be dead."""
         end = time.monotonic() + self.timings.dead_s
         while time.monotonic() < end:
             time.sleep(self.timings.poll_s)

@@ -35,7 +35,7 @@ class Ensemble(nn.Module):
     def judge(self, x: torch.Tensor) -> torch.Tensor:
         """Logits `[N, B, K]` of every network on the same images `[B, C, h, w]`."""
         first = cast("nn.Conv2d", self.features[0])
-        # all networks look at the same channels: the first convolution needs no groups
+        # all networks see the same channels: the first convolution needs no groups
         return self._classified(self.features[1:](F.conv2d(x, first.weight, first.bias, padding=first.padding)))
 
     def _classified(self, features: torch.Tensor) -> torch.Tensor:
