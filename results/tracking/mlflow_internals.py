@@ -24,9 +24,12 @@ class Unavailable(Exception):
 
 
 class Tables(NamedTuple):
-    """Rows of a store's tables: (run, experiment), (run, name, value) of tags and of params, and metrics."""
+    """Rows of a store's tables.
 
-    runs: list[tuple[str, str]]
+    They are (run, experiment, status, artifacts' URI), (run, name, value) of tags and of params, and metrics.
+    """
+
+    runs: list[tuple[str, str, str, str]]
     tags: list[tuple[str, str, str]]
     params: list[tuple[str, str, str]]
     metrics: list[Value]
@@ -40,7 +43,7 @@ def _as_expected() -> Iterator[None]:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 
-def tables(client: MlflowClient, experiments: Sequence[str], tag: str) -> Tables:
+def tables(client: MlflowClient, experiments: Sequence[str], tag: str, with_metrics: bool = True) -> Tables:
     """What the store holds of these experiments' active runs that have the tag, where it is a database.
 
     It must be one that this process opens itself. Its tables are read by four queries; MLflow's search would make an
@@ -64,11 +67,13 @@ def tables(client: MlflowClient, experiments: Sequence[str], tag: str) -> Tables
             def rows(table: Any, *columns: Any) -> Iterable[Any]:
                 return session.execute(select(*columns).where(table.run_uuid.in_(wanted)))
 
-            runs = [(run, str(experiment)) for run, experiment in rows(SqlRun, SqlRun.run_uuid, SqlRun.experiment_id)]
+            info = rows(SqlRun, SqlRun.run_uuid, SqlRun.experiment_id, SqlRun.status, SqlRun.artifact_uri)
+            runs = [(run, str(experiment), status, artifacts) for run, experiment, status, artifacts in info]
             tags = [tuple(row) for row in rows(SqlTag, SqlTag.run_uuid, SqlTag.key, SqlTag.value)]
             params = [tuple(row) for row in rows(SqlParam, SqlParam.run_uuid, SqlParam.key, SqlParam.value)]
             of = SqlMetric
-            found = rows(of, of.run_uuid, of.key, of.step, of.timestamp, of.value, of.is_nan)
+            columns = (of.run_uuid, of.key, of.step, of.timestamp, of.value, of.is_nan)
+            found = rows(of, *columns) if with_metrics else ()
             metrics = [(*entry, float("nan") if is_nan else value) for *entry, value, is_nan in found]
         return Tables(runs, tags, params, metrics)
 

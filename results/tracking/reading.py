@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,20 +18,29 @@ from results.tracking.duplicates import told_apart
 from results.tracking.store import all_runs
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, entities
 
 _RUNS_AT_ONCE = 100  # what a server takes; their values of one metric are far fewer than the 25,000 it answers with
 _THREADS = 8
 _COLUMNS = ("run_id", "key", "stage", "timestamp", "value")
 
 
-class Run(NamedTuple):
-    """What is read of a run."""
+@dataclass(order=True)
+class Run:
+    """A run as the store has it: `status` is MLflow's own, `artifact_uri` the place of its artifacts."""
 
     id: str
     experiment: str
     tags: dict[str, str]
     params: dict[str, str]
+    status: str
+    artifact_uri: str
+
+    @classmethod
+    def of(cls, run: entities.Run) -> Run:
+        """A run that MLflow's client gave."""
+        info, data = run.info, run.data
+        return cls(info.run_id, info.experiment_id, data.tags, data.params, info.status, info.artifact_uri)
 
 
 def read(client: MlflowClient, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFrame]:
@@ -49,25 +59,38 @@ def read(client: MlflowClient, experiments: Sequence[str]) -> tuple[list[Run], p
     return runs, latest.drop(columns="timestamp").reset_index(drop=True)
 
 
+def runs_of(client: MlflowClient, experiments: Sequence[str]) -> list[Run]:
+    """The runs of ppodd in these experiments, twins too, without their metrics."""
+    try:
+        return _in(mlflow_internals.tables(client, experiments, schema.KEY, with_metrics=False))
+    except mlflow_internals.Unavailable:
+        return [Run.of(run) for run in all_runs(client, list(experiments)) if schema.KEY in run.data.tags]
+
+
 def _all(client: MlflowClient, experiments: list[str]) -> tuple[list[Run], list[mlflow_internals.Value]]:
     """The runs of ppodd, and every value of their metrics."""
     try:
         tables = mlflow_internals.tables(client, experiments, schema.KEY)
     except mlflow_internals.Unavailable:
         return _from_api(client, experiments)
-    found = {run: Run(run, experiment, {}, {}) for run, experiment in tables.runs}
+    return _in(tables), tables.metrics
+
+
+def _in(tables: mlflow_internals.Tables) -> list[Run]:
+    """The runs in a store's tables."""
+    found = {run: Run(run, experiment, {}, {}, status, uri) for run, experiment, status, uri in tables.runs}
     for run, name, value in tables.tags:
         if run in found:  # else it was made a moment ago
             found[run].tags[name] = value
     for run, name, value in tables.params:
         if run in found:
             found[run].params[name] = value
-    return list(found.values()), tables.metrics
+    return list(found.values())
 
 
 def _from_api(client: MlflowClient, experiments: list[str]) -> tuple[list[Run], list[mlflow_internals.Value]]:
     entities = [run for run in all_runs(client, experiments) if schema.KEY in run.data.tags]
-    runs = [Run(run.info.run_id, run.info.experiment_id, run.data.tags, run.data.params) for run in entities]
+    runs = [Run.of(run) for run in entities]
     by_key: dict[str, list[str]] = {}
     for run in entities:
         for key in run.data.metrics:

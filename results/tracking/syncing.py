@@ -8,14 +8,9 @@ what it holds, so that little is logged twice. One process runs this for a store
 from __future__ import annotations
 
 import json
-import logging
-import shlex
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from ppodd.archive import (
     SCHEMA,
@@ -31,25 +26,23 @@ from ppodd.archive import (
 )
 from ppodd.config import DistillConfig, EvaluationConfig, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
-from ppodd.files import Folder, atomic_write
-from ppodd.words import counted
 from results.tracking import schema
-from results.tracking.duplicates import told_apart
-from results.tracking.store import absolute, all_runs, artifact_folder, exists, open_store, require_file, said
-from results.tracking.store_file import Changes, one_writer, sqlite_path
+from results.tracking.reading import Run
+from results.tracking.store import exists, require_file, said
+from results.tracking.store_file import Changes, one_writer
+from results.tracking.writing import Additions, RunWriter
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
-
-_log = logging.getLogger(__name__)
+    from mlflow.entities import Metric
 
 # gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
 Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
-_METRICS, _ENTRIES = 800, 100  # of metrics, and each of params and tags, in one batch: a server takes 1000 in all
 _REPAIR = "`ppodd archive repair` has it done again"
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
+# tags that go when what they say is over
+_OF_THE_MOMENT = {schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES}
 _STATUS = {  # what a run's tag says of how its trial stands
     Status.COMPLETE: "finished",
     Status.STOPPED: "stopped",
@@ -69,25 +62,10 @@ class SyncReport:
 
 
 @dataclass
-class _Run:
-    """A run of the store: the tags and params it is known to have, MLflow's own status, where its artifacts are."""
-
-    id: str
-    tags: dict[str, str]
-    params: dict[str, str]
-    status: str
-    artifact_uri: str
-
-    @classmethod
-    def of(cls, run: Run) -> _Run:
-        return cls(run.info.run_id, run.data.tags, run.data.params, run.info.status, run.info.artifact_uri)
-
-
-@dataclass
 class _Trial:
     """What is logged of a trial. `logged` maps stages, as `schema.LOGGED` names them, to shortened tickets."""
 
-    run: _Run
+    run: Run
     config: DistillConfig
     pictures: set[str]
     logged: dict[str, list[str]]
@@ -95,15 +73,6 @@ class _Trial:
     entries: dict[int, str] = field(default_factory=dict)  # of `logged`, by stage
     status: Status = Status.GOING
     given_up: int = 0  # evaluations
-
-
-@dataclass
-class _New:
-    """What one sync adds to a run, sent as one batch."""
-
-    metrics: list[Metric] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
 
 
 class Syncer:
@@ -117,12 +86,9 @@ class Syncer:
         """
         self._publish = publish
         self.archive = Archive(archive_url)
-        self._uri = absolute(tracking_uri)
-        self._client = open_store(self._uri)
-        self._artifacts = artifact_folder(self._uri, self.archive.url)
+        self._store = RunWriter(tracking_uri, self.archive.url)
+        self._uri = self._store.uri
         self._changes = Changes(self._uri)
-        self._experiments: dict[str, str] = {}
-        self._runs: dict[str, _Run] = {}
         self._trials: dict[str, _Trial] = {}
         self._own: dict[str, EvaluationConfig] = {}  # by sweep: the evaluation whose metrics carry no suffix
 
@@ -136,7 +102,7 @@ class Syncer:
         with one_writer(self._uri):
             require_file(self._uri)
             if self._changes.since_last():
-                for sweep in list(self._experiments):
+                for sweep in self._store.sweeps:
                     self._forget(sweep)
             try:
                 return self._sync(sweeps)
@@ -145,9 +111,9 @@ class Syncer:
                     self._changes.remember()
 
     def _sync(self, sweeps: list[str] | None) -> SyncReport:
-        report = SyncReport()
+        report, before = SyncReport(), self._store.created
         for sweep in self.archive.sweeps() if sweeps is None else sweeps:
-            if sweep not in self._experiments and not self.archive.holds(sweep):
+            if sweep not in self._store.sweeps and not self.archive.holds(sweep):
                 there = ", ".join(self.archive.sweeps()) or "none"
                 raise BadInput(f"no sweep {sweep!r} in {self.archive.url} (there: {there})")
             try:
@@ -157,13 +123,13 @@ class Syncer:
             except Exception as error:  # of MLflow, of the network, of a driver
                 self._forget(sweep)
                 raise PpoddError(f"MLflow store {self._uri}: {said(error)}") from error
+        report.runs = self._store.created - before
         return report
 
     def _forget(self, sweep: str) -> None:
         """Ask the store anew what it holds: something sent to it may not have arrived."""
-        self._experiments.pop(sweep, None)
+        self._store.forget(sweep)
         self._own.pop(sweep, None)
-        self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
         self._trials = {key: trial for key, trial in self._trials.items() if key.split("/")[0] != sweep}
 
     # Sweeps
@@ -184,8 +150,8 @@ class Syncer:
         finished = sum(trial.status in (Status.COMPLETE, Status.STOPPED) for trial in trials)
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         status = "finished" if finished == expected else "running"
-        self._set_status(parent, status, ended)
-        self._send(parent, _New(tags={schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}))
+        self._store.set_status(parent, status, ended)
+        self._store.add(parent, Additions(tags={schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}))
         if finished == expected and self._publish:
             self._summarise(self._publish, sweep, plan, parent, trials, report)
 
@@ -194,7 +160,7 @@ class Syncer:
         publish: Publisher,
         sweep: str,
         plan: SweepRecord,
-        parent: _Run,
+        parent: Run,
         trials: list[_Trial],
         report: SyncReport,
     ) -> None:
@@ -208,13 +174,13 @@ class Syncer:
         from mlflow.exceptions import MlflowException
 
         try:
-            publish(self._client, self._uri, self.archive, sweep, parent.id)
+            publish(self._store.client, self._uri, self.archive, sweep, parent.id)
         except MlflowException:
             raise
         except Exception as error:  # a picture that cannot be drawn stops no sync
             report.problems.append(f"no summary of sweep {sweep!r} in {hidden(self._uri)}: {one_line(error)}")
             return
-        self._send(parent, _New(tags={schema.SUMMARY: str(there)}))
+        self._store.add(parent, Additions(tags={schema.SUMMARY: str(there)}))
 
     def _plan(self, sweep: str, report: SyncReport) -> SweepRecord:
         """`sweep.json`; an empty one where there is none or it cannot be read: the trials are synced all the same."""
@@ -225,52 +191,11 @@ class Syncer:
             found = None
         return found or SweepRecord(schema=SCHEMA, name=sweep, trials=())
 
-    def _experiment(self, sweep: str) -> str:
-        """The sweep's experiment, created if need be; its runs are read once."""
-        if sweep not in self._experiments:
-            found = self._client.get_experiment_by_name(sweep)
-            if found and found.lifecycle_stage != "active":
-                restore = f"mlflow experiments restore -x {found.experiment_id}"
-                raise BadInput(
-                    f"experiment {sweep!r} was deleted in {self._uri}: bring it back with "
-                    f"`MLFLOW_TRACKING_URI={shlex.quote(self._uri)} {restore}`, or name another --tracking-uri"
-                )
-            location = f"{self._artifacts}/{sweep}" if self._artifacts else None
-            known = found.experiment_id if found else self._client.create_experiment(sweep, artifact_location=location)
-            if not found or schema.NOTE not in found.tags:
-                self._client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
-                self._client.set_experiment_tag(known, schema.KIND, schema.TRAINING)
-            self._runs |= self._merged(sweep, all_runs(self._client, [known]) if found else [])
-            self._experiments[sweep] = known
-        return self._experiments[sweep]
-
-    def _merged(self, sweep: str, runs: Iterable[Run]) -> dict[str, _Run]:
-        """The runs by key. Of those that stand for one trial twice, one is kept and the others are deleted."""
-        ours = [run for run in runs if schema.KEY in run.data.tags]
-        kept, besides = told_apart(map(_Run.of, ours))
-        for run in besides:
-            self._client.delete_run(run.id)
-            kept[run.tags[schema.KEY]].tags.pop(schema.LOGGED, None)  # it gets what only the other one had
-        if besides:
-            _log.warning("%s: %s that stood twice in sweep %s merged", self._uri, counted(len(besides), "run"), sweep)
-        return kept
-
-    def _run(self, sweep: str, key: str, tags: dict[str, str], start_ms: int | None, report: SyncReport) -> _Run:
-        experiment = self._experiment(sweep)
-        if key not in self._runs:
-            tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
-            self._runs[key] = _Run.of(self._client.create_run(experiment, start_time=start_ms, tags=tags))
-            report.runs += 1
-            if sqlite_path(self._uri) is None:  # another sync may have created one in the same moment
-                found = all_runs(self._client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
-                self._runs |= self._merged(sweep, found)
-        return self._runs[key]
-
-    def _parent(self, sweep: str, plan: SweepRecord, report: SyncReport) -> _Run:
+    def _parent(self, sweep: str, plan: SweepRecord, report: SyncReport) -> Run:
         created_ms = "" if plan.created_at is None else str(round(1000 * plan.created_at))
         note = schema.parent_note(plan.description or f"sweep {sweep}")
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
-        parent = self._run(sweep, sweep, tags, int(created_ms) if created_ms else None, report)
+        parent = self._store.run(sweep, sweep, tags, int(created_ms) if created_ms else None)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
             raise BadInput(
                 f"{self._uri} already shows another sweep {sweep!r}, not the one in {self.archive.url}: "
@@ -287,15 +212,15 @@ class Syncer:
     # Trials
 
     def _trial(
-        self, trial: TrialArchive, stages: list[int], parent: _Run, plan: SweepRecord, report: SyncReport
-    ) -> tuple[_Trial, _New]:
+        self, trial: TrialArchive, stages: list[int], parent: Run, plan: SweepRecord, report: SyncReport
+    ) -> tuple[_Trial, Additions]:
         """The trial's run, found or created the first time, and what it lacks of the trial's params then.
 
         Raises:
             BadInput: the run of this name shows a trial with another config.
             CorruptArchive: the trial's config cannot be read.
         """
-        key, new = f"{trial.sweep}/{trial.trial}", _New()
+        key, new = f"{trial.sweep}/{trial.trial}", Additions()
         if key not in self._trials:
             config = trial.config()
             own = schema.own_protocol(config, self._own_evaluation(trial.sweep, plan, report))
@@ -303,19 +228,19 @@ class Syncer:
             name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
-            run = self._run(trial.sweep, key, tags, _started_ms(trial, stages), report)
+            run = self._store.run(trial.sweep, key, tags, _started_ms(trial, stages))
             new.tags[schema.PARENT] = parent.id
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
                 if params.get(name, value) != value:
                     raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
             new.params = {name: value for name, value in params.items() if name not in run.params}
-            pictures = self._pictures(run)
+            pictures = self._store.pictures(run)
             self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
         return self._trials[key], new
 
     def _sync_trial(
-        self, trial: TrialArchive, state: TrialState, parent: _Run, plan: SweepRecord, report: SyncReport
+        self, trial: TrialArchive, state: TrialState, parent: Run, plan: SweepRecord, report: SyncReport
     ) -> None:
         """Log what is new of a trial as it stands, as one batch."""
         known, new = self._trial(trial, state.stages, parent, plan, report)
@@ -348,13 +273,10 @@ class Syncer:
             new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
         ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
-        self._set_status(known.run, _STATUS[known.status], ended)
+        self._store.set_status(known.run, _STATUS[known.status], ended)
         new.tags[schema.STATUS] = _STATUS[known.status]
-        self._send(known.run, new)
-        for name in (schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES):
-            if name in known.run.tags and name not in new.tags:
-                self._client.delete_tag(known.run.id, name)
-                del known.run.tags[name]
+        self._store.add(known.run, new)
+        self._store.remove_tags(known.run, _OF_THE_MOMENT - set(new.tags))
 
     def _status(self, known: _Trial, state: TrialState) -> Status:
         """How the trial stands; with a stage that cannot be read it is not complete."""
@@ -363,7 +285,7 @@ class Syncer:
         return Status.GOING if damaged else found
 
     def _add_stage(
-        self, trial: TrialArchive, known: _Trial, stage: int, tickets: list[str], new: _New, report: SyncReport
+        self, trial: TrialArchive, known: _Trial, stage: int, tickets: list[str], new: Additions, report: SyncReport
     ) -> None:
         """Add a stage and its evaluations to `new`, if they are not logged."""
         if stage not in known.records:
@@ -396,12 +318,6 @@ class Syncer:
             logged.append(_short(ticket))
             report.evaluations += 1
 
-    def _pictures(self, run: _Run) -> set[str]:
-        """What the run shows; of a store beside this machine's files that is seen without asking MLflow."""
-        if folder := _local(run):
-            return {f"posters/{path.name}" for path in Path(folder, "posters").glob("*.png")}
-        return {found.path for found in self._client.list_artifacts(run.id, "posters")}
-
     def _entry(self, trial: TrialArchive, known: _Trial, record: StageRecord) -> str:
         """The stage's key in `logged`. Of a stage that was made anew to the same poster, what is logged of it stays.
 
@@ -424,46 +340,8 @@ class Syncer:
         except CorruptArchive as error:
             report.problems.append(one_line(error))
             return
-        if artifacts := _local(known.run):
-            atomic_write(Path(artifacts, path), picture)
-            Folder(Path(artifacts, path).parent).remove_temporaries()  # of a sync that was killed at this very picture
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                local = Path(folder, f"{stage_name(stage)}.png")
-                local.write_bytes(picture)
-                self._client.log_artifact(known.run.id, str(local), "posters")
+        self._store.add_picture(known.run, path, picture)
         known.pictures.add(path)
-
-    # The store
-
-    def _send(self, run: _Run, new: _New) -> None:
-        """Log params and metrics, then the tags that are not known to be so, in one request where they fit.
-
-        MLflow writes a batch in this order, so that `schema.LOGGED` never says more than is there.
-        """
-        from mlflow.entities import Param, RunTag
-
-        tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
-        metrics, params = new.metrics, [Param(name, value) for name, value in new.params.items()]
-        while len(metrics) > _METRICS or len(params) > _ENTRIES:
-            self._client.log_batch(run.id, metrics=metrics[:_METRICS], params=params[:_ENTRIES])
-            metrics, params = metrics[_METRICS:], params[_ENTRIES:]
-        if metrics or params or tags:
-            entries = [RunTag(name, value) for name, value in tags.items()]
-            self._client.log_batch(run.id, metrics=metrics, params=params, tags=entries)
-        run.tags |= tags
-        run.params |= new.params
-
-    def _set_status(self, run: _Run, status: str, ended_ms: int) -> None:
-        """Running, finished, failed or stopped, as MLflow's own status says it; the tag that says it is sent after."""
-        known = "KILLED" if status == "stopped" else status.upper()  # MLflow's word for ended early
-        if run.status == known and run.tags.get(schema.STATUS, status) == status:
-            return
-        if status == "running":
-            self._client.update_run(run.id, status=known)
-        else:
-            self._client.set_terminated(run.id, known, ended_ms or None)
-        run.status = known
 
 
 def sync(
@@ -482,12 +360,6 @@ def _metrics(values: Iterable[tuple[str, float]], record: StageRecord | Evaluati
     from mlflow.entities import Metric
 
     return [Metric(name, float(value), _finished_ms(record), record.stage) for name, value in values]
-
-
-def _local(run: _Run) -> str:
-    """The folder of a run's artifacts, where it is one on this machine."""
-    uri = urlsplit(run.artifact_uri)
-    return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""
 
 
 def _is_of(evaluation: EvaluationRecord, records: dict[int, StageRecord]) -> bool:

@@ -175,10 +175,10 @@ def test_runs_that_stand_twice_are_read_once_and_merged_by_the_next_sync(archive
 
 def test_every_process_keeps_the_same_one_of_runs_that_stand_twice():
     runs = [
-        Run("b", "1", {schema.KEY: "s/t"}, {}),
-        Run("a", "1", {schema.KEY: "s/t"}, {}),
-        Run("c", "1", {schema.KEY: "s/t", schema.LOGGED: '{"1@5": []}'}, {}),
-        Run("d", "1", {schema.KEY: "s"}, {}),
+        Run("b", "1", {schema.KEY: "s/t"}, {}, "RUNNING", ""),
+        Run("a", "1", {schema.KEY: "s/t"}, {}, "RUNNING", ""),
+        Run("c", "1", {schema.KEY: "s/t", schema.LOGGED: '{"1@5": []}'}, {}, "RUNNING", ""),
+        Run("d", "1", {schema.KEY: "s"}, {}, "RUNNING", ""),
     ]
     for order in (runs, runs[::-1]):
         kept, besides = told_apart(order)
