@@ -227,3 +227,56 @@ def test_balanced_classes_are_told_by_class_and_need_no_second_number(command, t
     code, said = command("distill", dataset="./photos", num_stages=1)
     (record,) = only_trial(tmp_path).evaluations(1)
     assert code == 0 and "balanced over" not in said and not record.balanced and len(record.per_class[4]) == 2
+
+
+def hub_layout(folder):
+    for split, rows in (("train", 40), ("test", 20)):
+        labels = list(range(10)) * (rows // 10)
+        table(folder / split / "0000.parquet", labels, split, shape=(32, 32, 3), image="img")
+
+
+def photographs(folder):
+    """Class folders of pictures of unequal sizes, one of them grey."""
+    for split in ("train", "val"):
+        for size, label in ((9, "n01"), (14, "n02")):
+            tree(folder / split / label, ("",), 6, {"train": "train", "val": "test"}[split], (size, size + 3, 3))
+    (folder / "train/n01/grey.png").write_bytes(picture(shape=(20, 30)))
+
+
+def grey_digits(folder):
+    for split in ("train", "test"):
+        tree(folder / split, ("0", "1"), 6, split, (28, 28))
+
+
+LARGE = {
+    "poster_class_num_x": 5,
+    "poster_class_num_y": 2,
+    "poster_width": 48,
+    "poster_height": 40,
+    "class_area_width": 12,
+    "class_area_height": 20,
+    "patch_num_y": 2,
+}
+DISTILLED = {
+    "the hub's layout of CIFAR-10": (
+        hub_layout,
+        {**LARGE, "poster_class_num_x": 5, "poster_class_num_y": 2},
+        (3, 32, 32),
+    ),
+    "photographs of unequal sizes": (photographs, {"image_size": 8}, (3, 8, 8)),
+    "grey digits of 28 px": (
+        grey_digits,
+        {"poster_width": 40, "poster_height": 28, "class_area_width": 20, "class_area_height": 28},
+        (1, 28, 28),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DISTILLED)
+def test_data_of_ones_own_is_distilled_and_evaluated_by_one_command(command, tmp_path, case):
+    make, flags, shape = DISTILLED[case]
+    make(tmp_path / "mine")
+    code, said = command("distill", dataset="./mine", num_stages=1, **flags)
+    record = only_trial(tmp_path).stage(1)
+    assert code == 0 and record.data.shape == shape and "test accuracy in %" in said
+    assert record.data.images["test"] == only_trial(tmp_path).data().report.splits["test"].images

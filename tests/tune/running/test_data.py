@@ -1,0 +1,64 @@
+"""The data of a sweep: read once before anything runs, known by its content wherever it lies."""
+
+import pytest
+from image_sets import picture, tree
+from tiny import TINY
+
+from ppodd.archive import Archive
+from ppodd.distillation import run
+from ppodd.errors import BadInput
+from tune.running.claim import check_claim, write_claim
+from tune.running.sweep import check_data
+from tune.sweep_file import load_sweep
+
+FIELDS = {
+    **{name: list(value) if isinstance(value, tuple) else value for name, value in TINY.items()},
+    "poster_class_num_x": 2,
+    "poster_class_num_y": 1,
+    "poster_height": 8,
+    "class_area_width": 12,
+    "patch_num_y": 1,
+    "num_stages": 1,
+}
+
+
+@pytest.fixture
+def sweep_of(tmp_path):
+    """A sweep of two trials on the data set at a path."""
+
+    def make(path, **fields):
+        lines = [f"  {name}: {value}" for name, value in {**FIELDS, "dataset": str(path), **fields}.items()]
+        text = "\n".join(["name: mine", "config:", *lines, "grid: {blend: [latest, uniform]}"])
+        (tmp_path / "mine.yaml").write_text(text)
+        return load_sweep(str(tmp_path / "mine.yaml"))
+
+    return make
+
+
+def test_what_was_read_is_said_once_for_all_trials(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    said = []
+    check_data(sweep_of(tmp_path / "photos"), Archive(tmp_path / "archive"), said.append)
+    (block,) = said
+    assert block.count("data: ") == 1 and "every fifth image of each class is cut off to test" in block
+
+
+def test_a_poster_that_does_not_fit_is_refused_before_anything_runs(sweep_of, tmp_path):
+    tree(tmp_path / "photos", ("ant", "bee", "cow"))
+    with pytest.raises(BadInput, match="the data set has 3 classes: choose a layout whose product is 3"):
+        check_data(sweep_of(tmp_path / "photos"), Archive(tmp_path / "archive"))
+
+
+def test_a_sweep_goes_on_with_equal_data_elsewhere_and_refuses_other_data(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    archive, sweep = Archive(tmp_path / "archive"), sweep_of(tmp_path / "photos")
+    write_claim(sweep, archive)
+    name, config = next(iter(sweep.trials.items()))
+    list(run(config, archive.trial("mine", name)))
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    moved = sweep_of(tmp_path / "moved")
+    assert check_claim(moved, archive, resume=True)
+    check_data(moved, archive)
+    (tmp_path / "moved/ant/0.png").write_bytes(picture("test"))
+    with pytest.raises(BadInput, match="was distilled from other data than"):
+        check_data(moved, archive)
