@@ -19,8 +19,8 @@ from ray import tune
 from cluster.dispatch import Backlog
 from cluster.service import answer, check_archive, connect, watched
 from cluster.service import client as evaluators
-from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialState, mended
-from ppodd.datasets import data_digest, read_images
+from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialArchive, TrialState, mended
+from ppodd.datasets import Request, data_digest, read_images
 from ppodd.distillation import advice
 from ppodd.errors import BadInput, PpoddError, one_line
 from ppodd.files import is_remote, only_writer, own_temporary_folder
@@ -79,11 +79,17 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
         config.geometry.check(reports[config.data].spec)
     if say:
         say("\n".join(line for report in reports.values() for line in report.lines()))
-    for name, config in sweep.trials.items():
-        trial = archive.trial(sweep.name, name)
-        if config.data in digests and (there := trial.data()):
-            trial.check_data(there.digest, digests[config.data], config.dataset)
-            break  # one tells: looking at each takes a while where there are many
+    for request, trial in _one_of_each(sweep, archive).items():
+        there = trial.data()
+        if there and request in digests:
+            trial.check_data(there.digest, digests[request], request.dataset)
+
+
+def _one_of_each(sweep: Sweep, archive: Archive) -> dict[Request, TrialArchive]:
+    """For each data set one of the archived trials that recorded what was read: opening each would take a while."""
+    states = archive.states(sweep.name)
+    names = [name for name in sweep.trials if name in states and "data.json" in states[name].names]
+    return {sweep.trials[name].data: archive.trial(sweep.name, name) for name in names}
 
 
 def run_sweep(
