@@ -22,6 +22,7 @@ from ppodd.config import (
     shortened,
 )
 from ppodd.datasets import is_path
+from ppodd.methods import P_PODD
 from ppodd.words import counted
 
 _LONGEST_LABEL_BYTES = 100
@@ -47,7 +48,8 @@ def configure(args: argparse.Namespace, default: dict[str, Any] | None = None) -
     config = absolute_paths(build(DistillConfig, values))
     if not config.name:
         label = name or _label(config.dataset)
-        called = as_name(f"{label}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
+        method = "" if config.method == P_PODD else f"-{config.method}"
+        called = as_name(f"{label}{method}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
         config = config.model_copy(update={"name": called})
     check_name(config.name)
     return config
@@ -110,6 +112,7 @@ def announce(out: Any, config: DistillConfig, url: str) -> None:
     known = known_poster_ipc(config)
     ipc = f" ({known:.3f} IPC)" if known else ""
     out.print(
-        f"{config.name}: {config.dataset}, poster {size}{ipc}, {counted(config.num_stages, 'stage')} of "
-        f"{counted(config.stage_epochs, 'epoch')}, blend {config.blend}, seed {config.seed} → {url}"
+        f"{config.name}: {config.method} on {config.dataset}, poster {size}{ipc}, "
+        f"{counted(config.num_stages, 'stage')} of {counted(config.stage_epochs, 'epoch')}, blend {config.blend}, "
+        f"seed {config.seed} → {url}"
     )

@@ -19,6 +19,7 @@ from ppodd.config.fields import (
     ClassNames,
     ClassOrder,
     DataSource,
+    MethodName,
     NonNegative,
     NonNegativeFloat,
     Optimiser,
@@ -28,9 +29,10 @@ from ppodd.config.fields import (
     one_of,
 )
 from ppodd.config.validation import Config
-from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, is_path, known_spec
+from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_path, known_spec
 from ppodd.errors import BadInput
-from ppodd.posters import BlendParameters, Geometry
+from ppodd.methods import METHODS, P_PODD
+from ppodd.posters import BLENDS, BlendParameters, Geometry
 from ppodd.training import check_architecture
 
 ENGINES = ("recomputed", "unrolled")
@@ -41,6 +43,13 @@ CIRCUMSTANCES = frozenset(
 )
 # Fields that a first stage does not depend on: it has one poster, and nothing to start from.
 LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
+# Fields of the meta-steps, which a method that learns nothing does not take.
+OUTER_LOOP = frozenset(
+    {"epochs", "start_epoch", "steps_per_epoch", "batch_size", "lr", "label_lr_scale", "eps", "wd", "clip_coef"}
+    | {"ddtype", "cctype", "window", "minwindow", "totwindow", "real_strategy", "comp_aug_real", "test_freq"}
+)
+# Fields of the posters, which a reference of no pixel budget does not have.
+POSTERS = frozenset({*Geometry._fields, "class_order", "train_y", "comp_ipc"})
 
 
 class DistillConfig(Config):
@@ -133,7 +142,8 @@ class DistillConfig(Config):
     update_steps: Positive = Field(1, description="accepted for compatibility: the published code ignores it")
     batch_update_steps: Positive = Field(1, description="accepted for compatibility: the published code ignores it")
 
-    # Stages and blend
+    # Method, stages and blend
+    method: MethodName = Field(P_PODD, description="what is distilled, or a baseline beside it")
     num_stages: Positive = Field(5, description="stages: after each, its poster is archived")
     stage_start: Literal["warm", "fresh"] = Field(
         "warm", description="a stage starts from the last poster or a new one"
@@ -166,12 +176,42 @@ class DistillConfig(Config):
 
     @property
     def stage_epochs(self) -> int:
-        """Epochs of each stage: `⌊epochs / num_stages⌋`."""
-        return (self.epochs - self.start_epoch) // self.num_stages
+        """Epochs of each stage: `⌊epochs / num_stages⌋`; none where nothing is learned."""
+        return (self.epochs - self.start_epoch) // self.num_stages if self.learns else 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything is distilled."""
+        learns = METHODS.known(self.method).learns
+        return learns == "all" or (learns == "labels" and self.train_y)
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Fields that nothing of this run depends on."""
+        later = LATER_STAGES if self.num_stages == 1 and not BLENDS.known(self.blend).leaks else frozenset()
+        outer = frozenset() if self.learns else OUTER_LOOP
+        return later | outer | (POSTERS if METHODS.known(self.method).reference else frozenset())
 
     def epoch_steps(self, images: int) -> int:
         """Meta-steps of an epoch over so many training images: one pass, the last batch a shorter one."""
         return self.steps_per_epoch or math.ceil(images / self.batch_size)
+
+    def check_fits(self, spec: Spec) -> None:
+        """Raise `BadInput` unless the poster, laid out as its method does, fits images and classes of `spec`."""
+        self.geometry.check(spec)
+        if tiling := METHODS.known(self.method).tiling:
+            try:
+                tiling(self.geometry, spec)
+            except BadInput as error:
+                raise BadInput(f"method={self.method} {error}") from None
+
+    @pydantic.model_validator(mode="wrap")
+    @classmethod
+    def _settled(cls, values: Any, handler: pydantic.ModelWrapValidatorHandler[DistillConfig]) -> DistillConfig:
+        """With what the method decides, whatever was given."""
+        config = handler(values)
+        decided = METHODS.known(config.method).settles(config)
+        return handler({**values, **decided}) if decided else config
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> DistillConfig:
@@ -200,7 +240,7 @@ class DistillConfig(Config):
             "offload=True needs engine=recomputed: the unrolled engine keeps graphs",
         )
         if self.dataset in SPECS and not self.image_size and not self.classes:
-            self.geometry.check(SPECS[self.dataset])
+            self.check_fits(SPECS[self.dataset])
         if spec := known_spec(self.dataset, self.image_size):  # which does not depend on how many classes there are
             check_architecture(self.arch, spec)
         return self
@@ -235,9 +275,10 @@ def _require(holds: bool, message: str) -> None:
 
 
 def known_poster_ipc(config: DistillConfig) -> float | None:
-    """Images per class of one poster, where the data set's shape is known unread, else `None`."""
+    """Images per class of one poster; `None` of a reference, or where the data set's shape is not known unread."""
     spec = known_spec(config.dataset, config.image_size)
-    return config.geometry.ipc(spec) if spec and not config.classes else None
+    reference = METHODS.known(config.method).reference
+    return config.geometry.ipc(spec) if spec and not config.classes and not reference else None
 
 
 def absolute_paths(config: DistillConfig) -> DistillConfig:

@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 
 from ppodd.datasets import SOURCES
 from ppodd.errors import unknown
+from ppodd.methods import METHODS
 from ppodd.posters import BLENDS, CLASS_ORDERS
 from ppodd.registry import Registry
 from ppodd.training import ARCHITECTURES, AUGMENTATIONS, OPTIMISERS
@@ -61,6 +62,7 @@ def _marks(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[Names]:
         yield from _marks(part)
 
 
+MethodName = Annotated[str, Names(METHODS)]
 Blend = Annotated[str, Names(BLENDS)]
 ClassOrder = Annotated[str, Names(CLASS_ORDERS)]
 Architecture = Annotated[str, Names(ARCHITECTURES)]

@@ -31,6 +31,7 @@ from ppodd.errors import CorruptArchive, PpoddError
 from ppodd.evaluation import check_data, data_of, keep_data, pixel_budget, versions
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
+from ppodd.methods import layout_of, trained_on
 from ppodd.posters import BLENDS, Layout, render
 from ppodd.words import counted
 
@@ -142,9 +143,10 @@ def write_stage(
 
     Whether its accuracies leak the test set follows from the blend strategy, unless it is said.
     """
-    layout, spec = Layout.of(config.geometry, dataset.spec, result.poster.class_order), dataset.spec
-    png = _drawn(result.poster, layout, dataset)
-    pixels = pixel_budget(posters, result.evaluation_blend, layout)
+    spec = dataset.spec
+    png = _drawn(result.poster, layout_of(config, spec, result.poster.class_order), dataset)
+    drawn, its_layout = trained_on(config, dataset, posters)
+    pixels = pixel_budget(drawn, result.evaluation_blend, its_layout)
     record = StageRecord(
         schema=SCHEMA,
         stage=result.stage,
@@ -183,7 +185,7 @@ def picture(trial: TrialArchive, stage: int) -> bytes:
     config, poster = trial.config(), trial.poster(stage)
     dataset = data_of(config, torch.device("cpu"))
     check_data(trial.stage(stage).data.digest, dataset, trial)
-    return _drawn(poster, Layout.of(config.geometry, dataset.spec, poster.class_order), dataset)
+    return _drawn(poster, layout_of(config, dataset.spec, poster.class_order), dataset)
 
 
 def _drawn(poster: PosterFile, layout: Layout, dataset: Dataset) -> bytes:
@@ -205,6 +207,8 @@ def _resumed(
             f"{trial.url} holds stages {list(stages)}: stage {missing} is missing, so the run cannot go on as it would "
             f"have: put it back from a copy, or {_REPAIR}"
         )
+    if not distillation.stage_meta_steps:  # nothing is trained: what a stage holds follows from the config
+        return None
     saved = trial.resume()
     state = TrainingState.from_arrays(*saved, distillation.device) if saved else None
     where = f"the checkpoint in {trial.url} (stage {state.stage}, meta-step {state.step})" if state else ""

@@ -9,6 +9,7 @@ import torch
 from ppodd.config import DistillConfig
 from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import NonFinite
+from ppodd.methods import METHODS
 from ppodd.training import Learned
 
 _CLIP = 2.0  # times the average norm
@@ -16,6 +17,8 @@ _CLIP = 2.0  # times the average norm
 
 def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, gradients: Learned) -> None:
     """Clip the poster's gradient to twice its running norm, take Adam's step, clip labels at 0 from below.
+
+    A poster that the method does not learn stays as it is.
 
     Raises:
         NonFinite: the loss or a gradient is no number; `state` is as it was.
@@ -34,6 +37,8 @@ def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, 
     average = config.clip_coef * average + (1 - config.clip_coef) * norm
     gradients["poster"] = gradients["poster"] * min(1.0, _CLIP * average / max(norm, 1e-30))
     state.norm_average = average
+    if METHODS.known(config.method).learns != "all":
+        del gradients["poster"]
     _adam(config, state, gradients)
     if "label_array" in state.learned:
         state.learned["label_array"].clamp_(min=0)
@@ -48,16 +53,17 @@ def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, 
 def _adam(config: DistillConfig, state: TrainingState, gradients: Learned) -> None:
     """The outer optimiser, torch's own, its state taken from and given back to the state."""
     rates = {"label_array": config.lr / config.label_lr_scale}
+    moving = {name: state.learned[name] for name in gradients}
     groups = []
-    for name, tensor in state.learned.items():
+    for name, tensor in moving.items():
         tensor.grad = gradients[name]
         groups.append({"params": [tensor], "lr": rates.get(name, config.lr)})
     adam = torch.optim.Adam(groups, lr=config.lr, eps=config.eps, weight_decay=config.wd)
-    for name, tensor in state.learned.items():
+    for name, tensor in moving.items():
         first, second = state.moments[name]
         step = torch.tensor(float(state.adam_steps))
         adam.state[tensor] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
     adam.step()
-    for tensor in state.learned.values():
+    for tensor in moving.values():
         tensor.grad = None
     state.adam_steps += 1

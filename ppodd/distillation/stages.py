@@ -23,17 +23,16 @@ from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import CorruptArchive
 from ppodd.evaluation import evaluate, stack
 from ppodd.machine import derived_seed, generator, seeded
+from ppodd.methods import METHODS, layout_of, start_poster, trained_on
 from ppodd.posters import (
     BLENDS,
     LabelWindows,
-    Layout,
     Patches,
     arrange_classes,
     blend_weights,
     evaluation_weights,
     fixed_labels,
     initial_label_array,
-    initial_poster,
     label_array_shape,
 )
 from ppodd.training import (
@@ -132,14 +131,14 @@ class Distillation:
     """
 
     def __init__(self, config: DistillConfig, dataset: Dataset, initial: InitialPoster | None):
-        self.config, self.dataset = config, dataset
+        self.config, self.dataset, self.method = config, dataset, METHODS.get(config.method)
         self.device, self.dtype = dataset.train.x.device, dataset.train.x.dtype
         rows, columns = config.poster_class_num_y, config.poster_class_num_x
         if initial is not None:
             initial.check(config, dataset.spec)
         known = initial.class_order if initial else None
         order = arrange_classes(config.class_order, dataset, rows, columns) if known is None else known
-        self.layout = Layout.of(config.geometry, dataset.spec, order)
+        self.layout = layout_of(config, dataset.spec, order)
         self.patches = Patches(self.layout, self.device)
         self.inner = InnerLoop(
             self.patches,
@@ -151,7 +150,7 @@ class Distillation:
         )
         check_network(config.arch, dataset.spec, config.width)
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
-        self.label_shape = label_array_shape(self.layout, config.comp_ipc)
+        self.label_shape = label_array_shape(self.layout, config.comp_ipc) if config.train_y else ()
         self.initial = initial
         if initial is not None and initial.label_array is not None:
             self.label_shape = initial.label_array.shape[1:]
@@ -183,8 +182,7 @@ class Distillation:
             self.train_stage(state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint)
             poster = self.poster_file(state)
             if stage > len(archived):
-                mean = state.loss["sum"] / self.stage_meta_steps
-                loss = MetaLoss(first=state.loss["first"], last=state.loss["last"], mean=mean)
+                loss = self._meta_loss(state)
                 result = self.result(poster, archived, measure, loss, state.meta_steps, state.seconds)
                 archived.append(Finished(result.poster, result.accuracy.mean))
                 yield result
@@ -196,6 +194,12 @@ class Distillation:
                 )
             state = self.next_state(state, poster)
 
+    def _meta_loss(self, state: TrainingState) -> MetaLoss:
+        if not self.stage_meta_steps:
+            return MetaLoss()
+        mean = state.loss["sum"] / self.stage_meta_steps
+        return MetaLoss(first=state.loss["first"], last=state.loss["last"], mean=mean)
+
     # Training states
 
     def first_state(self) -> TrainingState:
@@ -204,7 +208,7 @@ class Distillation:
 
     def next_state(self, done: TrainingState, poster: PosterFile) -> TrainingState:
         """The start of the stage after that of `poster`: the poster and Adam as they are (warm), or anew (fresh)."""
-        if self.config.stage_start == "fresh":
+        if self.config.stage_start == "fresh" or self.method.learns != "all":
             start = self._fresh(done.stage + 1)
         else:
             start = TrainingState(done.learned, done.moments, done.stage + 1, adam_steps=done.adam_steps)
@@ -226,8 +230,7 @@ class Distillation:
             if self.initial.label_array is not None:
                 learned["label_array"] = torch.tensor(self.initial.label_array)
         else:
-            start = generator(config.seed, "initial poster", stage)
-            learned = {"poster": initial_poster(self.layout, start, self.dtype)}
+            learned = {"poster": start_poster(config, self.dataset, self.layout, stage)}
             if config.train_y:
                 learned["label_array"] = initial_label_array(self.layout, config.comp_ipc, self.dtype)
         if config.train_lr:
@@ -353,7 +356,8 @@ class Distillation:
         self, posters: Sequence[PosterFile], blend: Sequence[float], protocol: EvaluationProtocol, split: str
     ) -> Accuracies:
         """Accuracy (percent) of each of the protocol's networks after its last budget."""
-        return evaluate(posters, blend, self.layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
+        posters, layout = trained_on(self.config, self.dataset, posters)
+        return evaluate(posters, blend, layout, protocol, getattr(self.dataset, split))[protocol.budgets[-1]]
 
     def poster_file(self, state: TrainingState) -> PosterFile:
         """What a training state has learned, as it is archived."""

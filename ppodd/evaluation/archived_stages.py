@@ -15,7 +15,7 @@ from ppodd.evaluation.accuracy import Judged, evaluate, judge, pixel_budget, ver
 from ppodd.evaluation.data import archived_config, check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
-from ppodd.posters import Layout
+from ppodd.methods import trained_on
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
     data = data_of(config, resolve_device(device))
     check_data(record.data.digest, data, trial)
     posters = [trial.poster(stage) for stage in range(1, work.stage + 1)]
-    layout = Layout.of(config.geometry, data.spec, posters[-1].class_order)
+    drawn, layout = trained_on(config, data, posters)
     blend = record.weights(work.protocol.mode)
-    judged = judge(posters, blend, layout, work.protocol, data.test)
+    judged = judge(drawn, blend, layout, work.protocol, data.test)
     evaluation = EvaluationRecord(
         schema=SCHEMA,
         ticket=work.ticket,
@@ -61,7 +61,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
         **_balanced(judged),
         split="test",
         leaks_test_set=record.leaks_test_set,
-        budgets=pixel_budget(posters, blend, layout),
+        budgets=pixel_budget(drawn, blend, layout),
         seconds=time.time() - started,
         device=str(data.test.x.device),
         versions=versions(),
@@ -97,7 +97,7 @@ def measure_candidate(trial_url: str, stage: int, first: int, last: int, device:
     record, candidate = trial.candidate(stage)
     check_data(record.data.digest, dataset, trial)
     posters: list[PosterFile] = [*(trial.poster(past) for past in range(1, stage)), candidate]
-    layout = Layout.of(trial.config().geometry, dataset.spec, candidate.class_order)
+    drawn, layout = trained_on(trial.config(), dataset, posters)
     split = getattr(dataset, record.split)
-    accuracies = evaluate(posters, record.blend, layout, record.protocol, split, range(first, last))
+    accuracies = evaluate(drawn, record.blend, layout, record.protocol, split, range(first, last))
     return accuracies[record.protocol.budgets[-1]]

@@ -26,7 +26,7 @@ def data_of(config: DistillConfig, device: torch.device, say: Say | None = None)
     def check(report: Report) -> None:
         if say:
             say("\n".join(report.lines()))
-        config.geometry.check(report.spec)
+        config.check_fits(report.spec)
 
     return load_once(config.data, device, check)
 

@@ -15,7 +15,8 @@ from ppodd.archive import TrialArchive, drawn_posters
 from ppodd.datasets import Spec
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import stack
-from ppodd.posters import Layout, Patches
+from ppodd.methods import layout_of
+from ppodd.posters import Patches
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,7 +64,7 @@ def training_set(trial: TrialArchive, stage: int, mode: str = "blend") -> Traini
     files = [trial.poster(number) for number in stages]
     cpu = torch.device("cpu")
     spec = Spec(len(record.data.classes), *record.data.shape)
-    layout = Layout.of(config.geometry, spec, files[-1].class_order)
+    layout = layout_of(config, spec, files[-1].class_order)
     posters = stack(files, layout, cpu, torch.float32)
     patches = Patches(layout, cpu)
     count, drawn = patches.count, drawn_posters(blend)

@@ -12,6 +12,7 @@ from .blend import (
 )
 from .class_order import CLASS_ORDERS as CLASS_ORDERS
 from .geometry import Geometry as Geometry
+from .geometry import Tiling as Tiling
 from .labels import (
     LabelWindows as LabelWindows,
 )

@@ -19,6 +19,15 @@ class Axis(NamedTuple):
     patches: int
 
 
+class Tiling(NamedTuple):
+    """Tiles of one image each from a poster's upper left: how many along each axis, and their size (px)."""
+
+    columns: int
+    rows: int
+    width: int
+    height: int
+
+
 class Geometry(NamedTuple):
     """The numbers that lay out a poster, each named as the flag that sets it."""
 

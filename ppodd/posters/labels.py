@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from ppodd.errors import BadInput
 from ppodd.posters.layout import Layout, positions, windows
 
 
@@ -17,7 +18,12 @@ def _overlaps(starts: list[int], size: int, area_starts: list[int], area_size: i
 
 
 def fixed_labels(layout: Layout, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Labels `[P, K]`: for each patch the softmax over classes of its pixels that lie in each class's area."""
+    """Labels `[P, K]`: for each patch the softmax over classes of its pixels that lie in each class's area.
+
+    Of tiles, their classes.
+    """
+    if layout.patch_classes is not None:
+        return _one_hot(layout.patch_classes, layout).to(dtype)
     along_x = _overlaps(layout.patch_xs, layout.spec.width, layout.area_xs, layout.area_width)  # [nx, columns]
     along_y = _overlaps(layout.patch_ys, layout.spec.height, layout.area_ys, layout.area_height)  # [ny, rows]
     pixels = torch.einsum("xc,yr->xyrc", along_x, along_y).flatten(0, 1).flatten(1)  # [P, rows·columns]
@@ -27,7 +33,20 @@ def fixed_labels(layout: Layout, dtype: torch.dtype = torch.float32) -> torch.Te
 
 
 def label_array_shape(layout: Layout, comp_ipc: int) -> tuple[int, int]:
-    """Rows and columns of the label array: the poster's proportions, as many cells as fit in `K · comp_ipc`."""
+    """Rows and columns of the label array: the poster's proportions, as many cells as fit in `K · comp_ipc`.
+
+    Of tiles, a cell each.
+
+    Raises:
+        BadInput: there are more tiles than cells.
+    """
+    if layout.patch_classes is not None:
+        if layout.patches > layout.spec.classes * comp_ipc:
+            raise BadInput(
+                f"comp_ipc={comp_ipc}: {layout.patches} images want a label each, and that many cells for "
+                f"{layout.spec.classes} classes are too few: raise it to {-(-layout.patches // layout.spec.classes)}"
+            )
+        return len(layout.patch_ys), len(layout.patch_xs)
     cells = layout.spec.classes * comp_ipc
     scale = math.sqrt(cells / (layout.width * layout.height))
     tall, wide = layout.height * scale, layout.width * scale
@@ -41,13 +60,19 @@ def _around(value: float) -> tuple[int, int]:
 
 
 def initial_label_array(layout: Layout, comp_ipc: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Label array `[K, h', w']` of one-hot blocks over the class grid."""
+    """Label array `[K, h', w']` of one-hot blocks over the class grid, or of the tiles' classes."""
     height, width = label_array_shape(layout, comp_ipc)
+    if layout.patch_classes is not None:
+        return _one_hot(layout.patch_classes.reshape(width, height).T, layout).permute(2, 0, 1).to(dtype).contiguous()
     rows, columns = layout.class_order.shape
     row_of = np.searchsorted(np.round(np.linspace(0, height, rows + 1))[1:], np.arange(height), side="right")
     column_of = np.searchsorted(np.round(np.linspace(0, width, columns + 1))[1:], np.arange(width), side="right")
     classes = torch.from_numpy(layout.class_order[row_of][:, column_of])  # [h', w']
     return torch.nn.functional.one_hot(classes, layout.spec.classes).permute(2, 0, 1).to(dtype).contiguous()
+
+
+def _one_hot(classes: np.ndarray, layout: Layout) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.from_numpy(np.ascontiguousarray(classes)).long(), layout.spec.classes)
 
 
 class LabelWindows:
@@ -56,8 +81,8 @@ class LabelWindows:
     def __init__(self, layout: Layout, shape: tuple[int, ...], device: torch.device):
         """For label arrays of `shape` `(h', w')`."""
         height, width = shape
-        size_x = max(1, layout.spec.width * width // layout.width)
-        size_y = max(1, layout.spec.height * height // layout.height)
+        size_x = max(1, layout.patch_width * width // layout.width)
+        size_y = max(1, layout.patch_height * height // layout.height)
         xs = positions(width, size_x, len(layout.patch_xs))
         ys = positions(height, size_y, len(layout.patch_ys))
         inside = windows(xs, ys, size_x, size_y, width)

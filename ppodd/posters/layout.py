@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ppodd.datasets import Spec
-from ppodd.posters.geometry import Geometry
+from ppodd.posters.geometry import Geometry, Tiling
 
 
 def positions(full: int, size: int, count: int) -> list[int]:
@@ -22,7 +22,9 @@ class Layout:
 
     Attributes:
         patch_xs, patch_ys: left and top pixels of the patch grid's columns and rows.
-        area_xs, area_ys: left and top pixels of the class grid's columns and rows.
+        area_xs, area_ys: left and top pixels of the class grid's columns and rows; none of tiles.
+        patch_width, patch_height: of a patch; one that is smaller than an image is scaled up to be trained on.
+        patch_classes: the class of each patch `[P]`, where patches are tiles of one image each.
     """
 
     spec: Spec
@@ -35,6 +37,9 @@ class Layout:
     area_xs: list[int]
     area_ys: list[int]
     class_order: np.ndarray
+    patch_width: int
+    patch_height: int
+    patch_classes: np.ndarray | None = None
 
     @classmethod
     def of(cls, geometry: Geometry, spec: Spec, class_order: np.ndarray) -> Layout:
@@ -51,6 +56,29 @@ class Layout:
             area_xs=positions(x.poster, x.area, x.areas),
             area_ys=positions(y.poster, y.area, y.areas),
             class_order=np.asarray(class_order),
+            patch_width=spec.width,
+            patch_height=spec.height,
+        )
+
+    @classmethod
+    def tiled(
+        cls, width: int, height: int, spec: Spec, class_order: np.ndarray, tiles: Tiling, classes: np.ndarray
+    ) -> Layout:
+        """A poster of `width` × `height` px that the tiles, of these `classes`, need not fill."""
+        return cls(
+            spec=spec,
+            width=width,
+            height=height,
+            patch_xs=[column * tiles.width for column in range(tiles.columns)],
+            patch_ys=[row * tiles.height for row in range(tiles.rows)],
+            area_width=0,
+            area_height=0,
+            area_xs=[],
+            area_ys=[],
+            class_order=np.asarray(class_order),
+            patch_width=tiles.width,
+            patch_height=tiles.height,
+            patch_classes=classes,
         )
 
     @property
@@ -59,8 +87,8 @@ class Layout:
         return len(self.patch_xs) * len(self.patch_ys)
 
     def patch_pixels(self) -> torch.Tensor:
-        """Flat poster indices of every patch's pixels: `[P, h·w]`, row by row in each patch."""
-        return windows(self.patch_xs, self.patch_ys, self.spec.width, self.spec.height, self.width)
+        """Flat poster indices of every patch's pixels: `[P, height·width]`, row by row in each patch."""
+        return windows(self.patch_xs, self.patch_ys, self.patch_width, self.patch_height, self.width)
 
 
 def windows(xs: list[int], ys: list[int], width: int, height: int, full_width: int) -> torch.Tensor:

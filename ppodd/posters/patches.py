@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from ppodd.posters.layout import Layout
 
@@ -50,11 +51,12 @@ class Patches:
     def __init__(self, layout: Layout, device: torch.device):
         self.count = layout.patches
         self.shape = (layout.spec.channels, layout.spec.height, layout.spec.width)
+        self._cut = (layout.spec.channels, layout.patch_height, layout.patch_width)
         self._pixels = layout.patch_pixels().to(device)
         self._poster_pixels = layout.width * layout.height
 
     def crop(self, posters: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
-        """Patches `[B, C, h, w]` of posters `[T, C, H, W]`; pick `t·P + p` is patch `p` of poster `t`.
+        """Patches `[B, C, h, w]` of posters `[T, C, H, W]`, smaller ones scaled up; pick `t·P + p` is patch `p` of `t`.
 
         Differentiable in the posters; the gradient is summed in a fixed order on a CPU.
         """
@@ -64,7 +66,8 @@ class Patches:
         index = planes[:, :, None] * self._poster_pixels + self._pixels[patch][:, None, :]  # [B, C, h·w]
         # gather's gradient is a scatter along one row: in order, unlike that of indexing
         pixels = posters.reshape(1, -1).gather(1, index.view(1, -1))
-        return pixels.view(picks.numel(), *self.shape)
+        cut = pixels.view(picks.numel(), *self._cut)
+        return cut if self._cut == self.shape else F.interpolate(cut, self.shape[1:], mode="bilinear")
 
     def all(self, poster: torch.Tensor) -> torch.Tensor:
         """Every patch of one poster `[C, H, W]`: `[P, C, h, w]`."""

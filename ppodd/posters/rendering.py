@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from ppodd.datasets import Whitening
@@ -21,6 +22,8 @@ def render(poster: torch.Tensor, layout: Layout, whitening: Whitening) -> bytes:
     """PNG of a poster `[C, H, W]`: un-whiten each patch, fade-blend, clip at mean ± 4 std, stretch to 0–255."""
     poster = poster.detach().cpu()
     patches = whitening.unwhiten(Patches(layout, poster.device).all(poster))
+    if (size := (layout.patch_height, layout.patch_width)) != patches.shape[2:]:
+        patches = F.interpolate(patches, size, mode="bilinear", antialias=True)
     grid = patches.unflatten(0, (len(layout.patch_xs), len(layout.patch_ys))).transpose(0, 1)
     image = fade_blend(grid, layout.patch_xs, layout.patch_ys, layout.width, layout.height)
     mean, spread = image.mean(), _CLIP * image.std()

@@ -3,6 +3,11 @@ from .answer import answers as answers
 from .answer import label as label
 from .answer import main_protocol as main_protocol
 from .answer import scope as scope
+from .baselines import OF_FULL_DATA as OF_FULL_DATA
+from .baselines import OVER_RANDOM as OVER_RANDOM
+from .baselines import beside as beside
+from .baselines import is_reference as is_reference
+from .baselines import note as note
 from .comparisons import BUDGETS as BUDGETS
 from .comparisons import OVERALL as OVERALL
 from .comparisons import compare as compare
@@ -20,6 +25,9 @@ from .curves import (
 )
 from .curves import (
     Lines as Lines,
+)
+from .curves import (
+    level as level,
 )
 from .curves import (
     lines as lines,

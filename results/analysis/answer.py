@@ -13,6 +13,7 @@ import pandas as pd
 
 from ppodd.config import LATER_STAGES
 from ppodd.words import counted
+from results.analysis.baselines import OF_FULL_DATA, OVER_RANDOM, is_reference
 from results.analysis.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
 from results.analysis.tidy_frame import KINDS, by_seed, chosen_steps, last_stages, settings, trial_keys
 
@@ -61,6 +62,7 @@ def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
 def answers(frame: pd.DataFrame, steps: int | None = None) -> list[Answer]:
     """One answer for each poster size, the largest first; none before a trial has finished its last stage."""
     whole = last_stages(main_protocol(frame))
+    whole = whole[~is_reference(whole)]
     if whole.empty:
         return []
     rows = chosen_steps(whole, steps)
@@ -128,7 +130,23 @@ def _answer(rows: pd.DataFrame, ipc: float) -> Answer:
         cumulative=(drawn[best], others.min() if len(others) else math.nan, others.max() if len(others) else math.nan),
         sentences=[],
     )
-    return answer._replace(sentences=_sentences(answer, bool(leaking.any()), bool(leaking.all())))
+    claim, *rest_said = _sentences(answer, bool(leaking.any()), bool(leaking.all()))
+    return answer._replace(sentences=[claim, *_beside(rows[rows["setting"] == best]), *rest_said])
+
+
+def _beside(rows: pd.DataFrame) -> list[str]:
+    """What the setting has over random real images, and of what the whole training set gives; one sentence at most."""
+    said = []
+    if OVER_RANDOM in rows and rows[OVER_RANDOM].notna().any():
+        lead = mean_interval(list(rows.groupby("seed")[OVER_RANDOM].mean().dropna()))
+        interval = f"95% interval {lead.low:.1f} to {lead.high:.1f}, " if lead.n >= ENOUGH_SEEDS else ""
+        said.append(
+            f"{lead.mean:+.1f} points over random real images of as many pixels ({interval}n = "
+            f"{counted(lead.n, 'seed')})"
+        )
+    if OF_FULL_DATA in rows and rows[OF_FULL_DATA].notna().any():
+        said.append(f"{rows[OF_FULL_DATA].mean():.0f}% of the accuracy that the whole training set gives")
+    return [f"That is {' and '.join(said)}."] if said else []
 
 
 def _ranked(rows: pd.DataFrame) -> pd.Series:

@@ -10,6 +10,7 @@ import pandas as pd
 from ppodd.config import LATER_STAGES
 from ppodd.errors import BadInput, unknown
 from ppodd.words import counted
+from results.analysis.baselines import beside, is_reference, note, references
 from results.analysis.protocol_text import facts, one_or_range
 from results.analysis.statistics import ALPHA, ENOUGH_SEEDS, Paired, few_seeds, holm, paired
 from results.analysis.tidy_frame import (
@@ -86,7 +87,8 @@ def compare(
     if at not in BUDGETS:
         raise unknown("budget", at, BUDGETS)
     _require_field(frame, by)
-    whole, frame = frame, timed(frame) if at == "seconds" else frame
+    whole, frame = frame, frame[~is_reference(frame)]
+    frame = timed(frame) if at == "seconds" else frame
     rows = chosen_steps(last_stages(frame) if at == "poster_ipc" else frame, steps)
     _require_values(rows, by, against)
     plan, rows = _plan(rows, by, at)
@@ -98,14 +100,19 @@ def compare(
     _require_values(rows, by, against)
     every = [*plan.keys, *(() if by in SIZE else (by,)), *plan.apart]
     cells = over_seeds(rows, every)
+    cells = cells.merge(beside(rows, every), on=every)
     first = [*plan.keys, by]
     cells = cells[[*first, *(name for name in cells.columns if name not in first)]]
     cells = cells.sort_values([at, *(n for n in first if n != at)], key=_sortable, kind="stable", ignore_index=True)
     pairs, overall = _pairs(by_seed(rows, every), plan, against)
     data = f"test accuracy on {one_or_range(rows['dataset'])} in percent after {int(rows['steps'].iloc[0])}"
     head = f"{data} training steps, mean and std over seeds, at equal {at}"
-    notes = ["; ".join([head, *facts(rows)]), *_budgets(cells, plan), *few_seeds(cells["seeds"])]
-    if untimed := trial_keys(whole).nunique() - trial_keys(frame).nunique():
+    after = int(rows["steps"].iloc[0])
+    notes = ["; ".join([head, *facts(rows)]), *note(rows, after), *_budgets(cells, plan), *few_seeds(cells["seeds"])]
+    if known := references(whole[whole["steps"] == after]):
+        shown = ", ".join(f"{name} ({accuracy:.1f})" for name, accuracy in known.items())
+        notes.append(f"left out, being of no pixel budget: {shown}")
+    if untimed := trial_keys(whole[~is_reference(whole)]).nunique() - trial_keys(frame).nunique():
         notes.append(f"left out: {counted(untimed, 'trial')} of unknown seconds (imported posters)")
     if alike.any():
         notes.append(f"left out: first stages beside each other, in which {by} plays no part")

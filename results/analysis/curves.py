@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput, unknown
+from results.analysis.baselines import is_reference, references
 from results.analysis.tidy_frame import KINDS, chosen_steps, kinds, last_stages, over_seeds, settings, timed, varied
 
 AXES = {
@@ -45,6 +46,7 @@ class Lines(NamedTuple):
             first one's values, colours and markers by the second's.
         short: for each line the values of these fields alone, or its whole name where there are none.
         common: the fields that have one value in all of several lines, with it.
+        references: the accuracy of what is of no pixel budget, by its name; level over the whole axis.
     """
 
     points: pd.DataFrame
@@ -54,6 +56,7 @@ class Lines(NamedTuple):
     told_by: list[Told]
     short: dict[str, str]
     common: str
+    references: dict[str, float]
 
 
 def curve_points(
@@ -75,6 +78,8 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
     """The points of a curve, with the rows they come from. Raises `BadInput` as `curve_points`."""
     if x not in AXES:
         raise unknown("x", x, AXES)
+    level = is_reference(frame) & (x != "steps")
+    whole, frame = frame, frame[~level]
     measured = frame if x in EVERY_STAGE else last_stages(frame)
     measured = timed(measured) if x == "seconds" else measured
     rows = chosen_steps(measured, steps)
@@ -103,7 +108,14 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
     order = list(looks)
     points = points.sort_values(["line", x], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
     shown = points[["line", x, *_POINT]].reset_index(drop=True)
-    return Lines(shown, rows, pooled, looks, told_by, short, _label(alike) if alike else "")
+    beside = references(whole[level & whole["steps"].isin(rows["steps"])])
+    return Lines(shown, rows, pooled, looks, told_by, short, _label(alike) if alike else "", beside)
+
+
+def level(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
+    """The references as lines from one end of the axis to the other."""
+    ends = (float(shown.points[x].min()), float(shown.points[x].max()))
+    return {f"{name} ({at:.1f})": [(end, at) for end in ends] for name, at in shown.references.items()}
 
 
 def _told_by(points: pd.DataFrame, fields: list[str]) -> list[Told]:

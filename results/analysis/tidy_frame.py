@@ -10,6 +10,7 @@ import pandas as pd
 from ppodd.config import CIRCUMSTANCES, DistillConfig
 from ppodd.errors import BadInput, unknown
 from ppodd.words import counted
+from results.analysis.baselines import OF_FULL_DATA, OVER_RANDOM, with_baselines
 from results.analysis.selection import Chosen, choose, listed
 from results.analysis.statistics import ENOUGH_SEEDS, t_quantile
 from results.tracking import Run, schema
@@ -44,6 +45,8 @@ MEASURED = {
     "meta_loss": "float64",
     "stage_accuracy_pct": "float64",
     "balanced_pct": "float64",
+    OVER_RANDOM: "float64",
+    OF_FULL_DATA: "float64",
 }
 _AVERAGED = ("nets", "poster_ipc", "cumulative_ipc", "meta_steps", "distill_seconds")  # beside the accuracy
 _PER_STAGE = {
@@ -86,6 +89,7 @@ def frame_of(chosen: Chosen) -> pd.DataFrame:
     config = [name for name in rows.columns if name in DistillConfig.model_fields and name not in MEASURED]
     if rows.empty:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in {**MEASURED, **_config_dtypes()}.items()})
+    rows = with_baselines(rows)
     order = ["sweep", "trial", "stage", "mode", "eval_arch", "protocol", "steps"]
     return rows[[*MEASURED, *config]].astype(MEASURED).sort_values(order, kind="stable", ignore_index=True)
 
@@ -144,9 +148,16 @@ def _protocols(runs: list[Run]) -> pd.DataFrame:
 
 
 def varied(table: pd.DataFrame) -> list[str]:
-    """Config fields of which the table holds several values, seeds and circumstances left out."""
+    """Config fields of which the table holds several values, seeds and circumstances left out.
+
+    So is what has one value in each method, where there are several: it goes along with the method.
+    """
     fields = [c for c in table.columns if c not in MEASURED and c not in NOT_SETTINGS]
-    return [name for name in fields if table[name].map(str).nunique() > 1]
+    found = [name for name in fields if table[name].map(str).nunique() > 1]
+    if "method" not in found:
+        return found
+    texts = table[found].map(str)
+    return [n for n in found if n == "method" or (texts.groupby(texts["method"])[n].nunique() > 1).any()]
 
 
 def settings(table: pd.DataFrame) -> list[str]:

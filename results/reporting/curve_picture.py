@@ -19,6 +19,7 @@ from results.analysis import (
     MARKERS,
     Lines,
     facts,
+    level,
     lines,
     one_or_range,
     series,
@@ -84,7 +85,7 @@ def curve(
     """
     suffix = require_format(output)
     shown = lines(frame, x, by, steps)
-    reference = _reference(shown, x) if published else {}
+    reference = {**level(shown, x), **(_reference(shown, x) if published else {})}
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.style import context

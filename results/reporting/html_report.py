@@ -22,6 +22,7 @@ from results.analysis import (
     at,
     choose,
     frame_of,
+    level,
     lines,
     main_protocol,
     posters,
@@ -213,7 +214,8 @@ def _charts(rows: pd.DataFrame, steps: int | None) -> list[Chart]:
         if points[x].nunique() < 2 or points.groupby("line")[x].nunique().max() < 2:
             continue
         published = series(x) if set(shown.rows["dataset"]) == {DATASET} else {}
-        found.append(chart(shown, x, title, {f"published {name}": curve for name, curve in published.items()}))
+        known = {f"published {name}": curve for name, curve in published.items()}
+        found.append(chart(shown, x, title, {**level(shown, x), **known}))
     return found
 
 

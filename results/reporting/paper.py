@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput
+from ppodd.methods import P_PODD
 from results.analysis import (
     DATASET,
     META_STEPS,
@@ -40,6 +41,7 @@ def beside(frame: pd.DataFrame, published: Published, steps: int | None = None) 
     Raises:
         BadInput: nothing measured stands for any row, or settings vary that the published table does not speak of.
     """
+    frame = frame[frame["method"] == P_PODD] if "method" in frame else frame
     rows = chosen_steps(last_stages(frame), steps)
     _require_one_setting(rows, published)
     found = [line for row in published.rows for line in _lines(row, rows, published.x)]

@@ -8,15 +8,22 @@ import pandas as pd
 
 from results.analysis import (
     KINDS,
+    OF_FULL_DATA,
+    OVER_RANDOM,
+    beside,
+    chosen_steps,
     facts,
     few_seeds,
     last_stages,
+    note,
     one_or_range,
     over_seeds,
     remarks,
     settings,
     trial_keys,
 )
+
+_BASELINES = {OVER_RANDOM: ("over random", "{:+.1f}"), OF_FULL_DATA: ("of full data", "{:.0f} %")}
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -53,10 +60,21 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
         counts = out[["seeds", "unfinished"]].astype("float64")  # which has a place for what the merge left open
         out = out.assign(**counts.fillna(0).astype("int64"))
     out = out.fillna(dict.fromkeys(["validation", *budgets, *imbalanced], ""))
+    out = _with_baselines(out, last, [*keys, "cumulative_ipc"])
     if rows["leaks_test_set"].any():
         leaks = rows.groupby(keys, dropna=False)["leaks_test_set"].any().rename("leaks")
         out = out.merge(leaks.reset_index(), on=keys, how="left")
     return out.drop(columns=[name for name in KINDS if out[name].nunique() == 1])
+
+
+def _with_baselines(out: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """What each setting has over random real images, and of what the whole training set gives, where that is known."""
+    found = beside(chosen_steps(last, None) if len(last) else last, keys)
+    out = out.merge(found, on=keys, how="left")
+    for name, (heading, form) in _BASELINES.items():
+        if name in out:
+            out[heading] = ["–" if pd.isna(value) else form.format(value) for value in out.pop(name)]
+    return out
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
@@ -66,7 +84,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
         return remarks(frame)
     few = few_seeds(over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])["seeds"])
     data = f"test accuracy on {one_or_range(last['dataset'])} in percent, of the last stage, mean ± std over seeds"
-    return ["; ".join([data, *facts(last)]), *few, *remarks(frame)]
+    at = chosen_steps(last, None)
+    return ["; ".join([data, *facts(last)]), *note(at, int(at["steps"].iloc[0])), *few, *remarks(frame)]
 
 
 def _row(setting: dict[str, Any], cells: pd.DataFrame) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ppodd.archive import EvaluationFailureRecord, EvaluationRecord, ProgressRecord, StageRecord
 from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol
+from ppodd.methods import P_PODD
 
 SCHEMA = "1"
 
@@ -259,10 +260,11 @@ def params(config: DistillConfig) -> dict[str, str]:
 
 
 def config_values(params: dict[str, str]) -> dict[str, Any]:
-    """The inverse of `params`."""
+    """The inverse of `params`; what a run of an earlier version lacks is at its default."""
     text = {name for name, field in DistillConfig.model_fields.items() if field.annotation is str}
     values = {k: v for k, v in params.items() if k in DistillConfig.model_fields}
-    return {k: v if k in text else _parsed(v) for k, v in values.items()}
+    known = {k: v if k in text else _parsed(v) for k, v in values.items()}
+    return {"method": P_PODD, **known}
 
 
 def _parsed(value: str) -> Any:

@@ -159,7 +159,9 @@ class Timer:
     def _trial_s(self, config: DistillConfig) -> float:
         """Meta-steps and stage accuracies of a trial, which waits for these where evaluators measure them."""
         steps = _meta_steps(config, self.images[data_key(config)]) or 0
-        meta_step = self._once(self.trials, _time_key(config), lambda: _meta_step_s(config, self.trials))
+        meta_step = 0.0
+        if steps:
+            meta_step = self._once(self.trials, _time_key(config), lambda: _meta_step_s(config, self.trials))
         stage = EvaluationConfig(arch=(config.arch,), nets=config.stage_nets, budgets=(config.stage_steps,))
         place = self.trials if self._sweep.file.stage_accuracy == "trial" else self.evaluators
         return steps * meta_step + config.num_stages * self._evaluation_s(config, stage.protocols(config)[0], place)
@@ -195,12 +197,13 @@ def _load(config: DistillConfig, place: _Place) -> Dataset:
 
 def _train_s(config: DistillConfig, protocol: EvaluationProtocol, steps: int, place: _Place) -> float:
     from ppodd.evaluation import evaluate
+    from ppodd.methods import trained_on
 
     dataset = _load(config, place)
     run = _distillation(config, dataset)
-    poster = run.poster_file(run.first_state())
+    posters, layout = trained_on(config, dataset, [run.poster_file(run.first_state())])
     short = protocol.model_copy(update={"budgets": (steps,)})
-    return _seconds(lambda: evaluate([poster], [1.0], run.layout, short, dataset.test), 1)
+    return _seconds(lambda: evaluate(posters, [1.0], layout, short, dataset.test), 1)
 
 
 def _meta_step_s(config: DistillConfig, place: _Place) -> float:

@@ -127,6 +127,13 @@ def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
             f"choose by: leave that blend out",
         )
     if file.scheduler:
+        untrained = sorted({config.method for config in examples if not config.learns})
+        if untrained:
+            raise Misplaced(
+                ("scheduler",),
+                f"method {', '.join(untrained)} learns nothing, so it has no course to be compared along: leave it "
+                f"out, or the scheduler",
+            )
         grace = file.scheduler.grace_stages
         longest = max(min(grace, config.num_stages) * config.stage_epochs for config in examples)
         if file.scheduler.compare_at == "epochs" and all(c.num_stages * c.stage_epochs <= longest for c in examples):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from ppodd.config import DistillConfig, absolute_paths, build
 from ppodd.errors import BadInput
+from ppodd.methods import METHODS, P_PODD
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Misplaced, Path_, Point, Section, keys, marked, name, parameters, points
 
@@ -21,7 +23,10 @@ def fixed(base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
-    """Every grid point × sample × seed, in that order; what is drawn twice is one trial."""
+    """Every grid point × sample × seed, in that order; what is drawn twice is one trial.
+
+    So are points of a baseline that differ in what plays no part in it.
+    """
     source = random.Random(f"{file.name}/{file.seeds}")
     drawn = any(section.sample for section in sections)
     trials: dict[str, DistillConfig] = {}
@@ -29,8 +34,10 @@ def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[S
     for point in points(sections, fixed(base), file.num_samples, source):
         for called, config in seeded(file, base, point, trials).items():
             # `1e-3` is a text in YAML and 1.0e-3 a number: one value by two names
-            same = there.setdefault(config.model_dump_json(exclude={"name"}), called)
-            if not drawn and (same != called or called in trials):
+            baseline = config.method != P_PODD
+            ignored = {"name", *(config.idle if baseline else ())}
+            same = there.setdefault(config.model_dump_json(exclude=ignored), called)
+            if not drawn and (called in trials or (same != called and not baseline)):
                 raise Misplaced(("grid",), f"trial {_both(same, called)} appears twice: remove the repeated value")
             trials.setdefault(same, config)
     _check_twins(trials)
@@ -93,7 +100,7 @@ def seeded(
     """
     trials: dict[str, DistillConfig] = {}
     for seed in file.seeds:
-        whole = {**point, "seed": seed}
+        whole = _decided(base, {**point, "seed": seed})
         for called in (name(whole), name(whole, digits=17), marked(name(whole), repr(whole))):
             try:
                 config = build(DistillConfig, {**base, **point, "seed": seed, "name": called})
@@ -106,6 +113,15 @@ def seeded(
             raise Misplaced(("seeds",), f"trial {called} appears twice: remove the repeated seed")
         trials[called] = config
     return trials
+
+
+def _decided(base: Mapping[str, Any], point: Point) -> Point:
+    """The point with what its method decides of it; as it is where it makes no valid config."""
+    with contextlib.suppress(BadInput):
+        config = build(DistillConfig, {**base, **point})
+        decided = METHODS.known(config.method).settles(config)
+        return {key: decided.get(key, value) for key, value in point.items()}
+    return point
 
 
 def _blamed(message: str, file: SweepFile) -> Path_:
