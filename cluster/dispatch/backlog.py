@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from ppodd.archive import Archive, Status, TrialArchive, TrialState
+from ppodd.archive import Archive, ProgressRecord, Status, TrialArchive, TrialState
 from ppodd.config import EvaluationConfig
 from ppodd.errors import one_line
 from ppodd.evaluation import Work, works
 from ppodd.files import PATIENCE_S
+
+
+class RunningTrial(NamedTuple):
+    """A trial that has stages to come, and how far it is."""
+
+    sweep: str
+    trial: str
+    now: ProgressRecord
 
 
 @dataclass
@@ -112,14 +120,14 @@ class Backlog:
         error = record.error if record else "unknown"
         return f"{trial.trial} stage {work.stage}, {work.protocol.mode}, {work.protocol.arch}: {error}"
 
-    def progress(self) -> list[dict[str, Any]]:
-        """Where the trials are that have stages to come: their `progress.json`, with `trial` and `sweep`."""
+    def progress(self) -> list[RunningTrial]:
+        """Where the trials are that have stages to come."""
         found = []
         for name in self.going:
             trial = self.archive.trial(self.sweep, name)
             with contextlib.suppress(Exception):  # it only informs
                 if (now := trial.progress()) and not trial.failure():
-                    found.append({"sweep": self.sweep, "trial": name, **now.to_json()})
+                    found.append(RunningTrial(self.sweep, name, now))
         return found
 
 

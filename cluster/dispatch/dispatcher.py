@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.dispatch.archives import Archives
 from cluster.dispatch.assignments import Assignments
+from cluster.dispatch.backlog import RunningTrial
 from cluster.dispatch.candidate_measurements import Answer
 from cluster.dispatch.leases import WorkItem
 from cluster.dispatch.pool import Pool, Share
@@ -275,6 +276,6 @@ class Dispatcher:
             work = work_status(self._assignments, self._pools())
         return {**work, **overview(sweeps), "sweeps": sweeps, "trials": self._running_trials()}
 
-    def _running_trials(self) -> Sequence[dict[str, Any]]:
+    def _running_trials(self) -> Sequence[RunningTrial]:
         """Where the trials are that have stages to come; read from their archives."""
-        return [now for _, sweep in self._selected() if not sweep.away for now in sweep.backlog.progress()]
+        return [one for _, sweep in self._selected() if not sweep.away for one in sweep.backlog.progress()]

@@ -291,16 +291,12 @@ def tables(status: dict[str, Any]) -> Any:
         what = (one["name"], one.get("node", ""), one.get("device", ""), one["at"], duration(one["seconds"]))
         evaluators.add_row(*what, str(one["done"]), str(one["failed"]))
     trials = _table("running trial", "stage", "meta-step", "meta-loss", "s/meta-step", "left")
-    for now in status["trials"]:
-        at = (
-            f"{now['stage']}/{now['num_stages']}",
-            f"{now['meta_step']}/{now['meta_steps']}",
-            f"{now['meta_loss']:.3f}",
-        )
-        silent = time.time() - now.get("updated_at", time.time())
-        waited = silent > _SILENT_S + _SILENT_STEPS * now["seconds_per_meta_step"]
-        left = f"silent for {duration(silent)}" if waited else duration(now["seconds_left"])
-        trials.add_row(f"{now['sweep']}/{now['trial']}", *at, f"{now['seconds_per_meta_step']:.2f}", left)
+    for sweep, trial, now in status["trials"]:
+        at = (f"{now.stage}/{now.num_stages}", f"{now.meta_step}/{now.meta_steps}", f"{now.meta_loss:.3f}")
+        silent = time.time() - now.updated_at
+        waited = silent > _SILENT_S + _SILENT_STEPS * now.seconds_per_meta_step
+        left = f"silent for {duration(silent)}" if waited else duration(now.seconds_left)
+        trials.add_row(f"{sweep}/{trial}", *at, f"{now.seconds_per_meta_step:.2f}", left)
     reasons = [f"failed: {reason}" for reason in status["failed"].values()]
     more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []
     lag = [f"MLflow lags: {status['sync_error']}"] if status["sync_error"] else []

@@ -31,7 +31,7 @@ from tiny import TINY
 from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main as ppodd
 
-LONGEST_S = 120.0  # of a command here: what takes longer hangs
+LONGEST_S = 300.0  # of a command here: what takes longer hangs
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 METHOD = flags({**TINY, "num_stages": 2, "train_y": True, "budgets": (2, 4)})
 METHOD = [flag.replace("--train_y=True", "--train_y") for flag in METHOD]
@@ -71,7 +71,8 @@ class Place:
 
     def finish(self, task):
         """Run a command to its end. Raises `AssertionError` where it fails."""
-        ended = self.start(task).wait()
+        process = self.start(task)
+        ended = process.wait() or process.end(signal.SIGKILL)
         assert ended.code == 0, f"{task} ended with {ended.code}: {ended.said}"
         return ended
 
@@ -316,8 +317,11 @@ class Campaign:
             self.losses.append(f"{what}: {error}")
             print(f"LOST after {what}: {error}", flush=True)
 
-    def steps(self, sample):
-        """End each command at a `sample` of its steps (0: all but those of statements), then begin it again."""
+    def steps(self, sample, only=""):
+        """End each command at a `sample` of its steps (0: all but those of statements), then begin it again.
+
+        `only` those whose label holds a text, if one is given.
+        """
         for task in TASKS:
             labels = self._labels(task)
             own = [at for at, label in enumerate(labels) if label.split()[0] in ("half", "before", "after", "commit")]
@@ -326,13 +330,14 @@ class Campaign:
                 others = sorted({*range(len(labels))} - {*own})
                 few = self.dice.sample(others, min(sample // 2, len(others)))
                 chosen = sorted([*few, *self.dice.sample(own, min(sample - len(few), len(own)))])
+            chosen = [at for at in (own if only else chosen) if only in labels[at]]
             print(f"{task}: {len(labels)} steps, {len(own)} of files and commits, ended at {len(chosen)}", flush=True)
             for at in chosen:
                 what = f"{task} ended at step {at} ({labels[at]})"
                 place = self.place(f"{task}-{at}", task)
                 ended = place.start(task, die_at=at).wait()
-                if ended.code != -signal.SIGKILL:
-                    self.losses.append(f"{what}: it went on ({ended.code})")
+                if ended is None or ended.code != -signal.SIGKILL:
+                    self.losses.append(f"{what}: it went on ({ended})")
                     continue
                 self.injected[f"{task}, between two steps"] += 1
                 self._finished(place, task, what)
@@ -385,6 +390,7 @@ def main():
     parser.add_argument("what", nargs="+", choices=("kills", "steps", "pairs"))
     parser.add_argument("--count", type=int, default=20, help="kills")
     parser.add_argument("--sample", type=int, default=0, help="steps of each command (0: all but statements)")
+    parser.add_argument("--only", default="", help="steps whose label holds this text, such as posters/")
     parser.add_argument("--most", type=int, default=0, help="pairs (0: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="to work in, kept (default: a temporary one)")
@@ -395,7 +401,7 @@ def main():
         campaign = Campaign(args.folder or temporary, args.seed)
         print("undisturbed: " + ", ".join(f"{task} {s:.2f} s" for task, s in campaign.seconds.items()), flush=True)
         for what in args.what:
-            {"kills": lambda: campaign.kills(args.count), "steps": lambda: campaign.steps(args.sample),
+            {"kills": lambda: campaign.kills(args.count), "steps": lambda: campaign.steps(args.sample, args.only),
              "pairs": lambda: campaign.pairs(args.most)}[what]()  # fmt: skip
         return campaign.say()
 

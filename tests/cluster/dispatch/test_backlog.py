@@ -136,8 +136,8 @@ def test_a_sweep_is_settled_when_nothing_is_open_and_nothing_to_come(archive, ba
 def test_running_trials_show_where_they_are(archive, backlog):
     archive.trial("s", "seed=1").write_progress(progress())
     backlog.look()
-    (now,) = backlog.progress()
-    assert (now["trial"], now["stage"], now["meta_loss"]) == ("seed=1", 2, 1.5)
+    (one,) = backlog.progress()
+    assert (one.trial, one.now.stage, one.now.meta_loss) == ("seed=1", 2, 1.5)
 
 
 def test_work_in_words(backlog):

@@ -242,7 +242,7 @@ def test_a_killed_distillation_resumes_to_the_poster_of_an_uninterrupted_one(tin
     arguments = ["distill", "--name=killed", "--no-evaluate", *flags(values)]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=tmp_path, env={**os.environ, **PATH})
     killed = TrialArchive(tmp_path / "ppodd-archive/runs/killed")
-    while process.poll() is None and (killed.progress() or {"stage": 0})["stage"] < 2:
+    while process.poll() is None and getattr(killed.progress(), "stage", 0) < 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -314,7 +314,7 @@ def test_cifar10_at_full_poster_size_resumes_after_a_kill(cifar10_root, tmp_path
         env={**os.environ, **PATH},
     )
     killed = TrialArchive(tmp_path / "ppodd-archive/runs/killed")
-    while process.poll() is None and (killed.progress() or {"stage": 0})["stage"] < 2:
+    while process.poll() is None and getattr(killed.progress(), "stage", 0) < 2:
         time.sleep(0.05)
     process.kill()
     process.wait()
