@@ -19,6 +19,7 @@ from measure import Task, in_turn, machine, matmul_rate
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Dataset, Split
+from ppodd.datasets.report import Report
 from ppodd.datasets.sources import SPECS
 from ppodd.distillation.stages import Distillation
 from ppodd.machine.memory import keep_freed_memory
@@ -48,7 +49,9 @@ def random_dataset(config):
     images = random.standard_normal((config.batch_size, spec.channels, spec.height, spec.width), dtype=np.float32)
     labels = torch.from_numpy(random.integers(0, spec.classes, config.batch_size))
     split = Split(torch.from_numpy(images).to(config.device), labels.to(config.device))
-    return Dataset("random", "", tuple(map(str, range(spec.classes))), spec, split, split, split, None)
+    classes, shape = tuple(map(str, range(spec.classes))), (spec.channels, spec.height, spec.width)
+    report = Report(place="random", classes=classes, splits={}, test_from="", shape=shape, sizes={})
+    return Dataset("random", "", classes, spec, split, split, split, None, report)
 
 
 def meta_step(values: dict, threads: int, looped: bool, tuned: bool) -> Task:
