@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 _WRITTEN_OUT = 20  # names
 
@@ -34,6 +35,15 @@ class CorruptArchive(PpoddError):
 
 class LaterVersion(CorruptArchive):
     """A file that a later version wrote: it may be whole, but this version cannot read it."""
+
+
+@contextlib.contextmanager
+def under_way() -> Iterator[None]:
+    """What goes wrong in the block is no input refused: something has been done by then, and can be gone on with."""
+    try:
+        yield
+    except BadInput as error:
+        raise PpoddError(str(error)) from error
 
 
 def one_line(error: BaseException) -> str:

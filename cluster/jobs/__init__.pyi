@@ -1,5 +1,8 @@
 from . import versions as versions
 from .ray_jobs import (
+    JOB as JOB,
+)
+from .ray_jobs import (
     Job as Job,
 )
 from .ray_jobs import (

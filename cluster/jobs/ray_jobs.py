@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import re
 import secrets
 import shlex
 import tempfile
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from cluster.environment import SHIPPED, prepare
 from cluster.jobs import package, versions
+from ppodd.archive import Archive
 from ppodd.errors import BadInput, PpoddError, one_line, unknown
 from ppodd.files import address as archive_address
 from ppodd.files import is_remote
@@ -28,12 +29,14 @@ from ppodd.proxies import bypass_for_loopback, through_proxy
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
 
+_log = logging.getLogger(__name__)
 _ANSWER_S, _POLL_S, _STOP_S = 10.0, 0.5, 60.0
+_KILLED_AFTER_S = 30  # where a job that is told to stop has not ended by itself; Ray's own 3 s are too few
 _START_S = 90.0  # what a job may take until its checks are over, before `submit` goes on without
 _LOST_AFTER = 8  # attempts to reach a dashboard again, at growing intervals: about two minutes
 _REFUSED = (401, 403)  # what HTTP answers where a token is missing or another is asked for
-_ENDED_BY_BAD_INPUT, _NO_SUCH_COMMAND = 2, 127  # exit codes: ours, the shell's
-_UNDER_WAY = re.compile(r"^\d[\d:]*: \d+/\d+ trials", re.MULTILINE)  # the sweep's first line of progress
+_ENDED_BY_BAD_INPUT, _NO_PPODD = 2, 126  # exit codes
+JOB = "PPODD_JOB"  # the variable by which a driver knows which submission it is
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,14 @@ class Submission:
     any_version: bool = False
 
     def entrypoint(self) -> str:
-        """What the cluster runs."""
+        """What the cluster runs: ppodd, where its Python has it."""
         words = ["python", "-P", "-m", "ppodd", "sweep", package.SWEEP_FILE]
         words += ["--archive", self.archive, "--ray-address=auto"]
         words += [f"--set={override}" for override in self.overrides]
         words += [] if self.any_version else [f"--require={versions.text(versions.here())}"]
         words += ["--autoscaling"] if self.autoscaling else []
-        return shlex.join([*words, *(["--resume"] if self.resume else [])])
+        words += ["--resume"] if self.resume else []
+        return f"python -P -c 'import ppodd' || exit {_NO_PPODD}; exec {shlex.join(words)}"
 
 
 def dashboard(address: str | None) -> str:
@@ -129,7 +133,14 @@ class Job(NamedTuple):
     @property
     def did_nothing(self) -> bool:
         """It ended by bad input, before it wrote anything."""
-        return self.exit_code == _ENDED_BY_BAD_INPUT
+        return self.exit_code in (_ENDED_BY_BAD_INPUT, _NO_PPODD)
+
+    def has_begun(self) -> bool:
+        """Whether its archive says that it is past its checks."""
+        with contextlib.suppress(PpoddError, OSError):
+            start = Archive(self.archive, patience_s=0).last_start(self.sweep)
+            return start is not None and start.job == self.mark
+        return False
 
 
 class Jobs:
@@ -141,8 +152,6 @@ class Jobs:
         bypass_for_loopback(address)
         self.address, self._ray_version = address, _ray_version(address)
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # an address in the environment would win over the argument
-        import logging
-
         from ray.job_submission import JobSubmissionClient
 
         for name in ("dashboard_sdk", "job.sdk"):
@@ -172,7 +181,11 @@ class Jobs:
             package.write(target, submission.file, submission.environment or {}, *where)
             runtime_env = {
                 "working_dir": str(target),
-                "env_vars": {SHIPPED: package.ENVIRONMENT_FILE},
+                "env_vars": {
+                    SHIPPED: package.ENVIRONMENT_FILE,
+                    JOB: mark,
+                    "RAY_JOB_STOP_WAIT_TIME_S": str(_KILLED_AFTER_S),
+                },
             }
             try:
                 with self._talking():
@@ -185,6 +198,7 @@ class Jobs:
             except BaseException:
                 self._take_back(job_id, mark)
                 raise
+        _log.info("job %s submitted: %s", job_id, submission.entrypoint(), extra={"sweep": submission.sweep})
         return job_id
 
     def attempts(self, sweep: str | None = None) -> list[Job]:
@@ -214,7 +228,9 @@ class Jobs:
             return self._client.get_job_logs(job_id)
 
     def wait_until_under_way(self, job_id: str) -> bool:
-        """Wait until the job is past its checks; whether it is by now.
+        """Wait until the job is past its checks, which its archive says; whether that is known by now.
+
+        It is not where this machine does not see the archive.
 
         Raises:
             PpoddError, BadInput: it ended in them; the message is the job's own.
@@ -226,7 +242,7 @@ class Jobs:
                 if job.status != "SUCCEEDED":
                     raise self._failure(job)
                 return True
-            if _UNDER_WAY.search(self.logs(job_id)):
+            if job.has_begun():
                 return True
             time.sleep(_POLL_S)
         return False
@@ -306,7 +322,7 @@ class Jobs:
         lines = [line.strip() for line in self.logs(job.id).splitlines() if line.strip()]
         ours = [line for line in lines if line.startswith("ppodd: ")]  # Ray's own words may come after them
         said = (ours or lines or [" ".join(job.message.split())])[-1]
-        if "No module named ppodd" in said or job.exit_code == _NO_SUCH_COMMAND:
+        if job.exit_code == _NO_PPODD:
             return BadInput(
                 f"the cluster's Python has no ppodd ({said}): use an image with ppodd {versions.here()['ppodd']}, "
                 f"or ship the code with --working-dir"

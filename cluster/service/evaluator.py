@@ -72,7 +72,8 @@ class Evaluator:
 
     def _carry_out(self, work: Any) -> _Done:
         about = work.trial_url.rsplit("/", 2)
-        with logs.about(evaluator=self._name, sweep=about[-2], trial=about[-1], stage=work.stage):
+        ticket = {} if isinstance(work, Measurement) else {"ticket": work.ticket}
+        with logs.about(evaluator=self._name, sweep=about[-2], trial=about[-1], stage=work.stage, **ticket):
             _log.info("begins %s", work.key)
             try:
                 values = self._values(work)

@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.environment import prepare
 from cluster.service.ray_start import check_address, ray_folder, reach
+from ppodd import signals
 from ppodd.errors import BadInput
 from ppodd.machine import cores, memory_bytes
 
@@ -31,6 +32,11 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     Raises:
         BadInput: no cluster answers at `address`, or it is none.
     """
+    with signals.kept():
+        return _connect(address, cpus, otherwise)
+
+
+def _connect(address: str | None, cpus: int | None, otherwise: str) -> bool:
     own_token = prepare()
     import ray
 
@@ -39,6 +45,7 @@ def connect(address: str | None = None, cpus: int | None = None, otherwise: str 
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
+        signals.ignore_hang_up()  # as do the processes that are begun now: whoever drives them ends them
         options |= {"num_cpus": cpus or cores(), "_memory": memory_bytes() - _OBJECT_STORE_BYTES}
         options["_temp_dir"] = ray_folder()
         ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)

@@ -66,16 +66,27 @@ class RayUpAws(Settings):
 
 
 class Slurm(Settings):
-    """Slurm: a batch job that starts Ray on its nodes, runs one sweep, and ends when all of it is evaluated."""
+    """Slurm: a batch job that starts Ray on its nodes, runs one sweep, and ends when all of it is evaluated.
+
+    At its time limit it checkpoints and is queued again.
+    """
 
     memory: Memory = Field("32Gi", description="memory of each node")
-    sweep: str = Field(description="sweep file or shipped sweep")
+    sweep: str = Field(description="sweep file or shipped sweep; several, with commas, become an array of jobs")
     archive: str = Field(description="archive: a URL, or an absolute path that every node mounts")
     partition: str = Field("", description="Slurm partition")
-    time: Word = Field("24:00:00", description="time limit; submitted again, the script goes on with the sweep")
+    account: str = Field("", description="account that is charged")
+    qos: str = Field("", description="quality of service")
+    constraint: str = Field("", description="features that nodes must have, such as a100|h100")
+    time: Word = Field("24:00:00", description="time limit, after which the job is queued again")
     setup: str = Field(
         "", description="command that puts ppodd's Python on the PATH, such as '. /shared/venv/bin/activate'"
     )
+
+    @property
+    def sweeps(self) -> list[str]:
+        """One, or those of an array of jobs."""
+        return self.sweep.split(",")
 
 
 KINDS: dict[str, tuple[type[Settings], str]] = {
@@ -113,7 +124,7 @@ def render(kind: str, values: Mapping[str, str], sweep_text: str = "") -> str:
 def describe(kind: str) -> str:
     """A template's purpose and its settings, a line each."""
     model = KINDS[kind][0]
-    lines = [f"{kind}: {model.__doc__}"]
+    lines = [f"{kind}: {' '.join((model.__doc__ or '').split())}"]
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else field.get_default(call_default_factory=True)
         lines.append(f"  {name:17} {field.description}" + (f" ({default})" if default != "" else ""))

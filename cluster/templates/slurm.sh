@@ -1,7 +1,12 @@
 #!/bin/bash
 # {{ command }}
 #
-# One sweep on Slurm: sbatch FILE. Submitted again, it goes on with the sweep.
+{% if s.sweeps | length > 1 %}
+# An array of {{ s.sweeps | length }} sweeps on Slurm, each a job of its own: sbatch FILE.
+{% else %}
+# One sweep on Slurm: sbatch FILE.
+{% endif %}
+# At its time limit it checkpoints and is queued again; submitted again, it goes on too.
 #SBATCH --job-name={{ s.name }}
 #SBATCH --nodes={{ s.nodes }}
 #SBATCH --ntasks-per-node=1
@@ -12,8 +17,14 @@
 {% endif %}
 #SBATCH --mem={{ s.memory[:-1] }}
 #SBATCH --time={{ s.time }}
-{% if s.partition %}
-#SBATCH --partition={{ s.partition }}
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+{% for option in ("partition", "account", "qos", "constraint") if s[option] %}
+#SBATCH --{{ option }}={{ s[option] }}
+{% endfor %}
+{% if s.sweeps | length > 1 %}
+#SBATCH --array=0-{{ s.sweeps | length - 1 }}
 {% endif %}
 set -euo pipefail
 {% if s.setup %}
@@ -64,4 +75,18 @@ for _ in range(300):
 sys.exit("not every node joined the Ray cluster within 5 minutes")
 END
 
-python -m ppodd sweep {{ s.sweep | shell }} --archive {{ s.archive | shell }} --ray-address "$ip:$port" --resume --wait
+sweeps=({{ s.sweeps | map("shell") | join(" ") }})
+python -m ppodd sweep "${sweeps[${SLURM_ARRAY_TASK_ID:-0}]}" --archive {{ s.archive | shell }} --ray-address "$ip:$port" --resume --wait &
+driver=$!
+trap 'kill -TERM "$driver" 2>/dev/null || true' TERM # --signal sends it to this script alone
+code=0
+wait "$driver" || code=$?
+while kill -0 "$driver" 2>/dev/null; do # the signal ended the wait, not the driver
+    code=0
+    wait "$driver" || code=$?
+done
+# a job that is cancelled gets the signal too, but is not RUNNING any more
+if [[ $code == 143 && $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

@@ -57,6 +57,9 @@ from .records import (
     StageRecord as StageRecord,
 )
 from .records import (
+    StartRecord as StartRecord,
+)
+from .records import (
     StopRecord as StopRecord,
 )
 from .records import (

@@ -81,6 +81,13 @@ def _said(error: pydantic.ValidationError) -> str:
     return f"{field} is {shown}: {first['msg'].removeprefix('Value error, ').lower()}"
 
 
+class StartRecord(Record):
+    """A sweep's driver is past its checks, and its evaluators are there. `job` tells a submitted one from others."""
+
+    job: str
+    started_at: float
+
+
 class Accuracy(Record):
     """Of a set of networks: their mean, sample standard deviation (none for one network) and each value."""
 

@@ -3,6 +3,7 @@
 <archive>/<sweep>/sweep.json                                the resolved sweep: its trials and evaluation
 <archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
 <archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
+<archive>/<sweep>/started.json                              the submitted job that began it last is past its checks
 <archive>/<sweep>/<trial>/config.json
                           imported.json                     the files its posters came from, if not distilled here
                           data.json                         what was read of the data
@@ -26,7 +27,7 @@ from __future__ import annotations
 import json
 import os
 
-from ppodd.archive.records import SweepRecord, parse
+from ppodd.archive.records import StartRecord, SweepRecord, parse
 from ppodd.archive.sealed import unsealed, write_sealed
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.archive.trial_state import TrialState
@@ -86,6 +87,15 @@ class Archive:
     def write_sweep(self, record: SweepRecord) -> None:
         """Record the resolved sweep file, in place of what was recorded before."""
         write_sealed(self.folder, f"{record.name}/sweep.json", record.to_json())
+
+    def write_start(self, sweep: str, record: StartRecord) -> None:
+        """Say that a submitted job is past its checks."""
+        write_sealed(self.folder, f"{sweep}/started.json", record.to_json())
+
+    def last_start(self, sweep: str) -> StartRecord | None:
+        """The last start of a sweep by a submitted job."""
+        data = self.folder.get(name := f"{sweep}/started.json")
+        return None if data is None else parse(StartRecord, data, self.folder.at(name))
 
     def evaluations(
         self, sweep: str, record: SweepRecord | None = None, problems: list[str] | None = None

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     require("jinja2", extra="cluster")
     values = dict(map(_setting, args.set))
-    text = render(args.name, *_with_sweep(values))
+    text = render(args.name, *_with_sweep(values, several=args.name == "slurm"))
     if not args.output:
         sys.stdout.write(text)
         return 0
@@ -44,13 +44,24 @@ def _setting(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _with_sweep(values: dict[str, str]) -> tuple[dict[str, str], str]:
-    """The settings with a sweep file's path absolute, and its text. Raises `BadInput` where it is no sweep."""
+def _with_sweep(values: dict[str, str], several: bool) -> tuple[dict[str, str], str]:
+    """The settings with sweep files' paths absolute, and their text.
+
+    Raises:
+        BadInput: one is no sweep, or two of `several` have one name.
+    """
+    from ppodd.errors import BadInput
     from tune.sweep_file import SWEEPS, find_sweep_file, load_sweep
 
     if "sweep" not in values:
         return values, ""
-    load_sweep(values["sweep"])
-    path = find_sweep_file(values["sweep"]).resolve()
-    shipped = path.parent == SWEEPS.resolve()
-    return {**values, "sweep": values["sweep"] if shipped else str(path)}, path.read_text(encoding="utf-8")
+    given = values["sweep"].split(",") if several else [values["sweep"]]
+    names = [load_sweep(sweep).name for sweep in given]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInput(
+            f"--set sweep={values['sweep']}: two files are of sweep {twice[0]!r}; give each a name of its own"
+        )
+    paths = [find_sweep_file(sweep).resolve() for sweep in given]
+    shipped = SWEEPS.resolve()
+    where = [sweep if path.parent == shipped else str(path) for sweep, path in zip(given, paths, strict=True)]
+    return {**values, "sweep": ",".join(where)}, "".join(path.read_text(encoding="utf-8") for path in paths)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from ppodd import logs
 from ppodd.cli.options import add_archive, add_config_flags, given
 from ppodd.config import (
     PRESETS,
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     announce(out, config, trial.url)
     if args.resume and not trial.state().is_trial:
         out.print("nothing to resume: no run is archived there; it starts anew")
-    with bar(out) as show:
+    with logs.about(sweep=trial.sweep, trial=trial.trial), bar(out) as show:
         for record in distil(config, trial, resume=args.resume, progress=show, say=out.print):
             out.print(stage_line(record))
     if not args.no_evaluate:

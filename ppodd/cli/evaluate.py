@@ -71,7 +71,7 @@ def evaluate_trials(
         wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]
         left = _was_left(trial)
         if not left and all(_is_done(trial, work) for work in wanted):
-            only: AbstractContextManager[None] = nullcontext()  # an archive that is only read need not be writable
+            only: AbstractContextManager[object] = nullcontext()  # an archive that is only read need not be writable
         else:
             busy = f"{trial.url} is being evaluated by another process"
             only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", out.print)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ from ppodd.cli.submit import add_address, follow
 
 if TYPE_CHECKING:
     from cluster.jobs import Job, Jobs
+
+_SHOWN = 10  # logs of failed trials that are named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +64,22 @@ def _logs(jobs: Jobs, args: argparse.Namespace) -> int:
     if args.follow:
         return follow(jobs, job.id)
     print(jobs.logs(job.id), end="")
+    print(_workers_logs(job), file=sys.stderr)
     return 0
+
+
+def _workers_logs(job: Job) -> str:
+    """Where the rest is logged, and for trials that failed the file, where this machine sees the archive."""
+    from ppodd.archive import Archive
+    from ppodd.errors import PpoddError
+
+    found: list[str] = []
+    with contextlib.suppress(PpoddError, OSError):
+        archive = Archive(job.archive, patience_s=0)
+        failures = {name: archive.trial(job.sweep, name).failure() for name in archive.trials(job.sweep)}
+        found += [f"log of {name}: {why.node}:{why.log_file}" for name, why in failures.items() if why and why.log_file]
+    others = "so far the driver's log; trials log on their nodes, in worker-*.err of Ray's folder, evaluators as well"
+    return "\n".join([f"{others} (`ppodd evaluators status` names their files)", *found[:_SHOWN]])
 
 
 def _stop(jobs: Jobs, args: argparse.Namespace) -> int:

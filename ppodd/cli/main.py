@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from ppodd import logs, own_packages
+from ppodd import logs, own_packages, signals
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 from ppodd.files import give_home
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "archive": "what is damaged or left over in an archive, and mending it",
     "doctor": "what this machine offers, what is missing, how to get it",
 }
+RESUMABLE = {"distill", "sweep"}  # commands that take --resume and keep checkpoints
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,8 +60,14 @@ def _unknown_flag(flag: str, flags: list[str], prog: str) -> BadInput:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (default: the process's own). Returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Run the command line `argv` (default: the process's own, which then ends by signals). Returns the exit code."""
+    if argv is None:
+        argv = sys.argv[1:]
+        signals.take_over(lambda: _say_interrupted(argv))
+    return signals.exit_code(_main(list(argv)))
+
+
+def _main(argv: list[str]) -> int:
     debug = "--debug" in argv
     _write_what_the_terminal_can()
     try:
@@ -75,12 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ppodd: {one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
     except KeyboardInterrupt:
-        print("ppodd: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        _say_interrupted(argv)
         return 1
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except Exception as error:
+        if signals.name():  # such as of a terminal that was closed, which nothing can be written to
+            _say_interrupted(argv)
+            return 1
         if debug:
             raise
         print(f"ppodd: {one_line(error)} (--debug shows where)", file=sys.stderr)
@@ -106,6 +116,19 @@ def _take_up_folder() -> None:
         raise BadInput("the working folder was deleted: change to one that is there") from None
     if folder not in sys.path:
         sys.path.append(folder)
+
+
+def _say_interrupted(argv: Sequence[str]) -> None:
+    """Say, in one line, what ended the command and how to go on; a terminal that was closed is told nothing."""
+    ended = "interrupted" + (f" by {signals.name()}" if signals.name() else "")
+    resume = "; the same command with --resume goes on from the last checkpoint"
+    try:
+        print(f"ppodd: {ended}{resume if set(argv) & RESUMABLE else ''}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # for what else is said on the way out
+            os.dup2(nowhere, stream)
 
 
 def _everywhere(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -11,6 +11,8 @@ from ppodd.cli.options import add_autoscaling
 from ppodd.errors import BadInput, PpoddError
 from ppodd.words import counted
 
+_NOT_SEEN = "it has not begun yet, as far as the archive is seen from here, and will without you"
+
 if TYPE_CHECKING:
     from cluster.jobs import Jobs
 
@@ -93,7 +95,7 @@ def _see_off(jobs: Jobs, job_id: str, archive: str) -> int:
         under_way = jobs.wait_until_under_way(job_id)
     except KeyboardInterrupt:
         under_way = False
-    print("it is under way; this machine may leave" if under_way else "it has not begun yet, and will without you")
+    print("it is under way; this machine may leave" if under_way else _NOT_SEEN)
     print(f"follow: ppodd jobs logs {job_id} --follow; also ppodd jobs status, ppodd jobs stop {job_id}")
     print(f"results: ppodd results table --archive {archive}")
     return 0

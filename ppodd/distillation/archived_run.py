@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,7 +28,7 @@ from ppodd.datasets import Dataset
 from ppodd.distillation.initial import load_poster
 from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
-from ppodd.errors import CorruptArchive, PpoddError
+from ppodd.errors import CorruptArchive, PpoddError, under_way
 from ppodd.evaluation import check_data, data_of, keep_data, pixel_budget, versions
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
@@ -51,6 +52,7 @@ def run(
     measure: MeasureCandidate | None = None,
     alone: bool = True,
     say: Say | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[StageRecord]:
     """Distil into the trial's folder; yields each stage's record, first those that are archived already.
 
@@ -59,6 +61,8 @@ def run(
 
     With `alone`, no other process may write to the folder meanwhile; `say` is told what is waited for to know that. A
     sweep's trials do without: its driver is the only one. `say` is told what was read of the data, too.
+
+    An interrupt, and `stop` where it says so before a meta-step, archives a checkpoint and raises `KeyboardInterrupt`.
 
     Raises:
         BadInput: the data or device is not there, the data is not that of the archived stages, or the folder holds
@@ -74,11 +78,11 @@ def run(
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     busy = f"{trial.url} is being distilled by another process"
     only = only_writer(trial.folder, WRITER, busy, "go on with --resume", say) if alone else contextlib.nullcontext()
-    with only:
+    with only as taken_over:
         trial.create(config, resume, dataset.digest)
         keep_data(trial, config, dataset)
         trial.folder.remove_temporaries()
-        yield from _stages(distillation, trial, progress, measure)
+        yield from _stages(distillation, trial, progress, measure, stop, taken_over or threading.Event())
 
 
 def _stages(
@@ -86,8 +90,13 @@ def _stages(
     trial: TrialArchive,
     progress: Callable[[MetaStepProgress], None] | None,
     measure: MeasureCandidate | None,
+    stop: Callable[[], bool] | None,
+    taken_over: threading.Event,
 ) -> Iterator[StageRecord]:
-    """The records of the stages that are archived, then of those that are distilled now."""
+    """The records of the stages that are archived, then of those that are distilled now.
+
+    Nothing is checkpointed any more once another process has taken the trial over.
+    """
     config, dataset = distillation.config, distillation.dataset
     stages = trial.stages()
     records = [trial.stage(stage) for stage in stages]
@@ -104,6 +113,12 @@ def _stages(
             trial.write_progress(ProgressRecord(**now._asdict(), updated_at=time.time()))
         if progress:
             progress(now)
+
+    def on_checkpoint(state: TrainingState) -> None:
+        if taken_over.is_set():
+            return
+        trial.write_resume(*state.to_arrays())
+        _log.debug("checkpoint at meta-step %d", state.step, extra={"stage": state.stage})
 
     def elsewhere(
         posters: Sequence[PosterFile], blend: Sequence[float], protocol: EvaluationProtocol, split: str
@@ -124,11 +139,13 @@ def _stages(
         finished,
         measure=elsewhere if measure else None,
         on_progress=on_progress,
-        on_checkpoint=lambda state: trial.write_resume(*state.to_arrays()),
+        on_checkpoint=on_checkpoint,
+        stop=stop,
     )
-    for result in stage_results:
-        frozen.append(result.poster)
-        yield write_stage(trial, config, dataset, frozen, result)
+    with under_way():
+        for result in stage_results:
+            frozen.append(result.poster)
+            yield write_stage(trial, config, dataset, frozen, result)
 
 
 def write_stage(
@@ -172,6 +189,8 @@ def write_stage(
         digests=Digests.of(result.poster.digest, png),
     )
     trial.write_stage(record, result.poster, png)
+    accuracy = record.stage_accuracy
+    _log.info("archived, %s accuracy %.1f %%", accuracy.split, accuracy.mean, extra={"stage": record.stage})
     return record
 
 
@@ -222,6 +241,7 @@ def _resumed(
                 f"{since}, which only a CPU can train again bit for bit: put resume/ back from a copy, or {_REPAIR}"
             )
         _log.warning("%s: what is between is trained again and must come to the archived posters", since)
+    _log.info("begins after meta-step %d", step, extra={"stage": stage})
     return state
 
 

@@ -165,8 +165,11 @@ class Distillation:
         measure: MeasureAccuracies | None = None,
         on_progress: Callable[[MetaStepProgress], None] | None = None,
         on_checkpoint: Callable[[TrainingState], None] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[StageResult]:
         """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`.
+
+        Where `stop`, asked before every meta-step, says so, it is interrupted as by Ctrl-C.
 
         What is left of an archived stage is trained again where `state` is from before its end, and must come to the
         archived poster: only then is the state one that the next stage may start from.
@@ -179,7 +182,7 @@ class Distillation:
         archived = list(finished)
         for stage in range(state.stage, config.num_stages + 1):
             past = archived[: stage - 1]
-            self.train_stage(state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint)
+            self.train_stage(state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint, stop)
             poster = self.poster_file(state)
             if stage > len(archived):
                 loss = self._meta_loss(state)
@@ -250,32 +253,49 @@ class Distillation:
         blend: Sequence[float],
         on_progress: Callable[[MetaStepProgress], None] | None,
         on_checkpoint: Callable[[TrainingState], None] | None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Take the stage's remaining meta-steps, changing `state` in place."""
+        """Take the stage's remaining meta-steps, changing `state` in place; an interrupt leaves a checkpoint."""
         config = self.config
         problem_of = self.problems(frozen)
         before, started = state.seconds, time.perf_counter()
         first_step = state.step
-        while state.step < self.stage_meta_steps:
-            with seeded(self.device, config.seed, "dropout", state.stage, state.step):
-                loss = self.meta_step(state, problem_of, blend)
-            state.seconds = before + time.perf_counter() - started
-            done = state.step - first_step
-            if on_progress and (state.step % config.print_freq == 0 or state.step == self.stage_meta_steps):
-                rate = (state.seconds - before) / done
-                left = rate * (
-                    self.stage_meta_steps - state.step + self.stage_meta_steps * (config.num_stages - state.stage)
-                )
-                on_progress(
-                    MetaStepProgress(
-                        state.stage, config.num_stages, state.step, self.stage_meta_steps, loss, rate, left
-                    )
-                )
-            if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
-                loss = self._held_out_loss(state, problem_of, blend)
-                curriculum.grow(config, state, state.step // self.epoch_steps, loss)
-            if on_checkpoint and (state.step % config.checkpoint_every == 0 or state.step == self.stage_meta_steps):
+        whole = True  # the state is that of a meta-step's end
+        try:
+            while state.step < self.stage_meta_steps:
+                if stop and stop():
+                    raise KeyboardInterrupt
+                with seeded(self.device, config.seed, "dropout", state.stage, state.step):
+                    loss, gradients = self._meta_gradient(state, problem_of, blend)
+                whole = False
+                outer_step(config, state, loss, gradients)
+                if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
+                    held_out = self._held_out_loss(state, problem_of, blend)
+                    curriculum.grow(config, state, state.step // self.epoch_steps, held_out)
+                state.seconds = before + time.perf_counter() - started
+                whole = True
+                last = state.step == self.stage_meta_steps
+                if on_progress and (state.step % config.print_freq == 0 or last):
+                    on_progress(self._progress(state, (state.seconds - before) / (state.step - first_step)))
+                if on_checkpoint and (state.step % config.checkpoint_every == 0 or last):
+                    on_checkpoint(state)
+        except KeyboardInterrupt:
+            if on_checkpoint and whole:
                 on_checkpoint(state)
+            raise
+
+    def _progress(self, state: TrainingState, seconds_per_meta_step: float) -> MetaStepProgress:
+        """How far it is, and how long the rest takes at this rate."""
+        later = self.stage_meta_steps * (self.config.num_stages - state.stage)
+        return MetaStepProgress(
+            stage=state.stage,
+            num_stages=self.config.num_stages,
+            meta_step=state.step,
+            meta_steps=self.stage_meta_steps,
+            meta_loss=state.loss["last"],
+            seconds_per_meta_step=seconds_per_meta_step,
+            seconds_left=seconds_per_meta_step * (self.stage_meta_steps - state.step + later),
+        )
 
     def problems(self, frozen: Sequence[PosterFile]) -> Callable[[int], Problem]:
         """A function from a seed to the meta-gradient's problem with a fresh network of that seed."""
@@ -301,7 +321,14 @@ class Distillation:
         return problem
 
     def meta_step(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
-        """One meta-step: plain steps, the window, the real batch, the clipped outer step. Returns the meta-loss."""
+        """One meta-step: the meta-gradient and the clipped outer step along it. Returns the meta-loss."""
+        outer_step(self.config, state, *self._meta_gradient(state, problem_of, blend))
+        return state.loss["last"]
+
+    def _meta_gradient(
+        self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]
+    ) -> tuple[torch.Tensor, Learned]:
+        """Plain steps, the window, the real batch: the meta-loss and its gradients; `state` stays as it is."""
         config = self.config
         key = (config.seed, "meta-step", state.stage, state.step)
         plain, window = curriculum.steps(config, state, state.step // self.epoch_steps)
@@ -313,11 +340,9 @@ class Distillation:
             with torch.no_grad():
                 constant, lr = problem.posters(state.learned), problem.lr(state.learned)
             inner_state = self.inner.train(problem.network, inner_state, constant, draws[:plain], lr)
-        loss, gradients = meta_gradient(
+        return meta_gradient(
             problem, state.learned, inner_state, draws[plain:], real, config.real_chunk, config.engine, config.offload
         )
-        outer_step(config, state, loss, gradients)
-        return state.loss["last"]
 
     def _held_out_loss(
         self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]

@@ -68,6 +68,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
         finished_at=time.time(),
     )
     trial.write_evaluation(evaluation)
+    _log.info("evaluated in %.1f s", evaluation.seconds, extra={"stage": work.stage, "ticket": work.ticket})
     return evaluation
 
 

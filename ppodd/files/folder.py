@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,12 @@ from ppodd.files.addresses import address, is_remote
 from ppodd.files.exclusive_creation import link_new, upload_new
 from ppodd.files.retries import PATIENCE_S, persist
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_log = logging.getLogger(__name__)
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO), "check who may write there"),
+}
 _SETTLE_S = 0.5  # in which others that write the same file at once have done so too
 
 _Answer = TypeVar("_Answer")
@@ -64,9 +69,9 @@ def storage_errors(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL | _DENIED:
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None:
             raise
-        advice = "free space" if error.errno in _FULL else "check who may write there"
         raise StorageError(f"cannot {what} {path}: {error.strerror}; {advice} or name another folder") from error
 
 
@@ -210,6 +215,8 @@ class Folder:
         for path in found:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+        if found:
+            _log.info("removed what killed processes left half-written: %s", ", ".join(found))
         return found
 
     def remove(self, name: str) -> None:

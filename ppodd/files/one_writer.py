@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -27,6 +28,8 @@ from ppodd.files.folder import Folder
 from ppodd.files.processes import has_ended, this_machine
 
 Say = Callable[[str], None]
+
+_log = logging.getLogger(__name__)
 
 
 class Timings(NamedTuple):
@@ -60,11 +63,12 @@ class Mark(BaseModel, frozen=True):
 @contextlib.contextmanager
 def only_writer(
     folder: Folder, name: str, busy: str, then: str, say: Say | None = None, timings: Timings | None = None
-) -> Iterator[None]:
+) -> Iterator[threading.Event]:
     """Be the one process that does some work while the block runs.
 
     A mark that a killed process left behind is taken over: at once where it ran on this machine, else after a minute in
-    which nobody renews it. A process whose own mark was taken over, as it was not heard of, is interrupted.
+    which nobody renews it. A process whose own mark was taken over, as it was not heard of, is interrupted, and finds
+    the event set that the block is given.
 
     Args:
         name: of the mark's file in `folder`.
@@ -77,11 +81,11 @@ def only_writer(
     """
     writer = _Writer(folder, Mark(), busy, then, say or (lambda text: None), timings or Timings())
     writer.acquire(name)
-    over = threading.Event()
-    thread = threading.Thread(target=writer.renew, args=(name, over), daemon=True)
+    over, taken_over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=writer.renew, args=(name, over, taken_over), daemon=True)
     thread.start()
     try:
-        yield
+        yield taken_over
     finally:
         over.set()
         thread.join()
@@ -111,13 +115,14 @@ class _Writer:
             if self._holds(name, self.mine):
                 self.folder.remove(name)
 
-    def renew(self, name: str, over: threading.Event) -> None:
+    def renew(self, name: str, over: threading.Event, taken_over: threading.Event) -> None:
         """Show that this process lives until its work is `over`; interrupt it where another has taken over."""
         while not over.wait(self.timings.renew_s):
             with contextlib.suppress(Exception):  # an archive that is away ends no work by it
                 if self._holds(name, self.mine):
                     self.folder.write(name, _bytes(self.mine.model_copy(update={"renewed_at": time.time()})))
                     continue
+                taken_over.set()
                 self.say(f"this process was not heard of, and now {self.busy}: it ends here")
                 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script starts in the background
                     os.kill(os.getpid(), signal.SIGTERM)
@@ -136,6 +141,7 @@ class _Writer:
             if not self._holds(name, held):
                 return False  # it has ended meanwhile, or another was first
             self.folder.write(name, _bytes(self.mine))
+            _log.info("%s was left behind by %s: taken over", self.folder.at(name), held.who)
             return True
         finally:
             self.release(succession)

@@ -7,6 +7,7 @@ seconds. What is added here is an outage of minutes, and one line that says what
 from __future__ import annotations
 
 import errno
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 from ppodd.errors import BadInput, StorageError
 
+_log = logging.getLogger(__name__)
 PATIENCE_S = 180.0
 FIRST_CONTACT_S = 5.0  # with what never answered: more likely a wrong address than an outage
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 20.0
@@ -65,6 +67,8 @@ def persist(request: Callable[[], _Answer], root: str, patience_s: float = PATIE
                     f"{root} gave no answer for {waited_s:.0f} s ({_text(error)}): check the network, the endpoint "
                     f"(AWS_ENDPOINT_URL for S3) and the service, then go on with --resume"
                 ) from error
+            level = logging.INFO if wait_s == FIRST_WAIT_S else logging.DEBUG  # an outage is one line
+            _log.log(level, "%s: %s; it is tried again", root, _text(error))
         time.sleep(wait_s * random.uniform(0.5, 1))
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_log = logging.getLogger(__name__)
 _DATABASES = ("postgresql", "mysql", "mssql")
 _CONNECT_S = 10
 _ARTIFACTS = "mlflow-artifacts"
@@ -77,8 +78,9 @@ def open_store(tracking_uri: str) -> MlflowClient:
     bypass_for_loopback(tracking_uri)
     import mlflow
 
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    if not _log.isEnabledFor(logging.DEBUG):
+        for name in ("alembic", "mlflow", "sqlalchemy"):  # what they trace, they raise too, and we say it in a line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         if path := sqlite_path(tracking_uri):
             if path in _opened:  # MLflow still has it open, wherever its name is gone

@@ -8,6 +8,7 @@ what it holds, so that little is logged twice. One process runs this for a store
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 # gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
+_log = logging.getLogger(__name__)
 Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
 _REPAIR = "`ppodd archive repair` has it done again"
@@ -123,6 +125,7 @@ class Syncer:
             except Exception as error:  # of MLflow, of the network, of a driver
                 self._forget(sweep)
                 raise PpoddError(f"MLflow store {self._uri}: {said(error)}") from error
+            _log.debug("%s is looked through: %s", self._uri, report, extra={"sweep": sweep})
         report.runs = self._store.created - before
         return report
 

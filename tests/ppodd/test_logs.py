@@ -1,11 +1,13 @@
 """Log lines: levels, fields, and where they go."""
 
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from flags import flags
 
 from ppodd import logs
 from ppodd.cli.main import main
@@ -82,3 +84,20 @@ def test_a_process_knows_the_file_that_its_lines_go_to(tmp_path):
 
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_distillation_logs_its_stages_with_their_trial_and_at_debug_its_checkpoints(tiny, tmp_path):
+    def said(*more):
+        words = ["distill", "--archive", str(tmp_path), "--name", "run", "--no-evaluate", *more, *flags(tiny)]
+        command = [sys.executable, "-m", "ppodd", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stderr
+
+    lines = [line.split("Z ", 1)[1] for line in said("-v").splitlines()]
+    about = "[sweep=runs trial=run stage={}]"
+    assert f"INFO ppodd.distillation.archived_run {about.format(1)} begins after meta-step 0" in lines
+    archived = [line for line in lines if f"{about.format(2)} archived, validation accuracy" in line]
+    assert len(archived) == 1 and "checkpoint" not in "".join(lines)
+    for left in ("stage-02", "resume"):
+        shutil.rmtree(tmp_path / "runs/run" / left)
+    again = said("-vv", "--resume")
+    assert f"DEBUG ppodd.distillation.archived_run {about.format(2)} checkpoint at meta-step 4" in again

@@ -74,6 +74,8 @@ class StageScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Judge the stage that a trial reports."""
+        if "stage" not in result:  # it has failed
+            return TrialScheduler.CONTINUE
         name = trial.config["trial"]["config"]["name"]
         stopped = self._judge(name, self._archive.trial(self._sweep.name, name).stage(result["stage"]))
         return TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,20 +18,25 @@ from typing import Any, NamedTuple
 from ray import tune
 
 from cluster.dispatch import Backlog
+from cluster.jobs import JOB
 from cluster.service import answer, check_archive, connect, watched
 from cluster.service import client as evaluators
-from ppodd.archive import DRIVER, Archive, FailureRecord, Status, TrialArchive, TrialState, mended
+from ppodd import signals
+from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialArchive, TrialState, mended
+from ppodd.config import DistillConfig
 from ppodd.datasets import Request, data_digest, read_images
 from ppodd.distillation import advice
-from ppodd.errors import BadInput, PpoddError, one_line
-from ppodd.files import is_remote, only_writer, own_temporary_folder
+from ppodd.errors import PpoddError, StorageError, one_line, under_way
+from ppodd.files import is_remote, only_writer, own_temporary_folder, storage_errors
 from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
+from tune.running.disk_space import check_free_space
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
+from tune.running.stopping import NO_STORAGE, graceful_stop
 from tune.sweep_file import Sweep
 
 _log = logging.getLogger(__name__)
@@ -117,6 +123,7 @@ def run_sweep(
     check_claim(sweep, archive, resume)
     if sweep.file.search:
         check_installed(sweep.file.search.algorithm)
+    check_free_space(archive, _left(sweep, archive), sweep.evaluations)
     if ray_address is None:
         check_data(sweep, archive, say)
     in_process = connect(ray_address)
@@ -139,10 +146,8 @@ def run_sweep(
             write_claim(sweep, archive)
         if held and say and (added := len(sweep.trials) - len(held.trials)):
             say(f"{counted(added, 'trial')} more than the {len(held.trials)} that the archive lists")
-        try:
+        with under_way():
             return _run(sweep, archive, tracking_uri, place, in_process, wait, show, say)
-        except BadInput as error:  # what goes wrong now is no input refused: there is a sweep to resume
-            raise PpoddError(str(error)) from error
 
 
 def _run(
@@ -164,6 +169,9 @@ def _run(
     served = archive.url, sweep.name
     with watched(_GO_ON):
         coordinator = evaluators.start(*served, tracking_uri, place.pool, place.beside)
+        _log.info("begins: %s, MLflow %s", place, tracking_uri, extra={"sweep": sweep.name})
+        if job := os.environ.get(JOB):
+            archive.write_start(sweep.name, StartRecord(job=job, started_at=time.time()))
         with _ShownProgress(ProgressReader(sweep, archive), show):
             interrupted = _tune(sweep, archive, place.at_once, say)
             given_up: dict[str, str] = {}  # also what the archive could not take a record of
@@ -183,6 +191,8 @@ def _run(
     )
     if in_process:
         ray.shutdown()
+    if interrupted:
+        raise KeyboardInterrupt  # MLflow is brought up to date when it goes on
     try:
         if in_process:
             lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name], publish).problems)
@@ -194,9 +204,14 @@ def _run(
     except (PpoddError, ray.exceptions.RayError) as error:
         if say:
             say(f"MLflow lags: {one_line(error)}; `ppodd results sync` brings it up to date")
-    if interrupted:
-        raise KeyboardInterrupt
     return outcome
+
+
+def _left(sweep: Sweep, archive: Archive) -> list[DistillConfig]:
+    """The trials that are to be run; of a search, which comes up with them, one is like another."""
+    if sweep.file.search:
+        return list(sweep.examples)[:1] * sweep.wanted
+    return [sweep.trials[name] for name in unfinished(sweep, archive)]
 
 
 def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
@@ -237,41 +252,46 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
     limits = [limit for limit in (at_once, file.max_concurrent) if limit]
     folder = archive.folder / sweep.name
     storage_path = str(own_temporary_folder() / "tune") if is_remote(folder.url) else f"{folder.url}/.tune"
-    first = _FirstTrial(lambda: say(starving(file.resources)) if say else None)
-    tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": file.resources.cpus, "gpu": file.resources.gpus, **file.resources.others}),
-        param_space=plan.space,
-        tune_config=tune.TuneConfig(
-            search_alg=plan.search,
-            scheduler=plan.scheduler,
-            num_samples=-1 if plan.search else 1,
-            max_concurrent_trials=min(limits) if limits else None,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name=time.strftime("%Y%m%d-%H%M%S"),
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            failure_config=tune.FailureConfig(max_failures=_LOSSES),
-            storage_path=storage_path,
-            callbacks=[first],
-        ),
+    told = _Told(say or (lambda line: None), lambda: starving(file.resources))
+    if not _log.isEnabledFor(logging.DEBUG):
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its traces: the archive has them, `told` says a line
+    resources = {"cpu": file.resources.cpus, "gpu": file.resources.gpus, **file.resources.others}
+    how = tune.TuneConfig(
+        search_alg=plan.search,
+        scheduler=plan.scheduler,
+        num_samples=-1 if plan.search else 1,
+        max_concurrent_trials=min(limits) if limits else None,
+        reuse_actors=True,
     )
-    with first:
-        grid = tuner.fit()
+    where = tune.RunConfig(
+        name=time.strftime("%Y%m%d-%H%M%S"),
+        verbose=0,
+        checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        failure_config=tune.FailureConfig(max_failures=_LOSSES),
+        storage_path=storage_path,
+        callbacks=[told],
+    )
+    with storage_errors("write", storage_path), told, graceful_stop() as notice:
+        trainable = tune.with_resources(tune.with_parameters(trial, notice=notice), resources)
+        grid = tune.Tuner(trainable, param_space=plan.space, tune_config=how, run_config=where).fit()
     for result in (grid[number] for number in range(len(grid))):
         if result.error and result.config:
             _record_failure(sweep, archive, result.config["trial"]["config"]["name"], result.error)
     # an interrupted Tuner returns as if its trials were done
     open_ = _standing(sweep, archive, Status.GOING)
-    return (bool(open_) or bool(plan.search and not plan.search.done)) and ray.is_initialized()
+    left = bool(open_) or bool(plan.search and not plan.search.done)
+    return signals.came().is_set() or (left and ray.is_initialized())
 
 
-class _FirstTrial(tune.Callback):
-    """Says, once, that no trial has found a place after two minutes in the block."""
+class _Told(tune.Callback):
+    """Says, a line each, what Tune tells in tracebacks: trials that begin again, and once that none has found a place.
 
-    def __init__(self, say: Callable[[], None]):
-        self._late = threading.Timer(_PLACE_S, say)
+    Raises `StorageError` where the archive takes no records any more, which ends the Tuner.
+    """
+
+    def __init__(self, say: Callable[[str], None], starving: Callable[[], str]):
+        self._say = say
+        self._late = threading.Timer(_PLACE_S, lambda: say(starving()))
         self._late.daemon = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -279,6 +299,17 @@ class _FirstTrial(tune.Callback):
 
     def on_trial_start(self, *_: Any, **__: Any) -> None:
         self._late.cancel()
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        if NO_STORAGE in result:
+            raise StorageError(result[NO_STORAGE])
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        name = trial.config["trial"]["config"]["name"]
+        self._say(
+            f"{name} lost its process, node or device (loss {trial.num_failures}; {_LOSSES} are ridden out): it "
+            f"goes on from its last checkpoint"
+        )
 
     def __enter__(self) -> None:
         self._late.start()

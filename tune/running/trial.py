@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
+from tune.running.stopping import NO_STORAGE, when_told
 
 if TYPE_CHECKING:
     from ppodd.distillation import MeasureCandidate
@@ -26,24 +28,29 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def trial(spec: dict[str, Any]) -> None:
+def trial(spec: dict[str, Any], notice: Any = None) -> None:
     """Tune's trainable.
 
     `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the `stage_accuracy` is
     measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
 
     It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
-    in the archive and over for Tune, which begins again only what loses its process, node or device.
+    in the archive and over for Tune, which begins again only what loses its process, node or device. Where the driver
+    gives `notice` that it ends, so does the trial, with a checkpoint.
     """
     logs.start_worker()
     archive = TrialArchive(spec["trial"]["url"])
+    stop = when_told(notice).is_set if notice else None
     with logs.about(sweep=archive.sweep, trial=archive.trial):
-        _run(spec["trial"], archive)
+        try:
+            _run(spec["trial"], archive, stop)
+        except KeyboardInterrupt:
+            _log.info("stopped, as its driver is; the checkpoint is archived")
     # the error and all that its frames held are gone here, before this process goes on with another trial
     _free_memory()
 
 
-def _run(job: dict[str, Any], archive: TrialArchive) -> None:
+def _run(job: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | None) -> None:
     """Run the trial to its end, and archive why it failed if it did; raise what Tune is to know of."""
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
@@ -55,7 +62,7 @@ def _run(job: dict[str, Any], archive: TrialArchive) -> None:
         elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
         smaller: DistillConfig | None = config
         while smaller:
-            config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere)
+            config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere, stop)
     except Exception as error:
         _log.error("failed", exc_info=True)
         _archive_failure(archive, error)
@@ -64,21 +71,26 @@ def _run(job: dict[str, Any], archive: TrialArchive) -> None:
 
 
 def _archive_failure(archive: TrialArchive, error: Exception) -> None:
-    """Record why the trial failed; where the archive takes no record, raise what the trial failed by."""
+    """Record why the trial failed; where the archive takes no record either, have the driver end the sweep by that."""
     try:
         archive.write_failure(FailureRecord.of(error))
     except StorageError as no_record:
-        raise (error if isinstance(error, StorageError) else no_record) from None
+        first = error if isinstance(error, StorageError) else no_record
+        tune.report({NO_STORAGE: str(first)})
 
 
 def _distil(
-    config: DistillConfig, archive: TrialArchive, may_halve: bool, measure: MeasureCandidate | None
+    config: DistillConfig,
+    archive: TrialArchive,
+    may_halve: bool,
+    measure: MeasureCandidate | None,
+    stop: Callable[[], bool] | None,
 ) -> DistillConfig | None:
     """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
     from ppodd.distillation import run  # in the trial's process alone: a driver does without torch
 
     try:
-        for record in run(config, archive, resume=True, measure=measure, alone=False):
+        for record in run(config, archive, resume=True, measure=measure, alone=False, stop=stop):
             _report(archive, record)
         return None
     except OutOfMemory:

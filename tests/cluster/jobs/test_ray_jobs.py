@@ -23,9 +23,9 @@ from servers import MlflowServer
 from submissions import evaluations, sweep_file, wait_for
 
 from cluster.jobs import package, versions
-from cluster.jobs.ray_jobs import Jobs
+from cluster.jobs.ray_jobs import Job, Jobs, Submission
 from ppodd import __version__
-from ppodd.archive import Archive
+from ppodd.archive import Archive, StartRecord
 from ppodd.cli.main import main
 from ppodd.errors import BadInput
 from results.analysis.tidy_frame import frame
@@ -310,6 +310,31 @@ def test_the_dashboard_is_that_of_the_environment(monkeypatch, capsys):
     assert f"no Ray dashboard at {address!r}" in said(capsys, "jobs", "status")
 
 
+def test_a_job_has_begun_when_its_archive_says_so_and_not_by_what_its_log_looks_like(tmp_path):
+    def job(archive):
+        return Job("s", "RUNNING", "s", str(archive), "digest", "mark", "0:00: 0/1 trials", None, 0.0, None)
+
+    assert not job(tmp_path).has_begun()
+    Archive(tmp_path).write_start("s", StartRecord(job="that of another job", started_at=0.0))
+    assert not job(tmp_path).has_begun()
+    Archive(tmp_path).write_start("s", StartRecord(job="mark", started_at=0.0))
+    assert job(tmp_path).has_begun() and not job(tmp_path / "not here").has_begun()
+    (tmp_path / "s/started.json").write_text("[]")
+    assert not job(tmp_path).has_begun()
+
+
+@pytest.mark.parametrize(("imports", "code", "ran"), [("true", 5, "-P -m ppodd sweep "), ("false", 126, "")])
+def test_a_job_whose_python_has_no_ppodd_ends_with_a_code_of_its_own(tmp_path, imports, code, ran):
+    python = f'#!/bin/sh\n[ "$2" = -c ] && exec {imports}\necho "$@"\nexit 5\n'
+    (tmp_path / "python").write_text(python)
+    (tmp_path / "python").chmod(0o755)
+    entrypoint = Submission("s", tmp_path / "s.yaml", "digest", "/it's here").entrypoint()
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(entrypoint, shell=True, capture_output=True, text=True, env=environment)
+    assert done.returncode == code and done.stdout.startswith(ran)
+    assert Job("s", "FAILED", "s", "/a", "", "", "", code, 0.0, 1.0).did_nothing == (code == 126)
+
+
 def test_a_log_whose_connection_breaks_goes_on_where_it_broke_off(monkeypatch):
     class Client:
         asked = 0
@@ -391,6 +416,20 @@ def test_more_than_ray_takes_is_refused_by_name(tmp_path):
     with pytest.raises(BadInput, match="is no folder"):
         package.write(tmp_path / "x.zip", tmp_path / "sweep.yaml", {}, tmp_path / "gone")
     assert not os.path.exists(tmp_path / "x.zip")
+
+
+def test_a_job_that_is_stopped_checkpoints_and_its_log_says_how_to_go_on(cluster, here, folder, tiny):
+    path = sweep_file(
+        folder, tiny, "ended", config={"epochs": 100_000, "checkpoint_every": 10**6}, grid={"num_stages": [1]}
+    )
+    assert here("submit", path, "--archive", folder / "archive")[0] == 0
+    (trial,) = wait_for(lambda: Archive(folder / "archive").trials("ended"))
+    there = Archive(folder / "archive").trial("ended", trial)
+    wait_for(there.progress)
+    assert here("jobs", "stop", "ended")[0] == 0
+    log = here("jobs", "logs", "ended")[1]
+    assert "ppodd: interrupted by SIGTERM; the same command with --resume goes on" in log and "*** SIG" not in log
+    assert there.resume()[1]["step"] > 0
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 import yaml
 from ray_clusters import ROOT, end_session
+from slurm import fake_slurm, sbatch
+from sweeps import wait_for
 
 from cluster.templates.filling import KINDS
 from ppodd.archive import Archive
@@ -108,51 +110,65 @@ def test_the_slurm_script_is_a_script(capsys, settings, tmp_path):
     assert "--archive '/nfs/it'\"'\"'s here'" in script and ("#SBATCH --gpus-per-node" in script) == (settings == [])
 
 
-SRUN = """#!/bin/bash
-while [[ $1 == --* ]]; do shift; done
-exec "$@"
-"""
+def test_slurm_queues_it_again_at_the_time_limit_and_charges_whom_it_is_told(capsys):
+    settings = ["account=lab", "qos=long", "constraint=a100|h100"]
+    script = rendered(capsys, "slurm", "archive=/nfs/archive", "sweep=quickstart", *settings)
+    options = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH --")}
+    assert {"requeue", "signal=B:TERM@120", "account=lab", "qos=long", "constraint=a100|h100"} <= options
+    assert not any(option.startswith(("array", "partition")) for option in options)
 
 
-@pytest.mark.slow
-def test_the_slurm_script_runs_a_sweep_on_two_nodes_and_ends_its_ray(capsys, tiny, tmp_path):
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\nprintf 'node1\\nnode2\\n'\n")):
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
-    config = {k: list(v) if isinstance(v, tuple) else v for k, v in tiny.items() if k not in ("num_stages", "device")}
+def test_several_sweeps_are_an_array_of_slurm_jobs(capsys, tmp_path):
+    other = tmp_path / "it's another.yaml"
+    other.write_text("name: another\npreset: digits-small\n")
+    script = rendered(capsys, "slurm", "archive=/nfs/archive", f"sweep=quickstart,{other}")
+    assert "#SBATCH --array=0-1\n" in script
+    chosen = script[script.index("sweeps=(") :].partition("\n")[0] + '\nprintf %s "${sweeps[SLURM_ARRAY_TASK_ID]}"'
+    for number, sweep in enumerate(["quickstart", str(other)]):
+        ran = subprocess.run(
+            ["bash", "-c", chosen], env={"SLURM_ARRAY_TASK_ID": str(number)}, capture_output=True, text=True
+        )
+        assert ran.stdout == sweep
+
+
+@pytest.mark.slow  # 90 s
+def test_the_slurm_script_is_warned_at_its_time_limit_requeued_and_completes_the_sweep(capsys, tiny, tmp_path):
+    settings = {"epochs": 150, "checkpoint_every": 10**6}
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in {**tiny, **settings}.items() if k != "device"}
+    del config["num_stages"]
     sweep = {"name": "tiny", "preset": "digits-small", "config": config, "grid": {"num_stages": [1, 2]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**sweep, "evaluators": {"cpus": 0}}, sort_keys=False))
-    settings = [f"sweep={tmp_path}/sweep.yaml", f"archive={tmp_path}/archive", "cpus=1", "gpus=0", "nodes=2"]
-    (tmp_path / "job.sh").write_text(rendered(capsys, "slurm", *settings))
+    values = [f"sweep={tmp_path}/sweep.yaml", f"archive={tmp_path}/archive", "cpus=1", "gpus=0", "nodes=2"]
+    (tmp_path / "job.sh").write_text(rendered(capsys, "slurm", *values))
     number = 40_000 + os.getpid() % 10_000
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))},
-        # this Python's own `ray` and `python`, on whatever PATH the tests were begun
-        "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(tmp_path),
-        "SLURM_JOB_ID": str(number),
-        "SLURM_JOB_NODELIST": "node[1-2]",
-    }
-    with open(tmp_path / "job.log", "w") as log:
-        job = subprocess.Popen(
-            ["bash", tmp_path / "job.sh"], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+    archive = Archive(tmp_path / "archive")
+    job = sbatch(tmp_path / "job.sh", fake_slurm(tmp_path, ROOT, number))
+
+    def said():
+        return (tmp_path / "job.log").read_text()
+
     try:
-        assert job.wait(300) == 0, (tmp_path / "job.log").read_text()
-        archive = Archive(tmp_path / "archive")
-        stages = [
-            archive.trial("tiny", t).evaluations(s)
-            for t in archive.trials("tiny")
-            for s in archive.trial("tiny", t).stages()
-        ]
+        wait_for(lambda: job.poll() is not None or any(archive.trial("tiny", t).progress() for t in trials(archive)))
+        assert job.poll() is None, said()
+        (tmp_path / "limit").touch()
+        assert job.wait(300) == 0, said()
+        assert (tmp_path / "codes").read_text().split() == ["143", "0"], said()
+        assert said().count("ppodd: interrupted by SIGTERM; the same command with --resume goes on") == 1
+        assert "*** SIG" not in said() and "Stack trace" not in said()
+        stages = [archive.trial("tiny", t).evaluations(s) for t in trials(archive) for s in stages_of(archive, t)]
         assert [len(found) for found in stages] == [1, 1, 1]
         assert not list(tmp_path.glob(".ppodd-*"))  # the token is gone
     finally:
         end_session(job)
         shutil.rmtree(f"/tmp/ray-{number}", ignore_errors=True)
+
+
+def trials(archive):
+    return archive.trials("tiny")
+
+
+def stages_of(archive, trial):
+    return archive.trial("tiny", trial).stages()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +182,10 @@ def test_the_slurm_script_runs_a_sweep_on_two_nodes_and_ends_its_ray(capsys, tin
         (["ray-up-aws", "--set", "image"], "--set 'image': write key=value"),
         (["ray-up-aws", "--set", "image=a", "--set", "region=x\nevil: 1"], "a setting is one line"),
         (["slurm", "--set", "sweep=quickstart", "--set", "archive=here"], "--archive 'here' is relative"),
+        (
+            ["slurm", "--set", "sweep=quickstart,quickstart", "--set", "archive=/a"],
+            "two files are of sweep 'quickstart'",
+        ),
         (["slurm", "--set", "sweep=quickstrat", "--set", "archive=/a"], "unknown sweep 'quickstrat'"),
         (["kuberay-job", *(f"--set={s}" for s in (*S3[1:], "archive=/data"))], "pods have no such folder"),
     ],

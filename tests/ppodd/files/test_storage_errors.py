@@ -41,6 +41,21 @@ def test_distill_on_a_read_only_disk_exits_1_in_one_line(tmp_path, tiny, capsys)
         ]
 
 
+def test_what_is_refused_once_a_run_is_under_way_is_a_failure_and_no_bad_input(tmp_path, tiny, monkeypatch, capsys):
+    trial = tmp_path / "runs/run"
+
+    def take_the_place(self, record):
+        if not (trial / "resume").exists():
+            (trial / "resume").write_text("")
+
+    monkeypatch.setattr("ppodd.archive.TrialArchive.write_progress", take_the_place)
+    assert main(["distill", "--archive", str(tmp_path), "--name", "run", *flags(tiny)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"ppodd: cannot write {trial}/resume/state.safetensors: {trial}/resume is a file; name another folder"
+    ]
+
+
 def test_a_file_where_a_folder_is_to_be_is_bad_input(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(BadInput, match=rf"cannot write .*: {tmp_path}/taken is a file; name another folder"):

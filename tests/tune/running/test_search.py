@@ -376,14 +376,18 @@ def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cl
 
 
 @pytest.mark.slow
-def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, tmp_path, monkeypatch):
+def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("tune.running.sweep._LOSSES", 1)
     sweep = load_sweep(sweep_file(tmp_path, {**tiny, "arch": "fatal:Fatal"}, grid={"lr": [0.01, 0.02]}))
     archive, losses = Archive(tmp_path / "archive"), Path(os.environ["PPODD_FATAL"])
     archive.write_sweep(sweep.record())
     losses.write_text("1")
-    assert not _tune(sweep, archive)
+    said = []
+    assert not _tune(sweep, archive, say=said.append)
     assert unfinished(sweep, archive) == [] and failures(sweep, archive) == {} and losses.read_text() == "0"
+    assert (
+        len(said) == 1 and "goes on from its last checkpoint" in said[0] and "Traceback" not in capfd.readouterr().err
+    )
     name, _ = sweep.trials
     for stage in (1, 2):
         (archive.folder / "mine").remove(f"{name}/stage-{stage:02d}/stage.json")

@@ -1,0 +1,129 @@
+"""Signals that end a command: SIGTERM and SIGHUP act as Ctrl-C, and what has not ended after a while is ended.
+
+A batch system, a container or `ppodd jobs stop` sends SIGTERM and kills some seconds later; a terminal that is closed
+sends SIGHUP. A program that uses ppodd as a library keeps its own handlers: `take_over` is for commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+GRACE_S = 20.0  # from the signal to the end; Slurm and Kubernetes kill after 30
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EXIT_OF_CTRL_C = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks this command to end.
+
+    Where a plain `KeyboardInterrupt` passes an `exec`, as it may while modules are imported, Python forgets the exit
+    code.
+    """
+
+
+class _Command:
+    """This process as a command: the first signal that came, and what it does."""
+
+    def __init__(self, last_words: Callable[[], None]):
+        self.received = 0
+        self.came = threading.Event()
+        self.react: Callable[[], object] = interrupt
+        self._last_words = last_words
+        threading.Thread(target=self._end_late, name="ppodd-grace", daemon=True).start()
+
+    @property
+    def exit_code(self) -> int:
+        return _EXIT_OF_CTRL_C if self.received == signal.SIGINT else 128 + self.received
+
+    def on_signal(self, number: int, frame: object) -> None:
+        if self.received:
+            os._exit(128 + number)
+        self.received = number
+        self.came.set()
+        self.react()
+
+    def _end_late(self) -> None:
+        """End the process where it has not ended in time by itself."""
+        self.came.wait()
+        threading.Event().wait(GRACE_S)
+        self._last_words()
+        os._exit(self.exit_code)
+
+
+_command: _Command | None = None
+
+
+def interrupt(*signal_and_frame: object) -> None:
+    """Raise `Interrupted`, as a signal's handler may."""
+    raise Interrupted
+
+
+def take_over(last_words: Callable[[], None]) -> None:
+    """Have the first Ctrl-C, SIGTERM or SIGHUP raise `KeyboardInterrupt`, and a second end this process at once.
+
+    What is ignored stays so: SIGHUP under `nohup`, SIGINT in the background of a script. After `GRACE_S` the process
+    is ended in any case, its `last_words` said.
+    """
+    global _command
+    _command = _Command(last_words)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _command.on_signal)
+
+
+def name() -> str:
+    """The signal that came, such as `SIGTERM`; empty where that was Ctrl-C, or none."""
+    number = _command.received if _command else 0
+    return signal.Signals(number).name if number and number != signal.SIGINT else ""
+
+
+def came() -> threading.Event:
+    """Set once a signal has asked this command to end."""
+    return _command.came if _command else threading.Event()
+
+
+def exit_code(code: int) -> int:
+    """The command's exit code: that of the SIGTERM or SIGHUP which ended it, else `code`."""
+    return _command.exit_code if _command and name() else code
+
+
+@contextlib.contextmanager
+def reacting(react: Callable[[], object]) -> Iterator[bool]:
+    """In the block the first signal does this, and raises nothing by itself; whether signals are taken over at all."""
+    if _command is None:
+        yield False
+        return
+    _command.react = react
+    try:
+        yield True
+    finally:
+        _command.react = interrupt
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Put back the handlers that Ray replaces in the block; they would dump its C++ stack at SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    try:
+        yield
+    except SystemExit:  # what Ray does at a SIGTERM that comes while it starts
+        if _command:
+            _command.on_signal(signal.SIGTERM, None)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # set by other than Python
+                signal.signal(number, handler)
+
+
+def ignore_hang_up() -> None:
+    """Have this process, and those that it starts, ignore a closed terminal from here on."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,28 @@
+"""A sweep that a batch system, a container or a person ends: its trials checkpoint, and it says how to go on."""
+
+import os
+import signal
+import subprocess
+
+from sweeps import PATH, command, ppodd, sweep_file, wait_for
+
+from ppodd.archive import Archive
+
+
+def test_a_sweep_ends_by_sigterm_with_a_checkpoint_of_every_trial_and_goes_on(tiny, tmp_path):
+    # no checkpoint but that of the signal; seconds of meta-steps, so that it comes amid them
+    path = sweep_file(tmp_path, {**tiny, "epochs": 250, "checkpoint_every": 10**6}, grid={"num_stages": [1]}, seeds=[0])
+    archive = Archive(tmp_path / "ppodd-archive")
+    with subprocess.Popen(
+        command("sweep", path), cwd=tmp_path, env={**os.environ, **PATH}, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        wait_for(lambda: driver.poll() or any(archive.trial("tiny", t).progress() for t in archive.trials("tiny")))
+        driver.send_signal(signal.SIGTERM)
+        said = driver.stderr.read()
+    assert driver.returncode == 143, said
+    assert said == ("ppodd: interrupted by SIGTERM; the same command with --resume goes on from the last checkpoint\n")
+    (name,) = archive.trials("tiny")
+    assert 0 < archive.trial("tiny", name).resume()[1]["step"] < 500
+    resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert archive.trial("tiny", name).stages() == [1]
