@@ -6,5 +6,6 @@ from .candidate_measurements import Measurement as Measurement
 from .dispatcher import Dispatcher as Dispatcher
 from .pool import Pool as Pool
 from .pool import Share as Share
+from .ports import KeyValueStore as KeyValueStore
 from .timings import Pace as Pace
 from .timings import ServiceTimings as ServiceTimings

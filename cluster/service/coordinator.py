@@ -12,7 +12,8 @@ import ray
 from cluster.dispatch import Archives, Dispatcher, ServiceTimings
 from cluster.service.evaluator import Evaluator
 from cluster.service.periodic import PeriodicTask
-from cluster.service.ray_adapter import RayEvaluators, RayStore
+from cluster.service.ray_adapter import RayEvaluators
+from cluster.service.ray_store import open_store
 from ppodd import __version__, logs
 from results.reporting import publish
 from results.tracking import Syncer
@@ -29,7 +30,7 @@ class Coordinator(Dispatcher):
             RayEvaluators(evaluator),
             Archives(timings.archive_patience_s),
             lambda archive_url, tracking_uri: Syncer(archive_url, tracking_uri, publish),
-            RayStore(),
+            open_store(),
             time.monotonic,
             timings,
         )

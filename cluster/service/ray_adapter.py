@@ -1,4 +1,4 @@
-"""What is asked of Ray: evaluators, a few bytes that outlive the coordinator, its place, answers, what is lost."""
+"""What is asked of Ray: evaluators, the coordinator's place, its answers, what is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 from typing import Any
 
 import ray
-from ray.experimental import internal_kv
 
 from cluster.dispatch import ServiceTimings, Share
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
@@ -39,26 +38,6 @@ class RayEvaluators:
     def living_nodes(self) -> set[str]:
         """See `Evaluators`."""
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-
-
-class RayStore:
-    """Ray's own key-value store: it survives the coordinator, not the cluster."""
-
-    def get(self, key: str) -> bytes | None:
-        """See `KeyValueStore`."""
-        return internal_kv._internal_kv_get(_key(key), namespace=NAMESPACE.encode())
-
-    def put(self, key: str, value: bytes) -> None:
-        """See `KeyValueStore`."""
-        internal_kv._internal_kv_put(_key(key), value, overwrite=True, namespace=NAMESPACE.encode())
-
-    def delete(self, key: str) -> None:
-        """See `KeyValueStore`."""
-        internal_kv._internal_kv_del(_key(key), namespace=NAMESPACE.encode())
-
-
-def _key(key: str) -> bytes:
-    return f"ppodd/{key}".encode()
 
 
 def kill(name: str) -> None:

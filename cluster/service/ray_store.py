@@ -1,0 +1,91 @@
+"""A few bytes that outlive the coordinator's process, not the cluster: the archive says the rest.
+
+Ray has a key-value store of its own, which its documentation leaves out. Where another Ray does not offer it, detached
+actors on the head keep what it would: a process more for each key, and lost with their node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import ray
+
+from cluster.dispatch import KeyValueStore
+from cluster.service.ray_adapter import kill, on_the_head
+from cluster.service.ray_runtime import NAMESPACE
+
+
+def open_store() -> KeyValueStore:
+    """Ray's own store, or actors where this Ray offers none."""
+    store = InternalStore()
+    try:
+        store.get("ppodd")
+    except Exception:  # whatever a name or a signature that has changed leads to
+        return ActorStore()
+    return store
+
+
+class InternalStore:
+    """Ray's own key-value store: all that is used of Ray beyond its documented API."""
+
+    def get(self, key: str) -> bytes | None:
+        """See `KeyValueStore`."""
+        from ray.experimental import internal_kv
+
+        return internal_kv._internal_kv_get(_key(key), namespace=NAMESPACE.encode())
+
+    def put(self, key: str, value: bytes) -> None:
+        """See `KeyValueStore`."""
+        from ray.experimental import internal_kv
+
+        internal_kv._internal_kv_put(_key(key), value, overwrite=True, namespace=NAMESPACE.encode())
+
+    def delete(self, key: str) -> None:
+        """See `KeyValueStore`."""
+        from ray.experimental import internal_kv
+
+        internal_kv._internal_kv_del(_key(key), namespace=NAMESPACE.encode())
+
+
+class ActorStore:
+    """A detached actor for each key, by Ray's documented API."""
+
+    def get(self, key: str) -> bytes | None:
+        """See `KeyValueStore`."""
+        with contextlib.suppress(ValueError, ray.exceptions.RayActorError):  # there is none; its node was lost
+            kept: Any = ray.get_actor(_name(key), NAMESPACE)
+            return bytes(ray.get(kept.value.remote()))
+        return None
+
+    def put(self, key: str, value: bytes) -> None:
+        """See `KeyValueStore`."""
+        options = {"num_cpus": 0, "lifetime": "detached", "get_if_exists": True, **on_the_head()}
+        actor: Any = ray.remote(_Kept)
+        kept = actor.options(name=_name(key), namespace=NAMESPACE, **options).remote()
+        ray.get(kept.keep.remote(value))
+
+    def delete(self, key: str) -> None:
+        """See `KeyValueStore`."""
+        kill(_name(key))
+
+
+class _Kept:
+    """The actor of one key."""
+
+    def __init__(self) -> None:
+        self._value = b""
+
+    def keep(self, value: bytes) -> None:
+        self._value = value
+
+    def value(self) -> bytes:
+        return self._value
+
+
+def _key(key: str) -> bytes:
+    return f"ppodd/{key}".encode()
+
+
+def _name(key: str) -> str:
+    return f"kept-{key}"

@@ -1,0 +1,41 @@
+"""What outlives the coordinator's process: the same by Ray's own store and by actors, where another Ray has none."""
+
+import pytest
+import ray
+from ray.experimental import internal_kv
+
+from cluster.service.ray_runtime import connect, named_evaluators
+from cluster.service.ray_store import ActorStore, InternalStore, open_store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    connect(None, cpus=1)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("kind", [InternalStore, ActorStore])
+def test_what_was_put_last_is_there_for_others_until_it_is_deleted(kind):
+    kind().put("served", b"one")
+    kind().put("served", b"two")
+    kind().put("other", b"three")
+    assert kind().get("served") == b"two"
+    kind().delete("served")
+    kind().delete("served")
+    assert kind().get("served") is None and kind().get("other") == b"three"
+    kind().put("served", b"four")
+    assert kind().get("served") == b"four"
+    assert named_evaluators() == []
+
+
+def test_what_an_actor_kept_is_forgotten_with_its_process():
+    ActorStore().put("lost", b"one")
+    ray.kill(ray.get_actor("kept-lost", "ppodd"))
+    assert ActorStore().get("lost") is None
+
+
+def test_a_ray_without_such_a_store_gets_actors(monkeypatch):
+    assert isinstance(open_store(), InternalStore)
+    monkeypatch.delattr(internal_kv, "_internal_kv_get")
+    assert isinstance(open_store(), ActorStore)
