@@ -54,7 +54,7 @@ class ServiceTimings:
     silent_s: float = 30.0
     listed_s: float = 10.0
     probe_s: float = 1.0
-    lost_s: float = 25.0
+    lost_s: float = 20.0
     answer_s: float = 3600.0
     brief_answer_s: float = 60.0
 

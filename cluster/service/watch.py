@@ -24,7 +24,7 @@ class Watch:
     """Asks `probe` every `pause_s` seconds what is lost, and calls `lost` with it, or where no answer comes."""
 
     def __init__(
-        self, probe: Callable[[], str], lost: Callable[[str], None], pause_s: float = 1.0, limit_s: float = 25.0
+        self, probe: Callable[[], str], lost: Callable[[str], None], pause_s: float = 1.0, limit_s: float = 20.0
     ):
         self._probe, self._lost, self._pause_s, self._limit_s = probe, lost, pause_s, limit_s
         self._over = threading.Event()
