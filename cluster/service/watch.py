@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from cluster.dispatch import ServiceTimings
 from cluster.service.ray_adapter import lost_part
+from ppodd import signals
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ def watched(go_on: str) -> Iterator[None]:
 
 
 def _end(line: str) -> None:
+    if signals.came().is_set():  # it ends this command, and was sent to Ray's processes too where that is lost
+        return
     try:
         print(f"ppodd: {line}", file=sys.stderr, flush=True)
     finally:  # also where nobody reads it any more

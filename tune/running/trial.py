@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -17,7 +18,7 @@ from ppodd import logs
 from ppodd.archive import FailureRecord, StageRecord, TrialArchive
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import OutOfMemory, halved
-from ppodd.errors import StorageError
+from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
 from tune.running.stopping import NO_STORAGE, when_told
@@ -54,9 +55,9 @@ def _run(job: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | 
     """Run the trial to its end, and archive why it failed if it did; raise what Tune is to know of."""
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
+    config = build(DistillConfig, job["config"])
     try:
         archive.clear_failure()
-        config = build(DistillConfig, job["config"])
         if config.device == "auto":
             config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
         elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
@@ -65,14 +66,19 @@ def _run(job: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | 
             config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere, stop)
     except Exception as error:
         _log.error("failed", exc_info=True)
-        _archive_failure(archive, error)
+        _archive_failure(archive, config, error)
         if device_error(error) is DeviceError.LOST:
             raise
 
 
-def _archive_failure(archive: TrialArchive, error: Exception) -> None:
-    """Record why the trial failed; where the archive takes no record either, have the driver end the sweep by that."""
+def _archive_failure(archive: TrialArchive, config: DistillConfig, error: Exception) -> None:
+    """Record why the trial failed; where the archive takes no record either, have the driver end the sweep by that.
+
+    What failed before anything of it was archived gets its config too: without one it is no trial that is listed.
+    """
     try:
+        with contextlib.suppress(BadInput, CorruptArchive):  # what is there already stays, whatever it is
+            archive.create(config, resume=True)
         archive.write_failure(FailureRecord.of(error))
     except StorageError as no_record:
         first = error if isinstance(error, StorageError) else no_record

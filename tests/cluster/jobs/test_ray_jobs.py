@@ -141,7 +141,7 @@ def test_the_same_sweep_is_begun_once(here, submitted, monkeypatch):
     assert status == 2 and "sweep 'tiny' is there already, job tiny (" in error
     status, log, _ = here("jobs", "logs", "tiny", "--follow")
     assert status == 0 and log.splitlines()[-1] == "job tiny: SUCCEEDED"
-    assert re.search(r"still open: .* evaluations?, which the evaluators finish|test accuracy on digits", log)
+    assert re.search(r"still open: .* evaluations?, which the evaluators finish|test accuracy on mine:scans", log)
     status, _, error = here(*arguments)
     assert status == 2 and "job tiny (SUCCEEDED)" in error and "--resume finishes" in error
 
