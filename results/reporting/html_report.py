@@ -22,6 +22,7 @@ from results.analysis import (
     at,
     choose,
     frame_of,
+    is_reference,
     level,
     lines,
     main_protocol,
@@ -198,7 +199,8 @@ def _facts(every: list[TrialStatus], frame: pd.DataFrame) -> list[tuple[str, str
     counts = {status: sum(trial.status == status for trial in every) for status in ("failed", "stopped")}
     facts += [(status, str(count)) for status, count in counts.items() if count]
     if len(frame):
-        facts.append(("poster IPC", " · ".join(f"{ipc:.2g}" for ipc in sorted(frame["poster_ipc"].round(4).unique()))))
+        sizes = sorted(frame.loc[~is_reference(frame), "poster_ipc"].round(4).unique())
+        facts.append(("poster IPC", " · ".join(f"{ipc:.2g}" for ipc in sizes)))
     return facts
 
 

@@ -293,7 +293,7 @@ def test_doctor_says_what_is_there(capsys):
 def test_a_sweep_can_be_looked_at_before_it_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", "quickstart", "--dry-run", "--no-estimate"]) == 0
-    assert "16 trials, 48 stages" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+    assert "25 trials, 35 stages" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
