@@ -38,7 +38,9 @@ def test_the_archive_has_the_whole_trace_and_says_where_the_log_is(ran):
     archive = Archive(folder / "ppodd-archive")
     (name,) = archive.trials("tiny")
     failure = archive.trial("tiny", name).failure()
-    assert (failure.type, failure.message) == ("builtins.ValueError", "no 4 axes")
+    assert failure.type == "ppodd.errors.BadInput"  # the network is tried before the first meta-step
+    assert failure.message.startswith("arch 'lab_networks:Broken' fails on images")
+    assert "ValueError: no 4 axes" in failure.message and "ValueError: no 4 axes" in failure.traceback
     assert 'lab_networks.py", line 10, in forward' in failure.traceback
     log = Path(failure.log_file)
     assert log.match("logs/worker-*.err") and failure.pid and failure.node
