@@ -41,6 +41,8 @@ class _Command:
 
     def on_signal(self, number: int, frame: object) -> None:
         if self.received:
+            if number == self.received == signal.SIGHUP:
+                return  # a terminal that is closed may send it twice; `_end_late` bounds the wait
             os._exit(128 + number)
         self.received = number
         self.came.set()

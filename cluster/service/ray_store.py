@@ -21,7 +21,7 @@ def open_store() -> KeyValueStore:
     store = InternalStore()
     try:
         store.get("ppodd")
-    except Exception:  # whatever a name or a signature that has changed leads to
+    except (ImportError, AttributeError, TypeError):  # a name or a signature that has changed
         return ActorStore()
     return store
 

@@ -53,11 +53,22 @@ def _look_at_data(flags: dict[str, Any], output: str) -> int:
 
     dataset = flags["dataset"]
     config = build(DistillConfig, {**(preset(dataset) if dataset in PRESETS else {}), **flags})
+    _check_output(output, config.dataset)
     images, _ = read_images(absolute_paths(config).data)
     print("\n".join(images.report.lines()))
     atomic_write(output, contact_sheet(images))
     print(f"{output}: pictures of each class, training on the left, test on the right")
     return 0
+
+
+def _check_output(output: str, dataset: str) -> None:
+    """Raise `BadInput` where the contact sheet is no .png, or would lie among the data's own files."""
+    path = Path(output).absolute()
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
+        raise BadInput(f"--output {output!r}: name a .png file in a folder that is there")
+    place = Path(dataset).expanduser().absolute()
+    if place.is_dir() and path.is_relative_to(place):
+        raise BadInput(f"--output {output!r} lies in the data set {dataset}: name a file elsewhere, --output PATH.png")
 
 
 def _look_at_machine(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from ppodd.datasets.splits import split_of
 from ppodd.errors import BadInput
 
 _PIXELS = frozenset(["x", "images", "image", "imgs", "img", "data", "pixels", "pictures"])
-_LABELS = frozenset(["y", "labels", "label", "targets", "target", "classes"])
+_LABELS = frozenset(["y", "labels", "label", "targets", "target"])
 
 
 def npz_parts(path: Path, split: str) -> list[Part]:
@@ -28,8 +28,8 @@ def npz_parts(path: Path, split: str) -> list[Part]:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise BadInput(f"{path} is no readable .npz file of plain arrays ({' '.join(str(error).split())})") from None
-    pixels = _by_split(arrays, _PIXELS)
-    labels = _by_split(arrays, _LABELS)
+    pixels = _by_split(path, arrays, _PIXELS)
+    labels = _by_split(path, arrays, _LABELS)
     if not pixels or set(pixels) - set(labels):
         raise BadInput(
             f"{path} holds {', '.join(arrays)}: needed are x and y, or x_train, y_train, x_test and y_test "
@@ -62,11 +62,15 @@ def returned_parts(name: str, value: Any) -> list[Part]:
     return parts
 
 
-def _by_split(arrays: Mapping[str, np.ndarray], words: frozenset[str]) -> dict[str, np.ndarray]:
-    found = {}
+def _by_split(path: Path, arrays: Mapping[str, np.ndarray], words: frozenset[str]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    first: dict[str, str] = {}
     for name, array in arrays.items():
         if words & set(name.lower().split("_")) or name.lower() in words:
-            found[split_of(name)] = array
+            if (split := split_of(name)) in first:
+                which = f"arrays {first[split]} and {name} are both {split or 'of no split'}"
+                raise BadInput(f"{path}: the {which}: keep one of them, or join them")
+            found[split], first[split] = array, name
     return found
 
 

@@ -124,7 +124,9 @@ def _kept(
 
 
 def chosen_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """Numbers of the classes that are named, by name, by number or by a range of numbers; all where none is.
+    """Indices of the classes that are named, by name, by number or by a range of numbers; all where none is.
+
+    Where the names are numbers themselves, a number is the class of that name; else it counts the classes from 0.
 
     Raises:
         BadInput: one is no class.
@@ -132,16 +134,18 @@ def chosen_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[int]:
     if not wanted:
         return list(range(len(classes)))
     chosen: set[int] = set()
+    numbers = {int(name): index for index, name in enumerate(classes)} if all(map(str.isdecimal, classes)) else {}
+    numbers = numbers if len(numbers) == len(classes) else {index: index for index in range(len(classes))}
     for text in wanted:
         limits = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
         if text in classes:
             chosen.add(classes.index(text))
-        elif limits and int(limits[2] or limits[1]) < len(classes):
-            chosen.update(range(int(limits[1]), int(limits[2] or limits[1]) + 1))
+        elif limits and {first := int(limits[1]), last := int(limits[2] or first)} <= numbers.keys():
+            chosen.update(index for number, index in numbers.items() if first <= number <= last)
         else:
             near = near_miss(text, classes)
             raise BadInput(
-                f"classes: {text!r} is no class{near}: name classes, numbers from 0 to {len(classes) - 1}, "
+                f"classes: {text!r} is no class{near}: name classes, numbers from {min(numbers)} to {max(numbers)}, "
                 f"or ranges of them (0-4)"
             )
     return sorted(chosen)

@@ -76,7 +76,10 @@ class Report(pydantic.BaseModel):
         counts = self.splits["train"].counts
         rare = [f"{name} ({n:,})" for name, n in zip(self.classes, counts, strict=True) if n * _RARE < max(counts)]
         rarely = [f"rare classes, of {max(counts):,} images in the largest: {_few(rare)}"] if rare else []
-        return [*cut, *rarely, *self.warnings]
+        tested = zip(self.classes, self.splits["test"].counts, strict=True)
+        untested = [name for name, count in tested if not count]
+        never = [f"no test image, so nothing is known of how well they are told: {_few(untested)}"] if untested else []
+        return [*cut, *rarely, *never, *self.warnings]
 
     def _classes(self) -> str:
         """Names with their training and test images."""

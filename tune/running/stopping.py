@@ -27,6 +27,7 @@ class StopNotice:
     def __init__(self) -> None:
         self._given = asyncio.Event()
 
+    @ray.method(concurrency_group="give")
     async def give(self) -> None:
         """Have every trial end."""
         self._given.set()
@@ -36,7 +37,9 @@ class StopNotice:
         await self._given.wait()
 
 
-StopNoticeActor = ray.remote(num_cpus=0)(StopNotice)
+# The notice has a group of its own: an actor runs a thousand calls of a group at once, and each trial waits in one.
+_OPTIONS: Any = {"num_cpus": 0, "concurrency_groups": {"give": 1}}
+StopNoticeActor: Any = ray.remote(**_OPTIONS)(StopNotice)
 
 
 @contextlib.contextmanager

@@ -210,7 +210,8 @@ def _run(
 def _left(sweep: Sweep, archive: Archive) -> list[DistillConfig]:
     """The trials that are to be run; of a search, which comes up with them, one is like another."""
     if sweep.file.search:
-        return list(sweep.examples)[:1] * sweep.wanted
+        over = len(_standing(sweep, archive, Status.COMPLETE, Status.STOPPED))
+        return list(sweep.examples)[:1] * (sweep.wanted - over)
     return [sweep.trials[name] for name in unfinished(sweep, archive)]
 
 

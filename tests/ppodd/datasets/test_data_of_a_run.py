@@ -13,6 +13,9 @@ from PIL import Image
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
 from ppodd.datasets import Request, loading, read_images
+from ppodd.datasets.arrays import npz_parts
+from ppodd.datasets.reading import chosen_classes
+from ppodd.errors import BadInput
 from results.tracking import schema
 
 TWO = {
@@ -280,3 +283,30 @@ def test_data_of_ones_own_is_distilled_and_evaluated_by_one_command(command, tmp
     record = only_trial(tmp_path).stage(1)
     assert code == 0 and record.data.shape == shape and "test accuracy in %" in said
     assert record.data.images["test"] == only_trial(tmp_path).data().report.splits["test"].images
+
+
+@pytest.mark.parametrize(
+    ("wanted", "classes", "chosen"),
+    [
+        (["1-2"], ["1", "2", "3", "4", "5"], [0, 1]),  # names that are numbers are meant by them
+        (["1-2"], ["1", "10", "2"], [0, 2]),
+        (["10", "1"], ["1", "10", "2"], [0, 1]),
+        (["0-1", "dog"], ["ape", "cat", "dog"], [0, 1, 2]),  # else the classes are counted from 0
+        ([], ["a", "b"], [0, 1]),
+    ],
+)
+def test_classes_are_chosen_by_name_number_or_range(wanted, classes, chosen):
+    assert chosen_classes(wanted, classes) == chosen
+
+
+@pytest.mark.parametrize("wanted", ["0", "0-2", "4-6", "six", "-1"])
+def test_a_class_that_is_not_there_is_refused(wanted):
+    with pytest.raises(BadInput, match=f"{wanted!r} is no class.*numbers from 1 to 5"):
+        chosen_classes([wanted], ["1", "2", "3", "4", "5"])
+
+
+def test_arrays_of_one_split_that_stand_twice_are_refused(tmp_path):
+    x, y = np.zeros((4, 8, 8), np.uint8), np.arange(4)
+    np.savez(tmp_path / "x.npz", x_train_1=x, x_train_2=x, y_train=y)
+    with pytest.raises(BadInput, match="arrays x_train_1 and x_train_2 are both train: keep one of them"):
+        npz_parts(tmp_path / "x.npz", "")

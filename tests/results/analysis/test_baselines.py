@@ -99,3 +99,14 @@ def test_frames_without_baselines_stay_as_they_are():
     frame = with_baselines(rows([{**trial, "method": "p-podd"} for trial in seeds(num_stages=1)]))
     (answer,) = answers(frame)
     assert len(answer.sentences) == 1
+
+
+def test_a_baseline_of_other_preprocessing_is_not_compared_with():
+    trials = [
+        trial | {"zca": zca, "accuracy": trial["accuracy"] + shift}
+        for zca, shift in ((True, 0.0), (False, 10.0))
+        for trial in (*each_seed("p-podd", 70.0), *each_seed("full-data", 80.0), *each_seed("downscaled", 50.0))
+    ]
+    frame = rows(trials)
+    found = with_baselines(frame.assign(stage_accuracy_pct=frame["accuracy_pct"]))
+    assert set(found.loc[found["method"] == "full-data", "of_full_data_pct"]) == {100.0}
