@@ -27,7 +27,6 @@ class StopNotice:
     def __init__(self) -> None:
         self._given = asyncio.Event()
 
-    @ray.method(concurrency_group="give")
     async def give(self) -> None:
         """Have every trial end."""
         self._given.set()
@@ -37,8 +36,8 @@ class StopNotice:
         await self._given.wait()
 
 
-# The notice has a group of its own: an actor runs a thousand calls of a group at once, and each trial waits in one.
-_OPTIONS: Any = {"num_cpus": 0, "concurrency_groups": {"give": 1}}
+# Each trial waits in a call of its own, and by default a thousand calls fill an actor: no notice would get in.
+_OPTIONS: Any = {"num_cpus": 0, "max_concurrency": 100_000}
 StopNoticeActor: Any = ray.remote(**_OPTIONS)(StopNotice)
 
 
