@@ -134,8 +134,8 @@ def chosen_classes(wanted: Sequence[str], classes: Sequence[str]) -> list[int]:
     if not wanted:
         return list(range(len(classes)))
     chosen: set[int] = set()
-    numbers = {int(name): index for index, name in enumerate(classes)} if all(map(str.isdecimal, classes)) else {}
-    numbers = numbers if len(numbers) == len(classes) else {index: index for index in range(len(classes))}
+    named = all(map(str.isdecimal, classes)) and len(set(map(int, classes))) == len(classes)
+    numbers = {int(name) if named else index: index for index, name in enumerate(classes)}
     for text in wanted:
         limits = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
         if text in classes:

@@ -50,3 +50,9 @@ def evaluated(archive, sweep):
         for name in archive.trials(sweep)
         for stage in archive.trial(sweep, name).stages()
     }
+
+
+def finished_at(archive, sweep):
+    """When each archived stage of a sweep was finished, by trial and stage."""
+    trials = {name: archive.trial(sweep, name) for name in archive.trials(sweep)}
+    return {(name, s): trial.stage(s).finished_at for name, trial in trials.items() for s in trial.stages()}

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from sweeps import PATH, command, evaluated, ppodd, sweep_file, wait_for
+from sweeps import PATH, command, evaluated, finished_at, ppodd, sweep_file, wait_for
 
 from ppodd.archive import Archive
 from results.analysis.tidy_frame import frame
@@ -23,11 +23,7 @@ def test_baselines_of_one_file_are_archived_resumed_evaluated_and_shown_like_any
     wait_for(lambda: sum(len(archive.trial("tiny", name).stages()) for name in archive.trials("tiny")) > 1)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
-    before = {
-        (name, stage): archive.trial("tiny", name).stage(stage).finished_at
-        for name in archive.trials("tiny")
-        for stage in archive.trial("tiny", name).stages()
-    }
+    before = finished_at(archive, "tiny")
     resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "over random" in resumed.stdout and "of full data" in resumed.stdout

@@ -11,6 +11,7 @@ from archives import stage_accuracy, stop, write_stage
 from plugins import user_module
 from ray.exceptions import OutOfMemoryError
 from ray.tune.search import Searcher
+from sweeps import finished_at
 
 from cluster.service.ray_runtime import connect
 from ppodd.archive import Archive
@@ -311,23 +312,18 @@ def cluster(tmp_path_factory):
     ray.shutdown()
 
 
-def finished_at(archive, sweep):
-    trials = {name: archive.trial(sweep.name, name) for name in archive.trials(sweep.name)}
-    return {(name, s): trial.stage(s).finished_at for name, trial in trials.items() for s in trial.stages()}
-
-
 def test_a_searched_sweep_runs_on_ray_and_goes_on_after_an_interruption(cluster, tiny, tmp_path):
     archive = Archive(tmp_path / "archive")
     sweep = searched(tmp_path, tiny, num_samples=2, seeds=[0])
     archive.write_sweep(sweep.record())
     assert not _tune(sweep, archive)
-    before = finished_at(archive, sweep)
+    before = finished_at(archive, sweep.name)
     assert len(sweep.trials) == 2 and len(before) == 4
     (archive.folder / "mine").remove(f"{list(sweep.trials)[1]}/stage-02/stage.json")  # as if interrupted there
     again = searched(tmp_path, tiny, num_samples=3, seeds=[0])
     again.adopt(archive.sweep("mine"))
     assert not _tune(again, archive)
-    after = finished_at(archive, again)
+    after = finished_at(archive, again.name)
     assert len(again.trials) == 3 and len(after) == 6 and unfinished(again, archive) == []
     assert sum(after[key] == time for key, time in before.items()) == 3
 
@@ -348,16 +344,16 @@ def test_a_scheduler_stops_trials_on_ray_for_good(cluster, tiny, tmp_path, sched
         assert stages == num_stages // 2 or (scheduler["kind"] == "median" and stages == num_stages - 1)
     # the rule itself, over what is archived, stops the same
     rule = Rule(sweep.file.scheduler, grace=2, mode="min")
-    records = sorted(finished_at(archive, sweep), key=finished_at(archive, sweep).get)
+    records = sorted(finished_at(archive, sweep.name), key=finished_at(archive, sweep.name).get)
     found = set()
     for name, stage in records:
         loss = archive.trial("mine", name).stage(stage).meta_loss.last
         if rule.stops(name, stage * sweep.trials[name].stage_epochs, loss) and stage < sweep.trials[name].num_stages:
             found.add(name)
     assert found == set(done)
-    before = finished_at(archive, sweep)
+    before = finished_at(archive, sweep.name)
     assert not _tune(load_sweep(sweep_file(tmp_path, values, **changes)), archive)
-    assert finished_at(archive, sweep) == before
+    assert finished_at(archive, sweep.name) == before
 
 
 def test_a_trial_out_of_memory_fails_or_by_choice_goes_on_with_half_the_chunk(cluster, tiny, tmp_path):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import ray
-from sweeps import PATH, command, evaluated, ppodd, sweep_file, wait_for
+from sweeps import PATH, command, evaluated, finished_at, ppodd, sweep_file, wait_for
 
 from cluster.dispatch.pool import Pool
 from cluster.service import client as evaluators
@@ -74,11 +74,7 @@ def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):
     wait_for(lambda: any(archive.trial("tiny", t).progress() for t in archive.trials("tiny")))
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
-    before = {
-        (t, s): archive.trial("tiny", t).stage(s).finished_at
-        for t in archive.trials("tiny")
-        for s in archive.trial("tiny", t).stages()
-    }
+    before = finished_at(archive, "tiny")
     assert len(before) < 6
     resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
