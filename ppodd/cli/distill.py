@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ppodd import logs
 from ppodd.cli.options import add_archive, add_config_flags, given
 from ppodd.config import (
+    P_PODD,
     PRESETS,
     RUNS,
     DistillConfig,
@@ -23,7 +24,6 @@ from ppodd.config import (
     shortened,
 )
 from ppodd.datasets import is_path
-from ppodd.methods import P_PODD
 from ppodd.words import counted
 
 _LONGEST_LABEL_BYTES = 100

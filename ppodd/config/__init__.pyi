@@ -13,6 +13,9 @@ from .evaluation import EvaluationProtocol as EvaluationProtocol
 from .evaluation import check_evaluation as check_evaluation
 from .evaluation import protocols as protocols
 from .fields import registry_of as registry_of
+from .methods import METHODS as METHODS
+from .methods import P_PODD as P_PODD
+from .methods import Method as Method
 from .names import RUNS as RUNS
 from .names import as_name as as_name
 from .names import check_name as check_name

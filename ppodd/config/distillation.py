@@ -28,10 +28,10 @@ from ppodd.config.fields import (
     Steps,
     one_of,
 )
+from ppodd.config.methods import METHODS, P_PODD
 from ppodd.config.validation import Config
 from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_path, known_spec
 from ppodd.errors import BadInput
-from ppodd.methods import METHODS, P_PODD
 from ppodd.posters import BLENDS, BlendParameters, Geometry
 from ppodd.training import check_architecture
 

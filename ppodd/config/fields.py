@@ -12,9 +12,9 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
+from ppodd.config.methods import METHODS
 from ppodd.datasets import SOURCES
 from ppodd.errors import unknown
-from ppodd.methods import METHODS
 from ppodd.posters import BLENDS, CLASS_ORDERS
 from ppodd.registry import Registry
 from ppodd.training import ARCHITECTURES, AUGMENTATIONS, OPTIMISERS

@@ -6,10 +6,9 @@ import math
 
 import torch
 
-from ppodd.config import DistillConfig
+from ppodd.config import METHODS, DistillConfig
 from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import NonFinite
-from ppodd.methods import METHODS
 from ppodd.training import Learned
 
 _CLIP = 2.0  # times the average norm

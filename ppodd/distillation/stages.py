@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from ppodd.archive import Accuracy, MetaLoss, PosterFile, StageAccuracy
-from ppodd.config import DistillConfig, EvaluationProtocol
+from ppodd.config import METHODS, DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
@@ -23,7 +23,7 @@ from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import CorruptArchive
 from ppodd.evaluation import evaluate, stack
 from ppodd.machine import derived_seed, generator, seeded
-from ppodd.methods import METHODS, layout_of, start_poster, trained_on
+from ppodd.methods import layout_of, start_poster, trained_on
 from ppodd.posters import (
     BLENDS,
     LabelWindows,

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ppodd.archive import PosterFile
-from ppodd.config import DistillConfig
+from ppodd.config import METHODS, DistillConfig
 from ppodd.datasets import Dataset, Spec
-from ppodd.methods.names import METHODS
 from ppodd.posters import Layout, Tiling, fixed_labels
 
 

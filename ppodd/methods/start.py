@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ppodd.config import DistillConfig
+from ppodd.config import METHODS, DistillConfig
 from ppodd.datasets import Dataset
 from ppodd.machine import generator
-from ppodd.methods.names import METHODS
 from ppodd.posters import Layout, initial_poster
 
 

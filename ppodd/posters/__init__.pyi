@@ -33,3 +33,5 @@ from .poco import published_order as published_order
 from .rendering import gif as gif
 from .rendering import render as render
 from .rendering import strip as strip
+from .tiling import scaled_tiles as scaled_tiles
+from .tiling import whole_tiles as whole_tiles

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ppodd.methods import METHODS
+from ppodd.config import METHODS
 
 OVER_RANDOM, OF_FULL_DATA = "over_random_pct", "of_full_data_pct"
 BESIDE = (OVER_RANDOM, OF_FULL_DATA)

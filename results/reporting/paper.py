@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ppodd.config import P_PODD
 from ppodd.errors import BadInput
-from ppodd.methods import P_PODD
 from results.analysis import (
     DATASET,
     META_STEPS,

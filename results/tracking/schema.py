@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ppodd.archive import EvaluationFailureRecord, EvaluationRecord, ProgressRecord, StageRecord
-from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol
-from ppodd.methods import P_PODD
+from ppodd.config import P_PODD, DistillConfig, EvaluationConfig, EvaluationProtocol
 
 SCHEMA = "1"
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,3 +123,32 @@ def test_no_function_on_a_face_is_called_as_a_module_there(room):
     tree = ast.parse(MODULES[room].with_suffix(".pyi").read_text())
     functions = [alias.name for node in tree.body if node.module for alias in node.names]
     assert not [name for name in functions if f"{room}.{name}" in MODULES]
+
+
+def refuse_circles(needs):
+    try:
+        TopologicalSorter({name: sources - {name} for name, sources in needs.items()}).prepare()
+    except CycleError as circle:
+        raise AssertionError(" ← ".join(circle.args[1])) from None
+
+
+def test_no_circles_between_sub_packages():
+    """Whoever reads one may read what it imports first; what is imported within a function counts as well."""
+    needs = {room: set() for room in sorted({room_of(module) for module in MODULES})}
+    for found in OURS:
+        if not in_command_line(found.module):
+            needs[room_of(found.module)].add(room_of(found.source))
+    refuse_circles(needs)
+
+
+def test_no_circles_between_modules():
+    needs = {module: set() for module in MODULES}
+    for found in OURS:
+        whole = f"{found.source}.{found.name}"
+        needs[found.module].add(whole if whole in MODULES else found.source)
+    try:
+        TopologicalSorter(
+            {m: {n for n in sources if n not in ROOMS and n != m} for m, sources in needs.items()}
+        ).prepare()
+    except CycleError as circle:
+        raise AssertionError(" ← ".join(circle.args[1])) from None

@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ppodd.config import DistillConfig, absolute_paths, build
+from ppodd.config import METHODS, P_PODD, DistillConfig, absolute_paths, build
 from ppodd.errors import BadInput
-from ppodd.methods import METHODS, P_PODD
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Misplaced, Path_, Point, Section, keys, marked, name, parameters, points
 

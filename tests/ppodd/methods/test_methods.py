@@ -6,7 +6,7 @@ import torch
 from plugins import user_module
 
 from ppodd.archive import TrialArchive
-from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.config import METHODS, DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load
 from ppodd.distillation.archived_run import run
@@ -15,7 +15,6 @@ from ppodd.errors import BadInput
 from ppodd.evaluation.archived_stages import evaluate_archived
 from ppodd.evaluation.work_items import works
 from ppodd.methods.layouts import layout_of
-from ppodd.methods.names import METHODS
 from ppodd.methods.real_images import at_random, herded, nearest_to_centres, scaled_down
 from ppodd.posters.patches import Patches
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ppodd.errors import BadInput
-from ppodd.posters import Geometry, Tiling
+from ppodd.posters.geometry import Geometry, Tiling
 
 if TYPE_CHECKING:
     from ppodd.datasets import Spec
 
 
-def scaled(geometry: Geometry, spec: Spec) -> Tiling:
+def scaled_tiles(geometry: Geometry, spec: Spec) -> Tiling:
     """One tile a class, as large as fits. Raises `BadInput` where whole images fit."""
     columns, rows = geometry.poster_class_num_x, geometry.poster_class_num_y
     width, height = geometry.poster_width // columns, geometry.poster_height // rows
@@ -23,7 +23,7 @@ def scaled(geometry: Geometry, spec: Spec) -> Tiling:
     return Tiling(columns, rows, min(width, spec.width), min(height, spec.height))
 
 
-def whole(geometry: Geometry, spec: Spec) -> Tiling:
+def whole_tiles(geometry: Geometry, spec: Spec) -> Tiling:
     """Tiles of whole images. Raises `BadInput` where there is not one for each class."""
     columns, rows = geometry.poster_width // spec.width, geometry.poster_height // spec.height
     if columns * rows < spec.classes:

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ppodd.methods.tiling import scaled, whole
-from ppodd.posters import Geometry, Tiling
+from ppodd.posters import Geometry, Tiling, scaled_tiles, whole_tiles
 from ppodd.registry import Entry, Registry
 
 Settled = dict[str, Any]
@@ -85,12 +84,14 @@ METHODS = Registry(
         "podd": Method(_RANDOM, "one stage, of the same compute", learns="all", settles=_one_stage),
         "podd-cumulative": Method(_RANDOM, "one poster of all stages' pixels", learns="all", settles=_one_large_poster),
         "downscaled": Method(
-            f"{_REAL}:downscaled", "random real images scaled down to fit", tiling=scaled, role="random"
+            f"{_REAL}:downscaled", "random real images scaled down to fit", tiling=scaled_tiles, role="random"
         ),
-        "cropped": Method(f"{_REAL}:cropped", "their centres, cut to fit", tiling=scaled),
-        "random-images": Method(f"{_REAL}:random_images", "random real images, whole", tiling=whole, role="random"),
-        "k-means": Method(f"{_REAL}:k_means", "those nearest to a class's centres", tiling=whole),
-        "herding": Method(f"{_REAL}:herding", "those whose mean is a class's mean", tiling=whole),
+        "cropped": Method(f"{_REAL}:cropped", "their centres, cut to fit", tiling=scaled_tiles),
+        "random-images": Method(
+            f"{_REAL}:random_images", "random real images, whole", tiling=whole_tiles, role="random"
+        ),
+        "k-means": Method(f"{_REAL}:k_means", "those nearest to a class's centres", tiling=whole_tiles),
+        "herding": Method(f"{_REAL}:herding", "those whose mean is a class's mean", tiling=whole_tiles),
         "random-poster": Method(_RANDOM, "a random poster, of which labels alone are learned"),
         "full-data": Method(
             _BLANK, "the whole training set, a ceiling", learns="nothing", settles=_one_stage, role="ceiling"
