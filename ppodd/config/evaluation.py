@@ -23,9 +23,7 @@ class EvaluationConfig(Config):
 
     listed = "ppodd evaluate --help"
 
-    arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] = Field(
-        ("convnet",), description="networks to train"
-    )
+    arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] | None = Field(None, description="networks to train")
     mode: Annotated[tuple[Literal["blend", "latest"], ...], Field(min_length=1)] = Field(
         ("blend",), description="train on the blend of all posters, or on the latest alone"
     )
@@ -61,15 +59,18 @@ class EvaluationConfig(Config):
                 strategy=own(self.strategy, config.syn_strategy),
                 comp_aug=own(self.comp_aug, config.comp_aug),
             )
-            for arch in self.arch
+            for arch in own(self.arch, (config.arch,))
             for mode in self.mode
         ]
 
 
 def check_evaluation(evaluation: EvaluationConfig, dataset: str, image_size: int) -> None:
-    """Raise `BadInput` where one of its networks does not fit the data set's images, as far as these are known."""
+    """Raise `BadInput` where a network that it names does not fit the data set's images, as far as these are known.
+
+    That of the distillation is checked with its config.
+    """
     if spec := known_spec(dataset, image_size):
-        for arch in evaluation.arch:
+        for arch in evaluation.arch or ():
             check_architecture(arch, spec)
 
 

@@ -15,7 +15,15 @@ from ppodd.config import LATER_STAGES
 from ppodd.words import counted
 from results.analysis.baselines import OF_FULL_DATA, OVER_RANDOM, is_reference
 from results.analysis.statistics import ALPHA, ENOUGH_SEEDS, Mean, Paired, holm, mean_interval, paired
-from results.analysis.tidy_frame import KINDS, by_seed, chosen_steps, last_stages, settings, trial_keys
+from results.analysis.tidy_frame import (
+    KINDS,
+    by_seed,
+    chosen_steps,
+    last_stages,
+    own_networks,
+    settings,
+    trial_keys,
+)
 
 
 class Answer(NamedTuple):
@@ -48,15 +56,23 @@ class Answer(NamedTuple):
 def main_protocol(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the kind of evaluation that most trials have: modes, networks and protocols are never mixed.
 
+    Where the trials distil for several networks and none judges all their posters, each counts with its own network.
     Posters that were imported count only where none were distilled here.
     """
     if frame.empty:
         return frame
+    chosen = _most_common(frame, list(KINDS))
+    each_own = frame.assign(eval_arch=frame["eval_arch"].mask(frame["eval_arch"] == own_networks(frame), "its own"))
+    own = _most_common(each_own, list(KINDS))
+    return frame.loc[(own if trial_keys(own).nunique() > trial_keys(chosen).nunique() else chosen).index]
+
+
+def _most_common(frame: pd.DataFrame, kinds: list[str]) -> pd.DataFrame:
+    """The rows of the kind that most trials have."""
     own = frame[frame["origin"] == "distilled"]
-    trials = (frame if own.empty else own).drop_duplicates([*KINDS, "sweep", "trial"])
-    counts = trials.groupby(list(KINDS)).size()
-    chosen = counts.sort_values(ascending=False, kind="stable").index[0]
-    return frame[(frame[list(KINDS)] == list(chosen)).all(axis=1)]
+    trials = (frame if own.empty else own).drop_duplicates([*kinds, "sweep", "trial"])
+    chosen = trials.groupby(kinds).size().sort_values(ascending=False, kind="stable").index[0]
+    return frame[(frame[kinds] == list(chosen)).all(axis=1)]
 
 
 def answers(frame: pd.DataFrame, steps: int | None = None) -> list[Answer]:

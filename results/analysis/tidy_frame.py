@@ -171,6 +171,11 @@ def kinds(table: pd.DataFrame) -> list[str]:
     return [name for name in KINDS if table[name].nunique() > 1]
 
 
+def own_networks(table: pd.DataFrame) -> pd.Series:
+    """The network that each row's poster was distilled for, as `eval_arch` names it."""
+    return table["arch"].map(schema.network)
+
+
 def _determined(table: pd.DataFrame, by: str, names: list[str]) -> bool:
     return not len(table) or bool((table.groupby(table[by].round(4))[names].nunique() <= 1).all(axis=None))
 

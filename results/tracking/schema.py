@@ -85,6 +85,11 @@ _ACCURACY = re.compile(
 )
 
 
+def network(arch: str) -> str:
+    """A network's name as the names of metrics hold it."""
+    return re.sub(r"[^\w.-]", ".", arch)
+
+
 class Accuracy(NamedTuple):
     """The metric of one kind of accuracy; `protocol` is empty for the sweep's own protocol."""
 
@@ -96,8 +101,9 @@ class Accuracy(NamedTuple):
     @property
     def base(self) -> str:
         """What the names of its metrics begin with."""
-        arch = re.sub(r"[^\w.-]", ".", self.arch)
-        return f"{TEST_ACCURACY}{self.mode}/{arch}" + (f"/protocol_{self.protocol}" if self.protocol else "")
+        return f"{TEST_ACCURACY}{self.mode}/{network(self.arch)}" + (
+            f"/protocol_{self.protocol}" if self.protocol else ""
+        )
 
     @property
     def mean(self) -> str:
@@ -224,7 +230,7 @@ def evaluation_metrics(record: EvaluationRecord, own: str) -> Iterator[tuple[str
         yield names.nets, len(accuracy.values)
         if steps in record.balanced:
             yield names.balanced, record.balanced[steps].mean
-    yield f"seconds/evaluate/{protocol.mode}/{re.sub(r'[^A-Za-z0-9_.-]', '.', protocol.arch)}", record.seconds
+    yield f"seconds/evaluate/{protocol.mode}/{network(protocol.arch)}", record.seconds
 
 
 def setting(config: DistillConfig, varied: Sequence[str]) -> str:

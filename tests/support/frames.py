@@ -15,7 +15,7 @@ def rows(trials: list[dict[str, Any]], budgets: tuple[int, ...] = (100,)) -> pd.
     for number, values in enumerate(trials):
         trial: dict[str, Any] = {
             "sweep": "s", "trial": f"t{number}", "status": "finished", "leaks_test_set": False, "mode": "blend",
-            "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", 
+            "eval_arch": "convnet", "protocol": "", "std_pct": 1.0, "nets": 3, "dataset": "digits", "arch": "convnet",
             "num_stages": 2 if "blend" in values else 1,  # in one stage it plays no part
             "blend": "dynamic", "blend_boost": 1.5, "seed": 0, "num_train_eval": 3, "lr": 0.1, "epochs": 8,
             "width": 4, "window": 2, "poster_width": 20, "poster_height": 16, "stages_done": None,

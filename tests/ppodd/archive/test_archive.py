@@ -184,6 +184,14 @@ def test_works_are_every_architecture_and_mode_of_every_evaluation_each_once(tri
     assert len({w.ticket for w in found}) == 5
 
 
+def test_posters_are_judged_by_the_network_they_were_distilled_for_unless_another_is_named(tiny):
+    config = build(DistillConfig, {**tiny, "arch": "convnetw"})
+    (own,), (named,) = (EvaluationConfig(**asked).protocols(config) for asked in ({}, {"arch": ("convnetw",)}))
+    assert own.arch == "convnetw" and own == named  # so what was judged by it has the ticket that it had
+    other, unchanged = EvaluationConfig(arch=("convnet", "convnetw")).protocols(config)
+    assert (other.arch, unchanged) == ("convnet", own)
+
+
 def test_an_evaluation_added_later_is_kept_and_asked_for_once(tmp_path):
     archive = Archive(tmp_path)
     archive.write_sweep(SweepRecord(schema=1, name="s", trials=(), evaluation=({"nets": 2}, {"nets": 3})))

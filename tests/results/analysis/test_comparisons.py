@@ -9,7 +9,7 @@ import pytest
 from frames import rows, seeds, spread, words
 
 from ppodd.errors import BadInput
-from results.analysis.answer import answers, scope
+from results.analysis.answer import answers, main_protocol, scope
 from results.analysis.comparisons import OVERALL, compare
 from results.analysis.curves import curve_points
 from results.analysis.statistics import holm, mean_interval, paired
@@ -392,6 +392,19 @@ def test_a_settings_validation_accuracy_is_that_of_all_its_trials():
     frame = frame[(frame["trial"] == "t0") | (frame["steps"] == 100)]
     frame.loc[frame["trial"] == "t0", "stage_accuracy_pct"] = 44.0
     assert table(frame)["validation"].tolist() == ["42.0 ± 1.7"]
+
+
+def test_trials_of_several_networks_count_with_their_own_unless_one_judges_all():
+    own = rows([
+        {"arch": arch, "eval_arch": arch.replace(":", "."), "seed": seed, "accuracy": accuracy + seed}
+        for arch, accuracy in (("convnet", 50.0), ("my:net", 70.0)) for seed in (0, 1, 2)
+    ])  # fmt: skip
+    assert len(main_protocol(own)) == 6
+    (answer,) = answers(own)
+    assert (answer.best, answer.others) == ("arch convnet", 1) and "70.0" not in answer.sentences[0]
+    crossed = own[own["arch"] == "my:net"].assign(eval_arch="convnet", accuracy_pct=10.0)
+    both = pd.concat([own, crossed], ignore_index=True)
+    assert set(main_protocol(both)["eval_arch"]) == {"convnet"} and len(main_protocol(both)) == 6
 
 
 def test_two_seeds_give_no_verdict_however_small_p_is():
