@@ -49,7 +49,7 @@ OUTER_LOOP = frozenset(
     | {"ddtype", "cctype", "window", "minwindow", "totwindow", "real_strategy", "comp_aug_real", "test_freq"}
 )
 # Fields of the posters, which a reference of no pixel budget does not have.
-POSTERS = frozenset({*Geometry._fields, "class_order", "train_y", "comp_ipc"})
+POSTERS = frozenset({*Geometry._fields, "class_order", "train_y", "comp_ipc", "label_cells"})
 
 
 class DistillConfig(Config):
@@ -100,6 +100,9 @@ class DistillConfig(Config):
     class_order: ClassOrder = Field("auto", description="order of the classes on the poster")
     train_y: bool = Field(False, description="learn the labels too")
     comp_ipc: Positive = Field(10, description="cells of the learned label array: at most classes × this")
+    label_cells: Literal["fitting", "released"] = Field(
+        "fitting", description="how many cells the label array has: as many as fit, or fewer, as the released code took"
+    )
     load_poster_run_name: str = Field("", description="start from the poster of this stage folder, .pt or .safetensors")
 
     # Inner loop

@@ -150,7 +150,8 @@ class Distillation:
         )
         check_network(config.arch, dataset.spec, config.width)
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
-        self.label_shape = label_array_shape(self.layout, config.comp_ipc) if config.train_y else ()
+        self.cells = config.comp_ipc, config.label_cells == "released"
+        self.label_shape = label_array_shape(self.layout, *self.cells) if config.train_y else ()
         self.initial = initial
         if initial is not None and initial.label_array is not None:
             self.label_shape = initial.label_array.shape[1:]
@@ -235,7 +236,7 @@ class Distillation:
         else:
             learned = {"poster": start_poster(config, self.dataset, self.layout, stage)}
             if config.train_y:
-                learned["label_array"] = initial_label_array(self.layout, config.comp_ipc, self.dtype)
+                learned["label_array"] = initial_label_array(self.layout, *self.cells, self.dtype)
         if config.train_lr:
             learned["log_inner_lr"] = torch.tensor(math.log(config.inner_lr), dtype=self.dtype)
         return learned

@@ -32,10 +32,11 @@ def fixed_labels(layout: Layout, dtype: torch.dtype = torch.float32) -> torch.Te
     return torch.softmax(counts.double(), dim=1).to(dtype)
 
 
-def label_array_shape(layout: Layout, comp_ipc: int) -> tuple[int, int]:
+def label_array_shape(layout: Layout, comp_ipc: int, released: bool = False) -> tuple[int, int]:
     """Rows and columns of the label array: the poster's proportions, as many cells as fit in `K · comp_ipc`.
 
-    Of tiles, a cell each.
+    The released code took fewer cells than that, even where as many fit: 10×9 for CIFAR-100, of whose classes ten start
+    without a cell. Of tiles, a cell each.
 
     Raises:
         BadInput: there are more tiles than cells.
@@ -50,18 +51,23 @@ def label_array_shape(layout: Layout, comp_ipc: int) -> tuple[int, int]:
     cells = layout.spec.classes * comp_ipc
     scale = math.sqrt(cells / (layout.width * layout.height))
     tall, wide = layout.height * scale, layout.width * scale
-    sides = [(r, c) for r in _around(tall) for c in _around(wide) if r * c <= cells]
-    return max(sides, key=lambda side: side[0] * side[1])
+    most = max(1, cells - 1) if released else cells
+    sides = [(r, c) for r in _around(tall, released) for c in _around(wide, released) if r * c <= most]
+    return max(sides, key=lambda side: (side[0] * side[1], side[0]))
 
 
-def _around(value: float) -> tuple[int, int]:
+def _around(value: float, one_less: bool) -> tuple[int, int]:
+    """The whole numbers next to a value; of a whole one itself, and the one below it where that is asked."""
     value = round(value, 9)  # a square root that should be whole is not always
-    return max(1, math.floor(value)), max(1, math.ceil(value))
+    above = max(1, math.ceil(value))
+    return max(1, above - 1 if one_less else math.floor(value)), above
 
 
-def initial_label_array(layout: Layout, comp_ipc: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def initial_label_array(
+    layout: Layout, comp_ipc: int, released: bool = False, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Label array `[K, h', w']` of one-hot blocks over the class grid, or of the tiles' classes."""
-    height, width = label_array_shape(layout, comp_ipc)
+    height, width = label_array_shape(layout, comp_ipc, released)
     if layout.patch_classes is not None:
         return _one_hot(layout.patch_classes.reshape(width, height).T, layout).permute(2, 0, 1).to(dtype).contiguous()
     rows, columns = layout.class_order.shape

@@ -56,6 +56,19 @@ def test_the_label_array_has_as_many_cells_as_fit():
     assert rows * columns <= 100 and rows * columns >= 90
 
 
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [("cifar10", (1, 6)), ("cifar100", (10, 9)), ("cub-200", (9, 21)), ("tiny-imagenet-200", (10, 19))],
+)
+def test_the_released_code_took_fewer_cells_than_fit(name, cells):
+    assert label_array_shape(layout_of(name), 1, released=True) == cells
+
+
+def test_ten_of_100_classes_start_without_a_cell_of_the_released_array():
+    array = initial_label_array(layout_of("cifar100"), 1, released=True)
+    assert array.shape == (100, 10, 9) and int((array.sum((1, 2)) == 0).sum()) == 10
+
+
 def test_the_initial_label_array_is_one_hot_blocks_over_the_class_grid():
     order = np.array([[0, 8, 5, 7, 4], [1, 9, 3, 2, 6]])
     array = initial_label_array(layout_of("cifar10", order), 10)

@@ -48,7 +48,7 @@ def problem_of(
     start = generator("test", optim)
     learned = {
         "poster": initial_poster(layout, start, dtype) * 4,
-        "label_array": initial_label_array(layout, 4, dtype) + 0.1,
+        "label_array": initial_label_array(layout, 4, dtype=dtype) + 0.1,
         "log_inner_lr": torch.tensor(math.log(0.05), dtype=dtype),
     }
     windows = LabelWindows(layout, learned["label_array"].shape[1:], CPU)
