@@ -16,7 +16,7 @@ from ppodd.training import check_architecture
 
 
 class EvaluationConfig(Config):
-    """How archived posters are judged: fresh networks of each `arch`, trained in each `mode`, read at each budget.
+    """How archived posters are judged: fresh networks of each `arch`, trained in each `mode` on each kind of `labels`.
 
     Fields left empty (`None`) take the value of the distillation under test.
     """
@@ -26,6 +26,9 @@ class EvaluationConfig(Config):
     arch: Annotated[tuple[Architecture, ...], Field(min_length=1)] | None = Field(None, description="networks to train")
     mode: Annotated[tuple[Literal["blend", "latest"], ...], Field(min_length=1)] = Field(
         ("blend",), description="train on the blend of all posters, or on the latest alone"
+    )
+    labels: Annotated[tuple[Literal["soft", "hard"], ...], Field(min_length=1)] = Field(
+        ("soft",), description="labels to train on: the poster's own, or of each patch the likeliest class alone"
     )
     budgets: Annotated[Steps, Field(min_length=1)] | None = Field(None, description="training steps read")
     nets: Positive | None = Field(None, description="networks of each kind")
@@ -39,7 +42,7 @@ class EvaluationConfig(Config):
     comp_aug: bool | None = Field(None, description="compose the augmentations")
 
     def protocols(self, config: DistillConfig) -> list[EvaluationProtocol]:
-        """One fully resolved protocol for each architecture and mode, to judge posters of `config`."""
+        """One fully resolved protocol for each architecture, mode and kind of labels, to judge posters of `config`."""
 
         def own(value: Any, inherited: Any) -> Any:
             return inherited if value is None else value
@@ -58,9 +61,11 @@ class EvaluationConfig(Config):
                 decay=own(self.decay, config.decay),
                 strategy=own(self.strategy, config.syn_strategy),
                 comp_aug=own(self.comp_aug, config.comp_aug),
+                labels=labels,
             )
             for arch in own(self.arch, (config.arch,))
             for mode in self.mode
+            for labels in self.labels
         ]
 
 
@@ -78,8 +83,8 @@ class EvaluationProtocol(Config):
     """Everything an evaluation depends on but the posters: one architecture, one mode.
 
     Its digest names evaluations and metrics for good. A field that is added must have a default, which says how
-    evaluations were done before; these have none. Names are checked where a config gives them, not here: an archive
-    may hold evaluations of networks that are not installed, or by settings of a later version.
+    evaluations were done before; the first version's have none. Names are checked where a config gives them, not here:
+    an archive may hold evaluations of networks that are not installed, or by settings of a later version.
     """
 
     model_config = pydantic.ConfigDict(extra="allow")
@@ -96,6 +101,7 @@ class EvaluationProtocol(Config):
     decay: bool
     strategy: str
     comp_aug: bool
+    labels: str = "soft"
 
     def canonical(self) -> dict[str, Any]:
         """What digests are made of: a field at its default is absent, so adding one changes no digest."""

@@ -132,6 +132,8 @@ class Task:
         batch = min(protocol.batch, patches.count)
         inner = InnerLoop(patches, protocol.optim, batch, protocol.strategy, protocol.comp_aug, protocol.decay)
         stacked = stack([poster for poster, _ in drawn], layout, split.x.device, split.x.dtype)
+        if protocol.labels == "hard":
+            stacked = stacked._replace(labels=hard(stacked.labels))
         return cls(inner, stacked, [weight for _, weight in drawn], lr, layout.spec, protocol, split)
 
     def network(self, net: int) -> Network:
@@ -248,6 +250,11 @@ def stack(posters: Sequence[PosterFile], layout: Layout, device: torch.device, d
         windows = LabelWindows(layout, labels[0].shape[1:], device)
         labels = [windows.labels(array) for array in labels]
     return Posters(images, torch.stack(labels))
+
+
+def hard(labels: torch.Tensor) -> torch.Tensor:
+    """Labels `[…, K]` with all weight on the likeliest class, the first of several."""
+    return torch.nn.functional.one_hot(labels.argmax(-1), labels.shape[-1]).to(labels.dtype)
 
 
 def versions() -> dict[str, str]:

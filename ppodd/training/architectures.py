@@ -16,11 +16,13 @@ class Architecture(Entry):
     """A network.
 
     Attributes:
-        halvings: how often it halves an image's sides; 0 where that is not known.
+        halvings: how many blocks it has that each halve an image's sides; 0 where that is not known, or fits the image.
+        least: the shortest side (px) of the images that it is made for; 0 where its halvings alone say it.
         options: what its function is given beside `(spec, width)`.
     """
 
     halvings: int = 0
+    least: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -28,7 +30,12 @@ def _convnet(blocks: int, growth: int = 1, norm: str = "instance") -> Architectu
     """A ConvNet: its blocks, by how much each has more channels than the one before, and its normalisation."""
     summary = f"{blocks} blocks{f', {growth} × wider each' if growth > 1 else ''}, normalisation: {norm}"
     options = {"blocks": blocks, "growth": growth, "norm": norm}
-    return Architecture("ppodd.training.networks:convnet", summary, blocks, options)
+    return Architecture("ppodd.training.networks:convnet", summary, halvings=blocks, options=options)
+
+
+def _other(function: str, summary: str, **options: str) -> Architecture:
+    """A network of another kind, to judge posters with."""
+    return Architecture(f"ppodd.training.other_architectures:{function}", summary, least=8, options=options)
 
 
 ARCHITECTURES = Registry(
@@ -43,6 +50,12 @@ ARCHITECTURES = Registry(
         "convnetw": _convnet(3, growth=2),
         "convnetw2": _convnet(3, growth=2, norm="batch"),
         "convnetw4": _convnet(4, growth=2),
+        "resnet18": _other("resnet18", "ResNet-18 for small images, normalisation: instance", norm="instance"),
+        "resnet18-bn": _other("resnet18", "the same, normalisation: batch", norm="batch"),
+        "vgg11": _other("vgg11", "VGG-11 with one linear layer, normalisation: instance", norm="instance"),
+        "alexnet": _other("alexnet", "like AlexNet: 5 convolutions, no normalisation"),
+        "vit-tiny": _other("vit_tiny", "ViT-Ti, about 8 × 8 patches an image"),
+        "convnext-atto": _other("convnext_atto", "ConvNeXt-A for small images"),
     },
 )
 
@@ -58,13 +71,21 @@ def feature_size(spec: Spec, blocks: int) -> tuple[int, int]:
     return (spec.height + more) >> blocks, (spec.width + more) >> blocks
 
 
+def least_side(architecture: Architecture, spec: Spec) -> int:
+    """The shortest side (px) of images like those of `spec` that a network takes, as far as it is known."""
+    more = 2 * first_padding(spec) - 2
+    return max(architecture.least, (1 << architecture.halvings) - more, 1)
+
+
 def check_architecture(arch: str, spec: Spec) -> None:
-    """Raise `BadInput` where a network is known to halve images of `spec` too often."""
-    halvings = ARCHITECTURES.known(arch).halvings
-    if min(feature_size(spec, halvings)):
+    """Raise `BadInput` where images of `spec` are known to be too small for a network."""
+    side, architecture = min(spec.height, spec.width), ARCHITECTURES.known(arch)
+    least = least_side(architecture, spec)
+    if side >= least:
         return
-    fitting = [name for name, known in ARCHITECTURES.own.items() if min(feature_size(spec, known.halvings))]
+    fitting = [name for name, known in ARCHITECTURES.own.items() if side >= least_side(known, spec)]
     choice = f"choose {', '.join(fitting)}" if fitting else f"use larger images, or write a network ({OWN})"
-    raise BadInput(
-        f"arch={arch}: its {halvings} blocks are too many for images of {spec.height} × {spec.width} px: {choice}"
-    )
+    images = f"images of {spec.height} × {spec.width} px"
+    halvings = architecture.halvings
+    why = f"its {halvings} blocks are too many for {images}" if halvings else f"it is too deep for {images}"
+    raise BadInput(f"arch={arch}: {why}, {least} px a side are the least: {choice}")

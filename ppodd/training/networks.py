@@ -9,7 +9,7 @@ from torch.func import functional_call
 from ppodd.datasets import Spec
 from ppodd.errors import BadInput, one_line
 from ppodd.registry import located
-from ppodd.training.architectures import ARCHITECTURES, feature_size, first_padding
+from ppodd.training.architectures import ARCHITECTURES, check_architecture, feature_size, first_padding
 
 
 class ConvNet(nn.Module):
@@ -25,11 +25,6 @@ class ConvNet(nn.Module):
         self.norm = norm
         blocks: list[nn.Module] = []
         height, width = feature_size(spec, len(widths))
-        if not min(height, width):
-            raise BadInput(
-                f"{len(widths)} blocks are too many for images of {spec.height} × {spec.width} px: "
-                f"choose an arch with fewer"
-            )
         channels, padding = spec.channels, first_padding(spec)
         for out in widths:
             blocks += [nn.Conv2d(channels, out, 3, padding=padding), *_norm(norm, out), nn.ReLU(), nn.AvgPool2d(2)]
@@ -93,8 +88,9 @@ def fresh_network(
     """A newly initialised network of `arch`, in training mode; the same one for the same seed on every device.
 
     Raises:
-        BadInput: a user's own that cannot be imported, or makes no `torch.nn.Module`.
+        BadInput: images of `spec` are too small for it, or a user's own cannot be imported or makes no module.
     """
+    check_architecture(arch, spec)
     architecture = ARCHITECTURES.get(arch)
     # torch's initialisers know only the global generator: lend it, and put it back
     with torch.random.fork_rng(devices=[]):

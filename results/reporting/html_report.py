@@ -38,6 +38,7 @@ from results.reporting.charts import Chart, chart
 from results.reporting.effects import Effect, effects
 from results.reporting.gallery import Blend, Card, blends, cards, varying
 from results.reporting.grid import Grid, grid
+from results.reporting.heat_map import HeatMap, heat_map
 from results.reporting.tables import notes, table
 from results.tracking import schema
 
@@ -73,6 +74,7 @@ class Report(NamedTuple):
     charts: list[Chart]
     effects: list[Effect]
     settings: Grid
+    networks: HeatMap
     remarks: list[str]
     cards: list[Card]
     blends: list[Blend]
@@ -144,6 +146,7 @@ def gather(
         charts=_charts(rows, steps),
         effects=effects(frame, steps),
         settings=grid(table(frame)),
+        networks=heat_map(frame, steps),
         remarks=[*notes(frame), *trial_remarks(chosen, every)] if len(frame) else [],
         cards=cards(every, posters(chosen, every), frame, fields),
         blends=blends(every, fields),

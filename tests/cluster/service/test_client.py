@@ -228,7 +228,7 @@ def test_a_protocol_whose_network_does_not_fit_a_sweeps_images_is_refused(listed
         archive.write_sweep(sweep_record("small", [config], EvaluationConfig()))
     assert main(["evaluators", "start", f"--archive={tmp_path}", "--protocol", "arch: [convnet, convnet4]"]) == 2
     said = capsys.readouterr().err
-    assert "--protocol for small: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px: choose" in said
+    assert "--protocol for small: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px, 12 px a side" in said
     assert archive.evaluations("small") == [EvaluationConfig()]
 
 

@@ -11,7 +11,7 @@ from ppodd.config.presets import preset
 from ppodd.datasets.loading import load, load_once
 from ppodd.distillation.archived_run import run
 from ppodd.errors import BadInput
-from ppodd.evaluation.accuracy import evaluate
+from ppodd.evaluation.accuracy import evaluate, hard
 from ppodd.evaluation.archived_stages import evaluate_archived
 from ppodd.evaluation.work_items import works
 from ppodd.posters.labels import fixed_labels
@@ -62,9 +62,17 @@ def test_the_latest_poster_alone_is_another_training(trial):
     assert evaluated(trial, mode=("latest",), budgets=(30,)) != evaluated(trial, budgets=(30,))
 
 
-@pytest.mark.parametrize("arch", ["convnet", "convnet2", "convnetw", "convnetw2"])
+@pytest.mark.parametrize("arch", ["convnet", "convnet2", "convnetw", "convnetw2", "resnet18-bn", "vit-tiny"])
 def test_other_networks_than_the_distilling_one_are_judged(trial, arch):
     assert len(evaluated(trial, arch=(arch,))[4]) == 2
+
+
+def test_hard_labels_are_the_likeliest_class_of_each_patch(trial):
+    soft, other = EvaluationConfig(labels=("soft", "hard")).protocols(trial.config())
+    assert (soft.labels, other.labels) == ("soft", "hard") and "labels" not in soft.canonical()
+    assert evaluated(trial, labels=("hard",), budgets=(30,)) != evaluated(trial, budgets=(30,))
+    flat = torch.tensor([[[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]])
+    assert hard(flat).tolist() == [[[0, 1, 0], [1, 0, 0]]]
 
 
 def test_networks_learn_from_a_poster_of_one_real_image_a_class():

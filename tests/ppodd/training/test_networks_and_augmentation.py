@@ -40,6 +40,31 @@ def test_every_network_takes_grey_and_colour_images_of_any_size(arch, spec):
     assert network(network.theta, torch.zeros(2, spec.channels, spec.height, spec.width)).shape == (2, spec.classes)
 
 
+def test_other_kinds_of_network_have_their_published_sizes_at_the_papers_width():
+    assert count("resnet18") == 11_173_962  # for CIFAR-10, as He et al.'s with a 3×3 stem is counted everywhere
+    assert count("vgg11") == 9_231_114  # with norms and one linear layer
+    assert count("vit-tiny") == pytest.approx(5.36e6, rel=0.01)  # 5.7 million with 1000 classes and 224 px
+    assert count("convnext-atto") == pytest.approx(3.38e6, rel=0.01)  # 3.7 million with 1000 classes
+    assert count("alexnet") == pytest.approx(2.45e6, rel=0.01)
+
+
+OTHERS = [name for name, known in ARCHITECTURES.own.items() if known.least]
+
+
+@pytest.mark.parametrize("arch", OTHERS)
+@pytest.mark.parametrize("side", [8, 64])
+def test_other_kinds_of_network_tell_images_apart_and_have_the_derivatives_of_a_meta_step(arch, side):
+    spec = Spec(5, 1, side, side)
+    network = fresh_network(arch, spec, 16, 0, CPU, torch.float64)
+    x = torch.randn(3, 1, side, side, generator=generator("x"), dtype=torch.float64).requires_grad_()
+    theta = network.theta.requires_grad_()
+    logits = network(theta, x)
+    assert logits.detach().std(0).min() > 1e-6
+    (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), theta, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), x)
+    assert gradient.isfinite().all() and second.isfinite().all() and second.abs().sum() > 0
+
+
 def test_28_pixel_images_count_as_32():
     grey, as_32 = fresh_network("convnet", Spec(10, 1, 28, 28), 8, 0, CPU), count("convnet", Spec(10, 3, 32, 32), 8)
     assert grey.theta.numel() == as_32 - 2 * 9 * 8
@@ -59,11 +84,18 @@ def test_what_is_said_to_fit_can_be_built_and_nothing_else(arch, spec):
     try:
         check_architecture(arch, spec)
     except BadInput:
-        with pytest.raises(BadInput, match="blocks are too many"):
+        with pytest.raises(BadInput, match=r"too (many|deep) for"):
             fresh_network(arch, spec, 4, 0, CPU)
     else:
         network = fresh_network(arch, spec, 4, 0, CPU)
         assert network(network.theta, torch.zeros(2, spec.channels, spec.height, spec.width)).shape == (2, spec.classes)
+
+
+def test_an_architecture_too_deep_for_the_images_says_the_least_size():
+    with pytest.raises(BadInput, match=r"arch=convnet4: its 4 blocks .* 8 × 8 px, 16 px a side are the least: choose"):
+        check_architecture("convnet4", Spec(3, 3, 8, 8))
+    with pytest.raises(BadInput, match=r"arch=vgg11: it is too deep for images of 8 × 7 px, 8 px a side are the least"):
+        check_architecture("vgg11", Spec(3, 3, 8, 7))
 
 
 def test_instance_norm_ignores_the_scale_of_an_image():

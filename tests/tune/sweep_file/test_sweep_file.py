@@ -99,8 +99,8 @@ def test_overrides(tmp_path):
         (
             "epochs: 6",
             "arch: convnet4",
-            "line 4: trial .*: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px: choose convnet, "
-            "convnet2, convnetw, convnetw2$",
+            "line 4: trial .*: arch=convnet4: its 4 blocks are too many for images of 8 × 8 px, 12 px a side are "
+            "the least: choose convnet, convnet2, convnetw, convnetw2, resnet18, .*$",
         ),
         (
             "nets: 2",
