@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ from ppodd.archive import (
 from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation.initial import load_poster
+from ppodd.distillation.meta_steps import Work, mapped, one_by_one
 from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError, under_way
@@ -42,8 +44,13 @@ _REPAIR = "have `ppodd archive repair` remove what is to be distilled anew, then
 MeasureCandidate = Callable[[str, int, int], list[float] | None]
 
 
+def run(config: DistillConfig, trial: TrialArchive, **how: Any) -> Iterator[StageRecord]:
+    """Distil into the trial's folder, as `work` says; yields each stage's record, first those archived already."""
+    return one_by_one(work(config, trial, **how))
+
+
 @explained
-def run(
+def work(
     config: DistillConfig,
     trial: TrialArchive,
     *,
@@ -53,8 +60,8 @@ def run(
     alone: bool = True,
     say: Say | None = None,
     stop: Callable[[], bool] | None = None,
-) -> Iterator[StageRecord]:
-    """Distil into the trial's folder; yields each stage's record, first those that are archived already.
+) -> Work[StageRecord]:
+    """Distil into the trial's folder, asking for each meta-step; yields stages' records, first those archived already.
 
     `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
     accuracy of each of the networks, or `None` to have them measured here.
@@ -92,7 +99,7 @@ def _stages(
     measure: MeasureCandidate | None,
     stop: Callable[[], bool] | None,
     taken_over: threading.Event,
-) -> Iterator[StageRecord]:
+) -> Work[StageRecord]:
     """The records of the stages that are archived, then of those that are distilled now.
 
     Nothing is checkpointed any more once another process has taken the trial over.
@@ -142,10 +149,13 @@ def _stages(
         on_checkpoint=on_checkpoint,
         stop=stop,
     )
+
+    def archived(result: StageResult) -> StageRecord:
+        frozen.append(result.poster)
+        return write_stage(trial, config, dataset, frozen, result)
+
     with under_way():
-        for result in stage_results:
-            frozen.append(result.poster)
-            yield write_stage(trial, config, dataset, frozen, result)
+        yield from mapped(stage_results, archived)
 
 
 def write_stage(

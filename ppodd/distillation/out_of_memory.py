@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from ppodd.config import DistillConfig
@@ -31,11 +31,11 @@ def halved(config: DistillConfig) -> DistillConfig | None:
     return config.model_copy(update={"real_chunk": chunk}) if chunk else None
 
 
-def explained(run: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def explained(run: Callable[..., Iterator[Any]]) -> Callable[..., Generator[Any, Any, None]]:
     """A distillation (a generator whose first argument is its config) whose want of memory is an `OutOfMemory`."""
 
     @functools.wraps(run)
-    def wrapped(config: DistillConfig, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def wrapped(config: DistillConfig, *args: Any, **kwargs: Any) -> Generator[Any, Any, None]:
         try:
             yield from run(config, *args, **kwargs)
         except (MemoryError, RuntimeError) as error:

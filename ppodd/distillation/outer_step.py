@@ -17,7 +17,8 @@ _CLIP = 2.0  # times the average norm
 def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, gradients: Learned) -> None:
     """Clip the poster's gradient to twice its running norm, take Adam's step, clip labels at 0 from below.
 
-    A poster that the method does not learn stays as it is.
+    A poster that the method does not learn stays as it is. The state is not whole then: what else follows from the
+    meta-step is the caller's to do.
 
     Raises:
         NonFinite: the loss or a gradient is no number; `state` is as it was.
@@ -35,6 +36,7 @@ def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, 
     average = state.norm_average or norm
     average = config.clip_coef * average + (1 - config.clip_coef) * norm
     gradients["poster"] = gradients["poster"] * min(1.0, _CLIP * average / max(norm, 1e-30))
+    state.whole = False
     state.norm_average = average
     if METHODS.known(config.method).learns != "all":
         del gradients["poster"]

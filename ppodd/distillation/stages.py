@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from ppodd.config import METHODS, DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
+from ppodd.distillation.meta_steps import MetaStep, Prepared, StageTrained, Work, one_by_one
 from ppodd.distillation.outer_step import outer_step
 from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import CorruptArchive
@@ -119,8 +121,10 @@ def distill(
         NonFinite: a loss or gradient is no number; the poster is untouched and stage and meta-step are named.
         BadInput: the initial poster does not fit the config.
     """
-    return Distillation(config, dataset, initial).stages(
-        state, finished, on_progress=on_progress, on_checkpoint=on_checkpoint
+    return one_by_one(
+        Distillation(config, dataset, initial).stages(
+            state, finished, on_progress=on_progress, on_checkpoint=on_checkpoint
+        )
     )
 
 
@@ -167,7 +171,7 @@ class Distillation:
         on_progress: Callable[[MetaStepProgress], None] | None = None,
         on_checkpoint: Callable[[TrainingState], None] | None = None,
         stop: Callable[[], bool] | None = None,
-    ) -> Iterator[StageResult]:
+    ) -> Work[StageResult]:
         """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`.
 
         Where `stop`, asked before every meta-step, says so, it is interrupted as by Ctrl-C.
@@ -183,7 +187,10 @@ class Distillation:
         archived = list(finished)
         for stage in range(state.stage, config.num_stages + 1):
             past = archived[: stage - 1]
-            self.train_stage(state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint, stop)
+            yield from self.train_stage(
+                state, [f.poster for f in past], self.blend(past), on_progress, on_checkpoint, stop
+            )
+            yield StageTrained()
             poster = self.poster_file(state)
             if stage > len(archived):
                 loss = self._meta_loss(state)
@@ -255,33 +262,30 @@ class Distillation:
         on_progress: Callable[[MetaStepProgress], None] | None,
         on_checkpoint: Callable[[TrainingState], None] | None,
         stop: Callable[[], bool] | None = None,
-    ) -> None:
-        """Take the stage's remaining meta-steps, changing `state` in place; an interrupt leaves a checkpoint."""
+    ) -> Generator[MetaStep, float, None]:
+        """Ask for the stage's remaining meta-steps, which change `state` in place; an interrupt leaves a checkpoint."""
         config = self.config
         problem_of = self.problems(frozen)
+        how = (state, problem_of, blend)
         before, started = state.seconds, time.perf_counter()
         first_step = state.step
-        whole = True  # the state is that of a meta-step's end
         try:
             while state.step < self.stage_meta_steps:
                 if stop and stop():
                     raise KeyboardInterrupt
-                with seeded(self.device, config.seed, "dropout", state.stage, state.step):
-                    loss, gradients = self._meta_gradient(state, problem_of, blend)
-                whole = False
-                outer_step(config, state, loss, gradients)
+                yield MetaStep(config, state, partial(self.prepare, *how), partial(self._take, *how))
                 if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
                     held_out = self._held_out_loss(state, problem_of, blend)
                     curriculum.grow(config, state, state.step // self.epoch_steps, held_out)
                 state.seconds = before + time.perf_counter() - started
-                whole = True
+                state.whole = True
                 last = state.step == self.stage_meta_steps
                 if on_progress and (state.step % config.print_freq == 0 or last):
                     on_progress(self._progress(state, (state.seconds - before) / (state.step - first_step)))
                 if on_checkpoint and (state.step % config.checkpoint_every == 0 or last):
                     on_checkpoint(state)
         except KeyboardInterrupt:
-            if on_checkpoint and whole:
+            if on_checkpoint and state.whole:
                 on_checkpoint(state)
             raise
 
@@ -326,24 +330,35 @@ class Distillation:
         outer_step(self.config, state, *self._meta_gradient(state, problem_of, blend))
         return state.loss["last"]
 
+    def _take(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
+        """A meta-step by itself, whatever a user's network draws at random being the same when it is taken again."""
+        with seeded(self.device, self.config.seed, "dropout", state.stage, state.step):
+            return self.meta_step(state, problem_of, blend)
+
     def _meta_gradient(
         self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]
     ) -> tuple[torch.Tensor, Learned]:
         """Plain steps, the window, the real batch: the meta-loss and its gradients; `state` stays as it is."""
         config = self.config
-        key = (config.seed, "meta-step", state.stage, state.step)
-        plain, window = curriculum.steps(config, state, state.step // self.epoch_steps)
-        problem = problem_of(derived_seed(*key))
-        draws = list(self.inner.draws(blend, plain + window, key, config.totwindow, self.dataset.train.x))
-        real = self._real_batch(state)  # copied before the device has work to do
+        problem, plain, window, real = self.prepare(state, problem_of, blend)
         inner_state = State.start(problem.network.theta)
         if plain:
             with torch.no_grad():
                 constant, lr = problem.posters(state.learned), problem.lr(state.learned)
-            inner_state = self.inner.train(problem.network, inner_state, constant, draws[:plain], lr)
+            inner_state = self.inner.train(problem.network, inner_state, constant, plain, lr)
         return meta_gradient(
-            problem, state.learned, inner_state, draws[plain:], real, config.real_chunk, config.engine, config.offload
+            problem, state.learned, inner_state, window, real, config.real_chunk, config.engine, config.offload
         )
+
+    def prepare(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> Prepared:
+        """All that a meta-step draws at random, and its problem with a fresh network."""
+        config = self.config
+        key = (config.seed, "meta-step", state.stage, state.step)
+        plain, window = curriculum.steps(config, state, state.step // self.epoch_steps)
+        problem = problem_of(derived_seed(*key))
+        draws = list(self.inner.draws(blend, plain + window, key, config.totwindow, self.dataset.train.x))
+        # copied before the device has work to do
+        return Prepared(problem, draws[:plain], draws[plain:], self._real_batch(state))
 
     def _held_out_loss(
         self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]

@@ -26,6 +26,7 @@ class TrainingState:
         meta_steps: taken in this stage and all before it.
         follows: digest of the poster of the stage before this one; empty in the first, and where an older version
             wrote the checkpoint.
+        whole: whether this is how a meta-step left it; not archived, for only such states are.
     """
 
     learned: Learned
@@ -41,13 +42,14 @@ class TrainingState:
     follows: str = ""
     seconds: float = 0.0
     loss: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "last": 0.0, "sum": 0.0})
+    whole: bool = True
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and a JSON-able state, for the archive."""
         arrays = {f"learned.{name}": tensor.cpu().numpy() for name, tensor in self.learned.items()}
         for name, moments in self.moments.items():
             arrays |= {f"moment{i}.{name}": moment.cpu().numpy() for i, moment in enumerate(moments)}
-        rest = {k: v for k, v in vars(self).items() if k not in ("learned", "moments")}
+        rest = {k: v for k, v in vars(self).items() if k not in ("learned", "moments", "whole")}
         return arrays, {**rest, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
 
     @classmethod

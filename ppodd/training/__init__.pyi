@@ -2,6 +2,7 @@ from . import augment as augment
 from .architectures import ARCHITECTURES as ARCHITECTURES
 from .architectures import Architecture as Architecture
 from .architectures import check_architecture as check_architecture
+from .architectures import first_padding as first_padding
 from .convnet_derivatives import ConvNetDerivatives as ConvNetDerivatives
 from .ensemble import Ensemble as Ensemble
 from .ensemble_training import Trainer as Trainer

@@ -6,6 +6,7 @@ What is random is drawn first, as numbers per image; applying them is determinis
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,39 @@ def draw(strategy: str, composed: bool, batch: int, generator: torch.Generator) 
     if composed and names:
         chosen = [*always, *chosen]
     return Augmentation(tuple((name, torch.rand(batch, 3, generator=generator)) for name in chosen))
+
+
+class EachAugmentation(NamedTuple):
+    """The augmentations of one step of several trainings, each of its own images."""
+
+    each: tuple[Augmentation, ...]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """`[E·B, C, h, w]` → the same shape."""
+        return augmented(images.unflatten(0, (len(self.each), -1)), self.each).flatten(0, 1)
+
+
+def augmented(images: torch.Tensor, augmentations: Sequence[Augmentation]) -> torch.Tensor:
+    """Images `[M, B, C, h, w]`, each of the `M` batches under its own augmentation; those of one kind together."""
+    kinds: dict[tuple[str, ...], list[int]] = {}
+    for index, augmentation in enumerate(augmentations):
+        kinds.setdefault(tuple(name for name, _ in augmentation.transforms), []).append(index)
+    if len(kinds) == 1:
+        return _joined(augmentations, images)(images.flatten(0, 1)).view_as(images)
+    out = torch.empty_like(images)
+    for indices in kinds.values():
+        at = torch.tensor(indices).to(images.device, non_blocking=True)
+        some = images[at]
+        joined = _joined([augmentations[index] for index in indices], images)
+        out[at] = joined(some.flatten(0, 1)).view_as(some)
+    return out
+
+
+def _joined(augmentations: Sequence[Augmentation], like: torch.Tensor) -> Augmentation:
+    """Augmentations of one kind as one over all their images."""
+    columns = zip(*(augmentation.transforms for augmentation in augmentations), strict=True)
+    joined = ((column[0][0], torch.cat([numbers for _, numbers in column])) for column in columns)
+    return Augmentation(tuple(joined)).to(like.device, like.dtype)
 
 
 def flip(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

@@ -35,9 +35,15 @@ Tensor = torch.Tensor
 _aten = torch.ops.aten
 
 
-def derivatives_of(network: Network, shape: Sequence[int]) -> Derivatives:
-    """The fastest derivatives of `network` for images of `shape` `[…, h, w]`: those below, else autograd's."""
-    return ConvNetDerivatives(network, shape) if ConvNetDerivatives.fits(network) else AutogradDerivatives(network)
+def derivatives_of(network: Network, shape: Sequence[int], networks: int = 1) -> Derivatives:
+    """The fastest derivatives of `network` for images of `shape` `[…, h, w]`: those below, else autograd's.
+
+    Of several `networks` like it at once only those below.
+    """
+    if ConvNetDerivatives.fits(network):
+        return ConvNetDerivatives(network, shape, networks)
+    assert networks == 1, f"{type(network.module)} is differentiated by autograd, one network at a time"
+    return AutogradDerivatives(network)
 
 
 class _Block(NamedTuple):

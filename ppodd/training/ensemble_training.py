@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ppodd.training.augment import Augmentation
+from ppodd.training.augment import augmented
 from ppodd.training.ensemble import Ensemble
 from ppodd.training.inner_loop import Draw, InnerLoop, Posters
 from ppodd.training.optimisers import MOMENTUM, OPTIMISERS, WEIGHT_DECAY
@@ -48,29 +48,6 @@ def _prepared(inner: InnerLoop, posters: Posters, steps: Sequence[Sequence[Draw]
     labels = posters.labels.flatten(0, 1)[picks].unflatten(0, (count, nets, inner.batch))
     for step in range(count):
         yield Batch(images[step], labels[step], steps[step][0].lr_factor)
-
-
-def augmented(images: torch.Tensor, augmentations: Sequence[Augmentation]) -> torch.Tensor:
-    """Images `[M, B, C, h, w]`, each of the `M` batches under its own augmentation; those of one kind together."""
-    kinds: dict[tuple[str, ...], list[int]] = {}
-    for index, augmentation in enumerate(augmentations):
-        kinds.setdefault(tuple(name for name, _ in augmentation.transforms), []).append(index)
-    if len(kinds) == 1:
-        return _joined(augmentations, images)(images.flatten(0, 1)).view_as(images)
-    out = torch.empty_like(images)
-    for indices in kinds.values():
-        at = torch.tensor(indices).to(images.device, non_blocking=True)
-        some = images[at]
-        joined = _joined([augmentations[index] for index in indices], images)
-        out[at] = joined(some.flatten(0, 1)).view_as(some)
-    return out
-
-
-def _joined(augmentations: Sequence[Augmentation], like: torch.Tensor) -> Augmentation:
-    """Augmentations of one kind as one over all their images."""
-    columns = zip(*(augmentation.transforms for augmentation in augmentations), strict=True)
-    joined = ((column[0][0], torch.cat([numbers for _, numbers in column])) for column in columns)
-    return Augmentation(tuple(joined)).to(like.device, like.dtype)
 
 
 def fused_adam(parameters: Sequence[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ from ppodd.training.optimisers import OPTIMISERS, State
 
 
 class Posters(NamedTuple):
-    """What is trained on: `T` stacked posters and the labels of their patches.
+    """What is trained on: `T` stacked posters and the labels of their patches; of `E` trainings with a leading axis.
 
     Attributes:
         images: `[T, C, H, W]`, oldest first.
@@ -39,6 +39,17 @@ class Draw(NamedTuple):
     picks: torch.Tensor
     augmentation: augment.Augmentation
     lr_factor: float
+
+
+class JoinedDraw(NamedTuple):
+    """That of one step of `E` trainings: picks `[E·B]`, counted through all their posters, and factors `[E, 1]`."""
+
+    picks: torch.Tensor
+    augmentation: augment.EachAugmentation
+    lr_factor: torch.Tensor
+
+
+AnyDraw = Draw | JoinedDraw
 
 
 @dataclass(frozen=True)
@@ -75,10 +86,22 @@ class InnerLoop:
         count = self.patches.count
         return torch.cat([t * count + torch.randperm(count, generator=which)[:n] for t, n in enumerate(counts) if n])
 
-    def batch_of(self, posters: Posters, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        """The drawn patches, augmented, `[B, C, h, w]`, and their labels `[B, K]`; differentiable in the posters."""
-        images = draw.augmentation(self.patches.crop(posters.images, draw.picks))
-        return images, posters.labels.flatten(0, 1)[draw.picks]
+    def batch_of(self, posters: Posters, draw: AnyDraw) -> tuple[torch.Tensor, torch.Tensor]:
+        """The drawn patches, augmented, `[B, C, h, w]`, and their labels `[B, K]`; differentiable in the posters.
+
+        Of `E` trainings both with a leading axis.
+        """
+        images = draw.augmentation(self.patches.crop(posters.images.flatten(0, -4), draw.picks))
+        each = (*posters.images.shape[:-4], self.batch)
+        return images.unflatten(0, each), posters.labels.flatten(0, -2)[draw.picks].unflatten(0, each)
+
+    def joined(self, draws: Sequence[Draw], posters: int, like: torch.Tensor) -> JoinedDraw:
+        """One step's draws of trainings on so many posters each; on the device and dtype of `like`."""
+        each = posters * self.patches.count
+        picks = torch.cat([draw.picks + number * each for number, draw in enumerate(draws)])
+        factors = torch.tensor([[draw.lr_factor] for draw in draws], dtype=like.dtype)
+        augmentation = augment.EachAugmentation(tuple(draw.augmentation for draw in draws))
+        return JoinedDraw(picks, augmentation, factors.to(like.device, non_blocking=True))
 
     def loss(self, network: Network, theta: torch.Tensor, posters: Posters, draw: Draw) -> torch.Tensor:
         """Cross-entropy with the soft labels of the drawn patches."""
@@ -86,17 +109,26 @@ class InnerLoop:
         return F.cross_entropy(network(theta, images), labels)
 
     def update(self, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
-        """The optimiser's step along the loss's `gradient [D]`; differentiable, and elementwise but for that."""
+        """The optimiser's step along the loss's `gradient [D]`; differentiable, and elementwise but for that.
+
+        Ours take any leading axes, with learning rates that fit them.
+        """
         after = OPTIMISERS.get(self.optim)(state, gradient, lr)
         if not isinstance(after, State):
             raise OPTIMISERS.returned(self.optim, after)
         return after
 
     def train(
-        self, network: Network, state: State, posters: Posters, draws: Sequence[Draw], lr: float | torch.Tensor
+        self,
+        network: Network,
+        state: State,
+        posters: Posters,
+        draws: Sequence[AnyDraw],
+        lr: float | torch.Tensor,
+        networks: int = 1,
     ) -> State:
-        """Plain training: no graph is kept, nothing waits for the device."""
-        derivatives = derivatives_of(network, self.patches.shape)
+        """Plain training: no graph is kept, nothing waits for the device. With `networks`, of as many at once."""
+        derivatives = derivatives_of(network, self.patches.shape, networks)
         with torch.no_grad():
             for draw in draws:
                 _, gradient = derivatives.gradient(state.theta, *self.batch_of(posters, draw))

@@ -16,12 +16,15 @@ MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 
 
 class State(NamedTuple):
-    """A network in training: parameters `θ [D]`, the optimiser's moments `[D]`, and steps taken."""
+    """A network in training: parameters `θ [D]`, the optimiser's moments `[D]`, and steps taken.
+
+    Of several networks `[E, D]`, and the steps of each `[E, 1]` in float64.
+    """
 
     theta: torch.Tensor
     first: torch.Tensor
     second: torch.Tensor
-    steps: int
+    steps: int | torch.Tensor
 
     @classmethod
     def start(cls, theta: torch.Tensor) -> State:
@@ -32,7 +35,7 @@ class State(NamedTuple):
 def adam(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
     """Adam, as torch has it."""
     first, second, root, steps = _adam_moments(state, gradient)
-    theta = state.theta.addcdiv(first * (lr / (1 - _BETA1**steps)), root + _EPS, value=-1)
+    theta = state.theta.addcdiv(first * (lr / _bias(_BETA1, steps, first)), root + _EPS, value=-1)
     return State(theta, first, second, steps)
 
 
@@ -45,22 +48,31 @@ def adam_cotangents(
     is `−α θ̄'`.
     """
     first, _, root, steps = _adam_moments(state, gradient)
-    alpha, over = lr / (1 - _BETA1**steps), (root + _EPS).reciprocal_()
+    bias = _bias(_BETA1, steps, first)
+    alpha, over = lr / bias, (root + _EPS).reciprocal_()
     step = first * over
     to_first = over * (bar.theta * alpha)  # of −m'
-    to_second = (to_first * step).div_(root).mul_(0.5 / (1 - _BETA2**steps)).add_(bar.second)
+    to_second = (to_first * step).div_(root).mul_(0.5 / _bias(_BETA2, steps, root)).add_(bar.second)
     to_first = bar.first - to_first
     to_gradient = (gradient * to_second).mul_(2 * (1 - _BETA2)).add_(to_first, alpha=1 - _BETA1)
-    to_lr = (bar.theta * step).sum(-1).view_as(lr) / (_BETA1**steps - 1)
+    to_lr = (bar.theta * step).sum(-1).view_as(lr) / -bias
     return State(bar.theta, _BETA1 * to_first, _BETA2 * to_second, state.steps), to_gradient, to_lr
 
 
-def _adam_moments(state: State, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+def _adam_moments(
+    state: State, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int | torch.Tensor]:
     """Both moments after a step, the root of the second, unbiased, and the number of steps then."""
     steps = state.steps + 1
     first = state.first.lerp(gradient, 1 - _BETA1)
     second = (_BETA2 * state.second).addcmul(gradient, gradient, value=1 - _BETA2)
-    return first, second, (second / (1 - _BETA2**steps) + _ROOT).sqrt(), steps
+    return first, second, (second / _bias(_BETA2, steps, second) + _ROOT).sqrt(), steps
+
+
+def _bias(beta: float, steps: int | torch.Tensor, like: torch.Tensor) -> float | torch.Tensor:
+    """What a moment that began at 0 falls short by: `1 − βᵗ`, in float64 until it is done."""
+    bias = 1 - beta**steps
+    return bias if isinstance(bias, float) else bias.to(like.dtype)
 
 
 def sgd(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:

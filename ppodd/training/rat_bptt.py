@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from ppodd.machine import GlobalRandomness
 from ppodd.training.convnet_derivatives import derivatives_of
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives
-from ppodd.training.inner_loop import Draw, InnerLoop, Posters
+from ppodd.training.inner_loop import AnyDraw, Draw, InnerLoop, Posters
 from ppodd.training.networks import Network
 from ppodd.training.optimisers import OPTIMISERS, State
 
@@ -41,12 +41,15 @@ class Problem:
     Attributes:
         posters: posters and labels as a function of what is learned.
         lr: the inner learning rate as a function of what is learned.
+        networks: how many networks like `network` there are at once, each with its own posters, draws, real images and
+            rate: all of these, and the state, then have a leading axis `E`, rates are `[E, 1]`. Only `recomputed`.
     """
 
     inner: InnerLoop
     network: Network
     posters: Callable[[Learned], Posters]
     lr: Callable[[Learned], float | torch.Tensor]
+    networks: int = 1
 
 
 class _Inputs(NamedTuple):
@@ -61,7 +64,7 @@ def meta_gradient(
     problem: Problem,
     learned: Learned,
     state: State,
-    window: Sequence[Draw],
+    window: Sequence[AnyDraw],
     real: tuple[torch.Tensor, torch.Tensor],
     chunk: int = 512,
     engine: str = "recomputed",
@@ -76,7 +79,8 @@ def meta_gradient(
         offload: keep the gradients of a recomputed window in host memory: `len(window)` × the parameters.
 
     Returns:
-        The mean loss (a scalar tensor, not yet read by the host) and one gradient for each entry of `learned`.
+        The mean loss (a scalar tensor, or `[E]`, not yet read by the host) and one gradient for each entry of
+        `learned`.
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in learned.items()}
     with torch.enable_grad():
@@ -84,7 +88,7 @@ def meta_gradient(
         # filled in on the device: a copy of the number would wait for the plain steps
         inputs = _Inputs(*problem.posters(leaves), lr if torch.is_tensor(lr) else state.theta.new_full((), lr))
     if engine == "unrolled":
-        loss, cotangents = _unrolled(problem, inputs, state, window, real, chunk)
+        loss, cotangents = _unrolled(problem, inputs, state, cast("Sequence[Draw]", window), real, chunk)
     else:
         loss, cotangents = _recomputed(problem, inputs, state, window, real, chunk, offload)
     pairs = [(t, c) for t, c in zip(inputs, cotangents, strict=True) if t.requires_grad]
@@ -112,6 +116,17 @@ def real_loss(
     return loss, gradient
 
 
+def _real_losses(
+    problem: Problem, theta: torch.Tensor, real: tuple[torch.Tensor, torch.Tensor], chunk: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`real_loss` of every network; one after another, for so many images leave nothing to gain by doing it at once."""
+    if theta.dim() == 1:
+        return real_loss(problem.network, theta, real, chunk)
+    each = [real_loss(problem.network, t, (x, y), chunk) for t, x, y in zip(theta, *real, strict=True)]
+    losses, gradients = zip(*each, strict=True)
+    return torch.stack(losses), torch.stack(gradients)
+
+
 # Recomputed
 
 
@@ -120,18 +135,18 @@ def _recomputed(
     problem: Problem,
     inputs: _Inputs,
     state: State,
-    window: Sequence[Draw],
+    window: Sequence[AnyDraw],
     real: tuple[torch.Tensor, torch.Tensor],
     chunk: int,
     offload: bool,
 ) -> tuple[torch.Tensor, _Inputs]:
     inner, posters = problem.inner, Posters(inputs.images.detach(), inputs.labels.detach())
     lr, device = inputs.lr.detach(), state.theta.device
-    derivatives = derivatives_of(problem.network, real[0].shape)
+    derivatives = derivatives_of(problem.network, real[0].shape, problem.networks)
     kept: list[State] = []
     # in one block, so as not to riddle the heap; pinned, so that copies to and from the device need no waiting
     kept_on, pinned = torch.device("cpu") if offload else device, offload and device.type == "cuda"
-    size = (len(window), len(state.theta))
+    size = (len(window), *state.theta.shape)
     gradients = torch.empty(size, dtype=state.theta.dtype, device=kept_on, pin_memory=pinned)
     randomness: list[GlobalRandomness] = []  # a user's network may have dropout
     for i, draw in enumerate(window):
@@ -142,7 +157,7 @@ def _recomputed(
         gradient = derivatives.gradient(state.theta, images, labels)[1]
         gradients[i].copy_(gradient, non_blocking=True)
         state = inner.update(state, gradient, draw.lr_factor * lr)
-    loss, theta_bar = real_loss(problem.network, state.theta, real, chunk, derivatives)
+    loss, theta_bar = _real_losses(problem, state.theta, real, chunk)
 
     total = _Inputs(*(torch.zeros_like(t) for t in inputs))
     bar = State(theta_bar, torch.zeros_like(theta_bar), torch.zeros_like(theta_bar), state.steps)
@@ -168,7 +183,12 @@ def _recomputed(
 
 
 def _pull_back_update(
-    inner: InnerLoop, before: State, gradient: torch.Tensor, lr_factor: float, lr: torch.Tensor, bar: State
+    inner: InnerLoop,
+    before: State,
+    gradient: torch.Tensor,
+    lr_factor: float | torch.Tensor,
+    lr: torch.Tensor,
+    bar: State,
 ) -> tuple[State, torch.Tensor, torch.Tensor]:
     """The cotangent of the state after an update, pulled back to the state before it, the gradient and the rate."""
     closed = OPTIMISERS.get(inner.optim).cotangents
@@ -188,7 +208,7 @@ def _pull_back_gradient(
     inner: InnerLoop,
     theta: torch.Tensor,
     posters: Posters,
-    draw: Draw,
+    draw: AnyDraw,
     g_bar: torch.Tensor,
     total: _Inputs,
 ) -> torch.Tensor:
@@ -198,7 +218,7 @@ def _pull_back_gradient(
         images, labels = inner.batch_of(Posters(leaf, posters.labels), draw)
     products = derivatives.products(theta, images.detach(), labels, g_bar)
     total.images.add_(torch.autograd.grad(images, leaf, products.images)[0])
-    total.labels.flatten(0, 1).index_add_(0, draw.picks, products.labels)
+    total.labels.flatten(0, -2).index_add_(0, draw.picks, products.labels.flatten(0, -2))
     return products.theta
 
 

@@ -76,9 +76,10 @@ class StageScheduler(FIFOScheduler):
         """Judge the stage that a trial reports."""
         if "stage" not in result:  # it has failed
             return TrialScheduler.CONTINUE
-        name = trial.config["trial"]["config"]["name"]
+        name = result["trial"]
         stopped = self._judge(name, self._archive.trial(self._sweep.name, name).stage(result["stage"]))
-        return TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE
+        alone = len(trial.config["trial"]["trials"]) == 1  # others in lockstep go on, in a process that drops this one
+        return TrialScheduler.STOP if stopped and alone else TrialScheduler.CONTINUE
 
     def _replay(self) -> None:
         """Judge every archived stage that can be read, in the order they were finished."""

@@ -37,7 +37,7 @@ from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
 from tune.running.stopping import NO_STORAGE, graceful_stop
-from tune.sweep_file import Sweep
+from tune.sweep_file import Sweep, groups
 
 _log = logging.getLogger(__name__)
 _SHOW_EVERY_S = 1.0
@@ -247,10 +247,10 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
     from tune.running.trial import trial
 
     file = sweep.file
-    plan = _plan(sweep, archive)
+    limits = [limit for limit in (at_once, file.max_concurrent) if limit]
+    plan = _plan(sweep, archive, min(limits) if limits else None)
     if plan.search is None and not plan.space["trial"]["grid_search"]:
         return False
-    limits = [limit for limit in (at_once, file.max_concurrent) if limit]
     folder = archive.folder / sweep.name
     storage_path = str(own_temporary_folder() / "tune") if is_remote(folder.url) else f"{folder.url}/.tune"
     told = _Told(say or (lambda line: None), lambda: starving(file.resources))
@@ -277,7 +277,8 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         grid = tune.Tuner(trainable, param_space=plan.space, tune_config=how, run_config=where).fit()
     for result in (grid[number] for number in range(len(grid))):
         if result.error and result.config:
-            _record_failure(sweep, archive, result.config["trial"]["config"]["name"], result.error)
+            for job in result.config["trial"]["trials"]:
+                _record_failure(sweep, archive, job["config"]["name"], result.error)
     # an interrupted Tuner returns as if its trials were done
     open_ = _standing(sweep, archive, Status.GOING)
     left = bool(open_) or bool(plan.search and not plan.search.done)
@@ -306,9 +307,9 @@ class _Told(tune.Callback):
             raise StorageError(result[NO_STORAGE])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        name = trial.config["trial"]["config"]["name"]
+        names = ", ".join(job["config"]["name"] for job in trial.config["trial"]["trials"])
         self._say(
-            f"{name} lost its process, node or device (loss {trial.num_failures}; {_LOSSES} are ridden out): it "
+            f"{names} lost its process, node or device (loss {trial.num_failures}; {_LOSSES} are ridden out): it "
             f"goes on from its last checkpoint"
         )
 
@@ -320,24 +321,29 @@ class _Told(tune.Callback):
 
 
 class _Plan(NamedTuple):
-    """What Tune runs: trials that are known, in `space`, or those of a search; and what stops some early."""
+    """What Tune runs: trials that are known, in `space`, or those of a search; and what stops some early.
+
+    A trial of Tune's is one of the sweep's, or several in lockstep.
+    """
 
     space: dict[str, Any]
     search: Any
     scheduler: Any
 
 
-def _plan(sweep: Sweep, archive: Archive) -> _Plan:
+def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _Plan:
     scheduler = None
     if sweep.file.scheduler:
         from tune.running.scheduler import StageScheduler
 
         scheduler = StageScheduler(sweep, archive)  # may stop what an earlier driver had no time to stop
 
-    def job(name: str) -> dict[str, Any]:
+    def job(*names: str) -> dict[str, Any]:
         return {
-            "url": archive.trial(sweep.name, name).url,
-            "config": sweep.trials[name].model_dump(mode="json"),
+            "trials": [
+                {"url": archive.trial(sweep.name, name).url, "config": sweep.trials[name].model_dump(mode="json")}
+                for name in names
+            ],
             "cpus": sweep.file.resources.cpus,
             "gpus": sweep.file.resources.gpus,
             "stage_accuracy": sweep.file.stage_accuracy,
@@ -346,7 +352,8 @@ def _plan(sweep: Sweep, archive: Archive) -> _Plan:
 
     left = unfinished(sweep, archive)
     if not sweep.file.search:
-        return _Plan({"trial": {"grid_search": [job(name) for name in left]}}, None, scheduler)
+        together = ([name for name in group if name in left] for group in groups(sweep.file, sweep.trials, at_once))
+        return _Plan({"trial": {"grid_search": [job(*names) for names in together if names]}}, None, scheduler)
     return _Plan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
 
 

@@ -1,4 +1,4 @@
-"""One trial: a whole multi-stage distillation in its archive folder, each stage reported to Tune."""
+"""A trial, or several in lockstep: whole multi-stage distillations, each in its archive folder, reported to Tune."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,51 +24,67 @@ from ppodd.machine import DeviceError, device_error, limit_threads
 from tune.running.stopping import NO_STORAGE, when_told
 
 if TYPE_CHECKING:
-    from ppodd.distillation import MeasureCandidate
+    from ppodd.distillation import MeasureCandidate, Work
 
 _log = logging.getLogger(__name__)
 
 
 def trial(spec: dict[str, Any], notice: Any = None) -> None:
-    """Tune's trainable.
+    """Tune's trainable: one trial of the sweep, or several in lockstep.
 
-    `spec["trial"]` holds `url`, `config` (fields), the reserved `cpus` and `gpus`, by whom the `stage_accuracy` is
-    measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
+    `spec["trial"]` holds `trials`, of each its `url` and `config` (fields); the reserved `cpus` and `gpus`, by whom the
+    `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
 
-    It goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is said
-    in the archive and over for Tune, which begins again only what loses its process, node or device. Where the driver
-    gives `notice` that it ends, so does the trial, with a checkpoint.
+    A trial goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is
+    said in the archive and over for Tune, which begins again only what loses its process, node or device. Where the
+    driver gives `notice` that it ends, so does the trial, with a checkpoint.
     """
     logs.start_worker()
-    archive = TrialArchive(spec["trial"]["url"])
-    stop = when_told(notice).is_set if notice else None
-    with logs.about(sweep=archive.sweep, trial=archive.trial):
-        try:
-            _run(spec["trial"], archive, stop)
-        except KeyboardInterrupt:
-            _log.info("stopped, as its driver is; the checkpoint is archived")
+    with contextlib.suppress(KeyboardInterrupt):  # as its driver is
+        _run(spec["trial"], when_told(notice).is_set if notice else None)
     # the error and all that its frames held are gone here, before this process goes on with another trial
     _free_memory()
 
 
-def _run(job: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | None) -> None:
-    """Run the trial to its end, and archive why it failed if it did; raise what Tune is to know of."""
+def _run(job: dict[str, Any], stop: Callable[[], bool] | None = None) -> None:
+    """Run the trials to their ends, reporting each stage; raise what Tune is to know of."""
+    from ppodd.distillation import Lockstep  # in the trial's process alone: a driver does without torch
+
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
-    config = build(DistillConfig, job["config"])
-    try:
-        archive.clear_failure()
-        if config.device == "auto":
-            config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
-        elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
-        smaller: DistillConfig | None = config
-        while smaller:
-            config, smaller = smaller, _distil(smaller, archive, job["halve_chunk"], elsewhere, stop)
-    except Exception as error:
-        _log.error("failed", exc_info=True)
-        _archive_failure(archive, config, error)
-        if device_error(error) is DeviceError.LOST:
+    archives = [TrialArchive(one["url"]) for one in job["trials"]]
+    pairs = zip(job["trials"], archives, strict=True)
+    group = Lockstep([_one(job, one["config"], archive, stop) for one, archive in pairs])
+    for member, record in group:
+        archive = archives[member]
+        with logs.about(sweep=archive.sweep, trial=archive.trial):
+            _report(archive, record)
+            if len(archives) > 1 and archive.stopped():  # by the scheduler, which has seen the report
+                group.drop(member)
+
+
+def _one(
+    job: dict[str, Any], fields: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | None
+) -> Work[StageRecord]:
+    """One trial to its end; archive why it failed if it did, and raise what Tune is to know of."""
+    config = build(DistillConfig, fields)
+    with logs.about(sweep=archive.sweep, trial=archive.trial):
+        try:
+            archive.clear_failure()
+            if config.device == "auto":
+                config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
+            elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
+            smaller: DistillConfig | None = config
+            while smaller:
+                config, smaller = smaller, (yield from _distil(smaller, archive, job["halve_chunk"], elsewhere, stop))
+        except KeyboardInterrupt:
+            _log.info("stopped, as its driver is; the checkpoint is archived")
             raise
+        except Exception as error:
+            _log.error("failed", exc_info=True)
+            _archive_failure(archive, config, error)
+            if device_error(error) is DeviceError.LOST:
+                raise
 
 
 def _archive_failure(archive: TrialArchive, config: DistillConfig, error: Exception) -> None:
@@ -91,13 +107,12 @@ def _distil(
     may_halve: bool,
     measure: MeasureCandidate | None,
     stop: Callable[[], bool] | None,
-) -> DistillConfig | None:
+) -> Generator[Any, Any, DistillConfig | None]:
     """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
-    from ppodd.distillation import run  # in the trial's process alone: a driver does without torch
+    from ppodd.distillation import work
 
     try:
-        for record in run(config, archive, resume=True, measure=measure, alone=False, stop=stop):
-            _report(archive, record)
+        yield from work(config, archive, resume=True, measure=measure, alone=False, stop=stop)
         return None
     except OutOfMemory:
         smaller = halved(config) if may_halve else None
@@ -117,6 +132,7 @@ def _free_memory() -> None:
 
 def _report(archive: TrialArchive, record: StageRecord) -> None:
     metrics = {
+        "trial": archive.trial,
         "stage": record.stage,
         "stage_accuracy": record.stage_accuracy.mean,
         "meta_loss": record.meta_loss.last,

@@ -13,6 +13,7 @@ from ppodd.config import DistillConfig, EvaluationConfig, build, check_evaluatio
 from ppodd.errors import BadInput, unknown
 from ppodd.posters import BLENDS
 from tune.sweep_file.document import Document
+from tune.sweep_file.lockstep import check_lockstep
 from tune.sweep_file.overrides import apply_override
 from tune.sweep_file.schema import NESTED, SweepFile
 from tune.sweep_file.space import Misplaced, Path_, Section, check_conditions, check_field, keys
@@ -100,6 +101,7 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
                 check_evaluation(evaluation, dataset, image_size)
     _check_choices(file, examples)
     _check_device(file, examples)
+    check_lockstep(file, trials)
     return Sweep(file, evaluations, base, sections, examples, trials)
 
 

@@ -38,18 +38,21 @@ class Resources(_Section):
 
 
 class TrialResources(Resources):
-    """What a trial reserves, and whether one that ran out of memory goes on with half the `real_chunk`.
+    """What a trial reserves, and how it shares that and bears the want of memory.
 
     Attributes:
         memory_gib: of the node's memory, for each trial.
         accelerator_type: the GPU's model, as Ray names it: A100, H100, T4, …
         custom: amounts of resources that the cluster's nodes were started with (`ray start --resources`).
+        on_out_of_memory: whether a trial goes on with half the `real_chunk` then.
+        lockstep: how many trials of one shape share a process: so many, as many as it is known to pay, or one.
     """
 
     memory_gib: Annotated[float, Field(gt=0)] | None = None
     accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
     custom: dict[str, Annotated[float, Field(gt=0)]] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
+    lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "off"
 
     @pydantic.model_validator(mode="after")
     def _what_ray_names_otherwise(self) -> TrialResources:

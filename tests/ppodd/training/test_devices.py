@@ -10,6 +10,7 @@ from accelerator import DEVICE, Accelerator
 
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.datasets.loading import load
+from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.posters.layout import Layout
@@ -66,6 +67,22 @@ def test_a_meta_step_waits_for_the_device_once_when_all_is_queued(tiny, options,
         # network and real batch go to the device while it has next to nothing to do
         *before, real_batch, last = files
         assert set(before) == {"networks.py"} and (real_batch, last) == ("stages.py", "outer_step.py"), files
+
+
+@pytest.mark.parametrize("options", [{}, LEARNED, AUGMENTED], ids=str)
+def test_distillations_in_lockstep_elsewhere_are_those_of_the_cpu_and_wait_once_each(tiny, options):
+    configs = [build(DistillConfig, {**tiny, "dtype": "float64", **options, "seed": seed}) for seed in range(3)]
+
+    def posters(device):
+        works = [Distillation(config, load(config.data, device), None).stages() for config in configs]
+        return [came.what.poster.poster for came in Lockstep(works)]
+
+    here = posters(CPU)
+    with Accelerator() as accelerator:
+        there = posters(DEVICE)
+    np.testing.assert_allclose(there, here, rtol=1e-6, atol=1e-9)
+    assert sum("outer_step.py" in wait for wait in accelerator.waits) == 3 * 8
+    assert not any("lockstep.py" in wait or "inner_loop.py" in wait for wait in accelerator.waits)
 
 
 @pytest.mark.parametrize("arch", ["convnet", "user_networks:Linear"])

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -246,6 +247,23 @@ def test_a_trial_measures_itself_where_the_pool_finds_no_place(cluster, tiny, tm
     assert measure(archive.trial("placeless", next(iter(sweep.trials))).url, 1, 2, patience_s=0.5) is None
     evaluators.stop()
     assert measure("nowhere", 1, 2, patience_s=0.5) is None  # no coordinator at all
+
+
+def tune_trials(archive):
+    return [found for found in (Path(archive.folder.url) / "tiny/.tune").glob("*/trial_*") if found.is_dir()]
+
+
+def test_the_scheduler_stops_some_of_the_trials_in_lockstep(cluster, tiny, tmp_path, uri):
+    path = sweep_file(
+        tmp_path, tiny, grid={"num_stages": [4]}, seeds=[0, 1, 2], objective="meta_loss",
+        resources={"cpus": 1, "lockstep": 3}, scheduler={"kind": "median", "min_trials": 1},
+    )  # fmt: skip
+    sweep, archive = load_sweep(path), Archive(tmp_path / "archive")
+    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True)
+    assert not outcome.unfinished and 0 < len(outcome.stopped) < 3 and len(tune_trials(archive)) == 1
+    for name in sweep.trials:
+        trial = archive.trial("tiny", name)
+        assert len(trial.stages()) == (trial.stopped().stage if name in outcome.stopped else 4)
 
 
 def test_another_ppodd_version_on_the_cluster_is_refused(cluster, tiny, tmp_path, uri, monkeypatch):

@@ -1,0 +1,65 @@
+"""A process of trials in lockstep, driven as Tune drives it, but without Ray."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from sweeps import sweep_file
+
+from ppodd.archive import Archive
+from tune.running import trial as module
+from tune.running.scheduler import StageScheduler
+from tune.running.sweep import _plan, failures, stopped, unfinished
+from tune.sweep_file import load_sweep
+
+
+@pytest.fixture
+def run(tiny, tmp_path, monkeypatch):
+    """A sweep's archive after every process of it has run, and what Tune was told for each report."""
+
+    def run(name, config=(), **changes):
+        changes = {"resources": {"lockstep": "auto"}, **changes}
+        sweep = load_sweep(sweep_file(tmp_path, {**tiny, **dict(config)}, **changes))
+        archive, decisions = Archive(tmp_path / name), []
+        plan = _plan(sweep, archive, at_once=1)
+        for job in plan.space["trial"]["grid_search"]:
+            running = SimpleNamespace(config={"trial": job})
+
+            def report(metrics, checkpoint=None, running=running):
+                if plan.scheduler:
+                    decisions.append(plan.scheduler.on_trial_result(None, running, metrics))
+
+            monkeypatch.setattr(tune, "report", report)
+            module._run(job)
+        return sweep, archive, len(plan.space["trial"]["grid_search"]), decisions
+
+    return run
+
+
+def test_each_comes_to_what_it_comes_to_alone_and_one_that_fails_fails_alone(run):
+    config = {"dtype": "float64", "inner_optim": "SGD"}
+    grid = {"num_stages": [2], "inner_lr": [0.01, 1e300, 0.02]}
+    found = {mode: run(str(mode), config, grid=grid, resources={"lockstep": mode}) for mode in ("off", "auto")}
+    assert [processes for _, _, processes, _ in found.values()] == [3, 1]
+    for sweep, archive, _, _ in found.values():
+        (failed,) = unfinished(sweep, archive)
+        assert "inner_lr=1e+300" in failed and "at stage 1, meta-step" in failures(sweep, archive)[failed]
+        for name in (name for name in sweep.trials if name != failed):
+            mine, alone = archive.trial("tiny", name), found["off"][1].trial("tiny", name)
+            for stage in (1, 2):
+                np.testing.assert_allclose(mine.poster(stage).poster, alone.poster(stage).poster, rtol=1e-6, atol=1e-9)
+                assert mine.stage(stage).stage_accuracy.values == alone.stage(stage).stage_accuracy.values
+
+
+def test_the_scheduler_stops_some_and_the_others_go_on(run):
+    changes = {"grid": {"num_stages": [4]}, "seeds": [0, 1, 2], "objective": "meta_loss"}
+    sweep, archive, processes, decisions = run("stopped", **changes, scheduler={"kind": "median", "min_trials": 1})
+    gone = stopped(sweep, archive)
+    assert processes == 1 and 0 < len(gone) < 3 and not unfinished(sweep, archive)
+    assert set(decisions) == {TrialScheduler.CONTINUE}  # the process drops them itself
+    for name in sweep.trials:
+        trial = archive.trial("tiny", name)
+        assert len(trial.stages()) == (trial.stopped().stage if name in gone else 4)
+    assert StageScheduler(sweep, archive) and stopped(sweep, archive) == gone

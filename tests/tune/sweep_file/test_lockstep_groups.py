@@ -1,0 +1,64 @@
+"""Which trials share a process: those of one shape, where it is known to pay or asked for."""
+
+import pytest
+from sweeps import sweep_file
+
+from ppodd.errors import BadInput
+from tune.sweep_file import groups, load_sweep
+
+SMALL = {"grid": {"num_stages": [1, 2], "blend": ["dynamic", "latest"]}, "seeds": [0, 1, 2]}
+
+
+@pytest.fixture
+def grouped(tiny, tmp_path):
+    def grouped(at_once=1, config=None, resources="auto", **changes):
+        changes["resources"] = {"lockstep": "auto"} if resources == "auto" else resources
+        fields = {k: v for k, v in {**tiny, **(config or {})}.items() if k not in changes.get("sample", {})}
+        sweep = load_sweep(sweep_file(tmp_path, fields, **{**SMALL, **changes}))
+        return groups(sweep.file, sweep.trials, at_once)
+
+    return grouped
+
+
+def test_trials_that_differ_in_scalars_share_a_process_and_those_of_other_shapes_do_not(grouped):
+    found = grouped()
+    assert [len(group) for group in found] == [6, 6]
+    assert all(name.startswith("num_stages=1") for name in found[0])
+    assert [len(group) for group in grouped(resources={})] == [1] * 12
+    assert [len(group) for group in grouped(resources={"lockstep": 4})] == [4, 2, 4, 2]
+
+
+def test_no_process_is_left_without_work(grouped):
+    assert [len(group) for group in grouped(at_once=4)] == [3, 3, 3, 3]
+    assert [len(group) for group in grouped(at_once=12)] == [1] * 12
+    assert [len(group) for group in grouped(at_once=None)] == [1] * 12  # as many at a time as there are
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"width": 512}, {"arch": "convnet2"}, {"engine": "unrolled"}, {"cctype": 3}, {"arch": "lab:Net"}],
+    ids=str,
+)
+def test_trials_that_gain_nothing_or_cannot_be_joined_stay_alone(grouped, config):
+    assert {len(group) for group in grouped(config=config)} == {1}
+
+
+def test_trials_on_a_gpu_are_joined_only_where_the_file_says_so(grouped):
+    assert {len(group) for group in grouped(resources={"gpus": 0.5, "lockstep": "auto"})} == {1}
+    assert {len(group) for group in grouped(resources={"gpus": 0.5, "lockstep": 3})} == {3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": {"num_stages": [1, 2]}, "seeds": [0]}, "its num_stages=1 is 2 in num_stages=2"),
+        ({"grid": {"arch": ["convnet", "convnet2"]}}, "arch=convnet2 .needed is a ConvNet with instance norm"),
+        (
+            {"grid": {}, "search": {}, "num_samples": 2, "sample": {"inner_lr": {"uniform": [0.1, 0.2]}}},
+            "one setting after another",
+        ),
+    ],
+)
+def test_a_lockstep_that_cannot_be_is_refused_with_the_field_that_differs(grouped, changes, message):
+    with pytest.raises(BadInput, match=rf"line \d+: lockstep: 2: .*{message}"):
+        grouped(resources={"lockstep": 2}, **changes)
