@@ -1,4 +1,4 @@
-"""A stage's patches, soft labels and weights as a ready training set: .safetensors, .npz or .parquet."""
+"""A stage's patches and soft labels as a ready training set: .safetensors, .npz, .parquet, or .pt for DD-Ranking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
-_SUFFIXES = (".safetensors", ".npz", ".parquet")
+_SUFFIXES = (".safetensors", ".npz", ".parquet", ".pt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="table|compare|curve|report|paper|sync")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="table|compare|curve|report|paper|ddranking|sync"
+    )
     table = actions.add_parser("table", help="every setting's last stage at every training budget")
     compare = actions.add_parser("compare", help="values of one setting side by side at equal budgets, with a test")
     compare.add_argument("--by", default="num_stages", help="what to compare: num_stages, blend, any config field")
@@ -38,21 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = actions.add_parser("report", help="one HTML file: the answer, curves, tables, posters, provenance")
     paper = actions.add_parser("paper", help="a published table with the measured numbers beside it")
     paper.add_argument("table", metavar="TABLE", help="ipc, boost, blend or stages")
+    ranking = actions.add_parser(
+        "ddranking", help="DD-Ranking's label- and augmentation-robust scores of every setting"
+    )
     sync = actions.add_parser("sync", help="bring MLflow up to date with the archive; twice changes nothing")
     sync.add_argument("--rebuild", action="store_true", help="put an SQLite store aside and make it anew")
     for action, default, text in (
         (table, None, "write a file: .csv, .parquet (every stage, seed and budget), .tex, .md (the table)"),
         (compare, None, "write the table to a file: .csv, .parquet, .tex, .md"),
         (paper, None, "write the table to a file: .csv, .parquet, .tex, .md"),
+        (ranking, None, "write the table to a file: .csv, .parquet, .tex, .md"),
         (curve, "curve.png", ".png, .svg or .pdf"),
         (report, "report.html", ".html"),
     ):
         action.add_argument("-o", "--output", metavar="FILE", default=default, help=text)
         action.add_argument("--filter", default="", help="MLflow filter of trials, such as \"params.blend = 'latest'\"")
         action.add_argument("--where", action="append", default=[], metavar="FIELD=VALUE", help="these rows only")
-    for action in (compare, curve, report, paper):
+    for action in (compare, curve, report, paper, ranking):
         action.add_argument("--steps", type=int, help="training budget (default: the largest that most trials have)")
-    for action in (table, compare, curve, report, paper, sync):
+    for action in (table, compare, curve, report, paper, ranking, sync):
         add_archive(action)
         action.add_argument("--sweep", action="append", help="this sweep only (repeatable; default: all)")
         action.add_argument("--tracking-uri", help="MLflow store (default: that of the archive)")
@@ -77,8 +83,15 @@ def run(args: argparse.Namespace) -> int:
             f"{archive.url} is not in MLflow yet: run `ppodd results sync --archive {shlex.quote(args.archive)}`"
         )
     require_store(uri)
-    action = {"table": _table, "compare": _compare, "curve": _curve, "report": _report, "paper": _paper}[args.action]
-    action(args, uri)
+    actions = {
+        "table": _table,
+        "compare": _compare,
+        "curve": _curve,
+        "report": _report,
+        "paper": _paper,
+        "ddranking": _dd_ranking,
+    }
+    actions[args.action](args, uri)
     return 0
 
 
@@ -155,6 +168,16 @@ def _paper(args: argparse.Namespace, uri: str) -> None:
     rows, said = _rows(args, uri)
     result = beside(rows, wanted, args.steps)
     print(f"{wanted.title} ({wanted.source})\n{as_text(result.table)}")
+    _written(result.table, args.output, [*result.notes, *said])
+
+
+def _dd_ranking(args: argparse.Namespace, uri: str) -> None:
+    from results.analysis import robust_scores
+    from results.reporting import as_text
+
+    rows, said = _rows(args, uri)
+    result = robust_scores(rows, args.steps)
+    print(as_text(result.table))
     _written(result.table, args.output, [*result.notes, *said])
 
 

@@ -110,8 +110,36 @@ def _parquet(content: TrainingSet) -> bytes:
     return buffer.getvalue()
 
 
+def _torch(content: TrainingSet) -> bytes:
+    """Tensors as DD-Ranking takes them: as many patches of every class, class by class, those that are most of it.
+
+    Its code gives patches hard labels by their place alone, the first `ipc` class 0, and so on.
+    """
+    images, labels = content.patches["images"], content.patches["labels"]
+    likeliest = labels.argmax(1)
+    ipc = int(np.bincount(likeliest, minlength=len(content.classes)).min())
+    if not ipc:
+        missing = content.classes[int(np.bincount(likeliest, minlength=len(content.classes)).argmin())]
+        raise BadInput(
+            f"DD-Ranking wants as many images of every class, and no patch here is {missing} most of all: write "
+            f".safetensors, .npz or .parquet"
+        )
+    chosen = np.concatenate(
+        [
+            of_class[np.argsort(-labels[of_class, k], kind="stable")][:ipc]
+            for k in range(len(content.classes))
+            for of_class in [np.flatnonzero(likeliest == k)]
+        ]
+    )
+    held = {"images": torch.from_numpy(images[chosen]), "soft_labels": torch.from_numpy(labels[chosen])}
+    buffer = io.BytesIO()
+    torch.save({**held, "hard_labels": torch.from_numpy(likeliest[chosen]), "ipc": ipc, **content.about}, buffer)
+    return buffer.getvalue()
+
+
 FORMATS: dict[str, Callable[[TrainingSet], bytes]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
     ".parquet": _parquet,
+    ".pt": _torch,
 }

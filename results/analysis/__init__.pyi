@@ -35,6 +35,7 @@ from .curves import (
 from .curves import (
     texts as texts,
 )
+from .dd_ranking import robust_scores as robust_scores
 from .protocol_text import facts as facts
 from .protocol_text import one_or_range as one_or_range
 from .published_numbers import (
@@ -42,6 +43,12 @@ from .published_numbers import (
 )
 from .published_numbers import (
     META_STEPS as META_STEPS,
+)
+from .published_numbers import (
+    PODD_CURVE as PODD_CURVE,
+)
+from .published_numbers import (
+    PODD_META_STEPS as PODD_META_STEPS,
 )
 from .published_numbers import (
     STEPS as STEPS,

@@ -11,6 +11,8 @@ from ppodd.errors import BadInput
 from results.analysis import (
     DATASET,
     META_STEPS,
+    PODD_CURVE,
+    PODD_META_STEPS,
     STEPS,
     Published,
     Row,
@@ -88,6 +90,11 @@ def _notes(frame: pd.DataFrame, rows: pd.DataFrame, table: pd.DataFrame, publish
         f"measured: {dataset}, {int(rows['steps'].iloc[0])} training steps, mean, std and 95% interval over seeds; "
         f"published: {published.source}, {STEPS} training steps"
     ]
+    if published.x == "poster_ipc":
+        own = ", ".join(f"{accuracy} at {ipc:g} IPC" for ipc, accuracy in PODD_CURVE.items())
+        notes.append(
+            f"PoDD's own paper: {own}, after {PODD_META_STEPS:,} meta-steps where this table's took {META_STEPS:,}"
+        )
     if dataset != DATASET or rows["meta_steps"].max() < META_STEPS:
         notes.append(
             f"SCALED DOWN: {one_or_range(rows['meta_steps'])} meta-steps on {dataset}, networks of width "

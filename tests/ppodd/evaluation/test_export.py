@@ -1,14 +1,19 @@
 """A stage as a ready training set, in every format, through the command."""
 
+import io
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
+import torch
 
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, build
 from ppodd.distillation.archived_run import run
+from ppodd.errors import BadInput
+from ppodd.evaluation.export import FORMATS, TrainingSet
 
 
 @pytest.fixture
@@ -46,6 +51,26 @@ def test_parquet_has_a_row_a_patch_and_says_the_images_shape(trial, tmp_path):
     assert table.num_rows == 24 and table.schema.metadata[b"image_shape"] == b"1,8,8"
     image = np.array(table["images"][12].as_py(), np.float32).reshape(1, 8, 8)
     np.testing.assert_array_equal(image, trial.poster(2).poster[:, :8, :8])
+
+
+def training_set(*labels):
+    labels = np.array(labels, np.float32)
+    images = np.arange(len(labels), dtype=np.float32)[:, None, None, None]
+    return TrainingSet({"images": images, "labels": labels}, ("cat", "dog"), {})
+
+
+def test_dd_ranking_is_given_as_many_patches_of_each_class_in_order():
+    held = torch.load(
+        io.BytesIO(FORMATS[".pt"](training_set([0.1, 0.9], [0.6, 0.4], [0.9, 0.1], [0.4, 0.6], [0.8, 0.2]))),
+        weights_only=True,
+    )
+    assert held["images"].flatten().tolist() == [2, 4, 0, 3] and held["ipc"] == 2
+    assert held["hard_labels"].tolist() == [0, 0, 1, 1] and held["soft_labels"].shape == (4, 2)
+
+
+def test_dd_ranking_cannot_take_a_class_without_a_patch():
+    with pytest.raises(BadInput, match="as many images of every class, and no patch here is dog most of all"):
+        FORMATS[".pt"](training_set([0.9, 0.1], [0.6, 0.4]))
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def test_published_lines_are_dashed_labelled_and_of_their_data_set_only(tmp_path
 
 def test_the_published_numbers_are_those_of_the_tables():
     assert series("poster_ipc")["PoDD"] == [(0.6, 47.2), (0.7, 47.7), (0.8, 49.6), (0.9, 51.5)]
+    assert series("poster_ipc")["PoDD, 100,000 meta-steps"] == [(0.3, 42.3), (0.5, 49.5), (1.0, 59.1)]
     assert series("num_stages")["P-PoDD"][2] == (5, 53.8) and series("steps") == {}
     assert {row.accuracy_pct for row in TABLES["boost"].rows} == {53.8, 51.2}
 

@@ -52,6 +52,7 @@ def test_a_twin_is_laid_beside_its_table_and_said_to_be_scaled_down(name):
     assert any(
         re.match(r"SCALED DOWN: .* meta-steps on digits, .*published: 1500 meta-steps on cifar10", n) for n in notes
     )
+    assert any("42.3 at 0.3 IPC" in note and "100,000 meta-steps" in note for note in notes) == (name == "ipc")
     assert "measured on digits, published on cifar10: compare the direction, not the numbers" in notes
 
 
