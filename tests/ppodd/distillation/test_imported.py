@@ -77,6 +77,15 @@ def test_imported_posters_are_the_stages_of_the_run_that_made_them(tiny, tmp_pat
     assert trial.folder.read_json("imported.json")["posters"] == origin
 
 
+@pytest.mark.parametrize("shape", [(10, 3, 7), (10, 1, 6), (10, 12, 24)])
+def test_label_arrays_are_taken_in_whatever_shape_their_code_gave_them(tiny, tmp_path, shape):
+    torch.save(torch.randn(1, 1, 12, 24), tmp_path / "run_poster.pt")
+    torch.save(torch.rand(1, *shape), tmp_path / "run_label.pt")
+    assert main(arguments(tiny, [tmp_path / "run_poster.pt"], tmp_path, comp_ipc=1)) == 0
+    trial = TrialArchive(tmp_path / "archive/runs/run")
+    assert trial.poster(1).labels.shape == shape and trial.evaluations(1)
+
+
 def test_a_file_that_is_there_but_no_pt_is_told_from_one_that_is_not(tmp_path):
     (tmp_path / "p.safetensors").touch()
     with pytest.raises(BadInput, match=r"p.safetensors' is no .pt file: name what torch.save wrote"):
