@@ -29,6 +29,7 @@ EXTRAS = {
 CHECKS = [
     "pytest>=8.2",
     "pytest-cov>=6",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "mypy>=1.15",
     "pandas-stubs",

@@ -182,7 +182,7 @@ class Assignments:
     # Counts
 
     def leases(self) -> list[Lease]:
-        """All leases, of every crew."""
+        """All leases, of every worker pool."""
         return [lease for workers in self for lease in workers.queue.leases()]
 
     def pending(self, sweep: SweepKey | None = None) -> int:

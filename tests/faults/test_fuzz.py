@@ -35,7 +35,7 @@ from ppodd.distillation.initial import load_tensor
 from ppodd.errors import BadInput, CorruptArchive
 
 FEW = settings(
-    max_examples=int(os.environ.get("PPODD_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("PPODD_EXAMPLES", "60")),
     deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True,
 )  # fmt: skip
 RELEASE = Path(__file__).parents[1] / "upgrade/0.1.0/archive"

@@ -28,9 +28,9 @@ def inject(*arguments, seconds):
 
 
 def test_a_few_faults_of_each_kind_lose_nothing():
-    """A minute of one core."""
-    said = inject("kills", "steps", "pairs", "--count=12", "--sample=2", "--most=2", "--seed=3", seconds=600)
-    assert sum(line.split(": ")[0].isdigit() for line in said.splitlines()) == 12
+    """Half a minute of one core."""
+    said = inject("kills", "steps", "pairs", "--count=6", "--sample=1", "--most=1", "--seed=3", seconds=600)
+    assert sum(line.split(": ")[0].isdigit() for line in said.splitlines()) == 6
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from ppodd.errors import BadInput, one_line
 from tune.sweep_file import load_sweep
 
 FEW = settings(
-    max_examples=int(os.environ.get("PPODD_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("PPODD_EXAMPLES", "40")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
