@@ -1,5 +1,6 @@
 """Small sweeps, the command that runs them, and what came of them."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -34,6 +35,17 @@ def command(*arguments):
 
 def ppodd(*arguments, cwd):
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env={**os.environ, **PATH})
+
+
+@contextlib.contextmanager
+def started(command, **how):
+    """A process that runs the command, and does not outlive a test that fails while it runs."""
+    with subprocess.Popen(command, text=True, **how) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def wait_for(condition, seconds=120):

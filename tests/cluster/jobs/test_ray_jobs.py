@@ -21,6 +21,7 @@ from ray_clusters import RayCluster, free_port
 from s3 import CREDENTIALS
 from servers import MlflowServer
 from submissions import evaluations, sweep_file, wait_for
+from sweeps import started
 
 from cluster.jobs import package, versions
 from cluster.jobs.ray_jobs import Job, Jobs, Submission
@@ -149,7 +150,7 @@ def test_the_same_sweep_is_begun_once(here, submitted, monkeypatch):
 def test_following_can_be_left_and_the_job_be_stopped(cluster, here, folder, tiny):
     path = sweep_file(folder, tiny, "long", config={"epochs": 100_000}, grid={"num_stages": [1]})
     arguments = command("submit", path, "--archive", folder / "archive", "--follow")
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment(cluster)) as follower:
+    with started(arguments, stdout=subprocess.PIPE, env=environment(cluster)) as follower:
         shown = iter(follower.stdout.readline, "")
         assert any("0/1 trials" in line for line in shown)
         follower.send_signal(signal.SIGINT)

@@ -13,6 +13,7 @@ from archives import progress, sweep_record
 from ray_clusters import RayCluster, end_session
 from servers import MlflowServer
 from submissions import evaluations, sweep_file, wait_for
+from sweeps import started
 
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
@@ -104,7 +105,7 @@ def test_a_sweep_goes_on_while_its_mlflow_server_is_away_and_is_in_it_once_it_is
     arguments = ["--archive", archive.url, "--tracking-uri", server.url, "--ray-address", cluster.address, "--wait"]
     begin = command("sweep", path, *arguments)
     try:
-        with subprocess.Popen(begin, env=cluster.env, stdout=subprocess.PIPE, text=True) as driver:
+        with started(begin, env=cluster.env, stdout=subprocess.PIPE) as driver:
             wait_for(lambda: evaluations(archive, "away"))
             server.stop()
             lags = f"MLflow lags: away: MLflow store {server.url}: no answer"
@@ -167,7 +168,7 @@ def test_on_one_gpu_evaluators_get_their_place_when_the_trials_have_left_it(tiny
     path, archive = sweep_file(tmp_path, tiny, "shared", **how), Archive(tmp_path / "archive")
     with RayCluster(tmp_path, gpus=1) as cluster:
         begin = command("sweep", path, "--archive", archive.url, "--ray-address", cluster.address)
-        with subprocess.Popen(begin, env=cluster.env, stdout=subprocess.PIPE, text=True) as driver:
+        with started(begin, env=cluster.env, stdout=subprocess.PIPE) as driver:
             try:
                 wait_for(lambda: evaluations(archive, "shared") == [0])
                 wait_for(lambda: "waits for its place" in ppodd(cluster, "evaluators", "status"))

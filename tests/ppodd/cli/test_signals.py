@@ -10,7 +10,7 @@ import time
 
 import pytest
 from flags import flags
-from sweeps import PATH, wait_for
+from sweeps import PATH, started, wait_for
 
 from ppodd.archive import TrialArchive
 from ppodd.config import DistillConfig, build
@@ -39,7 +39,7 @@ def under_way(archive):
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_a_signal_leaves_a_checkpoint_one_line_and_its_exit_code(tiny, tmp_path, number, code, ended):
-    with subprocess.Popen(distill(tiny, tmp_path), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    with started(distill(tiny, tmp_path), stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         under_way(tmp_path)
         process.send_signal(number)
         said = process.stderr.read()
@@ -127,7 +127,7 @@ except KeyboardInterrupt:
 @contextlib.contextmanager
 def slow_to_end(before=""):
     command = [sys.executable, "-c", SLOW_TO_END.format(before=before)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    with started(command, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout.readline() == "begun\n"
         try:
             yield process

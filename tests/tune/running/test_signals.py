@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from sweeps import PATH, command, ppodd, sweep_file, wait_for
+from sweeps import PATH, command, ppodd, started, sweep_file, wait_for
 
 from ppodd.archive import Archive
 
@@ -13,9 +13,7 @@ def test_a_sweep_ends_by_sigterm_with_a_checkpoint_of_every_trial_and_goes_on(ti
     # no checkpoint but that of the signal; seconds of meta-steps, so that it comes amid them
     path = sweep_file(tmp_path, {**tiny, "epochs": 250, "checkpoint_every": 10**6}, grid={"num_stages": [1]}, seeds=[0])
     archive = Archive(tmp_path / "ppodd-archive")
-    with subprocess.Popen(
-        command("sweep", path), cwd=tmp_path, env={**os.environ, **PATH}, stderr=subprocess.PIPE, text=True
-    ) as driver:
+    with started(command("sweep", path), cwd=tmp_path, env={**os.environ, **PATH}, stderr=subprocess.PIPE) as driver:
         wait_for(lambda: driver.poll() or any(archive.trial("tiny", t).progress() for t in archive.trials("tiny")))
         driver.send_signal(signal.SIGTERM)
         said = driver.stderr.read()
