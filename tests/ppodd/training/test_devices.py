@@ -85,9 +85,12 @@ def test_distillations_in_lockstep_elsewhere_are_those_of_the_cpu_and_wait_once_
     assert not any("lockstep.py" in wait or "inner_loop.py" in wait for wait in accelerator.waits)
 
 
-@pytest.mark.parametrize("arch", ["convnet", "user_networks:Linear"])
+OTHERS = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("resnet18-bn", "vit-tiny", "convnext-atto")]
+
+
+@pytest.mark.parametrize("arch", ["convnet", "user_networks:Linear", *OTHERS])  # slow: half a minute of processor
 def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny, arch, monkeypatch):
-    config = build(DistillConfig, {**tiny, "dtype": "float64", "num_stages": 1, "arch": arch, **AUGMENTED})
+    config = build(DistillConfig, {**tiny, "dtype": "float64", "num_stages": 1, **AUGMENTED})
     (stage,) = distill(config, load(config.data, CPU))
     (protocol,) = EvaluationConfig(arch=(arch,), nets=3, budgets=(2, 5)).protocols(config)
     values = {}
