@@ -55,6 +55,7 @@ setup(
         "": ["*.pyi"],
         "tune": ["sweeps/*.yaml"],
         "results.reporting": ["templates/*"],
+        "ppodd.training": ["*.c"],
         "cluster.templates": ["*.yaml", "*.sh"],
     },
     install_requires=[

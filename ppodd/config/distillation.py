@@ -39,7 +39,8 @@ ENGINES = ("recomputed", "unrolled")
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
 # Fields that say where and how a run is carried out, not what it computes.
 CIRCUMSTANCES = frozenset(
-    {"name", "device", "root", "workers", "engine", "real_chunk", "offload", "checkpoint_every", "print_freq"}
+    {"name", "device", "root", "workers", "engine", "compile", "real_chunk", "offload"}
+    | {"checkpoint_every", "print_freq"}
 )
 # Fields that a first stage does not depend on: it has one poster, and nothing to start from.
 LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
@@ -66,6 +67,11 @@ class DistillConfig(Config):
         "recomputed",
         description="how the window is differentiated: recomputed step by step, or unrolled (the reference: the same "
         "to rounding, memory grows with the window)",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="on a CPU, functions compiled for it: where it has a C compiler, by all means, or never (the same "
+        "to rounding)",
     )
     checkpoint_every: Positive = Field(20, description="meta-steps between two resume checkpoints")
     print_freq: Positive = Field(10, description="meta-steps between two refreshes of the progress")

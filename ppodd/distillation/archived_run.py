@@ -36,6 +36,7 @@ from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.methods import layout_of, trained_on
 from ppodd.posters import BLENDS, Layout, render
+from ppodd.training import choose_compiled
 from ppodd.words import counted
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def work(
         OutOfMemory: it does not fit; which setting to lower is said.
     """
     keep_freed_memory()
+    choose_compiled(config.compile)
     device = resolve_device(config.device)
     dataset = data_of(config, device, say or _log.info)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None

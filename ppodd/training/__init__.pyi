@@ -3,6 +3,7 @@ from .architectures import ARCHITECTURES as ARCHITECTURES
 from .architectures import Architecture as Architecture
 from .architectures import check_architecture as check_architecture
 from .architectures import first_padding as first_padding
+from .compiled import choose_compiled as choose_compiled
 from .convnet_derivatives import ConvNetDerivatives as ConvNetDerivatives
 from .ensemble import Ensemble as Ensemble
 from .ensemble_training import Trainer as Trainer

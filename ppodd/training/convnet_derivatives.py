@@ -21,10 +21,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from ppodd.training import instance_norm
+from ppodd.training.blocks import Block, blocks
 from ppodd.training.convolution import Convolution, convolution, layout
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives, Products
 from ppodd.training.networks import ConvNet, Network
@@ -46,29 +45,12 @@ def derivatives_of(network: Network, shape: Sequence[int], networks: int = 1) ->
     return AutogradDerivatives(network)
 
 
-class _Block(NamedTuple):
-    """A block's parameters in one or more points; channels are those of all networks."""
-
-    weights: list[Tensor]  # of the first two points, each in the convolution's domain
-    scale: Tensor  # γ [points, C]
-    shift: Tensor  # β [points, C]
-
-
 class _Parameters(NamedTuple):
     """Points in parameter space, taken apart."""
 
-    blocks: list[_Block]
+    blocks: list[Block]
     weight: Tensor  # [points, E, K, D]
     bias: Tensor  # [points, E, 1, K]
-
-
-class _Pooled(NamedTuple):
-    """What a block's forward pass along a direction leaves for the way back."""
-
-    inside: Tensor  # images in the convolution's domain
-    normed: instance_norm.Along
-    mask: Tensor  # m, as numbers [B, C, h, w]
-    pooled: Tensor  # [d pool(m ŷ); pool(m ŷ); pool(m)]: [3, B, C, h/2, w/2]
 
 
 class ConvNetDerivatives:
@@ -82,6 +64,7 @@ class ConvNetDerivatives:
         self._network, self._networks = network, networks
         modules = list(cast("ConvNet", network.module).features)
         self._eps = [m.eps for m in modules if isinstance(m, nn.GroupNorm)]
+        self._blocks = blocks(network.theta.device, network.theta.dtype)
         self._convolutions: list[Convolution] = []
         self._first_map = 1  # numbers in one image's first map
         height, width = shape[-2:]
@@ -89,7 +72,7 @@ class ConvNetDerivatives:
             if isinstance(m, nn.Conv2d):
                 padding = int(m.padding[0])
                 channels = m.in_channels, m.out_channels
-                kind = convolution(network.theta.device, *channels, height, width, padding, networks)
+                kind = convolution(network.theta, *channels, height, width, padding, networks)
                 self._convolutions.append(kind)
                 height, width = height + 2 * padding - 2, width + 2 * padding - 2
                 if len(self._convolutions) == 1:
@@ -124,20 +107,16 @@ class ConvNetDerivatives:
         kept = []
         for conv, block, eps in zip(self._convolutions, parameters.blocks, self._eps, strict=True):
             y, inside = conv.forward(x, block.weights[0])
-            z, normed = instance_norm.forward(y, block.scale[0], block.shift[0], eps)
-            z.relu_()
-            x = F.avg_pool2d(z, 2)
-            kept.append((inside, normed, z))
+            x, pooled = self._blocks.forward(y, block.scale[0], block.shift[0], eps)
+            kept.append((inside, pooled))
         features, weight = self._features(x), parameters.weight[0]
         log_q = torch.baddbmm(parameters.bias[0], features, weight.mT).log_softmax(-1)
         g_logits = _logits_gradient(labels, log_q)
         gradients = [g_logits.sum(1), g_logits.mT @ features]
         g = self._maps(g_logits @ weight, x)
         for i in reversed(range(len(kept))):
-            (inside, normed, z), block = kept.pop(), parameters.blocks[i]
-            g = _unpooled(g, z)
-            g = _aten.threshold_backward.grad_input(g, z, 0, grad_input=g)
-            g, g_scale, g_shift = instance_norm.backward(g, normed, block.scale[0])
+            (inside, pooled), block = kept.pop(), parameters.blocks[i]
+            g, g_scale, g_shift = self._blocks.backward(g, pooled, block.scale[0], block.shift[0])
             to_x, g_weight = self._convolutions[i].backward(inside, g, block.weights[0], i > 0)
             g = g if to_x is None else to_x
             gradients += [g_shift, g_scale, torch.zeros_like(g_shift), g_weight]
@@ -147,8 +126,8 @@ class ConvNetDerivatives:
         kept = []
         for i, (conv, block, eps) in enumerate(zip(self._convolutions, parameters.blocks, self._eps, strict=True)):
             maps, inside = conv.forward_along(x, block.weights[1], block.weights[0], i > 0)
-            x, pooled = _pool_along(maps, inside, block, eps)
-            kept.append(pooled)
+            x, pooled = self._blocks.forward_along(maps, block, eps)
+            kept.append((inside, pooled))
         features, (weight_dot, weight, _) = self._features(x.unflatten(0, (2, -1))), parameters.weight
         logits_dot, logits = features @ weight.mT + parameters.bias[:2]
         logits_dot.baddbmm_(features[1], weight_dot.mT)
@@ -161,10 +140,10 @@ class ConvNetDerivatives:
         g_features[1].baddbmm_(g_logits, weight_dot)
         g = self._maps(g_features, x)
         for i in reversed(range(len(kept))):
-            pooled, block = kept.pop(), parameters.blocks[i]
-            g, g_scale, g_shift = _pool_backward_along(g, pooled, block)
+            (inside, pooled), block = kept.pop(), parameters.blocks[i]
+            g, g_scale, g_shift = self._blocks.backward_along(g, pooled, block)
             conv, (weight_dot, weight) = self._convolutions[i], block.weights
-            g, g_weight = conv.backward_along(pooled.inside, g, weight, weight_dot, i > 0)
+            g, g_weight = conv.backward_along(inside, g, weight, weight_dot, i > 0)
             gradients += [g_shift, g_scale, torch.zeros_like(g_shift), g_weight]
         return self._put_together(gradients), g, log_q_dot  # of the labels' logarithms: see `products`
 
@@ -174,7 +153,7 @@ class ConvNetDerivatives:
         blocks = []
         for conv in self._convolutions:
             weight, _bias, scale, shift = (next(parts).flatten(1, 2) for _ in range(4))
-            blocks.append(_Block([conv.weight(w) for w in weight[:2]], scale, shift))
+            blocks.append(Block([conv.weight(w) for w in weight[:2]], scale, shift))
         return _Parameters(blocks, next(parts), next(parts)[:, :, None])
 
     def _pieces(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -202,57 +181,9 @@ class ConvNetDerivatives:
         return torch.cat([gradient.reshape(self._networks, -1) for gradient in reversed(gradients)], 1)
 
 
-def _pool_along(maps: Tensor, inside: Tensor, block: _Block, eps: float) -> tuple[Tensor, _Pooled]:
-    """Norm, ReLU and pool of `[ẏ; y]`, `[2·B, C, h, w]`: `[ṗ; p]`."""
-    normed = instance_norm.along(maps.unflatten(0, (2, -1)), eps)
-    scale, shift = block.scale[:, None, :, None, None], block.shift[:, None, :, None, None]
-    half, *size = len(maps) // 2, *maps.shape[1:]
-    masked = torch.empty(3 * half, *size, dtype=maps.dtype, device=maps.device, memory_format=layout(maps.device))
-    masked = masked.unflatten(0, (3, half))
-    mask = masked[2]
-    torch.addcmul(shift[1], normed.maps[1], scale[1], out=mask).gt_(0)
-    torch.mul(normed.maps, mask, out=masked[:2])
-    pooled = F.avg_pool2d(masked.flatten(0, 1), 2).unflatten(0, (3, half))
-    pooled[0].addcmul_(normed.slope, pooled[1], value=-1).mul_(normed.ratio)
-    output = (pooled[:2] * scale[1]).addcmul_(pooled[2], shift[:2])
-    output[0].addcmul_(pooled[1], scale[0])
-    return output.flatten(0, 1), _Pooled(inside, normed, mask, pooled)
-
-
-def _pool_backward_along(g: Tensor, kept: _Pooled, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
-    """From `[g; ġ]` at `p` to `[g; ġ]` at `y`, `[2·B, …]`, and the tangents of the gradients of `γ` and `β`.
-
-    The gradient is `g_y = κ (g_z − mean(g_z) − ŷ mean(g_z ŷ))` with `κ = ρ γ`, and `ρ̇ = −ρ τ σ`.
-    """
-    normed, pixels = kept.normed, kept.mask[0, 0].numel()
-    g = g.unflatten(0, (2, -1))
-    sums = instance_norm.sum_of(g[:, None] * kept.pooled)  # Σ g d(m ŷ), Σ g ŷ, Σ g; with ġ
-    sums_dot = sums[1, 1:]
-    sums_dot[0].add_(sums[0, 0])
-    factor = normed.rstd * block.scale[1:, None, :, None, None]  # κ, κ̇
-    factor[1].addcmul_(normed.ratio * normed.slope, factor[0], value=-1)
-    shares = factor[:, None] * sums[0, 1:]  # of ŷ, of 1; with their tangents
-    shares[1].addcmul_(factor[0], sums_dot)
-    by_tangent = shares[0, 0] * normed.ratio
-    shares[1, 0].addcmul_(by_tangent, normed.slope, value=-1)
-    outer = g * factor[0]
-    outer[1].addcmul_(g[0], factor[1])
-    both = _unpooled(outer.flatten(0, 1), normed.maps.flatten(0, 1)).view_as(normed.maps)
-    both.mul_(kept.mask)
-    both.add_(shares[:, 1], alpha=-1 / pixels).addcmul_(normed.maps[1], shares[:, 0], value=-1 / pixels)
-    both[1].addcmul_(normed.maps[0], by_tangent, value=-1 / pixels)
-    g_scale, g_shift = sums_dot.sum((1, 3, 4))
-    return both.flatten(0, 1), g_scale, g_shift
-
-
 def _logits_gradient(labels: Tensor, log_q: Tensor) -> Tensor:
     """Of the product with negative labels, which is the loss."""
     return _aten._log_softmax_backward_data(labels, log_q, -1, log_q.dtype)
-
-
-def _unpooled(g: Tensor, like: Tensor) -> Tensor:
-    """The average pool's gradient, from `g` to maps as wide and high as `like`."""
-    return _aten.avg_pool2d_backward(g, like, [2, 2], [2, 2], [0, 0], False, True, None)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

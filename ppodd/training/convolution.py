@@ -15,9 +15,12 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from ppodd.training import compiled
+
 Tensor = torch.Tensor
 
-_WINOGRAD_CHANNELS = 64  # fewer are faster without
+# Fewer channels are faster without Winograd's, its transforms being compiled or not.
+_WINOGRAD_CHANNELS = {True: 32, False: 64}
 
 
 class Convolution(Protocol):
@@ -45,12 +48,14 @@ class Convolution(Protocol):
 
 
 def convolution(
-    device: torch.device, channels: int, out: int, height: int, width: int, padding: int, groups: int = 1
+    like: Tensor, channels: int, out: int, height: int, width: int, padding: int, groups: int = 1
 ) -> Convolution:
     """The fastest kind for images of `height` × `width` pixels; on a GPU torch's own library chooses."""
     tiled = padding == 1 and height % _SIDE == 0 and width % _SIDE == 0 and groups == 1
-    if device.type == "cpu" and tiled and min(channels, out) >= _WINOGRAD_CHANNELS:
-        return Winograd()
+    if like.device.type == "cpu" and tiled:
+        functions = compiled.functions(like.dtype)
+        if min(channels, out) >= _WINOGRAD_CHANNELS[functions is not None]:
+            return Winograd(CompiledTiles(functions) if functions else TorchTiles())
     return Direct(padding, groups)
 
 
@@ -124,21 +129,24 @@ class Winograd:
     direct convolution. The domain is `[36, N, C]` (`N` tiles), `[36, C, O]` for weights: products are of matrices.
     """
 
+    def __init__(self, tiles: Tiles):
+        self._tiles = tiles
+
     def weight(self, weight: Tensor) -> Tensor:
         """`G k Gᵀ`: `[O, C, 3, 3]` → `[36, C, O]`."""
         return _transform(_WEIGHT, weight.permute(2, 3, 1, 0))
 
     def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        inside = _image_inside(x)
-        return _map_outside(torch.bmm(inside.flatten(1, -2), weight), inside), inside
+        inside = self._tiles.image_inside(x)
+        return self._tiles.map_outside(torch.bmm(inside.flatten(1, -2), weight), inside), inside
 
     def backward(self, inside: Tensor, g: Tensor, weight: Tensor, to_image: bool) -> tuple[Tensor | None, Tensor]:
-        g = _map_inside(g)
-        to_x = _image_outside(torch.bmm(g.flatten(1, -2), weight.mT), inside) if to_image else None
+        g = self._tiles.map_inside(g)
+        to_x = self._tiles.image_outside(torch.bmm(g.flatten(1, -2), weight.mT), inside) if to_image else None
         return to_x, _weight_outside(inside, g)
 
     def forward_along(self, x: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool) -> tuple[Tensor, Tensor]:
-        inside = _image_inside(x)
+        inside = self._tiles.image_inside(x)
         tiles = inside.flatten(1, -2)
         if moves:
             maps = torch.bmm(tiles, weight)
@@ -146,43 +154,95 @@ class Winograd:
             maps[:, :half].baddbmm_(tiles[:, half:], weight_dot)
         else:
             maps = torch.cat([torch.bmm(tiles, weight_dot), torch.bmm(tiles, weight)], 1)
-        return _map_outside(maps, inside), inside
+        return self._tiles.map_outside(maps, inside), inside
 
     def backward_along(
         self, inside: Tensor, g: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool
     ) -> tuple[Tensor, Tensor]:
-        g = _map_inside(g)
+        g = self._tiles.map_inside(g)
         half = g.shape[1] // 2
         wanted = g if moves else g[:, half:]
         images = torch.bmm(wanted.flatten(1, -2), weight.mT)
         of_moving = images[:, images.shape[1] // 2 :] if moves else images
         of_moving.baddbmm_(g[:, :half].flatten(1, -2), weight_dot.mT)
-        return _image_outside(images, inside), _weight_outside(inside, wanted)
+        return self._tiles.image_outside(images, inside), _weight_outside(inside, wanted)
 
 
-def _image_inside(x: Tensor) -> Tensor:
-    """`Bᵀ d B` of each tile: `[B, C, h, w]` → `[36, B, h/4, w/4, C]`."""
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-    tiles = padded.unfold(1, _WIDE, _SIDE).unfold(2, _WIDE, _SIDE).permute(4, 5, 0, 1, 2, 3)
-    return _transform(_IMAGE, tiles)
+class Tiles(Protocol):
+    """Between maps and their tiles in Winograd's domain, `[36, B, h/4, w/4, C]` or flat, `[36, N, C]`."""
+
+    def image_inside(self, x: Tensor) -> Tensor:
+        """`Bᵀ d B` of each tile: `[B, C, h, w]` → `[36, B, h/4, w/4, C]`."""
+
+    def image_outside(self, images: Tensor, inside: Tensor) -> Tensor:
+        """A gradient `[36, N, C]` to tiles as they are inside → to the image `[B, C, h, w]`."""
+
+    def map_inside(self, g: Tensor) -> Tensor:
+        """`A g Aᵀ` of each tile: `[B, O, h, w]` → `[36, B, h/4, w/4, O]`."""
+
+    def map_outside(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """`[36, N, O]`, tiles as in `inside` → `[B, O, h, w]`."""
 
 
-def _image_outside(images: Tensor, inside: Tensor) -> Tensor:
-    """A gradient `[36, N, C]` to tiles as they are inside → to the image `[B, C, h, w]`."""
-    tiles = _transform(_IMAGE.T, _unflattened(images, inside)).unflatten(0, (_WIDE, _WIDE))
-    return _overlap_add(tiles.permute(2, 3, 0, 4, 1, 5)).permute(0, 3, 1, 2)
+class CompiledTiles:
+    """By functions of `kernels.c`."""
+
+    def __init__(self, functions: compiled.Functions):
+        self._do = functions
+
+    def image_inside(self, x: Tensor) -> Tensor:
+        """See `Tiles`."""
+        return self._inside(self._do.image_inside, x)
+
+    def map_inside(self, g: Tensor) -> Tensor:
+        """See `Tiles`."""
+        return self._inside(self._do.map_inside, g)
+
+    def image_outside(self, images: Tensor, inside: Tensor) -> Tensor:
+        """See `Tiles`."""
+        return self._outside(self._do.image_outside, images, inside)
+
+    def map_outside(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """See `Tiles`."""
+        return self._outside(self._do.map_outside, maps, inside)
+
+    def _inside(self, function: compiled.Function, maps: Tensor) -> Tensor:
+        count, channels, height, width = maps.shape
+        inside = maps.new_empty(_WIDE**2, count, height // _SIDE, width // _SIDE, channels)
+        function(compiled.size(maps), laid_out(maps), inside)
+        return inside
+
+    def _outside(self, function: compiled.Function, tiles: Tensor, inside: Tensor) -> Tensor:
+        rows, columns = inside.shape[2:-1]
+        count, channels = tiles.shape[1] // (rows * columns), tiles.shape[2]
+        maps = tiles.new_empty(count, _SIDE * rows, _SIDE * columns, channels).permute(0, 3, 1, 2)
+        function(compiled.size(maps), tiles.contiguous(), maps)
+        return maps
 
 
-def _map_inside(g: Tensor) -> Tensor:
-    """`A g Aᵀ` of each tile: `[B, O, h, w]` → `[36, B, h/4, w/4, O]`."""
-    tiles = g.permute(0, 2, 3, 1).unflatten(2, (-1, _SIDE)).unflatten(1, (-1, _SIDE)).permute(2, 4, 0, 1, 3, 5)
-    return _transform(_MAP.T, tiles)
+class TorchTiles:
+    """In torch's operations."""
 
+    def image_inside(self, x: Tensor) -> Tensor:
+        """`Bᵀ d B` of each tile: `[B, C, h, w]` → `[36, B, h/4, w/4, C]`."""
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        tiles = padded.unfold(1, _WIDE, _SIDE).unfold(2, _WIDE, _SIDE).permute(4, 5, 0, 1, 2, 3)
+        return _transform(_IMAGE, tiles)
 
-def _map_outside(maps: Tensor, inside: Tensor) -> Tensor:
-    """`[36, N, O]`, tiles as in `inside` → `[B, O, h, w]`."""
-    tiles = _transform(_MAP, _unflattened(maps, inside)).unflatten(0, (_SIDE, _SIDE))
-    return tiles.permute(2, 3, 0, 4, 1, 5).contiguous().flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    def image_outside(self, images: Tensor, inside: Tensor) -> Tensor:
+        """A gradient `[36, N, C]` to tiles as they are inside → to the image `[B, C, h, w]`."""
+        tiles = _transform(_IMAGE.T, _unflattened(images, inside)).unflatten(0, (_WIDE, _WIDE))
+        return _overlap_add(tiles.permute(2, 3, 0, 4, 1, 5)).permute(0, 3, 1, 2)
+
+    def map_inside(self, g: Tensor) -> Tensor:
+        """`A g Aᵀ` of each tile: `[B, O, h, w]` → `[36, B, h/4, w/4, O]`."""
+        tiles = g.permute(0, 2, 3, 1).unflatten(2, (-1, _SIDE)).unflatten(1, (-1, _SIDE)).permute(2, 4, 0, 1, 3, 5)
+        return _transform(_MAP.T, tiles)
+
+    def map_outside(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """`[36, N, O]`, tiles as in `inside` → `[B, O, h, w]`."""
+        tiles = _transform(_MAP, _unflattened(maps, inside)).unflatten(0, (_SIDE, _SIDE))
+        return tiles.permute(2, 3, 0, 4, 1, 5).contiguous().flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def _weight_outside(inside: Tensor, g: Tensor) -> Tensor:

@@ -207,6 +207,9 @@ def _train_s(config: DistillConfig, protocol: EvaluationProtocol, steps: int, pl
 
 
 def _meta_step_s(config: DistillConfig, place: _Place) -> float:
+    from ppodd.training import choose_compiled
+
+    choose_compiled(config.compile)
     run = _distillation(_typical(config), _load(config, place))
     position, problem = run.first_state(), run.problems([])
     return _seconds(lambda: run.meta_step(position, problem, [1.0]), _META_STEPS)

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from ppodd.datasets.sources import Spec
 from ppodd.machine.seeding import generator
-from ppodd.training import convnet_derivatives, convolution
+from ppodd.training import compiled, convnet_derivatives, convolution
 from ppodd.training.convnet_derivatives import ConvNetDerivatives, derivatives_of
-from ppodd.training.convolution import Direct, Winograd
+from ppodd.training.convolution import CompiledTiles, Direct, TorchTiles, Winograd
 from ppodd.training.derivatives import AutogradDerivatives
 from ppodd.training.networks import fresh_network
 
@@ -23,8 +23,10 @@ def random(*shape, dtype=torch.float64, key="random"):
     "spec", [Spec(5, 3, 16, 16), Spec(4, 1, 28, 28), Spec(10, 1, 8, 8), Spec(3, 2, 18, 28)], ids=str
 )
 @pytest.mark.parametrize("winograd", [False, True])
-def test_the_convnets_derivatives_equal_autograds(spec, winograd, monkeypatch):
-    monkeypatch.setattr(convolution, "_WINOGRAD_CHANNELS", 1 if winograd else 1000)
+@pytest.mark.parametrize("choice", ["auto", "off"])
+def test_the_convnets_derivatives_equal_autograds(spec, winograd, choice, monkeypatch):
+    monkeypatch.setattr(compiled, "_chosen", choice)
+    monkeypatch.setattr(convolution, "_WINOGRAD_CHANNELS", dict.fromkeys([True, False], 1 if winograd else 1000))
     monkeypatch.setattr(convnet_derivatives, "_PIECE_BYTES", 3 * 8 * 6 * 32 * 32)  # several pieces, the last shorter
     network = fresh_network("convnet", spec, 6, 1, CPU, torch.float64)
     theta = network.theta + 0.1 * random(*network.theta.shape)  # norms that scale and shift
@@ -73,8 +75,18 @@ def test_networks_that_the_written_out_ones_do_not_fit_get_autograds(arch, shape
     assert isinstance(derivatives_of(network, shape), AutogradDerivatives)
 
 
+functions = compiled.functions(torch.float64)
 KINDS = pytest.mark.parametrize(
-    ("kind", "groups"), [(Winograd(), 1), (Direct(1), 1), (Direct(1, 2), 2)], ids=["winograd", "direct", "grouped"]
+    ("kind", "groups"),
+    [
+        (Winograd(TorchTiles()), 1),
+        pytest.param(
+            Winograd(CompiledTiles(functions)), 1, marks=pytest.mark.skipif(not functions, reason="no C compiler")
+        ),
+        (Direct(1), 1),
+        (Direct(1, 2), 2),
+    ],
+    ids=["winograd", "winograd compiled", "direct", "grouped"],
 )
 
 
@@ -113,9 +125,12 @@ def test_a_convolution_along_a_direction_is_the_products_derivative(kind, groups
     torch.testing.assert_close(weight, to_w_dot)
 
 
-def test_winograd_rounds_a_few_times_as_much_as_a_direct_convolution():
+@pytest.mark.parametrize("choice", ["auto", "off"])
+def test_winograd_rounds_a_few_times_as_much_as_a_direct_convolution(choice, monkeypatch):
+    monkeypatch.setattr(compiled, "_chosen", choice)
     x, w = random(4, 64, 16, 16, dtype=torch.float32).relu(), random(64, 64, 3, 3, dtype=torch.float32)
-    kind, exact = Winograd(), F.conv2d(x.double(), w.double(), padding=1)
+    kind, exact = convolution.convolution(x, 64, 64, 16, 16, 1), F.conv2d(x.double(), w.double(), padding=1)
+    assert isinstance(kind, Winograd)
     y, _ = kind.forward(x, kind.weight(w))
     assert float((y - exact).norm() / exact.norm()) < 5e-6
 

@@ -1,0 +1,380 @@
+/* A block of the ConvNet after its convolution: instance norm, ReLU and 2x2 average pool, in few passes over its maps.
+
+   The formulas are those of instance_norm.py and convnet_derivatives.py, which do the same in torch's operations.
+   Maps lie with channels last. An image's channels go through LANES at a time, so that their pixels stay in the cache
+   from pass to pass and the compiler makes vectors of them. Sums over pixels are taken row by row: sums of sums round
+   less. No result depends on how many threads there are. Compiled with REAL as float or double. */
+
+#include <math.h>
+
+#define LANES (128 / (long)sizeof(REAL))
+#define INLINE static inline __attribute__((always_inline))
+#define EACH for (long l = 0; l < n; l++)
+
+typedef struct { long images, height, width, channels, threads; } Size;
+
+/* Calls f for each image and run of channels; n is a constant where there are LANES of them. */
+#define ALL(f, ...)                                                                                                    \
+    _Pragma("omp parallel for collapse(2) num_threads(s.threads) if (s.threads > 1)")                                  \
+    for (long b = 0; b < s.images; b++)                                                                                \
+        for (long c = 0; c < s.channels; c += LANES) {                                                                 \
+            if (s.channels - c >= LANES) f(b, c, LANES, s, __VA_ARGS__);                                               \
+            else f(b, c, s.channels - c, s, __VA_ARGS__);                                                              \
+        }
+
+/* Where a pixel's channels of an image begin. */
+INLINE long at(long b, long y, long x, long c, long height, long width, long channels) {
+    return ((b * height + y) * width + x) * channels + c;
+}
+#define AT(y, x) at(b, y, x, c, s.height, s.width, s.channels)
+#define POOLED(y, x) at(b, y, x, c, s.height / 2, s.width / 2, s.channels)
+#define POOLED_ROWS for (long i = 0; i < s.height / 2; i++)
+#define POOLED_COLUMNS for (long j = 0; j < s.width / 2; j++)
+#define SQUARE for (long k = 0; k < 4; k++)
+#define IN_SQUARE AT(2 * i + k / 2, 2 * j + k % 2)
+
+INLINE void mean_of(const REAL *maps, REAL *mean, long b, long c, long n, Size s) {
+    EACH mean[l] = 0;
+    for (long y = 0; y < s.height; y++) {
+        REAL row[LANES];
+        EACH row[l] = 0;
+        for (long x = 0; x < s.width; x++) { const REAL *m = maps + AT(y, x); EACH row[l] += m[l]; }
+        EACH mean[l] += row[l];
+    }
+    EACH mean[l] /= s.height * s.width;
+}
+
+/* y: maps on the way in, normed on the way out. */
+INLINE void forward_one(long b, long c, long n, Size s, REAL *maps, const REAL *scale, const REAL *shift, REAL eps,
+                        REAL *pooled, REAL *rstds) {
+    REAL mean[LANES], power[LANES], rstd[LANES];
+    mean_of(maps, mean, b, c, n, s);
+    EACH power[l] = 0;
+    for (long y = 0; y < s.height; y++) {
+        REAL row[LANES];
+        EACH row[l] = 0;
+        for (long x = 0; x < s.width; x++) {
+            const REAL *m = maps + AT(y, x);
+            EACH { REAL centred = m[l] - mean[l]; row[l] += centred * centred; }
+        }
+        EACH power[l] += row[l];
+    }
+    EACH rstd[l] = rstds[b * s.channels + c + l] = 1 / (REAL)sqrt(power[l] / (s.height * s.width) + eps);
+    for (long y = 0; y < s.height; y++)
+        for (long x = 0; x < s.width; x++) { REAL *m = maps + AT(y, x); EACH m[l] = (m[l] - mean[l]) * rstd[l]; }
+    POOLED_ROWS POOLED_COLUMNS {
+        REAL sum[LANES];
+        EACH sum[l] = 0;
+        SQUARE {
+            const REAL *m = maps + IN_SQUARE;
+            EACH { REAL z = m[l] * scale[c + l] + shift[c + l]; sum[l] += z > 0 ? z : 0; }
+        }
+        REAL *p = pooled + POOLED(i, j);
+        EACH p[l] = sum[l] / 4;
+    }
+}
+
+void forward(Size s, REAL *maps, const REAL *scale, const REAL *shift, double eps, REAL *pooled, REAL *rstds) {
+    ALL(forward_one, maps, scale, shift, eps, pooled, rstds)
+}
+
+/* maps: normed on the way in, the gradient to what they were before the norm on the way out. */
+INLINE void backward_one(long b, long c, long n, Size s, const REAL *g, REAL *maps, const REAL *rstds, const REAL *scale,
+                         const REAL *shift, REAL *to_scale, REAL *to_shift) {
+    REAL by_normed[LANES], constant[LANES], factor[LANES];
+    EACH by_normed[l] = constant[l] = 0;
+    POOLED_ROWS {
+        REAL row_normed[LANES], row_constant[LANES];
+        EACH row_normed[l] = row_constant[l] = 0;
+        POOLED_COLUMNS {
+            const REAL *from = g + POOLED(i, j);
+            SQUARE {
+                const REAL *m = maps + IN_SQUARE;
+                EACH {
+                    REAL gz = m[l] * scale[c + l] + shift[c + l] > 0 ? from[l] / 4 : 0;
+                    row_normed[l] += gz * m[l];
+                    row_constant[l] += gz;
+                }
+            }
+        }
+        EACH { by_normed[l] += row_normed[l]; constant[l] += row_constant[l]; }
+    }
+    EACH {
+        to_scale[b * s.channels + c + l] = by_normed[l];
+        to_shift[b * s.channels + c + l] = constant[l];
+        by_normed[l] /= s.height * s.width;
+        constant[l] /= s.height * s.width;
+        factor[l] = rstds[b * s.channels + c + l] * scale[c + l];
+    }
+    for (long y = 0; y < s.height; y++)
+        for (long x = 0; x < s.width; x++) {
+            int inside = y / 2 < s.height / 2 && x / 2 < s.width / 2; /* a last odd row or column is not pooled */
+            const REAL *from = inside ? g + POOLED(y / 2, x / 2) : scale + c;
+            REAL share = inside ? 0.25 : 0, *m = maps + AT(y, x);
+            EACH {
+                REAL gz = m[l] * scale[c + l] + shift[c + l] > 0 ? share * from[l] : 0;
+                m[l] = factor[l] * (gz - constant[l] - m[l] * by_normed[l]);
+            }
+        }
+}
+
+void backward(Size s, const REAL *g, REAL *maps, const REAL *rstds, const REAL *scale, const REAL *shift, REAL *to_scale,
+              REAL *to_shift) {
+    ALL(backward_one, g, maps, rstds, scale, shift, to_scale, to_shift)
+}
+
+/* Maps and their tangents (`dots`): normed on the way out. */
+INLINE void forward_along_one(long b, long c, long n, Size s, REAL *dots, REAL *maps, const REAL *scale_dot,
+                              const REAL *scale, const REAL *shift_dot, const REAL *shift, REAL eps, REAL *pooled_dot,
+                              REAL *pooled, REAL *rstds, REAL *slopes) {
+    REAL mean[LANES], mean_dot[LANES], power[LANES], common[LANES], rstd[LANES], slope[LANES];
+    mean_of(maps, mean, b, c, n, s);
+    mean_of(dots, mean_dot, b, c, n, s);
+    EACH power[l] = common[l] = 0;
+    for (long y = 0; y < s.height; y++) {
+        REAL row[LANES], row_common[LANES];
+        EACH row[l] = row_common[l] = 0;
+        for (long x = 0; x < s.width; x++) {
+            const REAL *m = maps + AT(y, x), *d = dots + AT(y, x);
+            EACH {
+                REAL centred = m[l] - mean[l];
+                row[l] += centred * centred;
+                row_common[l] += centred * (d[l] - mean_dot[l]);
+            }
+        }
+        EACH { power[l] += row[l]; common[l] += row_common[l]; }
+    }
+    EACH {
+        rstds[b * s.channels + c + l] = rstd[l] = 1 / (REAL)sqrt(power[l] / (s.height * s.width) + eps);
+        slopes[b * s.channels + c + l] = slope[l] = common[l] / (s.height * s.width) * rstd[l];
+    }
+    for (long y = 0; y < s.height; y++)
+        for (long x = 0; x < s.width; x++) {
+            REAL *m = maps + AT(y, x), *d = dots + AT(y, x);
+            EACH {
+                m[l] = (m[l] - mean[l]) * rstd[l];
+                d[l] = (d[l] - mean_dot[l] - slope[l] * m[l]) * rstd[l];
+            }
+        }
+    POOLED_ROWS POOLED_COLUMNS {
+        REAL sum[LANES], sum_dot[LANES];
+        EACH sum[l] = sum_dot[l] = 0;
+        SQUARE {
+            const REAL *m = maps + IN_SQUARE, *d = dots + IN_SQUARE;
+            EACH {
+                REAL z = m[l] * scale[c + l] + shift[c + l];
+                REAL z_dot = m[l] * scale_dot[c + l] + d[l] * scale[c + l] + shift_dot[c + l];
+                sum[l] += z > 0 ? z : 0;
+                sum_dot[l] += z > 0 ? z_dot : 0;
+            }
+        }
+        REAL *p = pooled + POOLED(i, j), *p_dot = pooled_dot + POOLED(i, j);
+        EACH { p[l] = sum[l] / 4; p_dot[l] = sum_dot[l] / 4; }
+    }
+}
+
+void forward_along(Size s, REAL *both, const REAL *scale_dot, const REAL *scale, const REAL *shift_dot,
+                   const REAL *shift, double eps, REAL *pooled, REAL *rstds, REAL *slopes) {
+    long maps = s.images * s.height * s.width * s.channels;
+    long pool = s.images * (s.height / 2) * (s.width / 2) * s.channels;
+    ALL(forward_along_one, both, both + maps, scale_dot, scale, shift_dot, shift, eps, pooled, pooled + pool, rstds,
+        slopes)
+}
+
+/* dots and maps: normed on the way in; the gradient and its tangent, in this order, on the way out. */
+INLINE void backward_along_one(long b, long c, long n, Size s, const REAL *g, const REAL *g_dot, REAL *dots, REAL *maps,
+                               const REAL *rstds, const REAL *slopes, const REAL *scale_dot, const REAL *scale,
+                               const REAL *shift, REAL *to_scale, REAL *to_shift) {
+    REAL by[LANES], by_dot[LANES], one[LANES], one_dot[LANES], factor[LANES], factor_dot[LANES];
+    EACH by[l] = by_dot[l] = one[l] = one_dot[l] = 0;
+    POOLED_ROWS {
+        REAL row[LANES], row_dot[LANES], row_one[LANES], row_one_dot[LANES];
+        EACH row[l] = row_dot[l] = row_one[l] = row_one_dot[l] = 0;
+        POOLED_COLUMNS {
+            const REAL *from = g + POOLED(i, j), *from_dot = g_dot + POOLED(i, j);
+            SQUARE {
+                const REAL *m = maps + IN_SQUARE, *d = dots + IN_SQUARE;
+                EACH {
+                    REAL z = m[l] * scale[c + l] + shift[c + l];
+                    REAL gz = z > 0 ? from[l] / 4 : 0, gz_dot = z > 0 ? from_dot[l] / 4 : 0;
+                    row[l] += gz * m[l];
+                    row_one[l] += gz;
+                    row_dot[l] += gz_dot * m[l] + gz * d[l];
+                    row_one_dot[l] += gz_dot;
+                }
+            }
+        }
+        EACH { by[l] += row[l]; by_dot[l] += row_dot[l]; one[l] += row_one[l]; one_dot[l] += row_one_dot[l]; }
+    }
+    EACH {
+        long k = b * s.channels + c + l;
+        REAL pixels = s.height * s.width;
+        to_scale[k] = by_dot[l];
+        to_shift[k] = one_dot[l];
+        by[l] /= pixels; by_dot[l] /= pixels; one[l] /= pixels; one_dot[l] /= pixels;
+        factor[l] = rstds[k] * scale[c + l];
+        factor_dot[l] = rstds[k] * (scale_dot[c + l] - rstds[k] * slopes[k] * scale[c + l]);
+    }
+    for (long y = 0; y < s.height; y++)
+        for (long x = 0; x < s.width; x++) {
+            int inside = y / 2 < s.height / 2 && x / 2 < s.width / 2; /* a last odd row or column is not pooled */
+            const REAL *from = inside ? g + POOLED(y / 2, x / 2) : scale + c;
+            const REAL *from_dot = inside ? g_dot + POOLED(y / 2, x / 2) : scale + c;
+            REAL share = inside ? 0.25 : 0, *m = maps + AT(y, x), *d = dots + AT(y, x);
+            EACH {
+                REAL z = m[l] * scale[c + l] + shift[c + l];
+                REAL gz = z > 0 ? share * from[l] : 0, gz_dot = z > 0 ? share * from_dot[l] : 0;
+                REAL rest = gz - one[l] - m[l] * by[l];
+                REAL rest_dot = gz_dot - one_dot[l] - d[l] * by[l] - m[l] * by_dot[l];
+                d[l] = factor[l] * rest;
+                m[l] = factor_dot[l] * rest + factor[l] * rest_dot;
+            }
+        }
+}
+
+void backward_along(Size s, const REAL *g, REAL *both, const REAL *rstds, const REAL *slopes, const REAL *scale_dot,
+                    const REAL *scale, const REAL *shift, REAL *to_scale, REAL *to_shift) {
+    long maps = s.images * s.height * s.width * s.channels;
+    long pool = s.images * (s.height / 2) * (s.width / 2) * s.channels;
+    ALL(backward_along_one, g, g + pool, both, both + maps, rstds, slopes, scale_dot, scale, shift, to_scale, to_shift)
+}
+
+/* Below, a vector at a time: these loops are short, and compilers do not see what may stay in registers. */
+
+#include <string.h>
+
+#define WIDE (64 / (long)sizeof(REAL))
+typedef REAL Vector __attribute__((vector_size(64)));
+
+INLINE Vector load(const REAL *from, long n) {
+    Vector v = {0};
+    memcpy(&v, from, n * sizeof(REAL));
+    return v;
+}
+INLINE void store(REAL *to, Vector v, long n) { memcpy(to, &v, n * sizeof(REAL)); }
+
+/* Calls f for each run of channels; n is a constant where there are WIDE of them. */
+#define ALL_CHANNELS(channels, f, ...)                                                                                 \
+    for (long c = 0; c < channels; c += WIDE) {                                                                        \
+        if (channels - c >= WIDE) f(c, WIDE, __VA_ARGS__);                                                             \
+        else f(c, channels - c, __VA_ARGS__);                                                                          \
+    }
+
+/* Winograd's F(4x4, 3x3), as in convolution.py: between maps [B, h, w, C] and tiles inside, [36, B, h/4, w/4, C].
+   These are its transforms of a line of a tile, whose numbers are `s` apart; twice they are those of the tile. */
+
+INLINE void image_in(const Vector *a, Vector *o, long s) {
+    Vector p = a[4 * s] - 4 * a[2 * s], q = a[3 * s] - 4 * a[s], r = a[4 * s] - a[2 * s], t = 2 * (a[3 * s] - a[s]);
+    o[0] = 4 * a[0] - 5 * a[2 * s] + a[4 * s];
+    o[s] = p + q;
+    o[2 * s] = p - q;
+    o[3 * s] = r + t;
+    o[4 * s] = r - t;
+    o[5 * s] = 4 * a[s] - 5 * a[3 * s] + a[5 * s];
+}
+INLINE void image_out(const Vector *a, Vector *o, long s) {
+    Vector p = a[s] + a[2 * s], q = a[s] - a[2 * s], r = a[3 * s] + a[4 * s], t = a[3 * s] - a[4 * s];
+    o[0] = 4 * a[0];
+    o[s] = -4 * q - 2 * t + 4 * a[5 * s];
+    o[2 * s] = -5 * a[0] - 4 * p - r;
+    o[3 * s] = q + 2 * t - 5 * a[5 * s];
+    o[4 * s] = a[0] + p + r;
+    o[5 * s] = a[5 * s];
+}
+INLINE void map_out(const Vector *a, Vector *o, long s) {
+    Vector p = a[s] + a[2 * s], q = a[s] - a[2 * s], r = a[3 * s] + a[4 * s], t = a[3 * s] - a[4 * s];
+    o[0] = a[0] + p + r;
+    o[s] = q + 2 * t;
+    o[2 * s] = p + 4 * r;
+    o[3 * s] = q + 8 * t + a[5 * s];
+}
+INLINE void map_in(const Vector *a, Vector *o, long s) {
+    Vector p = a[0] + a[2 * s], q = a[s] + a[3 * s], r = a[0] + 4 * a[2 * s], t = 2 * a[s] + 8 * a[3 * s];
+    o[0] = a[0];
+    o[s] = p + q;
+    o[2 * s] = p - q;
+    o[3 * s] = r + t;
+    o[4 * s] = r - t;
+    o[5 * s] = a[3 * s];
+}
+
+/* Both axes of a tile of 6x6 places, of which the first `columns` are filled. */
+#define TWICE(line, t, columns)                                                                                        \
+    for (long l = 0; l < columns; l++) {                                                                               \
+        Vector u[36];                                                                                                  \
+        line(t + l, u, 6);                                                                                             \
+        for (long k = 0; k < 6; k++) t[6 * k + l] = u[6 * k];                                                          \
+    }                                                                                                                  \
+    for (long l = 0; l < 6; l++) {                                                                                     \
+        Vector u[6];                                                                                                   \
+        line(t + 6 * l, u, 1);                                                                                         \
+        for (long k = 0; k < 6; k++) t[6 * l + k] = u[k];                                                              \
+    }
+
+#define TILES                                                                                                          \
+    for (long i = 0; i < s.height / 4; i++)                                                                            \
+        for (long j = 0; j < s.width / 4; j++)
+#define ALL_IMAGES                                                                                                     \
+    _Pragma("omp parallel for num_threads(s.threads) if (s.threads > 1)") for (long b = 0; b < s.images; b++)
+
+/* Where the first of the 36 numbers of a tile is; the next ones are `apart`. */
+INLINE long tile(Size s, long b, long i, long j) { return ((b * (s.height / 4) + i) * (s.width / 4) + j) * s.channels; }
+INLINE long apart(Size s) { return s.images * (s.height / 4) * (s.width / 4) * s.channels; }
+INLINE int within(Size s, long y, long x) { return y >= 0 && y < s.height && x >= 0 && x < s.width; }
+
+INLINE void image_inside_one(long c, long n, Size s, const REAL *image, REAL *inside, long b, long i, long j) {
+    Vector t[36];
+    for (long k = 0; k < 36; k++) {
+        long y = 4 * i + k / 6 - 1, x = 4 * j + k % 6 - 1;
+        t[k] = within(s, y, x) ? load(image + AT(y, x), n) : (Vector){0};
+    }
+    TWICE(image_in, t, 6)
+    for (long k = 0; k < 36; k++) store(inside + k * apart(s) + tile(s, b, i, j) + c, t[k], n);
+}
+
+void image_inside(Size s, const REAL *image, REAL *inside) {
+    ALL_IMAGES TILES ALL_CHANNELS(s.channels, image_inside_one, s, image, inside, b, i, j)
+}
+
+INLINE void image_outside_one(long c, long n, Size s, const REAL *inside, REAL *image, long b, long i, long j) {
+    Vector t[36];
+    for (long k = 0; k < 36; k++) t[k] = load(inside + k * apart(s) + tile(s, b, i, j) + c, n);
+    TWICE(image_out, t, 6)
+    for (long k = 0; k < 36; k++) {
+        long y = 4 * i + k / 6 - 1, x = 4 * j + k % 6 - 1;
+        if (within(s, y, x)) store(image + AT(y, x), load(image + AT(y, x), n) + t[k], n);
+    }
+}
+
+void image_outside(Size s, const REAL *inside, REAL *image) {
+    ALL_IMAGES {
+        memset(image + b * s.height * s.width * s.channels, 0, s.height * s.width * s.channels * sizeof(REAL));
+        TILES ALL_CHANNELS(s.channels, image_outside_one, s, inside, image, b, i, j)
+    }
+}
+
+INLINE void map_inside_one(long c, long n, Size s, const REAL *map, REAL *inside, long b, long i, long j) {
+    Vector t[36];
+    for (long k = 0; k < 16; k++) t[6 * (k / 4) + k % 4] = load(map + AT(4 * i + k / 4, 4 * j + k % 4), n);
+    TWICE(map_in, t, 4)
+    for (long k = 0; k < 36; k++) store(inside + k * apart(s) + tile(s, b, i, j) + c, t[k], n);
+}
+
+void map_inside(Size s, const REAL *map, REAL *inside) {
+    ALL_IMAGES TILES ALL_CHANNELS(s.channels, map_inside_one, s, map, inside, b, i, j)
+}
+
+INLINE void map_outside_one(long c, long n, Size s, const REAL *inside, REAL *map, long b, long i, long j) {
+    Vector t[36];
+    for (long k = 0; k < 36; k++) t[k] = load(inside + k * apart(s) + tile(s, b, i, j) + c, n);
+    for (long l = 0; l < 6; l++) { Vector u[24]; map_out(t + l, u, 6); for (long k = 0; k < 4; k++) t[6 * k + l] = u[6 * k]; }
+    for (long l = 0; l < 4; l++) {
+        Vector u[4];
+        map_out(t + 6 * l, u, 1);
+        for (long k = 0; k < 4; k++) store(map + AT(4 * i + l, 4 * j + k), u[k], n);
+    }
+}
+
+void map_outside(Size s, const REAL *inside, REAL *map) {
+    ALL_IMAGES TILES ALL_CHANNELS(s.channels, map_outside_one, s, inside, map, b, i, j)
+}

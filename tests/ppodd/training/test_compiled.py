@@ -1,0 +1,104 @@
+"""Blocks compiled for this machine are those in torch's operations, and nothing fails where there is no compiler."""
+
+import os
+
+import pytest
+import torch
+
+from ppodd.errors import BadInput
+from ppodd.training import compiled
+from ppodd.training.blocks import Block, CompiledBlocks, TorchBlocks, blocks
+
+CPU = torch.device("cpu")
+needs_compiler = pytest.mark.skipif(isinstance(compiled._compiled(torch.float64), str), reason="no C compiler")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    yield
+    compiled.choose_compiled("auto")
+
+
+def both(kind, shape, dtype=torch.float64):
+    """All that a block gives, forward and backward, and along a direction."""
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*size):
+        drawn = torch.randn(size, generator=random, dtype=dtype)
+        return drawn.contiguous(memory_format=torch.channels_last) if len(size) == 4 else drawn
+
+    count, channels, height, width = shape
+    scale, shift = draw(2, channels), draw(2, channels)
+    block = Block([], scale[[0, 1, 0]], shift[[0, 1, 0]])
+    pooled, kept = kind.forward(draw(*shape), scale[1], shift[1], 1e-5)
+    found = [pooled, *kind.backward(draw(count, channels, height // 2, width // 2), kept, scale[1], shift[1])]
+    pooled, kept = kind.forward_along(draw(2 * count, channels, height, width), block, 1e-5)
+    found += [pooled, *kind.backward_along(draw(2 * count, channels, height // 2, width // 2), kept, block)]
+    return found
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(3, 16, 8, 8), (2, 40, 7, 9), (2, 1, 6, 6), (5, 64, 3, 2), (1, 3, 2, 3)], ids=str)
+def test_compiled_blocks_are_those_of_torch(shape):
+    for name, eps in ((torch.float64, 1e-11), (torch.float32, 1e-4)):
+        ours, theirs = both(CompiledBlocks(compiled.functions(name)), shape, name), both(TorchBlocks(), shape, name)
+        for mine, expected in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=eps, atol=eps * 100)
+
+
+@needs_compiler
+def test_results_do_not_depend_on_the_number_of_threads():
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(both(CompiledBlocks(compiled.functions(torch.float32)), (7, 48, 8, 8), torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(mine, other) for some in found[1:] for mine, other in zip(some, found[0], strict=True))
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """A machine whose only C compiler is the given command, if any, and whose cache is empty."""
+
+    def only(command):
+        monkeypatch.setenv("PPODD_CACHE", str(tmp_path))
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setenv("CC", command)
+        compiled._compiled.cache_clear()
+
+    yield only
+    monkeypatch.undo()
+    compiled._compiled.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("", "no C compiler"), ("/bin/false", "/bin/false makes nothing that runs"), ("/none/cc", "/none/cc")],
+)
+def test_without_a_working_compiler_torch_does_it_unless_compiled_functions_are_insisted_on(compiler, command, why):
+    compiler(command)
+    compiled.choose_compiled("auto")
+    assert isinstance(blocks(CPU, torch.float32), TorchBlocks)
+    with pytest.raises(BadInput, match=f"compile=on: .*{why}.*: leave it at auto to do without$"):
+        compiled.choose_compiled("on")
+
+
+def test_compiled_functions_can_be_done_without():
+    compiled.choose_compiled("off")
+    assert isinstance(blocks(CPU, torch.float32), TorchBlocks)
+
+
+@needs_compiler
+def test_they_are_compiled_once_for_all_processes(compiler, tmp_path, monkeypatch):
+    path = os.environ["PATH"]
+    compiler("")
+    monkeypatch.setenv("PATH", path)
+    found = []
+    for _ in range(2):
+        assert compiled.functions(torch.float32)
+        (made,) = tmp_path.iterdir()
+        found.append(made.stat().st_mtime_ns)
+        compiled._compiled.cache_clear()
+    assert found[0] == found[1]
