@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +25,8 @@ HERE = Path(__file__).parent
 _CONVOLUTION = ("conv", "winograd", "cudnn", "implicit_gemm", "xmma_fprop", "dgrad", "wgrad")  # in names of kernels
 _LAUNCH = ("LaunchKernel", "GraphLaunch", "MemcpyAsync", "MemsetAsync")
 _TAIL_LINES = 40
+_NO_TESTS = 5  # of pytest: none was chosen
+_MOST_SECONDS = 110  # of meta-steps that are timed: a slow device takes fewer
 
 
 class Part(NamedTuple):
@@ -43,7 +47,9 @@ def parts(args: argparse.Namespace) -> dict[str, Part]:
     sizes = ["--sizes", "digits-small", "--steps", "2"] if quick else ["--steps", "500", "--images", "10000"]
     own, here = [sys.executable, __file__, *device], [sys.executable]
     return {
-        "tests": Part([*here, "-m", "pytest", "-q", "-m", "gpu", "-rs", str(HERE.parent / "tests" / "ppodd")], 90),
+        "tests": Part(
+            [*here, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-rs", str(HERE.parent / "tests" / "ppodd")], 90
+        ),
         "meta_steps": Part([*own, "--part", "meta_steps", *steps], 150),
         "profile": Part([*own, "--part", "profile", *steps], 60),
         "meta_step": Part([*here, str(HERE / "meta_step.py"), *device, *rounds, *window], 70),
@@ -58,15 +64,16 @@ def parts(args: argparse.Namespace) -> dict[str, Part]:
 def measured(part: Part) -> dict[str, Any]:
     """What a part printed, what of it is JSON, how long it took, and why it ended where that was no success."""
     started = time.perf_counter()
-    try:
-        done = subprocess.run(part.command, capture_output=True, text=True, timeout=part.limit_s, check=False)
-        text, why = (
-            done.stdout,
-            "" if done.returncode in (0, 5) else f"exit code {done.returncode}: {done.stderr[-800:]}",
-        )
-    except subprocess.TimeoutExpired as error:
-        text = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        why = f"not done after {part.limit_s} s"
+    with subprocess.Popen(
+        part.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            text, errors = process.communicate(timeout=part.limit_s)
+            good = process.returncode in (0, _NO_TESTS)
+            why = "" if good else f"exit code {process.returncode}: {errors[-800:]}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its own processes too: what they hold of the GPU is wanted next
+            text, why = process.communicate()[0], f"not done after {part.limit_s} s"
     lines = text.splitlines()
     values = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
     text = "\n".join((lines[:-1] if values else lines)[-_TAIL_LINES:])
@@ -131,13 +138,14 @@ def meta_steps(args: argparse.Namespace) -> dict[str, Any]:
     run.meta_step(state, problems, [1.0])  # libraries choose their kernels
     settle()
     reset_peak()
-    started = time.perf_counter()
-    losses = [run.meta_step(state, problems, [1.0]) for _ in range(args.meta_steps)]
-    settle()
-    seconds = (time.perf_counter() - started) / args.meta_steps
+    started, losses, seconds = time.perf_counter(), [], 0.0
+    while len(losses) < args.meta_steps and seconds < _MOST_SECONDS:
+        losses.append(run.meta_step(state, problems, [1.0]))
+        settle()
+        seconds = time.perf_counter() - started
     return {
-        "meta-steps": args.meta_steps,
-        "seconds a meta-step": round(seconds, 3),
+        "meta-steps": len(losses),
+        "seconds a meta-step": round(seconds / len(losses), 3),
         "peak MiB": round(peak_mib()),
         "first and last loss": [round(float(losses[0]), 4), round(float(losses[-1]), 4)],
         "window": run.config.window,
