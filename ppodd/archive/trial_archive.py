@@ -58,14 +58,32 @@ class TrialArchive:
             data: the digest of the data as it is here.
 
         Raises:
-            BadInput: the folder holds another config, or other data, or this one and `resume` is off, or posters that
-                were imported where these are not, or the other way round.
+            BadInput: as `check_free`, or the folder holds other data.
             CorruptArchive: the folder holds stages, and what config they are of cannot be read.
         """
-        if not self.folder.exists("config.json") and not self.stages():
+        self.check_free(config, resume, bool(imported))
+        if not self.holds_run():
             if imported:
                 self.write_record("imported.json", ImportRecord(posters=tuple(imported)))
             self.write_config(config)
+            return
+        there = self.data()
+        if there and data:
+            self.check_data(there.digest, data, config.dataset)
+
+    def holds_run(self) -> bool:
+        """Whether the folder is taken."""
+        return self.folder.exists("config.json") or bool(self.stages())
+
+    def check_free(self, config: DistillConfig, resume: bool, imported: bool = False) -> None:
+        """Whether the folder can be claimed for `config`, before any data is read.
+
+        Raises:
+            BadInput: the folder holds another config, or this one and `resume` is off, or posters that were imported
+                where these are not, or the other way round.
+            CorruptArchive: the folder holds stages, and what config they are of cannot be read.
+        """
+        if not self.holds_run():
             return
         held = self.config()
         if gone := retired(DistillConfig, self._config_values()):
@@ -79,14 +97,11 @@ class TrialArchive:
                 f"{self.url} holds another run: {field}={getattr(held, field)!r} there, {getattr(config, field)!r} "
                 f"here; choose another --name or --archive, or resume with the same settings"
             )
-        if self.folder.exists("imported.json") != bool(imported):
+        if self.folder.exists("imported.json") != imported:
             raise BadInput(
                 f"{self.url} holds {'a distillation' if imported else 'imported posters'}: choose another --name"
                 + ("" if imported else ", or go on with `ppodd import`")
             )
-        there = self.data()
-        if there and data:
-            self.check_data(there.digest, data, config.dataset)
         if not resume:
             raise BadInput(f"{self.url} already holds this run: continue it with --resume, or choose another --name")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ppodd import logs
 from ppodd.cli.options import add_archive, add_config_flags, given
 from ppodd.config import (
+    DEFAULT_IPC,
+    IPC,
     P_PODD,
     PRESETS,
     RUNS,
@@ -19,8 +22,11 @@ from ppodd.config import (
     build,
     check_name,
     check_twin,
+    in_words,
     known_poster_ipc,
+    laid_out,
     preset,
+    preset_for,
     shortened,
 )
 from ppodd.datasets import is_path
@@ -33,22 +39,49 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="", help=f"settings to start from: {', '.join(PRESETS)} (default: digits)")
+    parser.add_argument(
+        "--preset",
+        default="",
+        help=f"settings to start from: {', '.join(PRESETS)} (default: the data set's own; else those of digits, with "
+        f"a layout chosen as by --ipc {DEFAULT_IPC})",
+    )
+    parser.add_argument(
+        f"--{IPC}",
+        default=argparse.SUPPRESS,
+        metavar="VALUE",
+        help="images per class of one poster: chooses its size, class grid and patch grid for the data, but for those "
+        "that are given",
+    )
     add_archive(parser)
     parser.add_argument("--resume", action="store_true", help="continue this run where its last checkpoint left it")
     parser.add_argument("--no-evaluate", action="store_true", help="leave the evaluation to `ppodd evaluate`")
     add_config_flags(parser, DistillConfig, "the method's flags")
 
 
-def configure(args: argparse.Namespace, default: dict[str, Any] | None = None) -> DistillConfig:
-    """The config: the preset (by name, else the data set's own, else `digits`), what is known, the given flags."""
+def configure(
+    args: argparse.Namespace, default: dict[str, Any] | None = None, say: Callable[[str], None] = lambda line: None
+) -> DistillConfig:
+    """The config: the preset, the given flags; `say` is told which layout was chosen for the data.
+
+    Args:
+        default: what is known of a run that is imported, whose other settings are the published ones.
+    """
     flags = given(args, DistillConfig)
-    dataset = flags.get("dataset", "digits")
-    name = args.preset or (dataset if dataset in PRESETS else "")
-    values: dict[str, Any] = {**(preset(name) if name else {}), **(default or {}), **flags}
+    if "name" in flags:
+        check_name(flags["name"])
+    name = args.preset or preset_for(flags.get("dataset", "digits"))
+    start = preset(name)
+    its_own = flags.get("dataset", start["dataset"]) == start["dataset"]
+    meant = its_own or bool(args.preset)
+    if default is not None and not meant:
+        start, meant = {}, True
+    wanted = {IPC: args.ipc} if hasattr(args, IPC) else {}
+    values, spec = laid_out({**start, **(default or {}), **flags, **wanted}, flags, meant)
     config = absolute_paths(build(DistillConfig, values))
+    if spec:
+        say(in_words(config.geometry, spec))
     if not config.name:
-        label = name or _label(config.dataset)
+        label = name if its_own else _label(config.dataset)
         method = "" if config.method == P_PODD else f"-{config.method}"
         called = as_name(f"{label}{method}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
         config = config.model_copy(update={"name": called})
@@ -80,7 +113,8 @@ def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
 
 
 def run(args: argparse.Namespace) -> int:
-    config = configure(args)
+    notices: list[str] = []
+    config = configure(args, say=notices.append)
 
     from ppodd.cli.console import bar, console, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
@@ -91,8 +125,8 @@ def run(args: argparse.Namespace) -> int:
     out = console()
     trial = trial_of(args.archive, config)
     limit_threads()
-    for notice in config.notices():
-        out.print(f"note: {notice}")
+    for line in (*notices, *(f"note: {notice}" for notice in config.notices())):
+        out.print(line)
     announce(out, config, trial.url)
     if args.resume and not trial.state().is_trial:
         out.print("nothing to resume: no run is archived there; it starts anew")

@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 from pydantic.fields import FieldInfo
 
-from ppodd.config import registry_of
+from ppodd.config import IPC, registry_of
 from ppodd.errors import BadInput
 from ppodd.files import address
 
@@ -63,6 +63,24 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_ARCHIVE,
         help=f"archive folder or fsspec URL (default: {DEFAULT_ARCHIVE})",
     )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """The flags that change what a sweep file says, of all that read one."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument(
+        f"--{IPC}",
+        default="",
+        metavar="LIST",
+        help="images per class of one poster, such as 0.3,0.5,0.9: chooses size, class and patch grid for the data",
+    )
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """What these flags change: `key=value`."""
+    several = "," in args.ipc
+    ipc = [f"grid.{IPC}=[{args.ipc}]" if several else f"{IPC}={args.ipc}"] if args.ipc else []
+    return [*args.set, *ipc]
 
 
 def add_autoscaling(parser: argparse.ArgumentParser) -> None:

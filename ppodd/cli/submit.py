@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.cli.options import add_autoscaling
+from ppodd.cli.options import add_autoscaling, add_overrides, overrides
 from ppodd.errors import BadInput, PpoddError
 from ppodd.words import counted
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_address(parser)
     parser.add_argument("--archive", help="archive that every node sees: s3://… or a shared folder's absolute path")
     parser.add_argument("--tracking-uri", help="MLflow store as the cluster reaches it (default: $MLFLOW_TRACKING_URI)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    add_overrides(parser)
     add_autoscaling(parser)
     parser.add_argument("--resume", action="store_true", help="finish what is unfinished of this sweep, as a new job")
     parser.add_argument("--follow", action="store_true", help="show the job's log until it ends; exit with its fate")
@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
 
     address, archive = dashboard(args.address), require_shared(args.archive)
     environment = taken_from_environment(args.env) | _tracking(args.tracking_uri)
-    sweep = load_sweep(args.file, args.set)
+    sweep = load_sweep(args.file, overrides(args))
     require("ray", "aiohttp", "requests", extra="cluster")
     submission = Submission(
         sweep=sweep.name,
         file=find_sweep_file(args.file),
         digest=sha256(sweep.file.model_dump_json().encode()).hexdigest()[:16],
         archive=archive,
-        overrides=args.set,
+        overrides=overrides(args),
         environment=environment,
         working_dir=Path(args.working_dir) if args.working_dir else None,
         exclude=args.exclude,

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
+from ppodd.cli.options import add_archive, add_autoscaling, add_overrides, check_autoscaling, overrides
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
 from ppodd.words import counted
 
-_SHOWN = 10  # failures printed
+_SHOWN = 10  # failures or layouts printed
 _SAY_EVERY_S = 60.0
 _RECORDED = "trace, node and log file of each are in its folder's failure.json or stage-…/failures/"
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.yaml|NAME", help="a sweep file, or a shipped one by name: quickstart")
     add_archive(parser)
     parser.add_argument("--resume", action="store_true", help="finish what is unfinished of this sweep")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    add_overrides(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="print the trials, their budgets and what they will cost, and stop"
     )
@@ -47,13 +47,15 @@ def run(args: argparse.Namespace) -> int:
         from cluster.jobs import versions
 
         versions.require_equal(versions.here(), versions.parse(args.require))
-    sweep = load_sweep(args.file, args.set)
+    sweep = load_sweep(args.file, overrides(args))
     stages = sum(config.num_stages for config in sweep.trials.values())
     size = counted(sweep.wanted, "trial") + (f", {counted(stages, 'stage')}" if stages else "")
     print(f"sweep {sweep.name}: {size} → {args.archive}/{sweep.name}", flush=True)
     if repeats := sweep.repeats:
         apart = ", ".join(sorted(LATER_STAGES & set(sweep.varied)))
         print(f"{counted(len(repeats), 'trial')} will repeat another: in one stage, {apart} has no part", flush=True)
+    for layout in sweep.layouts[:_SHOWN]:
+        print(layout, flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)

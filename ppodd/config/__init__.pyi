@@ -13,6 +13,12 @@ from .evaluation import EvaluationProtocol as EvaluationProtocol
 from .evaluation import check_evaluation as check_evaluation
 from .evaluation import protocols as protocols
 from .fields import registry_of as registry_of
+from .layout import DEFAULT_IPC as DEFAULT_IPC
+from .layout import IPC as IPC
+from .layout import in_words as in_words
+from .layout import laid_out as laid_out
+from .layout import preset_for as preset_for
+from .layout import shape_of as shape_of
 from .methods import METHODS as METHODS
 from .methods import P_PODD as P_PODD
 from .methods import Method as Method

@@ -219,6 +219,8 @@ class DistillConfig(Config):
     def _settled(cls, values: Any, handler: pydantic.ModelWrapValidatorHandler[DistillConfig]) -> DistillConfig:
         """With what the method decides, whatever was given."""
         config = handler(values)
+        if isinstance(values, cls):  # which it has decided already
+            return config
         decided = METHODS.known(config.method).settles(config)
         return handler({**values, **decided}) if decided else config
 

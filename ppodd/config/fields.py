@@ -23,7 +23,17 @@ Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Steps = Annotated[tuple[Positive, ...], pydantic.AfterValidator(lambda v: tuple(sorted(set(v))))]
+
+
+def _each_once(steps: tuple[int, ...]) -> tuple[int, ...]:
+    """In order. Raises `ValueError` where one is there twice."""
+    again = [step for number, step in enumerate(steps) if step in steps[:number]]
+    if again:
+        raise ValueError(f"{again[0]} appears twice: name each once")
+    return tuple(sorted(steps))
+
+
+Steps = Annotated[tuple[Positive, ...], pydantic.AfterValidator(_each_once)]
 
 
 def _as_text(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ppodd.datasets.parts import Part, arrays_part
 from ppodd.datasets.splits import split_of
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, one_line
 
 _PIXELS = frozenset(["x", "images", "image", "imgs", "img", "data", "pixels", "pictures"])
 _LABELS = frozenset(["y", "labels", "label", "targets", "target"])
@@ -27,7 +27,10 @@ def npz_parts(path: Path, split: str) -> list[Part]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise BadInput(f"{path} is no readable .npz file of plain arrays ({' '.join(str(error).split())})") from None
+        objects = zipfile.is_zipfile(path) and "allow_pickle" in str(error)
+        why = "it holds Python objects, which are never unpickled" if objects else one_line(error)
+        why = why if zipfile.is_zipfile(path) else "it is no zip of arrays"
+        raise BadInput(f"{path} is no readable .npz file of plain arrays ({why})") from None
     pixels = _by_split(path, arrays, _PIXELS)
     labels = _by_split(path, arrays, _LABELS)
     if not pixels or set(pixels) - set(labels):

@@ -9,9 +9,12 @@ from pathlib import Path
 from ppodd.datasets.arrays import returned_parts
 from ppodd.datasets.by_path import Found, find_at
 from ppodd.datasets.hub import fetch, hub_parts
+from ppodd.datasets.listing import what_lies_in
 from ppodd.datasets.parts import Part
-from ppodd.datasets.sources import DEFAULT_ROOT, HUB, SOURCES, DataSource, Request, function, is_path
+from ppodd.datasets.sources import DEFAULT_ROOT, FILES, HUB, SOURCES, DataSource, Request, function, is_path
 from ppodd.errors import BadInput
+
+_READ = f"a file of {', '.join(FILES)}"
 
 
 def find(request: Request) -> Found:
@@ -24,9 +27,11 @@ def find(request: Request) -> Found:
     if is_path(dataset):
         path = Path(request.root).expanduser() / Path(dataset).expanduser()
         if not path.exists():
-            raise BadInput(f"dataset {dataset!r}: {path} does not exist; name a parquet file or a class-folder tree")
-        return find_at(path, request.columns) or _nothing(
-            dataset, [path], "parquet files, or a folder of images a class"
+            raise BadInput(f"dataset {dataset!r}: {path} does not exist; name a folder of class folders, or {_READ}")
+        if found := find_at(path, request.columns):
+            return found
+        raise BadInput(
+            f"{path} holds no data set ({what_lies_in(path)}): class folders of pictures are one, or {_READ}"
         )
     if dataset.startswith(HUB):
         splits, files = fetch(dataset)
@@ -47,7 +52,8 @@ def _known(dataset: str, source: DataSource, request: Request) -> Found:
     for place in places:
         files = look(place)
         if files is not None:
-            return Found(str(place), files, partial(_read, dataset, source, files))
+            lies_there = all(file.is_relative_to(place) for file in files)
+            return Found(str(place) if lies_there else dataset, files, partial(_read, dataset, source, files))
         by_path = find_at(place, request.columns) if place.name == dataset and place.is_dir() else None
         if by_path:
             return by_path
@@ -66,8 +72,7 @@ def _known(dataset: str, source: DataSource, request: Request) -> Found:
 
 def _nothing(dataset: str, places: list[Path], hint: str, how: str = "") -> Found:
     looked = " and ".join(str(place) for place in places)
-    option = "point --dataset to" if is_path(dataset) else "point --root to the folder that holds"
-    raise BadInput(f"no {dataset} in {looked} (looked for {hint}): {option} it{how}")
+    raise BadInput(f"no {dataset} in {looked} (looked for {hint}): point --root to the folder that holds it{how}")
 
 
 def _read(dataset: str, source: DataSource, given: list[Path] | Path) -> list[Part]:

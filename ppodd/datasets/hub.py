@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ def fetch(dataset: str) -> tuple[dict[str, Any], list[Path]]:
         BadInput: the library cannot fetch it.
     """
     name, _, configuration = dataset.removeprefix(HUB).partition(":")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise BadInput(f"dataset {dataset!r}: write hf:owner/name, or hf:owner/name:configuration")
     try:
         splits: dict[str, Any] = library().load_dataset(name, configuration or None)
     except BadInput:

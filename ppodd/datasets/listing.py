@@ -48,6 +48,13 @@ def note_others(files: list[Path], used: set[Path], notes: Notes) -> None:
         notes.warnings.append(f"{', '.join(unread)} files are pictures that are not read: convert them to .png")
 
 
+def what_lies_in(place: Path) -> str:
+    """The files below a folder by their kind, in words."""
+    notes = Notes()
+    note_others(list(files_below(place, notes)) if place.is_dir() else [], set(), notes)
+    return ", ".join(f"{count:,} {what}" for what, count in notes.skipped.items()) or "it is empty"
+
+
 def _walk(folder: Path, above: tuple[Path, ...], notes: Notes) -> Iterator[Path]:
     here = folder.resolve()
     if here in above:

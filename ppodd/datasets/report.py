@@ -63,7 +63,7 @@ class Report(pydantic.BaseModel):
         return [
             f"data: {self.place}",
             *(f"  {name}: {_split(split)}" for name, split in self.splits.items()),
-            f"  {counted(len(self.classes), 'class').replace('classs', 'classes')}: {self._classes()}",
+            f"  {counted(len(self.classes), 'class')}: {self._classes()}",
             f"  images: {colour}, {width} × {height} px{self._resized(f'{width} × {height}')}",
             *(f"  note: {note}" for note in self.notes),
             *(f"  warning: {warning}" for warning in self.all_warnings),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -122,9 +123,19 @@ def _table(path: Path) -> Table:
     kind, whole = _BUILDERS[path.suffix.lower()], _open(path)
     features = whole.features
     if features is None:  # of a kind whose columns are known by their first row
-        features = dict.fromkeys(next(iter(whole), {}))
+        features = dict.fromkeys(_first_row(path, whole))
     names = partial(_names_in_schema, path) if kind == "parquet" else tuple
     return Table(str(path), path.parent, dict(features), cells, names)
+
+
+def _first_row(path: Path, whole: Any) -> Any:
+    try:
+        row = next(iter(whole), None)
+    except Exception as error:  # whatever the library meets
+        raise _unreadable(path, error) from error
+    if row is None:
+        raise BadInput(f"{path} holds no rows: each is a picture and its label")
+    return row
 
 
 def _cells(path: Path, kind: str, whole: Any, column: str) -> Iterator[Any]:
@@ -184,6 +195,8 @@ def library() -> Any:
         raise BadInput("reading tables of pictures needs Hugging Face's datasets: pip install 'ppodd[data]'") from None
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     datasets.disable_progress_bars()
+    for name in ("datasets", "huggingface_hub"):  # what they log of an error is raised, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return datasets
 
 

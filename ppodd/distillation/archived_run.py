@@ -82,6 +82,7 @@ def work(
     keep_freed_memory()
     choose_compiled(config.compile)
     device = resolve_device(config.device)
+    trial.check_free(config, resume)  # before the data is read, which may take a while
     dataset = data_of(config, device, say or _log.info)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written

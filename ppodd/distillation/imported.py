@@ -64,6 +64,7 @@ def import_posters(
             there, or another process writes it.
     """
     _check(config, posters)
+    trial.check_free(config, True, imported=True)  # before the data is read, which may take a while
     keep_freed_memory()
     dataset = data_of(config, resolve_device(config.device), say)
     for saved in posters:

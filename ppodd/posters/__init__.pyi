@@ -28,6 +28,7 @@ from .labels import (
 from .layout import Layout as Layout
 from .patches import Patches as Patches
 from .patches import initial_poster as initial_poster
+from .pixel_budget import geometry_of as geometry_of
 from .poco import arrange_classes as arrange_classes
 from .poco import published_order as published_order
 from .rendering import gif as gif

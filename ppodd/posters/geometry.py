@@ -58,7 +58,7 @@ class Geometry(NamedTuple):
         if columns * rows != spec.classes:
             raise BadInput(
                 f"poster_class_num_x × poster_class_num_y = {columns} × {rows} = {columns * rows}, but the data set "
-                f"has {spec.classes} classes: choose a layout whose product is {spec.classes}"
+                f"has {spec.classes} classes: choose a layout whose product is {spec.classes}, or have it chosen by ipc"
             )
         _check_axis("width", "x", self.x(spec.width))
         _check_axis("height", "y", self.y(spec.height))
@@ -67,7 +67,10 @@ class Geometry(NamedTuple):
 def _check_axis(side: str, letter: str, axis: Axis) -> None:
     image, poster, area, areas, patches = axis
     if image > poster:
-        raise BadInput(f"poster_{side}={poster} is smaller than the image {side} {image}: raise it to at least {image}")
+        raise BadInput(
+            f"poster_{side}={poster} is smaller than the image {side} {image}: raise it to at least {image}, "
+            f"or have the layout chosen by ipc"
+        )
     if patches > poster - image + 1:
         raise BadInput(
             f"patch_num_{letter}={patches} patches of {image} px cannot be placed at different positions on "

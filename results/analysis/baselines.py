@@ -14,7 +14,7 @@ BESIDE = (OVER_RANDOM, OF_FULL_DATA)
 # Config fields that an evaluation takes over, beside what the columns of kinds tell.
 _EVALUATED = ("width", "distill_batch_size", "inner_optim", "inner_lr", "syn_strategy", "comp_aug", "decay")
 # Config fields that say which images there are, and as what a network sees them.
-_DATA = ("dataset", "image_size", "zca", "validation", "classes", "per_class", "dtype")
+PREPARED = ("dataset", "image_size", "zca", "validation", "classes", "per_class", "dtype")
 _ALIKE = ("mode", "eval_arch", "protocol", "steps")
 
 
@@ -24,7 +24,7 @@ def with_baselines(frame: pd.DataFrame) -> pd.DataFrame:
     They are the points above random real images of the same cumulative IPC and seed, and the share (percent) of the
     accuracy that the whole training set gives.
     """
-    alike = [*_ALIKE, *(name for name in (*_DATA, *_EVALUATED) if name in frame)]
+    alike = [*_ALIKE, *(name for name in (*PREPARED, *_EVALUATED) if name in frame)]
     budget = frame.assign(_drawn=frame["cumulative_ipc"].round(4))
     same = [*alike, "seed", "_drawn", *(["train_y"] if "train_y" in frame else [])]  # labels learned beside learned
     random = _mean(budget, "random", same)

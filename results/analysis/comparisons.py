@@ -127,7 +127,8 @@ def _require_field(frame: pd.DataFrame, by: str) -> None:
     comparable = [name for name in frame.columns if name not in MEASURED or name in (*KINDS, "sweep")]
     if by not in comparable:
         sweeps = ["sweep"] if frame["sweep"].nunique() > 1 else []
-        raise unknown("field", by, [*varied(frame), *kinds(frame), *sweeps])
+        there = [*varied(frame), *kinds(frame), *sweeps]
+        raise unknown("field", by, there) if there else BadInput(f"--by {by}: no field varies here: nothing to compare")
 
 
 def _require_values(rows: pd.DataFrame, by: str, against: str | None) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ppodd.config import CIRCUMSTANCES, DistillConfig
+from ppodd.datasets import is_path
 from ppodd.errors import BadInput, unknown
+from ppodd.posters import Geometry
 from ppodd.words import counted
-from results.analysis.baselines import OF_FULL_DATA, OVER_RANDOM, with_baselines
+from results.analysis.baselines import OF_FULL_DATA, OVER_RANDOM, PREPARED, with_baselines
 from results.analysis.selection import Chosen, choose, listed
 from results.analysis.statistics import ENOUGH_SEEDS, t_quantile
 from results.tracking import Run, schema
@@ -20,6 +22,7 @@ _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 NOT_SETTINGS = frozenset({"seed", *CIRCUMSTANCES})
 
 SIZE = ("poster_width", "poster_height")
+_LAYOUT = (set(Geometry._fields) | {"distill_batch_size"}) - set(SIZE)  # what is chosen along with it
 KINDS = ("mode", "eval_arch", "protocol", "origin")
 
 MEASURED = {
@@ -124,12 +127,13 @@ def _accuracies(values: pd.DataFrame) -> pd.DataFrame:
 
 def _of_runs(runs: list[Run]) -> pd.DataFrame:
     """What a run says of all its rows: its place, its status, its config."""
-    rows = []
+    rows, data = [], _data(runs)
     for run in runs:
         sweep, trial = run.tags[schema.KEY].split("/", 1)
         rows.append(
             {
                 **schema.config_values(run.params),
+                **data.get(run.id, {}),
                 "sweep": sweep,
                 "trial": trial,
                 "run_id": run.id,
@@ -141,6 +145,23 @@ def _of_runs(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["run_id"])
 
 
+def _data(runs: list[Run]) -> dict[str, dict[str, str]]:
+    """For runs on data at a path what it is called: as where it lay first, wherever data of its digest lies now.
+
+    Other data at the same path, prepared alike, is another data set: its digest tells it.
+    """
+    named: dict[str, str] = {}
+    first: dict[tuple[str | None, ...], str] = {}
+    found: dict[str, dict[str, str]] = {}
+    for run in runs:
+        path, digest = run.params.get("dataset", ""), run.tags.get(schema.DATA)
+        if digest and is_path(path):
+            prepared = tuple(run.params.get(name) for name in PREPARED)
+            other = first.setdefault(prepared, digest) != digest
+            found[run.id] = {"dataset": named.setdefault(digest, f"{path} ({digest[:8]})" if other else path)}
+    return found
+
+
 def _protocols(runs: list[Run]) -> pd.DataFrame:
     """What the protocols of each run depart in, by the suffix of their metrics."""
     rows = [(run.id, suffix, text) for run in runs for suffix, text in schema.departures(run.tags).items()]
@@ -150,10 +171,14 @@ def _protocols(runs: list[Run]) -> pd.DataFrame:
 def varied(table: pd.DataFrame) -> list[str]:
     """Config fields of which the table holds several values, seeds and circumstances left out.
 
-    So is what has one value in each method, where there are several: it goes along with the method.
+    So is what has one value in each method, where there are several: it goes along with the method. So is what of the
+    layout has one value for each size of the poster.
     """
     fields = [c for c in table.columns if c not in MEASURED and c not in NOT_SETTINGS]
     found = [name for name in fields if table[name].map(str).nunique() > 1]
+    if size := [name for name in SIZE if name in found]:
+        of_size = table[found].map(str).groupby(size).nunique()
+        found = [name for name in found if name not in _LAYOUT or (of_size[name] > 1).any()]
     if "method" not in found:
         return found
     texts = table[found].map(str)

@@ -66,13 +66,19 @@ def _contents(sweep: Sweep, record: SweepRecord) -> dict[str, Any]:
     """
     trials = {trial.name: _method(trial.config) for trial in record.trials}
     rest = record.model_dump(mode="json", exclude_none=True, exclude=_DERIVED)
-    return rest if sweep.file.search else {**rest, "trials": trials}
+    if not sweep.file.search:
+        return {**rest, "trials": trials}
+    return {**rest, "search": {**rest["search"], "base": _anywhere(rest["search"]["base"])}}
 
 
 def _method(config: dict[str, Any]) -> dict[str, Any]:
-    """What a trial computes, by the fields of this version. Data at a path is known by its digest, wherever it lies."""
-    fields = {name: value for name, value in as_of_now(DistillConfig, config).items() if name not in CIRCUMSTANCES}
-    return {**fields, "dataset": "a path"} if is_path(fields["dataset"]) else fields
+    """What a trial computes, by the fields of this version."""
+    return _anywhere({n: value for n, value in as_of_now(DistillConfig, config).items() if n not in CIRCUMSTANCES})
+
+
+def _anywhere(fields: dict[str, Any]) -> dict[str, Any]:
+    """Data at a path is known by its digest, wherever it lies."""
+    return {**fields, "dataset": "a path"} if is_path(fields.get("dataset", "digits")) else fields
 
 
 def _adds(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from tune.sweep_file.overrides import apply_override
 from tune.sweep_file.schema import NESTED, SweepFile
 from tune.sweep_file.space import Misplaced, Path_, Section, check_conditions, check_field, keys
 from tune.sweep_file.sweep import Sweep
-from tune.sweep_file.trials import example_trials, fixed, listed_trials
+from tune.sweep_file.trials import example_trials, fixed, listed_trials, shape_here
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 _NEEDED = {"name": "name: my-sweep", "if": "if: {blend: latest}"}  # keys that may not be left out
@@ -74,6 +74,7 @@ def _file(values: dict[str, Any]) -> SweepFile:
 
 def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
     """The sweep of a validated file. Raises `Misplaced`."""
+    shape_here.cache_clear()  # the data may be others than when the last file was read
     for key, value in file.config.items():
         check_field(key, ("config", key), value)
     with _at("preset"):

@@ -11,7 +11,7 @@ from ppodd.config import DistillConfig
 from ppodd.errors import BadInput, unknown
 from tune.sweep_file.document import Document
 from tune.sweep_file.schema import SweepFile
-from tune.sweep_file.space import keys
+from tune.sweep_file.space import FIELDS, keys
 
 
 def apply_override(values: dict[str, Any], override: str, document: Document) -> str:
@@ -36,8 +36,8 @@ def apply_override(values: dict[str, Any], override: str, document: Document) ->
         else:
             values[key] = value
         return ""
-    if key not in DistillConfig.model_fields:
-        known = [*SweepFile.model_fields, *DistillConfig.model_fields]
+    if key not in FIELDS:
+        known = [*SweepFile.model_fields, *FIELDS]
         listed = f"{SweepFile.listed}, {DistillConfig.listed}"
         raise BadInput(f"--set {override!r}: {unknown('key', key, known, listed)}")
     document.overrides["config", key] = override

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ppodd.config import DistillConfig, shortened
+from ppodd.config import IPC, DistillConfig, shortened
 from ppodd.errors import BadInput, unknown
 from tune.sweep_file.distributions import DISTRIBUTIONS, Family
 
 _LONGEST_NAME, _LONGEST_NAME_BYTES = 120, 240
+# What a sweep may set or vary: the config's fields, and by what their layout is chosen.
+FIELDS = (*DistillConfig.model_fields, IPC)
 Path_ = tuple[str, ...]
 Point = dict[str, Any]  # values of the fields that vary
 
@@ -106,8 +108,8 @@ class Section:
 
 def check_field(key: str, path: Path_, value: Any) -> None:
     """Raise `Misplaced` where a sweep file may not set or vary `key`: it is no field, or the sweep sets it itself."""
-    if key not in DistillConfig.model_fields:
-        raise Misplaced(path, str(unknown("config field", key, DistillConfig.model_fields, DistillConfig.listed)))
+    if key not in FIELDS:
+        raise Misplaced(path, str(unknown("config field", key, FIELDS, DistillConfig.listed)))
     if key == "seed":
         raise Misplaced(path, f"a sweep repeats every setting by its seeds: write seeds: {_as_seeds(value)}")
     if key == "name":

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ppodd.archive import SCHEMA, SweepRecord, SweepTrial
-from ppodd.config import CIRCUMSTANCES, LATER_STAGES, DistillConfig, EvaluationConfig, rebuild
+from ppodd.config import CIRCUMSTANCES, IPC, LATER_STAGES, DistillConfig, EvaluationConfig, in_words, rebuild
 from ppodd.posters import BLENDS
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Distribution, Section, parameters, suggested_point, varied
-from tune.sweep_file.trials import fixed, seeded
+from tune.sweep_file.trials import chooses_layout, fixed, seeded, shape_here
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,17 @@ class Sweep:
 
     @property
     def varied(self) -> list[str]:
-        """The fields in which its trials differ."""
-        return varied(self.sections) + (["seed"] if len(self.file.seeds) > 1 else [])
+        """The fields in which its trials differ; where these differ in `ipc`, what it comes to is the poster's size."""
+        fields = varied(self.sections) + (["seed"] if len(self.file.seeds) > 1 else [])
+        size = ("poster_width", "poster_height")
+        return list(dict.fromkeys(each for field in fields for each in (size if field == IPC else (field,))))
+
+    @property
+    def layouts(self) -> list[str]:
+        """Which layouts were chosen for the data, in words; none where the file says them."""
+        given = {*self.file.config, *varied(self.sections)}
+        chosen = [c for c in self.examples if chooses_layout(self.file, c.dataset, given)]
+        return list(dict.fromkeys(in_words(c.geometry, shape_here(c.data)) for c in chosen))
 
     @property
     def repeats(self) -> list[str]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ppodd.config import METHODS, P_PODD, DistillConfig, absolute_paths, build
+from ppodd.config import (
+    IPC,
+    METHODS,
+    P_PODD,
+    DistillConfig,
+    absolute_paths,
+    build,
+    laid_out,
+    preset,
+    shape_of,
+)
+from ppodd.datasets import Request, Spec
 from ppodd.errors import BadInput
+from ppodd.posters import Geometry
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Misplaced, Path_, Point, Section, keys, marked, name, parameters, points
 
@@ -18,7 +31,22 @@ _EXAMPLES = 100  # settings drawn of a searched space, to check it by
 
 def fixed(base: Mapping[str, Any]) -> dict[str, Any]:
     """The value of every field where nothing is varied."""
-    return {key: f.default for key, f in DistillConfig.model_fields.items()} | dict(base)
+    return {IPC: None} | {key: f.default for key, f in DistillConfig.model_fields.items()} | dict(base)
+
+
+@functools.lru_cache(maxsize=32)
+def shape_here(request: Request) -> Spec:
+    """The shape of data, read once for all the trials of a file. Raises `BadInput` where it is not on this machine."""
+    try:
+        return shape_of(request)
+    except BadInput as error:
+        raise BadInput(f"{error}; where the data is on a cluster alone, write its layout out instead of ipc") from None
+
+
+def chooses_layout(file: SweepFile, dataset: str, given: Collection[str]) -> bool:
+    """Whether a layout is chosen for the data: for an `ipc`, or where the preset is not for it and none is given."""
+    its_own = "preset" in file.model_fields_set or dataset == preset(file.preset)["dataset"]
+    return IPC in given or not (its_own or set(Geometry._fields) & set(given))
 
 
 def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
@@ -98,11 +126,12 @@ def seeded(
         Misplaced: a value makes no valid config, or a seed appears twice.
     """
     trials: dict[str, DistillConfig] = {}
+    values = _laid_out(file, base, point)
     for seed in file.seeds:
-        whole = _decided(base, {**point, "seed": seed})
+        whole = _decided(values, {**point, "seed": seed})
         for called in (name(whole), name(whole, digits=17), marked(name(whole), repr(whole))):
             try:
-                config = build(DistillConfig, {**base, **point, "seed": seed, "name": called})
+                config = build(DistillConfig, {**values, "seed": seed, "name": called})
             except BadInput as error:
                 raise Misplaced(_blamed(str(error), file), f"trial {called}: {error}") from None
             config = absolute_paths(config)
@@ -114,10 +143,19 @@ def seeded(
     return trials
 
 
-def _decided(base: Mapping[str, Any], point: Point) -> Point:
+def _laid_out(file: SweepFile, base: Mapping[str, Any], point: Point) -> dict[str, Any]:
+    """A point's config values, with a layout that is chosen for its data where one is to be."""
+    values, given = {**base, **point}, {*file.config, *point}
+    try:
+        return laid_out(values, given, not chooses_layout(file, values["dataset"], given), shape_here).values
+    except BadInput as error:
+        raise Misplaced(_blamed(str(error), file), str(error)) from None
+
+
+def _decided(values: Mapping[str, Any], point: Point) -> Point:
     """The point with what its method decides of it; as it is where it makes no valid config."""
     with contextlib.suppress(BadInput):
-        config = build(DistillConfig, {**base, **point})
+        config = build(DistillConfig, dict(values))
         decided = METHODS.known(config.method).settles(config)
         return {key: decided.get(key, value) for key, value in point.items()}
     return point

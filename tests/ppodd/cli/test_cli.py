@@ -13,6 +13,7 @@ from flags import flags
 
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import COMMANDS, main
+from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
 
 CIFAR10_LINE = (
@@ -85,6 +86,13 @@ def test_a_preset_is_chosen_by_name_or_data_set_and_flags_win():
     assert configured(["--blend=latest", "--seed=3"]).name == "digits-stages3-latest-seed3"
 
 
+def test_a_preset_is_made_again_from_itself():
+    for method in ("p-podd", "podd", "podd-cumulative", "full-data"):
+        config = configured([f"--method={method}"])
+        assert DistillConfig.model_validate(config) == config
+        assert DistillConfig.model_validate_json(config.model_dump_json()) == config
+
+
 BAD = [
     (["distil"], "unknown command 'distil'; did you mean 'distill'"),
     (["import", "gone_poster.pt"], "no file 'gone_poster.pt': name what torch.save wrote"),
@@ -100,6 +108,8 @@ BAD = [
     (["distill", "--minwindow=31"], "minwindow=31 exceeds totwindow − window = 30"),
     (["distill", "--num_stages=0"], "num_stages='0': input should be greater than or equal to 1"),
     (["distill", "--num_stages=61"], "num_stages=61 exceeds the 60 epochs"),
+    (["distill", "--name="], "name='': a name is a folder of the archive"),
+    (["distill", "--ipc=0.1"], "the nearest that a layout can meet is 0.1688"),
     (["distill", "--dataset=cifar11"], "unknown dataset 'cifar11'; did you mean 'cifar10'"),
     (["distill", "--preset=digitz"], "unknown preset 'digitz'; did you mean 'digits'"),
     (["distill", "--blend=dinamic"], "unknown blend 'dinamic'; did you mean 'dynamic'"),
@@ -184,8 +194,10 @@ def test_a_poster_is_held_against_the_images_as_they_are_resized():
         configured(small)
 
 
-def test_budgets_are_a_set():
-    assert configured(["--budgets=50,20,50"]).budgets == (20, 50)
+def test_budgets_are_read_in_any_order_and_each_once():
+    assert configured(["--budgets=50,20"]).budgets == (20, 50)
+    with pytest.raises(BadInput, match=r"budgets=.*50 appears twice: name each once"):
+        configured(["--budgets=50,20,50"])
 
 
 def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys):

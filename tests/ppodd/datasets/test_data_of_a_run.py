@@ -12,6 +12,7 @@ from PIL import Image
 
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
+from ppodd.config import DistillConfig, build, preset
 from ppodd.datasets import Request, loading, read_images
 from ppodd.datasets.arrays import npz_parts
 from ppodd.datasets.reading import chosen_classes
@@ -84,10 +85,22 @@ def test_equal_data_elsewhere_is_the_same_and_other_data_is_refused(command, tmp
     for path in (tmp_path / "far/moved/train/ant").iterdir():
         path.write_bytes(picture("validation"))
     here = {"dataset": "far/moved", "name": "mine"}
-    for args, flags in ((("distill", "--resume"), here), (("distill",), here), (("evaluate", trial.url), {"nets": 4})):
+    for args, flags in ((("distill", "--resume"), here), (("evaluate", trial.url), {"nets": 4})):
         code, said = command(*args, **flags)
         assert code == 2 and "was distilled from other data than" in said, said
     assert trial.data().root == str(tmp_path / "far")
+
+
+def test_a_run_that_is_there_is_refused_before_its_data_is_read(command, tmp_path):
+    splits(tmp_path / "photos")
+    assert command("distill", "--no-evaluate", dataset="./photos", num_stages=1, name="mine")[0] == 0
+    shutil.rmtree(tmp_path / "photos")
+    for flags, words in (
+        ({}, "already holds this run: continue it with --resume"),
+        ({"lr": 0.2}, "holds another run: lr="),
+    ):
+        code, said = command("distill", dataset="./photos", num_stages=1, name="mine", **flags)
+        assert code == 2 and words in said and len(said.splitlines()) == 2, said
 
 
 @pytest.mark.parametrize("zca", [False, True])
@@ -132,7 +145,9 @@ def test_a_runs_name_is_made_from_a_path_and_can_be_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parser = Parser()
     distill.add_arguments(parser)
-    names = [distill.configure(parser.parse([f"--dataset={path}"])).name for path in (*NAMES, "digits")]
+    layout = [f"--{name}={value}" for name, value in build(DistillConfig, preset("digits")).geometry._asdict().items()]
+    given = [[f"--dataset={path}", *layout] for path in (*NAMES, "digits")]
+    names = [distill.configure(parser.parse(flags)).name for flags in given]
     assert len(set(names)) == len(names)
     for name, begins in zip(names, NAMES.values(), strict=False):
         assert name.startswith(begins or tmp_path.name)
@@ -251,38 +266,43 @@ def grey_digits(folder):
         tree(folder / split, ("0", "1"), 6, split, (28, 28))
 
 
-LARGE = {
-    "poster_class_num_x": 5,
-    "poster_class_num_y": 2,
-    "poster_width": 48,
-    "poster_height": 40,
-    "class_area_width": 12,
-    "class_area_height": 20,
-    "patch_num_y": 2,
-}
 DISTILLED = {
-    "the hub's layout of CIFAR-10": (
-        hub_layout,
-        {**LARGE, "poster_class_num_x": 5, "poster_class_num_y": 2},
-        (3, 32, 32),
-    ),
-    "photographs of unequal sizes": (photographs, {"image_size": 8}, (3, 8, 8)),
-    "grey digits of 28 px": (
-        grey_digits,
-        {"poster_width": 40, "poster_height": 28, "class_area_width": 20, "class_area_height": 28},
-        (1, 28, 28),
-    ),
+    "the hub's layout of CIFAR-10": (hub_layout, {"ipc": 0.5}, (3, 32, 32), (113, 45, 5, 2, 32, 32, 15, 6)),
+    "photographs of unequal sizes": (photographs, {"image_size": 8, "ipc": 0.9}, (3, 8, 8), (14, 8, 2, 1, 8, 8, 6, 1)),
+    "grey digits of 28 px": (grey_digits, {"ipc": 0.7}, (1, 28, 28), (39, 28, 2, 1, 28, 28, 6, 1)),
+    "a layout that was not asked for": (grey_digits, {}, (1, 28, 28), (50, 28, 2, 1, 28, 28, 6, 1)),
 }
+_QUICK = {"width": 4, "window": 2, "totwindow": 4, "epochs": 1, "batch_size": 8, "steps_per_epoch": 1, "budgets": 3}
 
 
 @pytest.mark.parametrize("case", DISTILLED)
-def test_data_of_ones_own_is_distilled_and_evaluated_by_one_command(command, tmp_path, case):
-    make, flags, shape = DISTILLED[case]
+def test_data_of_ones_own_is_distilled_and_evaluated_by_one_command(tmp_path, monkeypatch, capsys, case):
+    make, flags, shape, layout = DISTILLED[case]
     make(tmp_path / "mine")
-    code, said = command("distill", dataset="./mine", num_stages=1, **flags)
-    record = only_trial(tmp_path).stage(1)
-    assert code == 0 and record.data.shape == shape and "test accuracy in %" in said
-    assert record.data.images["test"] == only_trial(tmp_path).data().report.splits["test"].images
+    monkeypatch.chdir(tmp_path)
+    quick = {**_QUICK, "stage_nets": 2, "stage_steps": 2, "num_train_eval": 2, "num_stages": 1, **flags}
+    assert main(["distill", "--dataset=./mine", *(f"--{k}={v}" for k, v in quick.items())]) == 0
+    said, trial = capsys.readouterr().out, only_trial(tmp_path)
+    record, size = trial.stage(1), f"poster {layout[0]} × {layout[1]} px"
+    assert size in said.splitlines()[0] and "test accuracy in %" in said and trial.config().geometry == layout
+    assert record.data.shape == shape and record.budgets.poster_ipc <= flags.get("ipc", 0.9)
+    assert record.data.images["test"] == trial.data().report.splits["test"].images
+
+
+IPCS = {
+    "of which no layout is": (0.05, {}, "ipc=0.05: .* the nearest that a layout can meet is 0.5556"),
+    "that is no number": ("much", {}, "ipc='much': .* a number above 0, such as 0.9"),
+    "beside the poster's size": (0.5, {"poster_width": 40, "poster_height": 40}, "ipc=0.5 beside poster_width=40"),
+}
+
+
+@pytest.mark.parametrize("case", IPCS)
+def test_a_pixel_budget_that_cannot_be_met_is_refused(tmp_path, monkeypatch, capsys, case):
+    ipc, flags, words = IPCS[case]
+    tree(tmp_path / "mine", shape=(8, 9))
+    monkeypatch.chdir(tmp_path)
+    assert main(["distill", "--dataset=./mine", f"--ipc={ipc}", *(f"--{k}={v}" for k, v in flags.items())]) == 2
+    assert re.search(words, capsys.readouterr().err) and not (tmp_path / "ppodd-archive").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import torch
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import PRESETS, preset
 from ppodd.datasets.sources import SPECS, Spec
+from ppodd.errors import BadInput
 from ppodd.machine.seeding import generator
 from ppodd.posters.layout import Layout, positions
 from ppodd.posters.patches import Patches, fade_blend, initial_poster
+from ppodd.posters.pixel_budget import geometry_of
 
 
 def layout_of(**values):
@@ -93,3 +95,63 @@ def test_a_spec_may_be_grey_and_oblong():
     config = build(DistillConfig, {**preset("digits"), "dataset": "./mine", "poster_width": 30, "poster_height": 20})
     layout = Layout.of(config.geometry, Spec(10, 1, 6, 9), np.arange(10).reshape(2, 5))
     assert Patches(layout, torch.device("cpu")).all(torch.zeros(1, 20, 30)).shape == (10, 1, 6, 9)
+
+
+PUBLISHED = {  # poster, class grid, class areas, patches of PoDD's settings at 0.9 IPC; and of ours, where others
+    "cifar10": ((153, 60), (5, 2), (32, 32), (16, 6), (153, 60, 5, 2, 32, 32, 15, 6)),
+    "cifar100": ((303, 303), (10, 10), (32, 32), (20, 20), (304, 303, 10, 10, 32, 32, 30, 30)),
+    "cub-200": ((610, 302), (20, 10), (32, 32), (60, 30), (608, 303, 20, 10, 32, 32, 60, 30)),
+    "tiny-imagenet-200": ((1211, 608), (20, 10), (64, 64), (40, 20), (1214, 607, 20, 10, 64, 64, 60, 30)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_layout_that_is_chosen_is_near_the_published_one(name):
+    poster, grid, areas, patches, expected = PUBLISHED[name]
+    chosen = geometry_of(0.9, SPECS[name], {})
+    assert chosen == expected and chosen[2:6] == grid + areas
+    assert max(abs(ours - theirs) for ours, theirs in zip(chosen[:2], poster, strict=True)) <= 3
+    assert all(theirs * 0.9 <= ours <= theirs * 1.5 for ours, theirs in zip(chosen[6:], patches, strict=True))
+
+
+@pytest.mark.parametrize("ipc", [0.2, 0.3, 0.55, 0.9, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("classes", [2, 3, 7, 10, 37, 100, 101, 200, 1000])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (40, 20), (224, 224)], ids=str)
+def test_a_layout_is_chosen_for_any_classes_and_images(ipc, classes, size):
+    spec = Spec(classes, 3, *size)
+    try:
+        chosen = geometry_of(ipc, spec, {})
+    except BadInput as error:
+        nearest = float(str(error).rsplit(" ", 1)[-1])
+        assert nearest > ipc and geometry_of(nearest, spec, {}).ipc(spec) == pytest.approx(nearest, rel=0.01)
+        return
+    chosen.check(spec)
+    assert 0.8 * ipc < chosen.ipc(spec) <= ipc  # never more than asked for
+    layout = Layout.of(chosen, spec, np.arange(classes).reshape(chosen.poster_class_num_y, chosen.poster_class_num_x))
+    assert all(b - a <= spec.width / 2 + 1 for a, b in zip(layout.patch_xs, layout.patch_xs[1:], strict=False))
+    assert all(b - a <= spec.height / 2 + 1 for a, b in zip(layout.patch_ys, layout.patch_ys[1:], strict=False))
+    corners = [(x, y) for x in layout.patch_xs for y in layout.patch_ys]
+    assert len(corners) >= classes and len(set(corners)) == len(corners)
+
+
+def test_what_is_given_of_a_layout_is_kept_and_the_rest_chosen_for_it():
+    spec = SPECS["cifar10"]
+    tall = geometry_of(0.9, spec, {"poster_class_num_y": 10})
+    assert (tall.poster_class_num_x, tall.poster_width, tall.poster_height) == (1, 32, 288)
+    wide = geometry_of(0.9, spec, {"poster_width": 200, "patch_num_x": 4})
+    assert (wide.poster_width, wide.poster_height, wide.patch_num_x) == (200, 46, 4)
+    for geometry in (tall, wide):
+        geometry.check(spec)
+
+
+REFUSED = {
+    "too few pixels": (0.05, {}, "ipc=0.05: .* the nearest that a layout can meet is 0.1161"),
+    "a grid of other classes": (0.9, {"poster_class_num_x": 3}, "poster_class_num_x=3: 10 classes .* 1, 2, 5, 10"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_budget_that_no_layout_meets_is_refused(case):
+    ipc, given, words = REFUSED[case]
+    with pytest.raises(BadInput, match=words):
+        geometry_of(ipc, SPECS["cifar10"], given)

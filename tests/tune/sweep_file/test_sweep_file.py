@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from image_sets import tree
 from plugins import installed_package, user_module
 
 from ppodd.config import DistillConfig
@@ -355,3 +356,57 @@ def test_a_distribution_that_no_search_knows_is_refused_there(tmp_path, monkeypa
     path.write_text(f"name: own\npreset: digits-small\n{sample}\nnum_samples: 9\nsearch: {{}}\n")
     with pytest.raises(BadInput, match=rf"line 3: no search knows {module}:halved: register a Family whose domain"):
         load_sweep(str(path))
+
+
+IPC = """\
+name: mine
+preset: digits-small
+grid:
+  ipc: [0.3, 0.9]
+  num_stages: [1, 2]
+"""
+
+
+def test_a_layout_is_chosen_for_each_ipc_and_what_the_file_gives_of_it_stays(tmp_path):
+    sweep = load_sweep(write(tmp_path, IPC))
+    assert list(sweep.trials) == [f"ipc={i},num_stages={n},seed=0" for i in (0.3, 0.9) for n in (1, 2)]
+    assert [c.geometry for c in sweep.trials.values()][::2] == [
+        (24, 8, 10, 1, 8, 8, 17, 1),
+        (38, 15, 5, 2, 8, 8, 15, 6),
+    ]
+    assert sweep.varied == ["poster_width", "poster_height", "num_stages"] and len(sweep.layouts) == 2
+    given = load_sweep(write(tmp_path, IPC), ["poster_class_num_y=1", "patch_num_x=12", "distill_batch_size=9"])
+    assert {(c.poster_class_num_x, c.patch_num_x, c.distill_batch_size) for c in given.trials.values()} == {(10, 12, 9)}
+    assert {c.patch_num_y for c in load_sweep("quickstart", ["ipc=0.5"]).trials.values()} == {4}
+    assert not load_sweep("quickstart").layouts
+
+
+def test_an_ipc_can_be_searched(tmp_path):
+    text = "name: a\nsearch: {}\nnum_samples: 3\nsample: {ipc: {uniform: [0.1, 0.9]}}\n"  # some cannot be met
+    sweep = load_sweep(write(tmp_path, text))
+    (config,) = sweep.suggestion({"ipc": 0.5}).values()
+    assert (config.poster_width, config.poster_height) == (29, 11)
+
+
+def test_a_layout_is_chosen_for_data_of_ones_own(tmp_path):
+    tree(tmp_path / "photos", ("ant", "bee", "cow"), shape=(6, 9, 3))
+    text = f"name: a\nconfig: {{dataset: {tmp_path}/photos}}\n"
+    (config,) = load_sweep(write(tmp_path, text)).trials.values()
+    assert (config.poster_class_num_x, config.poster_class_num_y, config.poster_width) == (3, 1, 24)
+    given = write(tmp_path, f"name: a\nconfig: {{dataset: {tmp_path}/gone, poster_width: 30}}\n")
+    assert load_sweep(given).trials["seed=0"].patch_num_x == 5  # as in the preset, where a file says its layout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["ipc=0.1"], r"--set 'ipc=0.1': ipc=0.1: .* nearest that a layout can meet is 0.1688"),
+        (["ipc=much"], r"--set 'ipc=much': ipc='much': .* a number above 0"),
+        (["grid.ipc=[0.5, -1]"], r"--set 'grid.ipc=\[0.5, -1\]': ipc=-1: .* a number above 0"),
+        (["poster_width=30", "poster_height=12"], "line 4: ipc=0.3 beside poster_width=30 and poster_height=12"),
+        (["dataset=./gone"], "dataset '.*gone': .* does not exist.*; where the data is on a cluster alone, write its"),
+    ],
+)
+def test_an_ipc_that_no_layout_can_meet_is_refused(tmp_path, overrides, message):
+    with pytest.raises(BadInput, match=message):
+        load_sweep(write(tmp_path, IPC), overrides)

@@ -1,0 +1,112 @@
+"""`ipc`: a layout that is chosen for the data by its pixel budget, in place of the preset's. Light: needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from ppodd.config.distillation import DistillConfig, absolute_paths
+from ppodd.config.presets import PRESETS
+from ppodd.config.validation import build
+from ppodd.datasets import SPECS, Request, Spec
+from ppodd.errors import BadInput
+from ppodd.posters import Geometry, geometry_of
+from ppodd.words import counted
+
+IPC = "ipc"
+DEFAULT_IPC = 0.9  # of data that no preset is for
+_SIZE = {"poster_width", "poster_height"}
+_BATCH = "distill_batch_size"
+
+
+class LaidOut(NamedTuple):
+    """Values of a config, and the shape of the data that a layout was chosen for; `None` where none was."""
+
+    values: dict[str, Any]
+    spec: Spec | None = None
+
+
+def preset_for(dataset: str) -> str:
+    """The preset that a run starts from where none is named: the data set's own, else `digits`."""
+    return dataset if dataset in PRESETS else "digits"
+
+
+def laid_out(
+    values: Mapping[str, Any], given: Collection[str], meant: bool, shape: Callable[[Request], Spec] | None = None
+) -> LaidOut:
+    """Config values whose layout is chosen by their `ipc`, but for what was `given`.
+
+    Args:
+        meant: whether the layout in the values is meant for the data, so that without an `ipc` it stays.
+        shape: tells the shape of data.
+
+    Raises:
+        BadInput: the data is not there, no layout has so few pixels, or the poster's size is given too.
+    """
+    values = dict(values)
+    wanted = values.pop(IPC, None)
+    if wanted is None and (meant or set(Geometry._fields) <= set(given)):
+        return LaidOut(values)
+    fixed = {name: _whole(name, values[name]) for name in Geometry._fields if name in given}
+    if wanted is None:
+        ipc = DEFAULT_IPC
+    else:
+        ipc = _positive(wanted)
+        if fixed.keys() >= _SIZE:
+            raise BadInput(
+                f"ipc={wanted} beside poster_width={fixed['poster_width']} and poster_height={fixed['poster_height']}, "
+                f"which say the pixel budget already: leave one of them out"
+            )
+    spec = _spec(values, shape or shape_of)
+    geometry = geometry_of(ipc, spec, fixed)
+    patches = geometry.patch_num_x * geometry.patch_num_y
+    batch = {} if _BATCH in given else {_BATCH: min(patches, values.get(_BATCH, patches))}
+    return LaidOut({**values, **geometry._asdict(), **batch}, spec)
+
+
+def in_words(geometry: Geometry, spec: Spec) -> str:
+    """A layout, for people to see what was chosen."""
+    width, height, columns, rows, area_width, area_height, patches_x, patches_y = geometry
+    return (
+        f"layout chosen for {counted(spec.classes, 'class')} of {spec.width} × {spec.height} px: poster {width} × "
+        f"{height} px ({geometry.ipc(spec):.3f} IPC), class grid {columns} × {rows} of areas {area_width} × "
+        f"{area_height} px, {patches_x} × {patches_y} patches"
+    )
+
+
+def shape_of(request: Request) -> Spec:
+    """The shape of data, which is read for it."""
+    from ppodd.datasets import read_images  # which needs numpy: a config does without
+
+    return read_images(request)[0].spec
+
+
+def _spec(values: Mapping[str, Any], shape: Callable[[Request], Spec]) -> Spec:
+    """The shape of the data that config values say."""
+    dataset = values.get("dataset")
+    if dataset in SPECS and not values.get("classes") and not int(values.get("image_size") or 0):
+        return SPECS[dataset]
+    data = {name: values[name] for name in Request._fields if name in values}
+    config = absolute_paths(build(DistillConfig, data))
+    return shape(config.data)
+
+
+def _positive(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf or isinstance(value, bool):
+        raise BadInput(f"ipc={value!r}: images per class of a poster are a number above 0, such as 0.9")
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise BadInput(f"{name}={value!r}: a whole number from 1 is accepted")
+    return number
