@@ -7,7 +7,9 @@ A name is one of ours, one that an installed package registers in the entry-poin
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
+import importlib.util
 import re
 import reprlib
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ppodd.errors import BadInput, near_miss, one_line, unknown
@@ -123,6 +126,21 @@ class Registry(Generic[E]):
         """What is known of a name without importing anything: of a user's own only what its kind is by default."""
         return self.own.get(name) or self.kind(target=name)
 
+    def source(self, name: str) -> str:
+        """A digest of the code of a user's own, as it lies there now; nothing of ours, or where it is not found."""
+        path = None if name in self.own else name if is_import_path(name) else self._installed().get(name)
+        return _digest_of_module(path.partition(":")[0]) if path else ""
+
+    def check_source(self, name: str, source: str) -> None:
+        """Raise `BadInput` where the code that this process has imported by a name is not of this digest."""
+        self.get(name)
+        here = _imported_as.get(name, "")
+        if source and here and here != source:
+            raise BadInput(
+                f"{self.what} {name!r} was edited since this process imported it: start it anew (evaluators: "
+                f"`ppodd evaluators stop`)"
+            )
+
     def returned(self, name: str, value: Any, asked: str = "") -> BadInput:
         """The error for a `value` that an entry returned for what it was `asked`, and that is none of its kind."""
         shape = getattr(value, "shape", None)
@@ -140,6 +158,7 @@ class Registry(Generic[E]):
     def _imported(self, name: str, path: str) -> Any:
         module, _, attribute = path.partition(":")
         try:
+            _imported_as.setdefault(name, self.source(name))
             found = importlib.import_module(module)
         except Exception as error:  # a user's module may raise anything
             raise BadInput(
@@ -196,6 +215,25 @@ def _place_of_import(error: Exception, module: str) -> str:
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     theirs = [file for file in files if file != __file__ and "importlib" not in file]
     return f" ({_place(error, theirs[0])})" if theirs else ""
+
+
+_imported_as: dict[str, str] = {}  # what the code of a name was when this process imported it
+
+
+def _digest_of_module(module: str) -> str:
+    """A digest of a module's file, or of all those in a package; it is found without being imported."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):  # a package above it is not there, or is none
+        return ""
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        return ""
+    below = [Path(place) for place in spec.submodule_search_locations or ()]
+    files = sorted(file for place in below for file in place.rglob("*.py")) or [Path(spec.origin)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @functools.cache

@@ -63,6 +63,9 @@ from .records import (
     StopRecord as StopRecord,
 )
 from .records import (
+    SweepDataRecord as SweepDataRecord,
+)
+from .records import (
     SweepRecord as SweepRecord,
 )
 from .records import (

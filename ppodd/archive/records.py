@@ -150,6 +150,13 @@ class DataRecord(Record):
     whitening: str
 
 
+class SweepDataRecord(DataDigest):
+    """`data/<request>.json` of a sweep: what the first of its trials on these data read, and on which node."""
+
+    trial: str
+    node: str
+
+
 class StorageBytes(Record):
     """Of posters and labels, by number format."""
 

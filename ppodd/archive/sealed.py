@@ -20,6 +20,11 @@ def write_sealed(folder: Folder, name: str, values: dict[str, Any]) -> None:
     folder.write_json(name, {**values, _DIGEST: _digest(values)})
 
 
+def sealed(values: dict[str, Any]) -> bytes:
+    """These values as JSON, their digest last, for a file that one of several makes."""
+    return json.dumps({**values, _DIGEST: _digest(values)}, indent=1).encode()
+
+
 def unsealed(data: bytes, where: str) -> dict[str, Any]:
     """The values in the file `where`, without its digest.
 

@@ -2,6 +2,7 @@
 
 <archive>/<sweep>/sweep.json                                the resolved sweep: its trials and evaluation
 <archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
+<archive>/<sweep>/data/<digest>.json                        what the first trial read of data that several are on
 <archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
 <archive>/<sweep>/started.json                              the submitted job that began it last is past its checks
 <archive>/<sweep>/<trial>/config.json
@@ -27,8 +28,8 @@ from __future__ import annotations
 import json
 import os
 
-from ppodd.archive.records import StartRecord, SweepRecord, parse
-from ppodd.archive.sealed import unsealed, write_sealed
+from ppodd.archive.records import StartRecord, SweepDataRecord, SweepRecord, parse
+from ppodd.archive.sealed import sealed, unsealed, write_sealed
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.archive.trial_state import TrialState
 from ppodd.config import EvaluationConfig, rebuild
@@ -96,6 +97,17 @@ class Archive:
         """The last start of a sweep by a submitted job."""
         data = self.folder.get(name := f"{sweep}/started.json")
         return None if data is None else parse(StartRecord, data, self.folder.at(name))
+
+    def first_data(self, sweep: str, request: str, mine: SweepDataRecord) -> SweepDataRecord:
+        """What the first trial on data read of them: `mine`, where none has said so before.
+
+        Args:
+            request: tells which data, of those that the sweep is on.
+        """
+        folder, name = self.folder / sweep, f"data/{sha256(request.encode())[:12]}.json"
+        if not folder.exists(name) and folder.create(name, sealed(mine.to_json())):
+            return mine
+        return parse(SweepDataRecord, folder.read(name), folder.at(name))
 
     def evaluations(
         self, sweep: str, record: SweepRecord | None = None, problems: list[str] | None = None

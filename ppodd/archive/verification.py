@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ppodd.archive.records import ImportRecord, Record, StageRecord, StopRecord, SweepRecord, parse
+from ppodd.archive.records import ImportRecord, Record, StageRecord, StopRecord, SweepDataRecord, SweepRecord, parse
 from ppodd.archive.sweeps import DRIVER, Archive
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_archive import EVALUATOR, RESUME, WRITER, TrialArchive
@@ -150,6 +150,11 @@ def _of_sweep(archive: Archive, sweep: str) -> tuple[list[Damage], SweepRecord |
         except CorruptArchive as error:
             asked = "ask for it again: `ppodd evaluators start --protocol …`"
             found.append(_removable(folder, f"protocols/{name}", error, asked))
+    for name in (folder / "data").names():
+        try:
+            parse(SweepDataRecord, folder.read(f"data/{name}"), folder.at(f"data/{name}"))
+        except CorruptArchive as error:
+            found.append(_removable(folder, f"data/{name}", error, "the next trial writes it anew"))
     return [*found, *_marks(folder, DRIVER)], record
 
 

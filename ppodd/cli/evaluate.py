@@ -12,6 +12,8 @@ from ppodd.config import EvaluationConfig, build
 from ppodd.files import address
 from ppodd.words import counted
 
+_CLASSES = 12  # whose accuracy is printed
+
 if TYPE_CHECKING:
     from ppodd.archive import EvaluationRecord, TrialArchive
     from ppodd.evaluation import Work
@@ -111,7 +113,9 @@ def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
     leak = ", LEAKS THE TEST SET" if record.leaks_test_set else ""
     accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.accuracy.items())
     balanced = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.balanced.items())
-    unequal = f"   balanced over classes of unequal size   {balanced}" if balanced else ""
+    unequal = (
+        f"   balanced over classes of unequal size   {balanced}{_by_class(trial, work, record)}" if balanced else ""
+    )
     over = "mean ± std over" if protocol.nets > 1 else "of"
     return (
         f"{trial.trial} stage {work.stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
@@ -119,6 +123,18 @@ def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
         f"{budgets.poster_ipc:.3f}, cumulative IPC {budgets.cumulative_ipc:.3f}{leak}, "
         f"{duration(record.seconds)})"
     )
+
+
+def _by_class(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
+    """The accuracy of each class at the last budget, the worst first; nothing where classes are of equal size."""
+    if not record.balanced:
+        return ""
+    last = max(record.per_class)
+    found = zip(trial.stage(work.stage).data.classes, record.per_class[last], strict=True)
+    told = sorted(((accuracy, name) for name, accuracy in found if accuracy is not None))
+    more = f", … ({len(told)} in all)" if len(told) > _CLASSES else ""
+    shown = ", ".join(f"{name} {accuracy:.1f}" for accuracy, name in told[:_CLASSES])
+    return f"   by class after {last}: {shown}{more}"
 
 
 def say_tables(out: Any, trials: list[TrialArchive]) -> None:

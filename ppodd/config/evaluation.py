@@ -12,7 +12,7 @@ from ppodd.config.distillation import DistillConfig
 from ppodd.config.fields import Architecture, Augmentation, NonNegative, Optimiser, Positive, PositiveFloat, Steps
 from ppodd.config.validation import Config
 from ppodd.datasets import known_spec
-from ppodd.training import check_architecture
+from ppodd.training import ARCHITECTURES, check_architecture
 
 
 class EvaluationConfig(Config):
@@ -62,6 +62,7 @@ class EvaluationConfig(Config):
                 strategy=own(self.strategy, config.syn_strategy),
                 comp_aug=own(self.comp_aug, config.comp_aug),
                 labels=labels,
+                source=ARCHITECTURES.source(arch),
             )
             for arch in own(self.arch, (config.arch,))
             for mode in self.mode
@@ -102,6 +103,7 @@ class EvaluationProtocol(Config):
     strategy: str
     comp_aug: bool
     labels: str = "soft"
+    source: str = ""  # a digest of a user's own network as it is written, so that one that is edited is judged anew
 
     def canonical(self) -> dict[str, Any]:
         """What digests are made of: a field at its default is absent, so adding one changes no digest."""

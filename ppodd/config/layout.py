@@ -17,6 +17,8 @@ from ppodd.words import counted
 IPC = "ipc"
 DEFAULT_IPC = 0.9  # of data that no preset is for
 _SIZE = {"poster_width", "poster_height"}
+_EPOCH_STEPS = {"steps_per_epoch": 6}  # as digits has, so that its schedule takes no longer on more images
+_SCHEDULE = {"steps_per_epoch", "epochs", "batch_size"}
 _BATCH = "distill_batch_size"
 
 
@@ -38,7 +40,8 @@ def laid_out(
     """Config values whose layout is chosen by their `ipc`, but for what was `given`.
 
     Args:
-        meant: whether the layout in the values is meant for the data, so that without an `ipc` it stays.
+        meant: whether the values, but for what was given, are meant for the data. Those that are not are a preset's:
+            the layout is chosen without an `ipc` too, and there are as many meta-steps as the preset's data has.
         shape: tells the shape of data.
 
     Raises:
@@ -62,7 +65,8 @@ def laid_out(
     geometry = geometry_of(ipc, spec, fixed)
     patches = geometry.patch_num_x * geometry.patch_num_y
     batch = {} if _BATCH in given else {_BATCH: min(patches, values.get(_BATCH, patches))}
-    return LaidOut({**values, **geometry._asdict(), **batch}, spec)
+    steps = {} if meant or _SCHEDULE & set(given) else _EPOCH_STEPS
+    return LaidOut({**values, **geometry._asdict(), **batch, **steps}, spec)
 
 
 def in_words(geometry: Geometry, spec: Spec) -> str:

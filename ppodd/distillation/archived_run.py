@@ -61,6 +61,7 @@ def work(
     alone: bool = True,
     say: Say | None = None,
     stop: Callable[[], bool] | None = None,
+    check_digest: Callable[[str], None] | None = None,
 ) -> Work[StageRecord]:
     """Distil into the trial's folder, asking for each meta-step; yields stages' records, first those archived already.
 
@@ -68,7 +69,8 @@ def work(
     accuracy of each of the networks, or `None` to have them measured here.
 
     With `alone`, no other process may write to the folder meanwhile; `say` is told what is waited for to know that. A
-    sweep's trials do without: its driver is the only one. `say` is told what was read of the data, too.
+    sweep's trials do without: its driver is the only one. `say` is told what was read of the data, too, and
+    `check_digest` the digest of it, to refuse what is not the data of the sweep's other trials.
 
     An interrupt, and `stop` where it says so before a meta-step, archives a checkpoint and raises `KeyboardInterrupt`.
 
@@ -84,6 +86,8 @@ def work(
     device = resolve_device(config.device)
     trial.check_free(config, resume)  # before the data is read, which may take a while
     dataset = data_of(config, device, say or _log.info)
+    if check_digest:
+        check_digest(dataset.digest)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     busy = f"{trial.url} is being distilled by another process"

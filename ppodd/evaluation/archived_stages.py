@@ -16,6 +16,7 @@ from ppodd.evaluation.data import archived_config, check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.methods import trained_on
+from ppodd.training import ARCHITECTURES
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
         dataset, root: where the trial's data lies now, where it is not where it was.
 
     Raises:
-        BadInput: the data here is not that of the distillation.
+        BadInput: the data here is not that of the distillation, or the network is not as it was when it was asked for.
         CorruptArchive: a poster is missing or damaged, or a later version wrote the evaluation.
     """
     trial = TrialArchive(work.trial_url)
@@ -41,6 +42,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
     except CorruptArchive as error:
         _log.warning("%s; it is evaluated again", error)
     keep_freed_memory()
+    ARCHITECTURES.check_source(work.protocol.arch, work.protocol.source)
     started = time.time()
     config, record = archived_config(trial, dataset, root), trial.stage(work.stage)
     data = data_of(config, resolve_device(device))

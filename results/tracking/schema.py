@@ -138,8 +138,11 @@ def protocol_hash(protocol: EvaluationProtocol) -> str:
 
 
 def _rest(protocol: EvaluationProtocol) -> dict[str, Any]:
-    """What a metric's name does not show; where the rate decays, that includes the step by which it has."""
-    rest = {k: v for k, v in sorted(protocol.canonical().items()) if k not in _SHOWN_IN_NAME}
+    """What a metric's name does not show; where the rate decays, that includes the step by which it has.
+
+    Of a user's network that was edited, the last evaluation counts.
+    """
+    rest = {k: v for k, v in sorted(protocol.canonical().items()) if k not in (*_SHOWN_IN_NAME, "source")}
     return {**rest, "decay_steps": max(protocol.budgets)} if protocol.decay else rest
 
 

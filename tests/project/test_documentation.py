@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from image_sets import tree
 
 from ppodd.cli.main import COMMANDS, Parser, module_of
 from tune.sweep_file import load_sweep
@@ -43,7 +44,9 @@ def commands(text):
 
 
 @pytest.mark.parametrize("words", [w for page in PAGES for w in commands(page.read_text())], ids=" ".join)
-def test_commands_on_the_pages_are_accepted(words):
+def test_commands_on_the_pages_are_accepted(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "photos")  # a layout is chosen for data that is read
     assert words[0] in COMMANDS
     parser = Parser(prog=words[0])
     module = module_of(words[0])

@@ -22,9 +22,8 @@ from cluster.jobs import JOB
 from cluster.service import answer, check_archive, connect, watched
 from cluster.service import client as evaluators
 from ppodd import signals
-from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialArchive, TrialState, mended
+from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialState, mended
 from ppodd.config import DistillConfig
-from ppodd.datasets import Request, data_digest, read_images
 from ppodd.distillation import advice
 from ppodd.errors import PpoddError, StorageError, one_line, under_way
 from ppodd.files import is_remote, only_writer, own_temporary_folder, storage_errors
@@ -32,6 +31,7 @@ from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
+from tune.running.data import check_data, record_first
 from tune.running.disk_space import check_free_space
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
@@ -68,34 +68,6 @@ class Outcome:
     def complete(self) -> bool:
         """Whether all that was wanted is there, but for what a cluster's evaluators still do."""
         return not self.unfinished and not self.evaluation_failures
-
-
-def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None = None) -> None:
-    """Read the data of every trial, once, and say what was read; trials find it in the cache.
-
-    Raises:
-        BadInput: it is not on this machine (it is fetched where that is possible), it is no data set, a trial's poster
-            does not fit it, or trials that the archive holds were distilled from other data.
-    """
-    reports, digests = {}, {}
-    for config in sweep.examples:
-        if config.data not in reports:
-            images, content = read_images(config.data)
-            reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
-        config.geometry.check(reports[config.data].spec)
-    if say:
-        say("\n".join(line for report in reports.values() for line in report.lines()))
-    for request, trial in _one_of_each(sweep, archive).items():
-        there = trial.data()
-        if there and request in digests:
-            trial.check_data(there.digest, digests[request], request.dataset)
-
-
-def _one_of_each(sweep: Sweep, archive: Archive) -> dict[Request, TrialArchive]:
-    """For each data set one of the archived trials that recorded what was read: opening each would take a while."""
-    states = archive.states(sweep.name)
-    names = [name for name in sweep.trials if name in states and "data.json" in states[name].names]
-    return {sweep.trials[name].data: archive.trial(sweep.name, name) for name in names}
 
 
 def run_sweep(
@@ -140,6 +112,7 @@ def run_sweep(
         (archive.folder / sweep.name).remove_temporaries()
         if held:
             sweep.adopt(held)
+            record_first(sweep, archive)
         for line in mended(archive, sweep.name, held) if held else ():
             (say or _log.warning)(line)
         if not held or is_news(sweep, held):

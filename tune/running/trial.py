@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -21,6 +22,7 @@ from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
+from tune.running.data import check_alike
 from tune.running.stopping import NO_STORAGE, when_told
 
 if TYPE_CHECKING:
@@ -112,7 +114,8 @@ def _distil(
     from ppodd.distillation import work
 
     try:
-        yield from work(config, archive, resume=True, measure=measure, alone=False, stop=stop)
+        how: dict[str, Any] = {"check_digest": functools.partial(check_alike, archive, config)}
+        yield from work(config, archive, resume=True, measure=measure, alone=False, stop=stop, **how)
         return None
     except OutOfMemory:
         smaller = halved(config) if may_halve else None

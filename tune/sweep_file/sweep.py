@@ -10,7 +10,7 @@ from ppodd.config import CIRCUMSTANCES, IPC, LATER_STAGES, DistillConfig, Evalua
 from ppodd.posters import BLENDS
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Distribution, Section, parameters, suggested_point, varied
-from tune.sweep_file.trials import chooses_layout, fixed, seeded, shape_here
+from tune.sweep_file.trials import fixed, is_meant_for, seeded, shape_here
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Sweep:
     def layouts(self) -> list[str]:
         """Which layouts were chosen for the data, in words; none where the file says them."""
         given = {*self.file.config, *varied(self.sections)}
-        chosen = [c for c in self.examples if chooses_layout(self.file, c.dataset, given)]
+        chosen = [c for c in self.examples if IPC in given or not is_meant_for(self.file, c.dataset, given)]
         return list(dict.fromkeys(in_words(c.geometry, shape_here(c.data)) for c in chosen))
 
     @property

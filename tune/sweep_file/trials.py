@@ -43,10 +43,10 @@ def shape_here(request: Request) -> Spec:
         raise BadInput(f"{error}; where the data is on a cluster alone, write its layout out instead of ipc") from None
 
 
-def chooses_layout(file: SweepFile, dataset: str, given: Collection[str]) -> bool:
-    """Whether a layout is chosen for the data: for an `ipc`, or where the preset is not for it and none is given."""
+def is_meant_for(file: SweepFile, dataset: str, given: Collection[str]) -> bool:
+    """Whether the preset's layout and schedule are for the data, or the file says what is."""
     its_own = "preset" in file.model_fields_set or dataset == preset(file.preset)["dataset"]
-    return IPC in given or not (its_own or set(Geometry._fields) & set(given))
+    return its_own or bool(set(Geometry._fields) & set(given))
 
 
 def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
@@ -147,7 +147,7 @@ def _laid_out(file: SweepFile, base: Mapping[str, Any], point: Point) -> dict[st
     """A point's config values, with a layout that is chosen for its data where one is to be."""
     values, given = {**base, **point}, {*file.config, *point}
     try:
-        return laid_out(values, given, not chooses_layout(file, values["dataset"], given), shape_here).values
+        return laid_out(values, given, is_meant_for(file, values["dataset"], given), shape_here).values
     except BadInput as error:
         raise Misplaced(_blamed(str(error), file), str(error)) from None
 

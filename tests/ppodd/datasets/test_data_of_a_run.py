@@ -230,6 +230,7 @@ def test_accuracies_of_imbalanced_classes_are_balanced_and_told_by_class(command
         tree(tmp_path / "photos" / split, ("bee",), bees, split)
     code, said = command("distill", dataset="./photos", num_stages=1)
     assert code == 0 and re.search(r"balanced over classes of unequal size   2: \d+\.\d", said)
+    assert re.search(r"by class after 4: (ant|bee) \d+\.\d, (ant|bee) \d", said)
     trial = only_trial(tmp_path)
     (record,) = trial.evaluations(1)
     for steps, accuracy in record.accuracy.items():

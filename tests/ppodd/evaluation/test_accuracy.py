@@ -1,10 +1,14 @@
 """Evaluation: deterministic, every budget reported, budgets and protocol on the record."""
 
 import dataclasses
+import importlib
+import sys
 
 import pytest
 import torch
+from plugins import user_module
 
+from ppodd import registry
 from ppodd.archive import PosterFile, TrialArchive
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
@@ -16,6 +20,7 @@ from ppodd.evaluation.archived_stages import evaluate_archived
 from ppodd.evaluation.work_items import works
 from ppodd.posters.labels import fixed_labels
 from ppodd.posters.layout import Layout
+from results.tracking.schema import protocol_hash
 
 CPU = torch.device("cpu")
 
@@ -107,6 +112,33 @@ def test_an_evaluation_that_is_there_is_not_done_again(trial, monkeypatch):
     first = evaluate_archived(work, "cpu")
     monkeypatch.setattr("ppodd.evaluation.archived_stages.evaluate", lambda *args: 1 / 0)
     assert evaluate_archived(work, "cpu") == first
+
+
+NETWORK = """
+from torch import nn
+class Net(nn.Sequential):
+    def __init__(self, spec, width):
+        super().__init__(nn.Flatten(), nn.Linear(spec.channels * spec.height * spec.width, spec.classes, bias=%s))
+"""
+
+
+def test_a_users_network_that_was_edited_is_judged_anew(trial, tmp_path, monkeypatch):
+    module = user_module(tmp_path, monkeypatch, NETWORK % True)
+    asked = [EvaluationConfig(arch=(f"{module}:Net", "convnet"), budgets=(4,))]
+    (first, ours) = works(trial, 1, asked)
+    assert not ours.protocol.source and first.protocol.source and first == works(trial, 1, asked)[0]
+    before = evaluate_archived(first, "cpu")
+    (tmp_path / f"{module}.py").write_text(NETWORK % False)
+    (edited, as_before) = works(trial, 1, asked)
+    assert edited.ticket != first.ticket and as_before == ours
+    assert protocol_hash(edited.protocol) == protocol_hash(first.protocol)  # in tables the later one counts
+    with pytest.raises(BadInput, match="Net' was edited since this process imported it: start it anew"):
+        evaluate_archived(edited, "cpu")
+    registry._imported_as.clear()  # what a process that begins knows
+    del sys.modules[module]
+    importlib.invalidate_caches()
+    assert evaluate_archived(edited, "cpu").accuracy != before.accuracy
+    assert {edited.ticket, first.ticket} <= trial.state().evaluations(1)
 
 
 @pytest.mark.gpu

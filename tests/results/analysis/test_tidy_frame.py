@@ -5,16 +5,18 @@ import shutil
 import numpy as np
 import pytest
 from archives import evaluation_record, stage_record, sweep_record
+from frames import rows
 
 from ppodd.archive import Archive, FailureRecord, PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
+from results.analysis import tidy_frame
 from results.analysis.comparisons import compare
 from results.analysis.curves import curve_points
 from results.analysis.tidy_frame import frame, last_stages
 from results.reporting.curve_picture import curve
 from results.reporting.tables import as_text, table
-from results.tracking import schema
+from results.tracking import Run, schema
 from results.tracking.store import default_tracking_uri, open_store
 from results.tracking.syncing import Syncer, sync
 
@@ -292,3 +294,28 @@ def test_a_foreign_experiment_is_passed_over_and_named_when_asked_for(archive, u
     assert set(frame(uri)["sweep"]) == {"sweep"}
     with pytest.raises(BadInput, match=r"experiment 'foreign' in .* holds no runs of ppodd"):
         frame(uri, ["foreign"])
+
+
+def run_on(path, digest, number, **params):
+    tags = {schema.KEY: f"sweep/t{number}", schema.DATA: digest}
+    return Run(f"r{number}", "1", tags, {"dataset": path, "zca": "false", **params}, "FINISHED", "")
+
+
+def test_data_is_one_setting_wherever_it_lies_and_other_data_at_its_path_another():
+    runs = [
+        run_on("/a/photos", "d1", 0),
+        run_on("/moved/photos", "d1", 1),
+        run_on("/a/photos", "d2", 2),
+        run_on("/moved/photos", "d2", 3),
+        run_on("/a/photos", "d3", 4, zca="true"),  # the same, prepared otherwise
+        run_on("cifar10", "d4", 5),
+    ]
+    named = tidy_frame._of_runs(runs).set_index("trial")["dataset"].to_dict()
+    other = "/a/photos (d2)"
+    assert named == {"t0": "/a/photos", "t1": "/a/photos", "t2": other, "t3": other, "t4": "/a/photos", "t5": "cifar10"}
+
+
+def test_what_of_a_layout_goes_with_the_posters_size_is_no_setting_of_its_own():
+    sizes = [{"poster_width": w, "poster_height": 9, "patch_num_x": w // 2, "window": w} for w in (20, 30)]
+    assert tidy_frame.varied(rows(sizes)) == ["window", "poster_width"]
+    assert "patch_num_x" in tidy_frame.varied(rows([*sizes, {**sizes[0], "patch_num_x": 3}]))

@@ -1,14 +1,18 @@
 """The data of a sweep: read once before anything runs, known by its content wherever it lies."""
 
+from functools import partial
+
 import pytest
 from image_sets import picture, tree
 from tiny import TINY
 
 from ppodd.archive import Archive
+from ppodd.archive.verification import damage
+from ppodd.datasets import loading
 from ppodd.distillation import run
 from ppodd.errors import BadInput
 from tune.running.claim import check_claim, write_claim
-from tune.running.sweep import check_data
+from tune.running.data import check_alike, check_data, record_first
 from tune.sweep_file import load_sweep
 
 FIELDS = {
@@ -26,9 +30,9 @@ FIELDS = {
 def sweep_of(tmp_path):
     """A sweep of two trials on the data set at a path."""
 
-    def make(path, **fields):
+    def make(path, more="grid: {blend: [latest, uniform]}", **fields):
         lines = [f"  {name}: {value}" for name, value in {**FIELDS, "dataset": str(path), **fields}.items()]
-        text = "\n".join(["name: mine", "config:", *lines, "grid: {blend: [latest, uniform]}"])
+        text = "\n".join(["name: mine", "config:", *lines, more])
         (tmp_path / "mine.yaml").write_text(text)
         return load_sweep(str(tmp_path / "mine.yaml"))
 
@@ -62,3 +66,42 @@ def test_a_sweep_goes_on_with_equal_data_elsewhere_and_refuses_other_data(sweep_
     (tmp_path / "moved/ant/0.png").write_bytes(picture("test"))
     with pytest.raises(BadInput, match="was distilled from other data than"):
         check_data(moved, archive)
+
+
+def test_trials_of_a_sweep_whose_nodes_have_other_data_by_one_name_are_refused(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    archive, sweep = Archive(tmp_path / "archive"), sweep_of(tmp_path / "photos", num_stages=1)
+    (one, config), (other, its_config) = sweep.trials.items()
+    first, second = archive.trial("mine", one), archive.trial("mine", other)
+    for _ in range(2):  # as a trial that goes on does
+        list(run(config, first, resume=True, check_digest=partial(check_alike, first, config)))
+    (tmp_path / "photos/ant/0.png").write_bytes(picture("test"))
+    loading._last.clear()  # another node's process has none
+    words = f"data .*photos as node .* is not what trial {one} read on node .*: put the same data on every node"
+    with pytest.raises(BadInput, match=words):
+        list(run(its_config, second, check_digest=partial(check_alike, second, its_config)))
+    assert not second.stages() and not second.holds_run()
+    assert archive.trials("mine") == [one] and not damage(archive, "mine")
+
+
+def test_what_archived_trials_read_is_what_those_to_come_are_compared_with_wherever_it_lies(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    archive, sweep = Archive(tmp_path / "archive"), sweep_of(tmp_path / "photos")
+    name, config = next(iter(sweep.trials.items()))
+    list(run(config, archive.trial("mine", name)))
+    moved = sweep_of(tmp_path / "moved")
+    record_first(moved, archive)
+    config = moved.trials[name]
+    check_alike(archive.trial("mine", "another"), config, archive.trial("mine", name).stage(1).data.digest)
+    with pytest.raises(BadInput, match=f"is not what trial {name} read"):
+        check_alike(archive.trial("mine", "another"), config, "other")
+
+
+def test_a_searched_sweep_goes_on_with_its_data_elsewhere(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    archive, more = (
+        Archive(tmp_path / "archive"),
+        "search: {}\nnum_samples: 2\nsample: {blend_boost: {uniform: [1.1, 2.2]}}",
+    )
+    write_claim(sweep_of(tmp_path / "photos", more=more), archive)
+    assert check_claim(sweep_of(tmp_path / "moved", more=more), archive, resume=True)

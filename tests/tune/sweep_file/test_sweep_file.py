@@ -292,7 +292,7 @@ def test_errors_in_searches_and_schedulers_name_file_line_and_key(tmp_path, old,
 
 
 def test_of_many_names_the_nearest_are_said_and_where_all_are_of_few_all(tmp_path):
-    fields = len(DistillConfig.model_fields)
+    fields = len(DistillConfig.model_fields) + 1  # and ipc
     for override, end in (
         ("config.blend_bost=1", f"; did you mean 'blend_boost' or .* (all {fields}: ppodd distill --help)"),
         ("config.xyzzy=1", f"'xyzzy' (all {fields}: ppodd distill --help)"),

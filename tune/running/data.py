@@ -1,0 +1,71 @@
+"""The data of a sweep's trials: read before anything runs where it is at hand, and the same for all of them."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+
+from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive
+from ppodd.config import DistillConfig
+from ppodd.datasets import Request, data_digest, read_images
+from ppodd.errors import BadInput
+from tune.sweep_file import Sweep
+
+
+def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None = None) -> None:
+    """Read the data of every trial, once, and say what was read; trials find it in the cache.
+
+    Raises:
+        BadInput: it is not on this machine (it is fetched where that is possible), it is no data set, a trial's poster
+            does not fit it, or trials that the archive holds were distilled from other data.
+    """
+    reports, digests = {}, {}
+    for config in sweep.examples:
+        if config.data not in reports:
+            images, content = read_images(config.data)
+            reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
+        config.geometry.check(reports[config.data].spec)
+    if say:
+        say("\n".join(line for report in reports.values() for line in report.lines()))
+    for request, trial, there in _archived(sweep, archive):
+        if request in digests:
+            trial.check_data(there.digest, digests[request], request.dataset)
+
+
+def record_first(sweep: Sweep, archive: Archive) -> None:
+    """Have what archived trials read be what those to come are compared with, wherever the data lies now."""
+    for request, trial, there in _archived(sweep, archive):
+        first = SweepDataRecord(digest=there.digest, trial=trial.trial, node="unknown")
+        archive.first_data(sweep.name, _called(request), first)
+
+
+def check_alike(trial: TrialArchive, config: DistillConfig, digest: str) -> None:
+    """Raise `BadInput` where other trials of the sweep, maybe on other nodes, read other data by the same name.
+
+    Whoever comes first says what the data is.
+    """
+    archive = Archive(trial.url.rsplit("/", 2)[0])
+    mine = SweepDataRecord(digest=digest, trial=trial.trial, node=socket.gethostname())
+    first = archive.first_data(trial.sweep, _called(config.data), mine)
+    if first.digest != digest:
+        raise BadInput(
+            f"data {config.dataset} as node {mine.node} has it (digest {digest[:12]}…) is not what trial {first.trial} "
+            f"read on node {first.node} ({first.digest[:12]}…): put the same data on every node, then --resume (were "
+            f"that trial's the wrong ones, remove its folder and {archive.url}/{trial.sweep}/data first)"
+        )
+
+
+def _called(request: Request) -> str:
+    """What data is known by among those of a sweep."""
+    return json.dumps(request._replace(dtype=""))
+
+
+def _archived(sweep: Sweep, archive: Archive) -> Iterator[tuple[Request, TrialArchive, DataRecord]]:
+    """For each data set one of the archived trials that recorded what was read: opening each would take a while."""
+    states = archive.states(sweep.name)
+    names = [name for name in sweep.trials if name in states and "data.json" in states[name].names]
+    one_of_each = {sweep.trials[name].data: archive.trial(sweep.name, name) for name in names}
+    for request, trial in one_of_each.items():
+        if there := trial.data():
+            yield request, trial, there
