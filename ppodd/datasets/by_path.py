@@ -14,7 +14,7 @@ from ppodd.datasets.listing import files_below, is_picture, note_others
 from ppodd.datasets.parts import Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
 from ppodd.datasets.splits import split_of_path
-from ppodd.datasets.tables import holds_pictures, table_part
+from ppodd.datasets.tables import PATHS_IN, holds_pictures, table_parts
 from ppodd.datasets.tiny_imagenet import find_tiny_imagenet, read_tiny_imagenet
 from ppodd.datasets.unpacking import is_archive, unpacked
 from ppodd.errors import BadInput
@@ -53,7 +53,8 @@ def find_at(path: Path, columns: Columns) -> Found | None:
     files = files_below(path, notes) if path.is_dir() else []
     data = _data_files(path, files, columns)
     if data:
-        note_others(files, set(data), notes)
+        of_tables = data[0].suffix.lower() in PATHS_IN  # the pictures are what these name
+        note_others(files, {*data, *(file for file in files if of_tables and is_picture(file))}, notes)
         return _together(path, [_in_file(file, columns, split_of_path(file.relative_to(path))) for file in data], notes)
     pictures = [file for file in files if is_picture(file)]
     note_others(files, set(pictures), notes)
@@ -86,7 +87,7 @@ def _in_file(path: Path, columns: Columns, split: str) -> Found:
     if name.endswith(".npz"):
         return Found(str(path), [path], lambda: npz_parts(path, split))
     if name.endswith((*TABLES, ".tar")):
-        return Found(str(path), [path], lambda: [table_part(path, columns, split)])
+        return Found(str(path), [path], lambda: table_parts(path, columns, split))
     raise BadInput(f"{path} is of no kind that is read: a folder of class folders is, or a file of {', '.join(FILES)}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ppodd.datasets.parts import TEST, TRAIN, Part, arrays_part
 from ppodd.datasets.sources import Columns
 from ppodd.datasets.splits import split_of_path, splits_of_files
-from ppodd.datasets.tables import table_part
+from ppodd.datasets.tables import table_parts
 from ppodd.datasets.torchvision_sets import download
 from ppodd.errors import BadInput
 
@@ -59,7 +59,7 @@ def _find(form: _Form, folder: Path) -> list[Path] | None:
 def _read(form: _Form, files: list[Path]) -> list[Part]:
     if files[0].suffix.lower() == ".parquet":
         splits = splits_of_files(files)
-        return [table_part(path, Columns(), split) for path, split in zip(files, splits, strict=True)]
+        return [part for file, split in zip(files, splits, strict=True) for part in table_parts(file, Columns(), split)]
     folder = files[0].parent
     names = tuple(name.decode() for name in _batch(folder / form.meta)[form.names])
     parts = []

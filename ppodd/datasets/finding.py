@@ -31,7 +31,7 @@ def find(request: Request) -> Found:
         if found := find_at(path, request.columns):
             return found
         raise BadInput(
-            f"{path} holds no data set ({what_lies_in(path)}): class folders of pictures are one, or {_READ}"
+            f"{path} holds no data set ({what_lies_in(path)}): read are class folders of pictures, or {_READ}"
         )
     if dataset.startswith(HUB):
         splits, files = fetch(dataset)

@@ -63,9 +63,24 @@ def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Not
     if loose:
         notes.skip(f"pictures beside the class folders of {place}", len(loose))
     ordered = sorted(found)
+    _note_same_inside(rows, notes)
     index = {name: number for number, name in enumerate(ordered)}
     labelled = sorted((index[folders[0]], path) for path, folders in rows if folders)
     return files_part(place, [(path, ordered[label]) for label, path in labelled], split)
+
+
+def _note_same_inside(rows: list[Row], notes: Notes) -> None:
+    """Warn where every class holds the same folders: they may be folds or sets, and the inner ones what is meant."""
+    inside: dict[str, set[str]] = {}
+    for _, folders in rows:
+        if folders:
+            inside.setdefault(folders[0], set()).update(folders[1:2])
+    first, *others = inside.values()
+    if others and len(first) > 1 and all(there == first for there in others):
+        few = ", ".join(sorted(first)[:3])
+        notes.warnings.append(
+            f"all {len(inside)} classes hold the same {len(first)} folders ({few}, …): the outer count"
+        )
 
 
 def _by_split(rows: list[Row]) -> dict[str, list[Row]]:

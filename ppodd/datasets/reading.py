@@ -47,7 +47,7 @@ def read(found: Found, request: Request) -> Images:
         BadInput: it is no labelled image set; the line says which file, row or class is at fault.
     """
     notes = found.notes
-    where = f"{request.dataset} in {found.place}" if found.place != request.dataset else found.place
+    where = f"{request.dataset} in {found.place}" if Path(found.place) != Path(request.dataset) else found.place
     parts = [keyed(part) for part in found.read()]
     splits, test_from = assigned(parts, where, notes)
     labels, classes, unused = numbered(splits, where)
@@ -175,7 +175,8 @@ def _every_fifth(labels: np.ndarray) -> np.ndarray:
 
 def _check_classes(classes: tuple[str, ...], where: str) -> None:
     if len(classes) < 2:
-        raise BadInput(f"{where} has {len(classes)} class: at least 2 are needed")
+        named = f" ({classes[0]})" if classes else ""
+        raise BadInput(f"{where} has {len(classes)} class{named}: at least 2 are needed")
 
 
 def _check(images: Images, request: Request, where: str) -> None:

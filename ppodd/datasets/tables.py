@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from ppodd.datasets.listing import PICTURES
 from ppodd.datasets.parts import TEST, VALIDATION, Part, Picture
 from ppodd.datasets.sources import Columns
+from ppodd.datasets.splits import split_of
 from ppodd.errors import BadInput, one_line
 
 _IMAGES = (
@@ -38,6 +40,7 @@ _IMAGES = (
     "x",
 )
 _LABELS = ("label", "fine_label", "coarse_label", "labels", "class", "class_name", "category", "target", "cls", "y")
+_SPLITS = ("split", "subset", "partition", "set", "usage")  # columns that may say which split a row is of
 _BUILDERS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
@@ -46,6 +49,7 @@ _BUILDERS = {
     ".jsonl": "json",
     ".tar": "webdataset",
 }
+PATHS_IN = (".csv", ".tsv", ".jsonl")  # tables that cannot hold pictures, but name their files
 _ROWS = 1000  # that are held at a time
 
 
@@ -77,8 +81,12 @@ class Table:
         if chosen and chosen not in self.columns:
             raise BadInput(f"--{what}_column {chosen}: {self.place} has columns {self.columns}")
         pictures = [name for name, feature in self.features.items() if type(feature).__name__ == "Image"]
-        usual = [*pictures, *_IMAGES] if what == "image" else _LABELS
-        return chosen or next((name for name in usual if name in self.columns), "")
+        return chosen or self.named([*pictures, *_IMAGES] if what == "image" else _LABELS)
+
+    def named(self, usual: Sequence[str]) -> str:
+        """The first of these columns that is there, in any case; `""` where none is."""
+        there = {name.lower(): name for name in reversed(self.columns)}
+        return next((there[name.lower()] for name in usual if name.lower() in there), "")
 
     def part(self, columns: Columns, split: str = "") -> Part:
         """The pictures and labels in it; a test or validation split may be without labels.
@@ -97,9 +105,35 @@ class Table:
         return Part(self.place, labels, lambda: _pictures(self, image), split, tuple(map(str, names)))
 
 
-def table_part(path: Path, columns: Columns, split: str = "") -> Part:
-    """The part in a file. Raises `BadInput` where it is no table, or lacks the columns."""
-    return _table(path).part(columns, split)
+def table_parts(path: Path, columns: Columns, split: str = "") -> list[Part]:
+    """The parts in a file: one, or one for each split that a column names.
+
+    Raises:
+        BadInput: it is no table, or lacks the columns.
+    """
+    table = _table(path)
+    part = table.part(columns, split)
+    column = table.named(_SPLITS)
+    if not column or split:
+        return [part]
+    named = [split_of(value) if isinstance(value, str) else "" for value in table.cells(column)]
+    if any(named) and not all(named):
+        raise BadInput(
+            f"{path}: {column} names no split in row {named.index('')}, but in others: train, test or validation"
+        )
+    return _by_split(part, named, column) if any(named) else [part]
+
+
+def _by_split(part: Part, named: list[str], column: str) -> list[Part]:
+    """The rows of each split."""
+
+    def rows(split: str) -> Part:
+        chosen = [name == split for name in named]
+        place = f"{part.place} ({column} {split})"
+        labels = list(compress(part.labels, chosen))
+        return Part(place, labels, lambda: compress(part.pictures(), chosen), split, part.names)
+
+    return [rows(split) for split in dict.fromkeys(named)]
 
 
 def holds_pictures(path: Path, columns: Columns) -> bool:
@@ -222,6 +256,8 @@ def _file(text: str, folder: Path, where: str) -> Picture:
     if re.match(r"https?://|s3://|gs://|hf://", text):
         raise BadInput(f"{where} names {text}: fetch the pictures first, and name their files")
     path = folder / text.removeprefix("file://")
+    if "\\" in text and not path.exists():  # as Windows writes it
+        path = folder / text.replace("\\", "/")
     if not path.exists() and Path(text).suffix.lower() not in PICTURES:
         path = next((p for p in path.parent.glob(f"{glob.escape(path.name)}.*") if p.suffix.lower() in PICTURES), path)
     if not path.exists():

@@ -34,6 +34,7 @@ def unpacked(path: Path) -> Path:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="unpacking-", dir=folder.parent) as near:
+        os.mkdir(f"{near}/files")  # of an empty archive, too
         try:
             _unpack(path, f"{near}/files")
         except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, RuntimeError) as error:

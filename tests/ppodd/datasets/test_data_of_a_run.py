@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
+import yaml
 from image_sets import flat, picture, table, tree
 from PIL import Image
 
-from ppodd.archive import TrialArchive
+from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, build, preset
 from ppodd.datasets import Request, loading, read_images
@@ -18,6 +20,8 @@ from ppodd.datasets.arrays import npz_parts
 from ppodd.datasets.reading import chosen_classes
 from ppodd.errors import BadInput
 from results.tracking import schema
+from tune.running.data import check_data
+from tune.sweep_file import load_sweep
 
 TWO = {
     "poster_class_num_x": 2,
@@ -304,6 +308,58 @@ def test_a_pixel_budget_that_cannot_be_met_is_refused(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert main(["distill", "--dataset=./mine", f"--ipc={ipc}", *(f"--{k}={v}" for k, v in flags.items())]) == 2
     assert re.search(words, capsys.readouterr().err) and not (tmp_path / "ppodd-archive").exists()
+
+
+def with_a_damaged_picture(folder):
+    tree(folder, count=6)
+    (folder / "ant/3.png").write_bytes(picture()[:-40])
+
+
+ALIKE = {
+    "the hub's layout": (
+        lambda p: (table(p / "train/0000.parquet"), table(p / "test/0000.parquet", (0, 1) * 3, "test")),
+        {},
+        "",
+    ),
+    "labels from 1, with gaps": (lambda p: table(p / "x.parquet", [1, 7] * 5), {}, ""),
+    "a damaged picture, left out by choice": (with_a_damaged_picture, {"on_bad_image": "skip"}, ""),
+    "some of the classes": (lambda p: tree(p, ("ant", "bee", "cow"), 10), {"classes": ("ant", "cow")}, ""),
+    "a damaged picture": (with_a_damaged_picture, {}, "ant/3.png is no readable image"),
+    "several labels of a picture": (
+        lambda p: table(p / "x.parquet", [[0, 1], [1]] * 5),
+        {},
+        "may name several classes (multi-label)",
+    ),
+    "one class": (lambda p: tree(p, ("ant",)), {}, "has 1 class (ant): at least 2 are needed"),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_every_command_reads_and_refuses_as_the_library_does(command, tmp_path, tiny, case):
+    make, flags, refused = ALIKE[case]
+    make(tmp_path / "mine")
+    torch.save(torch.rand(1, 3, TWO["poster_height"], tiny["poster_width"]), tmp_path / "mine_poster.pt")
+    imported = ("import", "mine_poster.pt", "--no-evaluate")
+    one_stage = {"dataset": "./mine", "num_stages": 1, "class_order": "0,1", **flags}
+    fields = {**tiny, **TWO, **one_stage, "dataset": f"{tmp_path}/mine"}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "config": plain}))
+    sweep, said = load_sweep(str(tmp_path / "mine.yaml")), []
+    if refused:
+        for args in (("distill",), imported, ("doctor",)):
+            code, told = command(*args, **(one_stage if args[0] != "doctor" else {"dataset": "./mine", **flags}))
+            assert code == 2 and refused in told.splitlines()[-1]
+        with pytest.raises(BadInput, match=re.escape(refused)):
+            check_data(sweep, Archive(tmp_path / "ppodd-archive"))
+        assert not (tmp_path / "ppodd-archive").exists()
+        return
+    block = read_images(Request(str(tmp_path / "mine"), **flags))[0].report.lines()
+    check_data(sweep, Archive(tmp_path / "ppodd-archive"), said.append)
+    assert said == ["\n".join(block)]
+    for args in (("distill", "--no-evaluate"), imported):
+        code, told = command(*args, **one_stage, name=args[0])
+        assert code == 0 and "\n".join(block) in told
+        assert TrialArchive(tmp_path / f"ppodd-archive/runs/{args[0]}").data().report.lines() == block
 
 
 @pytest.mark.parametrize(

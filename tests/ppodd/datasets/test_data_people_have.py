@@ -59,6 +59,15 @@ def split_tables(folder, **places):
         table(folder / place, (0, 1) * {"train": 5, "validation": 2, "test": 3}[split], split=split)
 
 
+def split_column(folder, name, values):
+    """Pictures, and a list of them with a column that may say the split of each."""
+    rows = []
+    for i, value in enumerate(values):
+        flat(folder / f"p{i}", 1, "test" if "Test" in str(value) else "train")
+        rows.append((f"p{i}\\0.png", ("ant", "bee")[i % 2], value))  # as Windows writes paths
+    csv(folder / "metadata.csv", rows, ("file_name", "label", name))
+
+
 TRAIN, TEST = {"ant": 5, "bee": 5}, {"ant": 3, "bee": 3}
 VALIDATION = {"ant": 2, "bee": 2}
 BOTH = {"train": TRAIN, "test": TEST}
@@ -157,6 +166,17 @@ SPLITS = {
         BOTH,
         "extra.parquet belongs to no split: its 4 pictures are left out",
     ),
+    "a column that names splits": (
+        lambda p: split_column(p, "Usage", ["Training"] * 10 + ["PublicTest", "PrivateTest"] * 3),
+        BOTH,
+        "",
+    ),
+    "a column called split that names none": (lambda p: split_column(p, "split", [0, 1] * 5), CUT, "no test split"),
+    "the same folders in every class": (
+        lambda p: [tree(p / fold, split="train") for fold in ("ant", "bee")],
+        {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
+        r"warning: all 2 classes hold the same 2 folders \(ant, bee",
+    ),
     "test labels of -1": (
         lambda p: (table(p / "train.parquet"), table(p / "test.parquet", [-1] * 4, split="test")),
         CUT,
@@ -181,6 +201,10 @@ def test_each_picture_is_in_its_split(tmp_path, case):
 
 
 REFUSED_SPLITS = {
+    "a column that names some splits": (
+        lambda p: split_column(p, "split", ["train"] * 4 + ["", "test"]),
+        "metadata.csv: split names no split in row 4, but in others",
+    ),
     "a class that only the test split has": (
         lambda p: (tree(p / "train"), tree(p / "test", ("ant", "bee", "cow"), split="test")),
         "class 'cow' of the test split has no training image",
@@ -201,7 +225,7 @@ REFUSED_SPLITS = {
         lambda p: (flat(p / "train"), flat(p / "test")),
         "holds 6 pictures, but no class folders",
     ),
-    "one class": (lambda p: tree(p, ("ant",)), "has 1 class: at least 2 are needed"),
+    "one class": (lambda p: tree(p, ("ant",)), r"has 1 class \(ant\): at least 2 are needed"),
 }
 
 
@@ -642,6 +666,10 @@ def test_layouts_are_read(tmp_path, case):
 
 REFUSED_FILES = {
     "a text": (lambda p: p.write_text("hello"), "x.txt", "is of no kind that is read"),
+    "an empty zip": (lambda p: p.write_bytes(b"PK\x05\x06" + bytes(18)), "x.zip", "holds no data set"),
+    "a table without rows": (lambda p: p.write_text("file_name,label\n"), "x.csv", "holds no rows"),
+    "no arrays": (lambda p: p.write_bytes(b"?" * 99), "x.npz", "it is no zip of arrays"),
+    "a damaged table": (lambda p: p.write_text("junk"), "x.parquet", "is no readable parquet file"),
     "a damaged zip": (lambda p: p.write_bytes(b"PK\x03\x04"), "x.zip", "cannot be unpacked"),
     "a damaged tar": (lambda p: p.write_bytes(b"no"), "x.tar", "is no readable tar file"),
     "pickled arrays": (
@@ -680,6 +708,19 @@ def test_files_that_are_no_data_set_are_refused(tmp_path, case):
     with pytest.raises(BadInput, match=words) as caught:
         read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_what_lies_in_a_folder_without_data_is_said(tmp_path, caplog):
+    with pytest.raises(BadInput, match=r"holds no data set \(it is empty\): read are class folders of pictures"):
+        read(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(BadInput, match=r"\(1 hidden or foreign: .hidden, 1 .txt files\)"):
+        read(tmp_path)
+    (tmp_path / "x.parquet").write_text("junk")
+    with pytest.raises(BadInput, match="is no readable parquet file"):
+        read(tmp_path)
+    assert not caplog.records  # the library's own line is in ours
 
 
 def test_columns_are_named_by_choice(tmp_path):
