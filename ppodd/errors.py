@@ -39,7 +39,7 @@ class LaterVersion(CorruptArchive):
 
 @contextlib.contextmanager
 def under_way() -> Iterator[None]:
-    """What goes wrong in the block is no input refused: something has been done by then, and can be gone on with."""
+    """In the block work has started and can be resumed, so this is a failure, not bad input."""
     try:
         yield
     except BadInput as error:

@@ -95,7 +95,7 @@ def exit_code(code: int) -> int:
 
 @contextlib.contextmanager
 def reacting(react: Callable[[], object]) -> Iterator[bool]:
-    """In the block the first signal does this, and raises nothing by itself; whether signals are taken over at all."""
+    """Within the block, the first signal calls `react` instead of raising. Yields whether signals are handled."""
     if _command is None:
         yield False
         return

@@ -35,7 +35,7 @@ class Assignments:
     # Worker pools
 
     def worker_pool(self, share: Share) -> WorkerPool:
-        """The pool of a share, which there is from the first time on that it is asked for."""
+        """The pool for a share, created on first use."""
         return self._worker_pools.setdefault(share, WorkerPool(share, self._queue()))
 
     def _queue(self) -> Queue:
@@ -101,7 +101,7 @@ class Assignments:
 
     def heartbeat(self, evaluator: str, at: WorkItem | None, where: dict[str, Any]) -> None:
         """An evaluator is alive, and works on this item."""
-        self._where.setdefault(evaluator, where)  # after a restart of the dispatcher no evaluator registers anew
+        self._where.setdefault(evaluator, where)  # after a restart of the dispatcher no evaluator registers again
         if workers := self.worker_pool_of(evaluator):
             workers.queue.heartbeat(evaluator, at)
 
@@ -170,7 +170,7 @@ class Assignments:
         self._measurements.forget(name)
 
     def forget_silent(self) -> None:
-        """Forget the measurements of trials that have not asked for long: these are gone."""
+        """Drop measurements whose trial has stopped polling."""
         for name in self._measurements.silent(self._clock() - self._timings.silent_s):
             self.forget(name)
 

@@ -51,7 +51,7 @@ class Backlog:
         self.settled = False  # nothing is open, and nothing is to come
 
     def ask_again(self) -> None:
-        """Read everything anew: evaluations were added, or what was given up is to be tried again."""
+        """Reread everything: evaluations were added, or what was given up is to be retried."""
         self._evaluations, self._works, self._wanted, self._over, self.settled = [], {}, {}, {}, False
 
     def look(self) -> Snapshot:

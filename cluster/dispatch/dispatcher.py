@@ -78,7 +78,10 @@ class Dispatcher:
     # What is served
 
     def why_not(self, archive_url: str, sweep: str) -> str:
-        """Why this sweep's archive cannot be read from here, if so: the environment is that of who began this first."""
+        """Why this sweep's archive cannot be read from here, if so.
+
+        The coordinator has the environment of the job that started it.
+        """
         try:
             there = self._archives.holds(archive_url, sweep)
         except Exception as error:
@@ -86,7 +89,7 @@ class Dispatcher:
         return "" if there else f"it holds no sweep {sweep!r} as the coordinator sees it"
 
     def serve(self, archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool) -> bool:
-        """Evaluate and log this sweep from now on; asked again, its archive is read anew. Whether it does.
+        """Evaluate and log this sweep from now on. Calling it again rereads the archive. Returns whether it is served.
 
         With `begin` all evaluators that its pool may have are started, before there is work: so they take their place
         before trials do.
@@ -108,10 +111,10 @@ class Dispatcher:
             return True
 
     def retire(self, besides: tuple[str, str]) -> list[str] | None:
-        """Serve no more, for another to take over; unless it is needed by sweeps, whose names it returns.
+        """Stop serving, for another to take over. Returns the sweeps that still need it; retires if there are none.
 
-        Those are all that are not over, or not yet in MLflow, but for one (an archive's URL and a sweep). `None`: it
-        has already retired for another.
+        A sweep needs it that is not over, or not yet in MLflow; the one in `besides` (an archive's URL and a sweep) is
+        not counted. `None`: it has already retired for another.
         """
         self.look(every=True)
         self.sync(every=True)
@@ -177,7 +180,7 @@ class Dispatcher:
             _log.warning("failed at %s: %s", key, failure.error, extra={"evaluator": evaluator})
         with self._lock:
             for sweep in self._assignments.finish(key, evaluator, failure, values):
-                self._sweeps[sweep].found.done += not failure  # until the next look counts anew
+                self._sweeps[sweep].found.done += not failure  # until the next look counts again
 
     def measure(self, name: str, trial_url: str, stage: int, nets: int) -> Answer:
         """How the measurement of this name stands; the first time, it is asked for."""
@@ -193,10 +196,10 @@ class Dispatcher:
     # Called again and again
 
     def look(self, every: bool = False, only: tuple[str, str] | None = None) -> None:
-        """Look at the served archives (or `only` one): at `every` one, or at those whose time has come."""
+        """Scan the served archives (or `only` one): all if `every`, else those that are due."""
         self._record_given_up()
         for key, sweep in self._selected(only):
-            with sweep.looking:  # it is not served anew until its work is offered
+            with sweep.looking:  # a new `serve` waits until its work is offered
                 as_of = self._clock()
                 if sweep.look(every):
                     with self._lock:

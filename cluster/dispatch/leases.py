@@ -139,7 +139,7 @@ class Queue:
         return bool(self.living() - self._failed_by.get(key, set()))
 
     def heartbeat(self, evaluator: str, at: WorkItem | None = None) -> None:
-        """The evaluator is alive and does this work: its lease is extended, or made anew after a restart."""
+        """The evaluator is alive and does this work: its lease is extended, or granted again after a restart."""
         if at and at.key not in self._leases and at.key not in self._closed:
             self._leases[at.key] = Lease(at, evaluator, self.now(), 0)
         self._stats(evaluator).seen = self.now()

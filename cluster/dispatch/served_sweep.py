@@ -67,9 +67,9 @@ class ServedSweep:
         self._look_from = self._sync_from = 0.0
 
     def look(self, every: bool) -> bool:
-        """Look at the archive where its time has come or `every` one is looked at; whether `found` is new.
+        """Scan the archive if it is due or `every` one is scanned. Returns whether `found` is new.
 
-        An archive that is away is left alone for a while, whoever asks; what was open of it stays so.
+        An unreachable archive is not retried for `away_s`, even on request; its open work stays open.
         """
         now = self.clock()
         if now < self._look_from and (self.away or not every):
@@ -93,7 +93,7 @@ class ServedSweep:
         try:
             self._syncer = self._syncer or open_syncer(self.key.archive_url, self.tracking_uri)
             self.sync_error = "; ".join(self._syncer.sync([self.key.sweep]).problems[:_SHOWN])
-        except Exception as error:  # the view may fail; the science goes on, and a later sync catches up
+        except Exception as error:  # MLflow may fail: evaluation continues, and a later sync catches up
             self.sync_error = one_line(error)
             return
         self._sync_from = now + self.timings.settled_s if settled and not self.sync_error else 0.0

@@ -30,8 +30,8 @@ class ServiceTimings:
         lease_s: without a heartbeat, after which a lease expires.
         heartbeat_s: between two heartbeats of an evaluator.
         rate_s: over which evaluations a minute are counted.
-        archive_patience_s: with an archive that does not answer: others wait meanwhile …
-        away_s: … and it is left alone for so long.
+        archive_patience_s: for an archive that does not answer; the others wait meanwhile.
+        away_s: delay before an unreachable archive is retried.
         settled_s: a sweep that is over is looked at, and synced, this often.
         silent_s: a trial that waits asks far more often; after so long it is gone.
         listed_s: Ray may not list at once what was started.

@@ -1,4 +1,4 @@
-"""A worker pool: the evaluators of one share, and the queue of the sweeps that asked for such ones. It knows no Ray."""
+"""A worker pool: the evaluators of one share, and the queue of the sweeps that requested this share. No Ray here."""
 
 from __future__ import annotations
 

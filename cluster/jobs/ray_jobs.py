@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _ANSWER_S, _POLL_S, _STOP_S = 10.0, 0.5, 60.0
 _KILLED_AFTER_S = 30  # where a job that is told to stop has not ended by itself; Ray's own 3 s are too few
-_START_S = 90.0  # what a job may take until its checks are over, before `submit` goes on without
+_START_S = 90.0  # how long `submit` waits for a job's checks before it continues without them
 _LOST_AFTER = 8  # attempts to reach a dashboard again, at growing intervals: about two minutes
 _REFUSED = (401, 403)  # what HTTP answers where a token is missing or another is asked for
 _ENDED_BY_BAD_INPUT, _NO_PPODD = 2, 126  # exit codes
@@ -250,7 +250,7 @@ class Jobs:
     def follow(self, job_id: str, write: Callable[[str], object]) -> Job:
         """Pass on the job's log as it grows, until the job has ended; its last state.
 
-        A connection that is lost is made again, and goes on where it broke off.
+        A lost connection is made again, and the log continues where it broke off.
         """
         import asyncio
 

@@ -143,7 +143,8 @@ def stop() -> None:
         answer(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote(), _END_S)
     kill(COORDINATOR)  # first, so that it starts no others
     end = time.monotonic() + _END_S
-    while (left := named_evaluators()) and time.monotonic() < end:  # who begins them anew must not find these
+    # wait until they are gone, so that a restart does not reuse them
+    while (left := named_evaluators()) and time.monotonic() < end:
         for name in left:
             kill(name)
         time.sleep(_END_POLL_S)

@@ -85,7 +85,7 @@ class Evaluator:
 
     def _values(self, work: Any) -> list[float] | None:
         """Do the work; the values of a measurement, for an evaluation is written to the archive."""
-        # brings torch, which whoever only starts evaluators does not need
+        # imports torch, which a command that only starts evaluators does not need
         from ppodd.evaluation import evaluate_archived, measure_candidate
 
         if isinstance(work, Measurement):
@@ -100,7 +100,10 @@ class Evaluator:
 
 
 def _or_die(task: Callable[[], None]) -> None:
-    """Whatever ends a task ends the process, and Ray starts another; one that only beats would keep its work."""
+    """End the process with the task, so that Ray restarts it.
+
+    A process that only sends heartbeats would hold its lease for ever.
+    """
     try:
         task()
     finally:

@@ -45,7 +45,7 @@ def _connect(address: str | None, cpus: int | None, otherwise: str) -> bool:
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
-        signals.ignore_hang_up()  # as do the processes that are begun now: whoever drives them ends them
+        signals.ignore_hang_up()  # as do the processes started now: the driver shuts them down
         options |= {"num_cpus": cpus or cores(), "_memory": memory_bytes() - _OBJECT_STORE_BYTES}
         options["_temp_dir"] = ray_folder()
         ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)

@@ -1,4 +1,4 @@
-"""A trial in another archive too: for who may read it where it is, and writes elsewhere."""
+"""A trial copied to another archive: for users who can read an archive but not write to it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Record(pydantic.BaseModel):
 
 
 class Versioned(Record):
-    """A record whose shape is numbered."""
+    """A record with a schema version."""
 
     schema_version: int = Field(alias="schema")
 
@@ -348,7 +348,7 @@ class SweepRecord(Versioned):
         varied: config fields that differ between trials.
         evaluation: how its stages are evaluated, by fields of the evaluation's config.
         search, scheduler, objective: as its file says, where it says so.
-        wanted: trials that a search is to come to.
+        wanted: number of trials the search should produce.
     """
 
     name: str

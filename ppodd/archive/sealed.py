@@ -1,7 +1,7 @@
-"""JSON files that hold a digest of themselves, so that a changed digit is found by whoever reads one.
+"""JSON files that hold a digest of themselves, so that readers detect any change.
 
-It is of the values, not of the text: a file that was indented otherwise is the same. Files of earlier versions hold
-none, and are taken as they are.
+The digest is of the values, not of the text: a file that was indented otherwise is the same. Files of earlier versions
+hold none, and are taken as they are.
 """
 
 from __future__ import annotations

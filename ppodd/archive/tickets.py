@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ppodd.config import EvaluationProtocol
 
-_FORMAT = 1  # of tickets: whatever schema records come to have, evaluations keep their names
+_FORMAT = 1  # of tickets: evaluations keep their names when the schema of records changes
 
 
 def ticket(

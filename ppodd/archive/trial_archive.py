@@ -33,7 +33,7 @@ from ppodd.config import DistillConfig, EvaluationProtocol, difference, rebuild,
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files import PATIENCE_S, Folder, sha256
 
-WRITER, EVALUATOR = "writer.json", "evaluator.json"  # who is at a trial by a command
+WRITER, EVALUATOR = "writer.json", "evaluator.json"  # which command is writing the trial
 RESUME = "resume/state.safetensors"
 _CONFIG_AGAIN = "where its sweep lists the trial, `ppodd archive repair` writes it anew; else put it back from a copy"
 _WHITENING = "whitening.safetensors"
@@ -199,7 +199,7 @@ class TrialArchive:
         return self._checked(f"{stage_name(stage)}/poster.png", digest, "stage.json")
 
     def write_picture(self, stage: int, png: bytes) -> None:
-        """Replace a stage's picture by one that was drawn anew; it may come out otherwise, of the same poster."""
+        """Replace a stage's picture by one drawn again from the same poster; its bytes may differ."""
         record = self.stage(stage)
         self.folder.write(f"{stage_name(stage)}/poster.png", png)
         if record.digests.picture != sha256(png):

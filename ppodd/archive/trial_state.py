@@ -43,7 +43,7 @@ class TrialState:
 
     @property
     def is_trial(self) -> bool:
-        """Whether the folder is that of a trial; one whose config was lost still is, for its stages."""
+        """Whether the folder is that of a trial: a folder with stages counts even without its config."""
         return "config.json" in self.names or bool(self.stages)
 
     @cached_property

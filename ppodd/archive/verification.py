@@ -1,7 +1,7 @@
 """What is damaged in an archive, file by file, and how each file is mended.
 
-A file is mended where it comes out to the same bits again: here, or by whoever goes on once it was removed. What only
-could come out otherwise is left, unless that is asked for (`redo`); what is held nowhere else is said to be lost.
+A file is repaired only if the result is bit-identical, here or on resume (after it was removed). A file whose repair
+would give other bits is left, unless that is asked for (`redo`); one that cannot be recovered is reported as lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EVALUATED = "it is evaluated again by `ppodd sweep … --resume`, `ppodd evalua
 _RESUMED = "`--resume`"
 
 Picture = Callable[[TrialArchive, int], bytes]
-"""Draws the picture of an archived stage's poster anew."""
+"""Draws the picture of an archived stage's poster again."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Damage:
     Attributes:
         folder, name: where it is.
         what: is wrong with it, in one line.
-        then: who makes it anew, or what is to be done.
+        then: what restores it, or what the user can do.
         mend: does what is to be done here; `None` where nothing can be.
     """
 
@@ -60,7 +60,7 @@ def damage(archive: Archive, sweep: str, *, redo: bool = False, picture: Picture
 
     Args:
         redo: mend also what only could come out otherwise, such as stages that a GPU distilled.
-        picture: draws pictures anew.
+        picture: draws pictures again.
     """
     found, record = _of_sweep(archive, sweep)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -284,7 +284,7 @@ class _Look:
             yield Damage(self.folder, name, one_line(error), "it is drawn anew, where the data set is here", again)
 
     def _stages_anew(self, lost: Sequence[int]) -> tuple[str, Callable[[], None] | None]:
-        """How lost stages are made anew, with those that follow from them, and what is to be removed for that."""
+        """How lost stages and those that follow from them are restored, and what has to be removed for that."""
         first, last = lost[0], max(self.state.stages)
         which = f"stage {first}" if first == last else f"stages {first} to {last}"
         if self.state.imported:
@@ -396,7 +396,7 @@ class _Look:
             yield _removable(self.folder, "data.json", error, f"{_RESUMED} reads the data and records it anew")
 
     def _kept(self, name: str, instead: Record) -> Iterator[Damage]:
-        """A record whose being there counts: what it said is lost, that it is there is kept."""
+        """A record whose mere presence is meaningful: what it said is lost, its presence is kept."""
         if name in self.state.names:
             try:
                 parse(type(instead), self.folder.read(name), self.folder.at(name))

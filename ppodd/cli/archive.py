@@ -1,6 +1,6 @@
 """What is damaged in an archive, file by file: `verify` says it, `repair` mends what comes out to the same bits again.
 
-What was removed is made anew by whoever goes on (`--resume`, evaluators, a sync). Exit code 1 where damage is left.
+What was removed is made again on resume (`--resume`, evaluators, a sync). Exit code 1 where damage is left.
 """
 
 from __future__ import annotations

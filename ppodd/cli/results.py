@@ -116,7 +116,7 @@ def _table(args: argparse.Namespace, uri: str) -> None:
 
     page = is_page(args.output) if args.output else True
     rows, said = _rows(args, uri)
-    shown = table(rows) if page else rows.drop(columns="run_id")  # of this store alone: one made anew has others
+    shown = table(rows) if page else rows.drop(columns="run_id")  # of this store alone: a rebuilt one has others
     said = [*notes(rows), *said]
     if args.output:
         export(shown, args.output, said)

@@ -1,4 +1,4 @@
-"""Submit a sweep to a Ray cluster, as a job that goes on when this machine leaves."""
+"""Submit a sweep to a Ray cluster, as a job that keeps running when this machine leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How archived posters are judged: what a user asks for, and the protocols that come of it."""
+"""How archived posters are evaluated: what a user asks for, and the protocols that follow from it."""
 
 from __future__ import annotations
 

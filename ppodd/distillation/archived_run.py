@@ -212,7 +212,7 @@ def write_stage(
 
 
 def picture(trial: TrialArchive, stage: int) -> bytes:
-    """The picture of an archived stage's poster, drawn anew.
+    """The picture of an archived stage's poster, drawn again.
 
     Raises:
         BadInput: the data set is not here, or is another.

@@ -61,7 +61,7 @@ class Came(NamedTuple, Generic[R]):
 
 
 class Lockstep(Generic[R]):
-    """Goes through what comes of several distillations. An error that one of them raises ends them all.
+    """Yields the results of several distillations. An error that one of them raises ends them all.
 
     So does an interrupt, of which each is told, to leave its checkpoint.
     """

@@ -1,4 +1,4 @@
-"""Distillations as generators that ask for their meta-steps, so that whoever drives them may take several at once."""
+"""Distillations as generators that request their meta-steps, so that a driver may take several at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Prepared(NamedTuple):
 
 
 class MetaStep(NamedTuple):
-    """A meta-step that is asked for: it changes `state`, and the answer is the meta-loss, both as if by `take`."""
+    """A requested meta-step: it changes `state`, and the answer is the meta-loss, both as if by `take`."""
 
     config: DistillConfig
     state: TrainingState
@@ -32,28 +32,28 @@ class MetaStep(NamedTuple):
 
 
 class StageTrained(NamedTuple):
-    """Says that a stage's last meta-step is taken and its checkpoint written: now it takes its time to measure it.
+    """A stage's last meta-step is taken and its checkpoint written; measuring its accuracy, which is slow, comes next.
 
-    Whoever drives several distillations has all of them come so far first, so that an interrupted group goes on from
-    checkpoints of one meta-step, and comes to the same numbers bit for bit.
+    A driver of several distillations waits until every member has reached this point, so that an interrupted group
+    resumes from checkpoints of one meta-step, and gives bit-identical numbers.
     """
 
 
 R = TypeVar("R")
 S = TypeVar("S")
 Asked = MetaStep | StageTrained
-Answer = float | Exception | KeyboardInterrupt | None  # to a meta-step that was asked for; `None` to anything else
-# Yields what comes of a distillation, and between it what it asks for.
+Answer = float | Exception | KeyboardInterrupt | None  # to a requested meta-step; `None` to anything else
+# Yields results, and requests in between.
 Work = Generator[Asked | R, float | None, None]
 
 
 def advance(work: Work[R], answer: Answer) -> Asked | R:
-    """What the work yields next, an error being raised where it asked. Raises `StopIteration` at its end."""
+    """What it yields next; an error is raised inside it, at its request. Raises `StopIteration` at its end."""
     return work.throw(answer) if isinstance(answer, BaseException) else work.send(answer)
 
 
 def one_by_one(work: Work[R]) -> Iterator[R]:
-    """What comes of the work, its meta-steps taken by themselves."""
+    """The results, each meta-step taken by itself."""
     answer: Answer = None
     with contextlib.closing(work):
         while True:
@@ -69,7 +69,7 @@ def one_by_one(work: Work[R]) -> Iterator[R]:
 
 
 def mapped(work: Work[R], change: Callable[[R], S]) -> Work[S]:
-    """The same work, what comes of it changed."""
+    """The same distillation with `change` applied to each result."""
     answer: Answer = None
     with contextlib.closing(work):
         while True:
@@ -85,7 +85,7 @@ def mapped(work: Work[R], change: Callable[[R], S]) -> Work[S]:
 
 
 def answered(take: Callable[[], float]) -> Answer:
-    """The loss, or the error or interrupt that came instead."""
+    """The loss, or the error or interrupt that was raised instead."""
     try:
         return take()
     except (Exception, KeyboardInterrupt) as error:

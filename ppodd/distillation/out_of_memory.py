@@ -32,7 +32,7 @@ def halved(config: DistillConfig) -> DistillConfig | None:
 
 
 def explained(run: Callable[..., Iterator[Any]]) -> Callable[..., Generator[Any, Any, None]]:
-    """A distillation (a generator whose first argument is its config) whose want of memory is an `OutOfMemory`."""
+    """A distillation (a generator; its first argument is the config) that raises `OutOfMemory` when memory runs out."""
 
     @functools.wraps(run)
     def wrapped(config: DistillConfig, *args: Any, **kwargs: Any) -> Generator[Any, Any, None]:

@@ -176,8 +176,8 @@ class Distillation:
 
         Where `stop`, asked before every meta-step, says so, it is interrupted as by Ctrl-C.
 
-        What is left of an archived stage is trained again where `state` is from before its end, and must come to the
-        archived poster: only then is the state one that the next stage may start from.
+        Where `state` is from before the end of an archived stage, the rest of that stage is trained again, and must
+        give the archived poster: only then may the next stage start from that state.
 
         Raises:
             CorruptArchive: `state` does not lead to the archived posters.
@@ -218,7 +218,7 @@ class Distillation:
         return self._fresh(stage=1)
 
     def next_state(self, done: TrainingState, poster: PosterFile) -> TrainingState:
-        """The start of the stage after that of `poster`: the poster and Adam as they are (warm), or anew (fresh)."""
+        """The start of the stage after that of `poster`: poster and Adam as they are (warm), or new ones (fresh)."""
         if self.config.stage_start == "fresh" or self.method.learns != "all":
             start = self._fresh(done.stage + 1)
         else:
@@ -331,7 +331,7 @@ class Distillation:
         return state.loss["last"]
 
     def _take(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
-        """A meta-step by itself, whatever a user's network draws at random being the same when it is taken again."""
+        """A meta-step by itself, seeded, so that repeating the step repeats the network's random draws."""
         with seeded(self.device, self.config.seed, "dropout", state.stage, state.step):
             return self.meta_step(state, problem_of, blend)
 

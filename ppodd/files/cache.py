@@ -1,4 +1,4 @@
-"""Where this machine keeps what can be made again, whoever runs it: what cannot be kept there ends nothing."""
+"""Where this machine caches what can be made again, for every user: failing to cache is never an error."""
 
 from __future__ import annotations
 

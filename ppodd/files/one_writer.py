@@ -56,7 +56,7 @@ class Mark(BaseModel, frozen=True):
 
     @property
     def ended_here(self) -> bool:
-        """Whether it is that of a process of this machine that there is no more."""
+        """Whether it belongs to a process of this machine that has ended."""
         return self.machine == this_machine() and has_ended(self.pid)
 
 
@@ -67,8 +67,8 @@ def only_writer(
     """Be the one process that does some work while the block runs.
 
     A mark that a killed process left behind is taken over: at once where it ran on this machine, else after a minute in
-    which nobody renews it. A process whose own mark was taken over, as it was not heard of, is interrupted, and finds
-    the event set that the block is given.
+    which nobody renews it. A process whose own mark was taken over, because it stopped renewing its mark, is
+    interrupted, and finds the event set that the block is given.
 
     Args:
         name: of the mark's file in `folder`.
@@ -94,7 +94,7 @@ def only_writer(
 
 @dataclass(frozen=True)
 class _Writer:
-    """This process, with a mark of its own, as one that wants to do the work."""
+    """This process as a contender for the lock."""
 
     folder: Folder
     mine: Mark
@@ -104,7 +104,7 @@ class _Writer:
     timings: Timings
 
     def acquire(self, name: str) -> None:
-        """Have the mark of this name be this process's. Raises `BadInput`: it is another's that lives."""
+        """Take the mark of this name. Raises `BadInput`: a live process holds it."""
         while not self.folder.create(name, _bytes(self.mine)):
             held = self._read(name)
             if held and self._takes_over(name, held):
@@ -116,9 +116,9 @@ class _Writer:
                 self.folder.remove(name)
 
     def renew(self, name: str, over: threading.Event, taken_over: threading.Event) -> None:
-        """Show that this process lives until its work is `over`; interrupt it where another has taken over."""
+        """Renew the mark until the work is `over`; interrupt this process where another has taken over."""
         while not over.wait(self.timings.renew_s):
-            with contextlib.suppress(Exception):  # an archive that is away ends no work by it
+            with contextlib.suppress(Exception):  # an unreachable archive does not end the work
                 if self._holds(name, self.mine):
                     self.folder.write(name, _bytes(self.mine.model_copy(update={"renewed_at": time.time()})))
                     continue

@@ -82,7 +82,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _refusal(error: Exception, root: str) -> StorageError | BadInput:
-    """What cannot pass by itself: who may not is told so, and an address that never worked is taken to be wrong."""
+    """An error that cannot pass: access errors are reported at once, and an address that never worked is bad input."""
     if isinstance(error, PermissionError):
         return StorageError(
             f"access to {root} is denied ({_text(error)}): check the credentials, and that they may list, read, write "

@@ -21,7 +21,7 @@ def cores() -> int:
 
 
 def machine_cores() -> int:
-    """How many cores there are, whoever may use them."""
+    """How many cores the machine has, allowed to this process or not."""
     return os.cpu_count() or 1
 
 
@@ -31,7 +31,7 @@ def memory_bytes() -> int:
 
 
 def machine_memory_bytes() -> int:
-    """How many bytes of memory there are, whoever may take them."""
+    """How many bytes of memory the machine has, allowed to this process or not."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

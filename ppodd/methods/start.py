@@ -11,7 +11,7 @@ from ppodd.posters import Layout, initial_poster
 
 
 def start_poster(config: DistillConfig, dataset: Dataset, layout: Layout, stage: int) -> torch.Tensor:
-    """The poster `[C, H, W]` from which the config's method goes on in a stage. Raises `BadInput` for another shape."""
+    """The poster `[C, H, W]` from which the config's method starts a stage. Raises `BadInput` for another shape."""
     poster = METHODS.get(config.method)(config, dataset, layout, stage)
     if not isinstance(poster, torch.Tensor) or poster.shape != (layout.spec.channels, layout.height, layout.width):
         raise METHODS.returned(config.method, poster, f"a poster of {layout.width}×{layout.height} px")

@@ -252,7 +252,7 @@ def _corrected(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(p_holm: float, difference: float, seeds: int) -> str:
-    """What a pair comes to, in words."""
+    """The outcome of a pair, in words."""
     if seeds == 0:
         return "no shared seed"
     if seeds == 1:

@@ -130,7 +130,7 @@ def _looks(points: pd.DataFrame, told_by: list[Told]) -> dict[str, tuple[int, in
         dashes, colours = ([field.values.index(value) for value in first[field.name]] for field in told_by)
     else:
         colours = list(range(len(first)))
-        dashes = [number + number // len(MARKERS) for number in colours]  # another one when the markers begin anew
+        dashes = [number + number // len(MARKERS) for number in colours]  # another one when the markers repeat
     return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
 
 

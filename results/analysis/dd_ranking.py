@@ -8,7 +8,7 @@ training set; the augmentation-robust score weighs the lead over random real ima
     score(x) = (eˣ − e⁻¹) / (e − e⁻¹)
 
 Accuracies count as fractions here: only then is x within −1 and 1, and a score within 0 and 1, as the definition says.
-Its code (ddranking 0.2.0) puts percent into the same formula, which comes to other numbers. It trains the whole data
+Its code (ddranking 0.2.0) puts percent into the same formula, which gives other numbers. It trains the whole data
 set to the end, we as many steps as the posters; and it searches a learning rate for each, where we take the protocol's.
 """
 

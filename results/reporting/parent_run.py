@@ -20,7 +20,7 @@ _CURVES = {
 
 
 def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: str, run_id: str) -> None:
-    """Write the artifacts of the parent run anew, under names that stay the same."""
+    """Rewrite the artifacts of the parent run, under names that stay the same."""
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), tracking_uri, sweep)
         _write_posters(Path(folder, "posters"), archive, sweep)

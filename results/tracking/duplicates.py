@@ -28,9 +28,9 @@ R = TypeVar("R", bound=Tagged)
 
 
 def told_apart(runs: Iterable[R]) -> tuple[dict[str, R], list[R]]:
-    """One run a key, and those besides: the one that holds most counts, of equal ones that of the lowest id.
+    """One run per key, and the duplicates: the run with most logged is kept, of equal ones that of the lowest id.
 
-    Every process comes to the same choice.
+    Every process makes the same choice.
     """
     kept: dict[str, R] = {}
     most_first = sorted(runs, key=lambda run: (-len(run.tags.get(schema.LOGGED, "")), run.id))

@@ -117,7 +117,7 @@ def _require_database(uri: str) -> None:
 
 
 def said(error: Exception) -> str:
-    """The first line of what a store's error says; of requests' four nested ones, what it comes to."""
+    """The first line of a store's error; of requests' four nested errors, the innermost reason."""
     text = (str(error).splitlines() or [type(error).__name__])[0]
     if "Max retries exceeded" not in text:
         return text

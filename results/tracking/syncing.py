@@ -130,7 +130,7 @@ class Syncer:
         return report
 
     def _forget(self, sweep: str) -> None:
-        """Ask the store anew what it holds: something sent to it may not have arrived."""
+        """Ask the store again what it holds: something sent to it may not have arrived."""
         self._store.forget(sweep)
         self._own.pop(sweep, None)
         self._trials = {key: trial for key, trial in self._trials.items() if key.split("/")[0] != sweep}
@@ -322,7 +322,7 @@ class Syncer:
             report.evaluations += 1
 
     def _entry(self, trial: TrialArchive, known: _Trial, record: StageRecord) -> str:
-        """The stage's key in `logged`. Of a stage that was made anew to the same poster, what is logged of it stays.
+        """The stage's key in `logged`. Of a stage distilled again to the same poster, what is logged stays.
 
         Raises:
             BadInput: the run shows another poster as this stage.

@@ -59,7 +59,7 @@ class RunWriter:
         return list(self._experiments)
 
     def forget(self, sweep: str) -> None:
-        """Ask the store anew what it holds of a sweep: something sent to it may not have arrived."""
+        """Ask the store again what it holds of a sweep: something sent to it may not have arrived."""
         self._experiments.pop(sweep, None)
         self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
 

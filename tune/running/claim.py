@@ -11,7 +11,7 @@ from ppodd.datasets import is_path
 from ppodd.errors import BadInput
 from tune.sweep_file import Sweep
 
-_ABOUT = ("description", "preset")  # what a sweep is called in words: what its trials come to is in their configs
+_ABOUT = ("description", "preset")  # what a sweep is called in words; the trials' settings are in their configs
 # follows from the rest, is compared by itself, or may change
 _DERIVED = {"trials", "varied", "wanted", "created_at", "evaluation", *_ABOUT}
 
@@ -44,7 +44,7 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> SweepRecord | N
 
 
 def is_news(sweep: Sweep, held: SweepRecord) -> bool:
-    """Whether `sweep.json` is to be written anew over what it holds: for trials that were added, or a mended text."""
+    """Whether `sweep.json` is to be rewritten: for trials that were added, or a changed description."""
     record = sweep.record()
     mended = any(getattr(held, key) != getattr(record, key) for key in _ABOUT)
     return mended or held.trials_wanted != record.trials_wanted

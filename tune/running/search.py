@@ -1,7 +1,7 @@
 """Searched sweeps: settings suggested one after another by what came of earlier ones, each archived when it is made.
 
 A suggestion is one setting, tried with every seed of the file; what the searcher is told of it is the mean over the
-seeds, read from the archive. So a resumed search is told all that the archive knows, and goes on.
+seeds, read from the archive. So a resumed search is told all that the archive knows, and continues.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ArchivedSearch(Searcher):
         self._settings = _grouped(sweep)
         self._repeats: list[_Setting] = []  # suggested again, but for values that play no part
         self._distributions = sweep.space
-        # begun anew, a searcher of the same seed would suggest the same again
+        # restarted, a searcher of the same seed would suggest the same again
         seed = sweep.file.search.seed + len(self._settings)
         self._algorithm = _searcher(sweep, seed, [setting.values for setting in self._settings])
         for setting in self._settings:

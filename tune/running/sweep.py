@@ -44,16 +44,16 @@ _SHOW_EVERY_S = 1.0
 _PLACE_S = 120.0  # to find a place for the first trial, before that is said
 _SHARE = 0.2  # of the time goes into looking how far it is
 _GO_ON = "the same command with --resume goes on from the last checkpoint"
-_LOSSES = 3  # of its process or node, after which a trial is given up; it goes on from its last checkpoint
+_LOSSES = 3  # of its process or node, after which a trial is given up; it resumes from its last checkpoint
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a sweep: trials with stages missing, why trials and evaluations failed (a line each).
+    """The outcome of a sweep: trials with stages missing, why trials and evaluations failed (a line each).
 
     Attributes:
         stopped: why the scheduler ended trials early; these are not unfinished.
-        untried: settings that a search could not come up with, its space being used up.
+        untried: settings left unsuggested because the space was exhausted.
         open_evaluations: left to a cluster's evaluators.
     """
 
@@ -165,7 +165,7 @@ def _run(
     if in_process:
         ray.shutdown()
     if interrupted:
-        raise KeyboardInterrupt  # MLflow is brought up to date when it goes on
+        raise KeyboardInterrupt  # MLflow is brought up to date on resume
     try:
         if in_process:
             lag = "; ".join(sync(archive.url, tracking_uri, [sweep.name], publish).problems)

@@ -37,14 +37,14 @@ def trial(spec: dict[str, Any], notice: Any = None) -> None:
     `spec["trial"]` holds `trials`, of each its `url` and `config` (fields); the reserved `cpus` and `gpus`, by whom the
     `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
 
-    A trial goes on from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is
+    A trial resumes from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is
     said in the archive and over for Tune, which begins again only what loses its process, node or device. Where the
     driver gives `notice` that it ends, so does the trial, with a checkpoint.
     """
     logs.start_worker()
     with contextlib.suppress(KeyboardInterrupt):  # as its driver is
         _run(spec["trial"], when_told(notice).is_set if notice else None)
-    # the error and all that its frames held are gone here, before this process goes on with another trial
+    # the error and all that its frames held are gone here, before this process starts another trial
     _free_memory()
 
 

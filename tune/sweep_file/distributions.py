@@ -44,7 +44,7 @@ class Family(Entry):
     Attributes:
         read: its values as the file writes them, checked; whatever is wrong with them is a `TypeError` or `ValueError`.
         written: how they are written.
-        listed: whether its values are what may come of a draw: then they may be of several fields.
+        listed: whether its values are the possible outcomes of a draw: then they may be of several fields.
         domain: a function of them that returns what Ray's searchers know as this distribution; without one, it is drawn
             but not searched.
     """

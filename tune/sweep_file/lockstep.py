@@ -24,7 +24,7 @@ _BYTES = 2**20  # of their first maps: more keep a core busy without company; me
 def groups(file: SweepFile, trials: Mapping[str, DistillConfig], at_once: int | None) -> list[list[str]]:
     """The trials' names, those side by side that share a process; `at_once` processes run at a time.
 
-    Which they are does not depend on what is done already: an interrupted group goes on in the same company.
+    Which they are does not depend on what is done already: an interrupted group resumes with the same members.
     """
     alike: dict[str, list[str]] = {}
     for name, config in trials.items():
@@ -37,7 +37,7 @@ def groups(file: SweepFile, trials: Mapping[str, DistillConfig], at_once: int | 
 
 
 def _size(file: SweepFile, config: DistillConfig, trials: int, at_once: int | None) -> int:
-    """How many trials like this one share a process: as many as asked for; of itself as many as it is known to pay."""
+    """How many trials like this one share a process: by default, as many as benchmarks show to pay off."""
     asked = file.resources.lockstep
     if isinstance(asked, int):
         return asked

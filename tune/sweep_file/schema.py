@@ -44,7 +44,7 @@ class TrialResources(Resources):
         memory_gib: of the node's memory, for each trial.
         accelerator_type: the GPU's model, as Ray names it: A100, H100, T4, …
         custom: amounts of resources that the cluster's nodes were started with (`ray start --resources`).
-        on_out_of_memory: whether a trial goes on with half the `real_chunk` then.
+        on_out_of_memory: whether a trial continues with half the `real_chunk` then.
         lockstep: how many trials of one shape share a process: so many, as many as it is known to pay, or one.
     """
 

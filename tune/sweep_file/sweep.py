@@ -58,7 +58,7 @@ class Sweep:
 
     @property
     def repeats(self) -> list[str]:
-        """Trials that come to what an earlier one does: of one stage, apart only in what later stages depend on."""
+        """Trials that repeat an earlier one: of one stage, and different only in fields that later stages depend on."""
         first: dict[str, str] = {}
         for trial, config in self.trials.items():
             honest = not BLENDS.known(config.blend).leaks  # else its stage accuracy is another
