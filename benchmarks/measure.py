@@ -144,6 +144,17 @@ def matmul_rate(device: str = "cpu", side: int = 2048) -> Task:
     return rate
 
 
+def features() -> str:
+    """The instruction sets of the processor that decide what an engine reaches, and the one that torch uses."""
+    import torch
+
+    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")]
+    has = set(lines[0].split()) if lines else set()
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_tile": "AMX"}
+    named = [shown for flag, shown in known.items() if flag in has]
+    return f"{', '.join(named)}; torch takes {torch.backends.cpu.get_cpu_capability()}"
+
+
 def machine(device: str = "cpu") -> str:
     """Processor, cores, GPU if one is used, and versions, for the head of a table."""
     import os
@@ -154,4 +165,5 @@ def machine(device: str = "cpu") -> str:
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = names[0].split(":")[1].strip() if names else platform.processor()
     gpu = "" if device == "cpu" else f", {torch.cuda.get_device_name(device)}"
-    return f"{name}, {os.cpu_count()} cores{gpu}; python {platform.python_version()}, torch {torch.__version__}"
+    cpu = f"{name} ({features()}), {os.cpu_count()} cores"
+    return f"{cpu}{gpu}; python {platform.python_version()}, torch {torch.__version__}"

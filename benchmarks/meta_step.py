@@ -1,10 +1,15 @@
 """One meta-step's time and memory: the default engine against the unrolled one, and against the method as published.
 
     python benchmarks/meta_step.py [--preset cifar10] [--window 20] [--real 500] [--rounds 3] [key=value …]
+    python benchmarks/meta_step.py --sizes [digits-16 digits-32 cifar10-32 cifar10-64 cifar10-128] [--threads 1]
 
 `published` is the unrolled engine with patches cut in a Python loop and the allocator as it comes. Images are random
 and nothing is downloaded; there are no plain steps. Each line is a process of its own, timed in turn with the others.
 `--device cuda` measures on a GPU, and its memory.
+
+`--sizes` prints a table over presets and widths instead: seconds of one seed's meta-step with `--window` steps (10), as
+published, by the default engine with torch's operations alone and with compiled functions, and in lockstep of 4 where a
+sweep's `lockstep: auto` forms such groups. At digits size 10 plain steps come before the window, as they do in a run.
 """
 
 from __future__ import annotations
@@ -21,9 +26,14 @@ from ppodd.config.presets import preset
 from ppodd.datasets.loading import Dataset, Split
 from ppodd.datasets.report import Report
 from ppodd.datasets.sources import SPECS
+from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation
 from ppodd.machine.memory import keep_freed_memory
 from ppodd.posters.patches import Patches
+from ppodd.training.compiled import choose_compiled
+
+SIZES = ("digits-16", "digits-32", "cifar10-32", "cifar10-64", "cifar10-128")
+_MEMBERS = 4
 
 
 class LoopedPatches(Patches):
@@ -60,6 +70,7 @@ def meta_step(values: dict, threads: int, looped: bool, tuned: bool) -> Task:
         keep_freed_memory()
     torch.set_num_threads(threads)
     config = build(DistillConfig, values)
+    choose_compiled(config.compile)
     run = Distillation(config, random_dataset(config), None)
     if looped:
         object.__setattr__(run.inner, "patches", LoopedPatches(run.layout, run.device))
@@ -69,6 +80,57 @@ def meta_step(values: dict, threads: int, looped: bool, tuned: bool) -> Task:
         return run.meta_step(position, run.problems([]), [1.0]), position.norm_average
 
     return step
+
+
+def in_lockstep(values: dict, threads: int) -> Task:
+    """A task that takes one meta-step of several seeds, from their initial posters; gives the last one's loss."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    configs = [build(DistillConfig, {**values, "seed": seed}) for seed in range(_MEMBERS)]
+    runs = [Distillation(config, random_dataset(config), None) for config in configs]
+
+    def one_stage(run: Distillation):
+        yield from run.train_stage(state := run.first_state(), [], [1.0], None, None)
+        yield state.loss["last"]
+
+    def task() -> float:
+        return [came.what for came in Lockstep([one_stage(run) for run in runs])][-1]
+
+    return task
+
+
+def of_size(size: str, window: int) -> dict:
+    """The settings of a preset at a width."""
+    name, _, width = size.rpartition("-")
+    base, small = preset(name), name == "digits"
+    real, plain = (base["batch_size"], 10) if small else (500, 0)
+    return {
+        **base, "device": "cpu", "width": int(width), "batch_size": real, "steps_per_epoch": 1, "epochs": 1,
+        "num_stages": 1, "zca": False, "class_order": "sequential", "cctype": 0, "window": window,
+        "totwindow": window + plain,
+    }  # fmt: skip
+
+
+def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
+    """With one thread processor seconds, which other programs disturb least; with more, seconds by the clock."""
+    kind = "processor seconds" if threads == 1 else "seconds"
+    print(f"{machine()}, {threads} threads, window {window}: {kind} of a seed's meta-step, medians of {rounds}\n")
+    print(f"{'size':14}{'published':>11}{'torch':>9}{'':>8}{'compiled':>10}{'':>8}{f'lockstep of {_MEMBERS}':>15}")
+    for size in sizes:
+        values = of_size(size, window)
+        tasks = {
+            "published": (meta_step, ({**values, "engine": "unrolled"}, threads, True, False)),
+            "torch": (meta_step, ({**values, "compile": "off"}, threads, False, True)),
+            "compiled": (meta_step, ({**values, "compile": "on"}, threads, False, True)),
+        }
+        if size.startswith("digits"):
+            tasks["lockstep"] = (in_lockstep, (values, threads))
+        took = {
+            name: (m.cpu_median if threads == 1 else m.median) / (_MEMBERS if name == "lockstep" else 1)
+            for name, m in in_turn(tasks, rounds).items()
+        }
+        first = took.pop("published")
+        print(f"{size:14}{first:11.3f}" + "".join(f"{s:10.3f}{first / s:7.2f}×" for s in took.values()), flush=True)
 
 
 def gigaflops(config: DistillConfig) -> float:
@@ -90,8 +152,9 @@ def gigaflops(config: DistillConfig) -> float:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="*", help=f"print a table over these; of {' '.join(SIZES)} if none is named")
     parser.add_argument("--preset", default="cifar10", help="cifar10, cifar100 or digits")
-    parser.add_argument("--window", type=int, default=20)
+    parser.add_argument("--window", type=int, help="20; in a table 10")
     parser.add_argument("--real", type=int, default=500, help="real images")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -99,6 +162,10 @@ def main():
     parser.add_argument("--only", nargs="*", help="some of: published unrolled recomputed longer")
     parser.add_argument("settings", nargs="*", help="key=value over the preset")
     args = parser.parse_args()
+    if args.sizes is not None:
+        table(args.sizes or list(SIZES), args.window or 10, args.threads, args.rounds)
+        return
+    args.window = args.window or 20
     changes = {key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in args.settings)}
     values = {
         **preset(args.preset), "device": args.device, "ddtype": "standard", "batch_size": args.real,

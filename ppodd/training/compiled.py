@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -49,31 +49,52 @@ def size(maps: torch.Tensor, images: int = 0) -> Size:
 Function = Callable[..., None]
 
 
+class Few(ctypes.Structure):
+    """Of a convolution of few channels: images with their padding."""
+
+    _fields_ = [
+        (name, ctypes.c_long)
+        for name in ("images", "height", "width", "groups", "channels", "out", "padding", "threads")
+    ]
+
+
+class Adam(ctypes.Structure):
+    """Of an optimiser's state, and its constants."""
+
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("rows", "parameters")),
+        *((name, ctypes.c_double) for name in ("beta1", "beta2", "eps", "root")),
+    ]
+
+
 class Functions:
     """The functions of `kernels.c` for one type of numbers; tensors stand for where their numbers lie."""
 
     def __init__(self, library: ctypes.CDLL):
-        self.forward = _function(library.forward, "maps scale shift eps pooled rstds")
-        self.backward = _function(library.backward, "g maps rstds scale shift to_scale to_shift")
-        self.forward_along = _function(
-            library.forward_along, "both scale_dot scale shift_dot shift eps pooled rstds slopes"
-        )
-        self.image_inside, self.map_inside = (
-            _function(f, "maps tiles") for f in (library.image_inside, library.map_inside)
-        )
-        self.image_outside, self.map_outside = (
-            _function(f, "tiles maps") for f in (library.image_outside, library.map_outside)
-        )
-        self.backward_along = _function(
-            library.backward_along, "g both rstds slopes scale_dot scale shift to_scale to_shift"
-        )
+        def function(name: str, takes: str, size: type[ctypes.Structure] = Size) -> Function:
+            """Takes a size, then so many tensors; `eps` is a number."""
+            found = getattr(library, name)
+            found.argtypes = [size, *(ctypes.c_double if one == "eps" else _Address for one in takes.split())]
+            found.restype = None
+            return cast("Function", found)
 
-
-def _function(found: Any, names: str) -> Function:
-    """Takes a size, then so many tensors; `eps` is a number."""
-    found.argtypes = [Size, *(ctypes.c_double if name == "eps" else _Address for name in names.split())]
-    found.restype = None
-    return cast("Function", found)
+        self.forward = function("forward", "maps scale shift eps pooled rstds")
+        self.backward = function("backward", "g maps rstds scale shift to_scale to_shift")
+        self.forward_along = function("forward_along", "both scale_dot scale shift_dot shift eps pooled rstds slopes")
+        self.backward_along = function("backward_along", "g both rstds slopes scale_dot scale shift to_scale to_shift")
+        self.image_inside = function("image_inside", "image inside")
+        self.image_outside = function("image_outside", "inside image")
+        self.map_inside = function("map_inside", "map inside")
+        self.map_outside = function("map_outside", "inside map")
+        self.adam = function("adam", "first second gradient rate bias theta to_theta to_first to_second", Adam)
+        self.adam_cotangents = function(
+            "adam_cotangents",
+            "first second gradient rate bias theta_bar first_bar second_bar to_first to_second to_gradient to_rate",
+            Adam,
+        )
+        self.few_forward = function("few_forward", "images weights maps", Few)
+        self.few_image = function("few_image", "to_maps weights to_images", Few)
+        self.few_weight = function("few_weight", "images to_maps to_weights", Few)
 
 
 class _Address:

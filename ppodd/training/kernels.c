@@ -241,6 +241,7 @@ void backward_along(Size s, const REAL *g, REAL *both, const REAL *rstds, const 
 
 /* Below, a vector at a time: these loops are short, and compilers do not see what may stay in registers. */
 
+#include <stdlib.h>
 #include <string.h>
 
 #define WIDE (64 / (long)sizeof(REAL))
@@ -377,4 +378,166 @@ INLINE void map_outside_one(long c, long n, Size s, const REAL *inside, REAL *ma
 
 void map_outside(Size s, const REAL *inside, REAL *map) {
     ALL_IMAGES TILES ALL_CHANNELS(s.channels, map_outside_one, s, inside, map, b, i, j)
+}
+
+/* A 3x3 convolution of few channels to many, such as a ConvNet's first: images x [B, h, w, G*C] with their padding in
+   place, weights [G, 9, C, O], where those of the outputs lie side by side, maps y [B, h-2, w-2, G*O]. */
+
+typedef struct { long images, height, width, groups, channels, out, padding, threads; } Few;
+
+#define FEW 4  /* channels at most */
+#define MOST 4 /* pixels at a time */
+#define X(y, x) (((b * s.height + (y)) * s.width + (x)) * s.groups + g) * s.channels
+#define Y(y, x) (((b * (s.height - 2) + (y)) * (s.width - 2) + (x)) * s.groups + g) * s.out
+#define W(t, k) ((g * 9 + (t)) * s.channels + (k)) * s.out
+#define UNROLLED _Pragma("GCC unroll 16")
+#define GROUPS for (long g = 0; g < s.groups; g++)
+/* Calls f with so many channels as a constant. */
+#define BY_CHANNELS(f, ...)                                                                                            \
+    switch (s.channels) {                                                                                              \
+        case 1: f(1, __VA_ARGS__); break;                                                                              \
+        case 2: f(2, __VA_ARGS__); break;                                                                              \
+        case 3: f(3, __VA_ARGS__); break;                                                                              \
+        default: f(4, __VA_ARGS__);                                                                                    \
+    }
+
+INLINE void few_forward_one(long c, long n, Few s, const REAL *images, const REAL *weights, REAL *maps, long b, long g,
+                            long y, long x, const long pixels) {
+    Vector sum[MOST] = {{0}};
+    for (long t = 0; t < 9; t++)
+        for (long k = 0; k < s.channels; k++) {
+            Vector w = load(weights + W(t, k) + c, n);
+            const REAL *from = images + X(y + t / 3, x + t % 3) + k;
+            UNROLLED for (long p = 0; p < pixels; p++) sum[p] += w * from[p * s.groups * s.channels];
+        }
+    for (long p = 0; p < pixels; p++) store(maps + Y(y, x + p) + c, sum[p], n);
+}
+
+void few_forward(Few s, const REAL *images, const REAL *weights, REAL *maps) {
+    ALL_IMAGES for (long y = 0; y < s.height - 2; y++) GROUPS {
+        long x = 0;
+        for (; x + MOST <= s.width - 2; x += MOST)
+            ALL_CHANNELS(s.out, few_forward_one, s, images, weights, maps, b, g, y, x, MOST)
+        for (; x < s.width - 2; x++) ALL_CHANNELS(s.out, few_forward_one, s, images, weights, maps, b, g, y, x, 1)
+    }
+}
+
+/* What pixels of a map give to the 9 taps' channels that they come from: [pixels, TAPS], from weights [G, O, TAPS]. */
+#define TAPS(channels) ((9 * (channels) + WIDE - 1) / WIDE)
+
+INLINE void few_taps(const long channels, Few s, const REAL *to_map, const REAL *weights, Vector *taps,
+                     const long pixels) {
+    Vector sum[4][TAPS(FEW)] = {{{0}}};
+    for (long o = 0; o < s.out; o++)
+        UNROLLED for (long v = 0; v < TAPS(channels); v++) {
+            Vector w = load(weights + (o * TAPS(channels) + v) * WIDE, WIDE);
+            UNROLLED for (long p = 0; p < pixels; p++) sum[p][v] += w * to_map[p * s.groups * s.out + o];
+        }
+    UNROLLED for (long p = 0; p < pixels; p++)
+        UNROLLED for (long v = 0; v < TAPS(channels); v++) taps[p * TAPS(channels) + v] = sum[p][v];
+}
+
+/* The pixels of an image without padding; space for the taps of a map's pixels. */
+INLINE void few_image_one(const long channels, Few s, const REAL *to_maps, const REAL *weights, REAL *to_images, long b,
+                          long g, Vector *space) {
+    long width = s.width - 2 * s.padding, height = s.height - 2 * s.padding, columns = s.width - 2, rows = s.height - 2;
+    const REAL *w = weights + g * s.out * TAPS(channels) * WIDE, *taps = (const REAL *)space;
+    for (long y = 0; y < rows; y++) {
+        Vector *line = space + y * columns * TAPS(channels);
+        long x = 0;
+        for (; x + 4 <= columns; x += 4) few_taps(channels, s, to_maps + Y(y, x), w, line + x * TAPS(channels), 4);
+        for (; x < columns; x++) few_taps(channels, s, to_maps + Y(y, x), w, line + x * TAPS(channels), 1);
+    }
+    for (long y = 0; y < height; y++)
+        for (long x = 0; x < width; x++) {
+            REAL sum[FEW] = {0};
+            UNROLLED for (long t = 0; t < 9; t++) {
+                long at_y = y + s.padding - t / 3, at_x = x + s.padding - t % 3;
+                if (at_y < 0 || at_y >= rows || at_x < 0 || at_x >= columns) continue;
+                const REAL *from = taps + (at_y * columns + at_x) * TAPS(channels) * WIDE + t * channels;
+                for (long k = 0; k < channels; k++) sum[k] += from[k];
+            }
+            REAL *to = to_images + (((b * height + y) * width + x) * s.groups + g) * channels;
+            for (long k = 0; k < channels; k++) to[k] = sum[k];
+        }
+}
+
+void few_image(Few s, const REAL *to_maps, const REAL *weights, REAL *to_images) {
+    ALL_IMAGES {
+        Vector *space = aligned_alloc(64, (s.height - 2) * (s.width - 2) * TAPS(s.channels) * sizeof(Vector));
+        GROUPS BY_CHANNELS(few_image_one, s, to_maps, weights, to_images, b, g, space)
+        free(space);
+    }
+}
+
+INLINE void few_weight_one(long c, long n, const long channels, Few s, const REAL *images, const REAL *to_maps,
+                           REAL *to_weights, long b, long g, long row) {
+    Vector sum[3 * FEW] = {{0}};
+    for (long y = 0; y < s.height - 2; y++) {
+        Vector line[3 * FEW] = {{0}};
+        for (long x = 0; x < s.width - 2; x++) {
+            Vector to_map = load(to_maps + Y(y, x) + c, n);
+            for (long t = 0; t < 3; t++)
+                for (long k = 0; k < channels; k++) line[t * channels + k] += to_map * images[X(y + row, x + t) + k];
+        }
+        for (long i = 0; i < 3 * channels; i++) sum[i] += line[i];
+    }
+    REAL *to = to_weights + b * s.groups * 9 * s.channels * s.out;
+    for (long i = 0; i < 3 * channels; i++) store(to + W(3 * row, i) + c, sum[i], n);
+}
+
+INLINE void few_weight_of(const long channels, Few s, const REAL *images, const REAL *to_maps, REAL *to_weights, long b,
+                          long g, long row) {
+    ALL_CHANNELS(s.out, few_weight_one, channels, s, images, to_maps, to_weights, b, g, row)
+}
+
+/* Of each image, [B, G, 9, C, O]. */
+void few_weight(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    ALL_IMAGES GROUPS for (long row = 0; row < 3; row++)
+        BY_CHANNELS(few_weight_of, s, images, to_maps, to_weights, b, g, row)
+}
+
+/* Adam and its cotangents, as in optimisers.py: of `rows` networks of so many parameters, each with rates of its own. */
+
+typedef struct { long rows, parameters; double beta1, beta2, eps, root; } Adam;
+
+/* Both moments after a step, and the root of the second without its bias. */
+#define MOMENTS                                                                                                        \
+    REAL g = gradient[i], m = first[i] + (REAL)(1 - s.beta1) * (g - first[i]);                                         \
+    REAL v = (REAL)s.beta2 * second[i] + (REAL)(1 - s.beta2) * g * g;                                                  \
+    REAL root = (REAL)sqrt(v / bias[e] + (REAL)s.root);
+
+void adam(Adam s, const REAL *first, const REAL *second, const REAL *gradient, const REAL *rate, const REAL *bias,
+          const REAL *theta, REAL *to_theta, REAL *to_first, REAL *to_second) {
+    for (long e = 0; e < s.rows; e++)
+        for (long i = e * s.parameters; i < (e + 1) * s.parameters; i++) {
+            MOMENTS
+            to_theta[i] = theta[i] - m * rate[e] / (root + (REAL)s.eps);
+            to_first[i] = m;
+            to_second[i] = v;
+        }
+}
+
+/* From the cotangents of the state after a step to those of the moments before it, of the gradient and of -rate. */
+void adam_cotangents(Adam s, const REAL *first, const REAL *second, const REAL *gradient, const REAL *rate,
+                     const REAL *bias, const REAL *theta_bar, const REAL *first_bar, const REAL *second_bar,
+                     REAL *to_first, REAL *to_second, REAL *to_gradient, REAL *to_rate) {
+    for (long e = 0; e < s.rows; e++) {
+        double sum[WIDE] = {0};
+        for (long from = e * s.parameters; from < (e + 1) * s.parameters; from += WIDE) {
+            long end = from + WIDE < (e + 1) * s.parameters ? from + WIDE : (e + 1) * s.parameters;
+            for (long i = from; i < end; i++) {
+                MOMENTS
+                REAL over = 1 / (root + (REAL)s.eps), step = m * over, by_first = over * theta_bar[i] * rate[e];
+                REAL by_second = by_first * step / root * ((REAL)0.5 / bias[e]) + second_bar[i];
+                by_first = first_bar[i] - by_first;
+                to_gradient[i] = g * by_second * (REAL)(2 * (1 - s.beta2)) + by_first * (REAL)(1 - s.beta1);
+                to_first[i] = (REAL)s.beta1 * by_first;
+                to_second[i] = (REAL)s.beta2 * by_second;
+                sum[i - from] += theta_bar[i] * step;
+            }
+        }
+        to_rate[e] = 0;
+        for (long l = 0; l < WIDE; l++) to_rate[e] += sum[l];
+    }
 }

@@ -10,6 +10,8 @@ from ppodd.registry import Entry, Registry
 if TYPE_CHECKING:
     import torch
 
+    from ppodd.training import compiled
+
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 _ROOT = 1e-30  # keeps the derivative of the square root finite where a parameter never had a gradient
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -34,6 +36,8 @@ class State(NamedTuple):
 
 def adam(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
     """Adam, as torch has it."""
+    if fused := _Fused.of(state, gradient, lr):
+        return fused.step()
     first, second, root, steps = _adam_moments(state, gradient)
     theta = state.theta.addcdiv(first * (lr / _bias(_BETA1, steps, first)), root + _EPS, value=-1)
     return State(theta, first, second, steps)
@@ -47,6 +51,8 @@ def adam_cotangents(
     With `θ' = θ − α s`, `s = m' / (r + ε)`, `α = lr / (1 − β₁ᵗ)` and `r = √(v' / (1 − β₂ᵗ) + …)`, the cotangent of `s`
     is `−α θ̄'`.
     """
+    if fused := _Fused.of(state, gradient, lr):
+        return fused.cotangents(lr, bar)
     first, _, root, steps = _adam_moments(state, gradient)
     bias = _bias(_BETA1, steps, first)
     alpha, over = lr / bias, (root + _EPS).reciprocal_()
@@ -73,6 +79,52 @@ def _bias(beta: float, steps: int | torch.Tensor, like: torch.Tensor) -> float |
     """What a moment that began at 0 falls short by: `1 − βᵗ`, in float64 until it is done."""
     bias = 1 - beta**steps
     return bias if isinstance(bias, float) else bias.to(like.dtype)
+
+
+class _Fused:
+    """Adam by compiled functions, where a CPU has them and no graph is built: one pass over its numbers."""
+
+    def __init__(self, functions: compiled.Functions, state: State, gradient: torch.Tensor, lr: float | torch.Tensor):
+        from ppodd.training import compiled
+
+        self._functions, self._state, self._like = functions, state, state.theta
+        columns = self._like.shape[-1]
+        self._rows = self._like.numel() // columns
+        steps = state.steps + 1
+        self._bias = _bias(_BETA1, steps, self._like)
+        each = self._like.new_ones(self._rows, 1)
+        self._given = (
+            compiled.Adam(self._rows, columns, _BETA1, _BETA2, _EPS, _ROOT),
+            *(t.contiguous() for t in (state.first, state.second, gradient)),
+            each * (lr / self._bias),
+            each * _bias(_BETA2, steps, self._like),
+        )
+
+    @classmethod
+    def of(cls, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> _Fused | None:
+        """Where it can be."""
+        import torch
+
+        from ppodd.training import compiled
+
+        if torch.is_grad_enabled() or state.theta.device.type != "cpu":
+            return None
+        functions = compiled.functions(state.theta.dtype)
+        return cls(functions, state, gradient, lr) if functions else None
+
+    def step(self) -> State:
+        """The state after it."""
+        theta, first, second = (self._like.new_empty(self._like.shape) for _ in range(3))
+        self._functions.adam(*self._given, self._like.contiguous(), theta, first, second)
+        return State(theta, first, second, self._state.steps + 1)
+
+    def cotangents(self, lr: torch.Tensor, bar: State) -> tuple[State, torch.Tensor, torch.Tensor]:
+        """See `adam_cotangents`."""
+        first, second, gradient = (self._like.new_empty(self._like.shape) for _ in range(3))
+        rate = self._like.new_empty(self._rows)
+        bars = (t.contiguous() for t in bar[:3])
+        self._functions.adam_cotangents(*self._given, *bars, first, second, gradient, rate)
+        return State(bar.theta, first, second, self._state.steps), gradient, rate.view_as(lr) / -self._bias
 
 
 def sgd(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:

@@ -8,6 +8,7 @@ import torch
 from ppodd.errors import BadInput
 from ppodd.training import compiled
 from ppodd.training.blocks import Block, CompiledBlocks, TorchBlocks, blocks
+from ppodd.training.optimisers import State, adam, adam_cotangents
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(isinstance(compiled._compiled(torch.float64), str), reason="no C compiler")
@@ -102,3 +103,23 @@ def test_they_are_compiled_once_for_all_processes(compiler, tmp_path, monkeypatc
         found.append(made.stat().st_mtime_ns)
         compiled._compiled.cache_clear()
     assert found[0] == found[1]
+
+
+@needs_compiler
+@pytest.mark.parametrize("networks", [(), (3,)], ids=["one network", "three"])
+def test_compiled_adam_is_adam(networks):
+    random = torch.Generator().manual_seed(0)
+    theta, first, second, gradient, *bars = (
+        torch.randn(*networks, 37, generator=random, dtype=torch.float64) for _ in range(7)
+    )
+    steps = torch.tensor([[0.0], [4.0], [90.0]], dtype=torch.float64) if networks else 4
+    lr = torch.rand((*networks, 1) if networks else (), generator=random, dtype=torch.float64)
+    state, bar = State(theta, first, second.square(), steps), State(*bars, steps)
+    found = {}
+    for choice in ("auto", "off"):
+        compiled.choose_compiled(choice)
+        with torch.no_grad():
+            back, *rest = adam_cotangents(state, gradient, lr, bar)
+            found[choice] = [*adam(state, gradient, lr), *adam(state, gradient, 0.1)[:3], *back, *rest]
+    for mine, expected in zip(found["auto"], found["off"], strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-11, atol=1e-11)

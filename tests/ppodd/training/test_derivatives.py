@@ -8,7 +8,7 @@ from ppodd.datasets.sources import Spec
 from ppodd.machine.seeding import generator
 from ppodd.training import compiled, convnet_derivatives, convolution
 from ppodd.training.convnet_derivatives import ConvNetDerivatives, derivatives_of
-from ppodd.training.convolution import CompiledTiles, Direct, TorchTiles, Winograd
+from ppodd.training.convolution import CompiledTiles, Direct, FewChannels, TorchTiles, Winograd
 from ppodd.training.derivatives import AutogradDerivatives
 from ppodd.training.networks import fresh_network
 
@@ -142,3 +142,26 @@ def test_the_gradient_is_the_same_bit_for_bit_each_time():
     derivatives = derivatives_of(network, images.shape)
     first, second = (derivatives.gradient(network.theta, images, labels)[1] for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.skipif(not functions, reason="no C compiler")
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("padding", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_compiled_convolution_of_few_channels_is_torchs(channels, padding, groups):
+    x, w = random(2, groups * channels, 5, 9), random(groups * 10, channels, 3, 3)
+    torchs, ours = Direct(padding, groups), FewChannels(functions, padding, groups)
+    expected, whole = torchs.forward(x, w)
+    maps, inside = ours.forward(x, ours.weight(w))
+    torch.testing.assert_close(maps, expected)
+    g = random(*maps.shape)
+    torch.testing.assert_close(ours.backward(inside, g, ours.weight(w), True), torchs.backward(whole, g, w, True))
+    along = (random(*w.shape, key="along"), random(2 * len(g), *g.shape[1:], key="along"))
+    inner = ours.weight(w), ours.weight(along[0])
+    torch.testing.assert_close(ours.forward_along(x, *inner, False)[0], torchs.forward_along(x, w, along[0], False)[0])
+    for mine, expected in zip(
+        ours.backward_along(inside, along[1], *inner, False),
+        torchs.backward_along(whole, along[1], w, along[0], False),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, expected)
