@@ -24,7 +24,7 @@ from measure import Task, in_turn, machine, matmul_rate
 from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import Dataset, Split
-from ppodd.datasets.report import Report
+from ppodd.datasets.report import DataReport
 from ppodd.datasets.sources import SPECS
 from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation
@@ -60,7 +60,7 @@ def random_dataset(config):
     labels = torch.from_numpy(random.integers(0, spec.classes, config.batch_size))
     split = Split(torch.from_numpy(images).to(config.device), labels.to(config.device))
     classes, shape = tuple(map(str, range(spec.classes))), (spec.channels, spec.height, spec.width)
-    report = Report(place="random", classes=classes, splits={}, test_from="", shape=shape, sizes={})
+    report = DataReport(place="random", classes=classes, splits={}, test_from="", shape=shape, sizes={})
     return Dataset("random", "", classes, spec, split, split, split, None, report)
 
 

@@ -31,7 +31,7 @@ def metrics(stage, seed):
     own += [(schema.STAGE_ACCURACY, 50.0), (f"{schema.STAGE_ACCURACY}/std", 1.0)]
     own += [(f"blend/stage_{s:02d}", 1 / stage) for s in range(1, stage + 1)]
     for budget in BUDGETS:
-        names = schema.Accuracy("blend", "convnet", "", budget)
+        names = schema.AccuracyMetric("blend", "convnet", "", budget)
         own += [(names.mean, 50.0 + stage + seed / 10), (names.std, 0.5), (names.nets, 8.0)]
     return [Metric(name, value, 1_700_000_000_000 + stage, stage) for name, value in own]
 
@@ -62,7 +62,7 @@ def loop(uri, limit):
     for run in runs[:limit]:
         history = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
         for key, values in history.items():
-            if accuracy := schema.Accuracy.parse(key):
+            if accuracy := schema.AccuracyMetric.parse(key):
                 rows += [{**run.data.params, "steps": accuracy.steps, "stage": m.step, "v": m.value} for m in values]
     return pd.DataFrame(rows)
 

@@ -21,7 +21,7 @@ from cluster import prepare
 
 prepare()  # before anything imports Ray
 
-from cluster.dispatch.pool import Pool
+from cluster.dispatch.pool_request import Pool
 from cluster.service import client as evaluators
 from cluster.service import coordinator
 from cluster.service.evaluator import Evaluator

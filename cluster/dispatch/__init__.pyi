@@ -1,11 +1,11 @@
 from .archives import Archives as Archives
 from .backlog import Backlog as Backlog
 from .backlog import Snapshot as Snapshot
-from .candidate_measurements import Answer as Answer
 from .candidate_measurements import Measurement as Measurement
+from .candidate_measurements import MeasurementState as MeasurementState
 from .dispatcher import Dispatcher as Dispatcher
-from .pool import Pool as Pool
-from .pool import Share as Share
+from .pool_request import Pool as Pool
+from .pool_request import Share as Share
 from .ports import KeyValueStore as KeyValueStore
 from .timings import Pace as Pace
 from .timings import ServiceTimings as ServiceTimings

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cluster.dispatch.candidate_measurements import Answer, Measurement, Measurements
+from cluster.dispatch.candidate_measurements import Measurement, Measurements, MeasurementState
 from cluster.dispatch.leases import GivenUp, Lease, Queue, WorkItem
-from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.pool_request import Pool, Share
 from cluster.dispatch.ports import Clock
 from cluster.dispatch.served_sweep import SweepKey
 from cluster.dispatch.timings import ServiceTimings
@@ -150,7 +150,7 @@ class Assignments:
 
     # Waiting trials
 
-    def measure(self, name: str, trial_url: str, stage: int, nets: int, pool: Pool) -> Answer:
+    def measure(self, name: str, trial_url: str, stage: int, nets: int, pool: Pool) -> MeasurementState:
         """How the measurement of this name stands; the first time, it is asked of the pool's evaluators."""
         queue = self.worker_pool(pool.share).queue
         self._measurements.ask(name, trial_url, stage, nets, pool.count, self._clock())

@@ -17,7 +17,7 @@ class Measurement(NamedTuple):
     key: str
 
 
-class Answer(NamedTuple):
+class MeasurementState(NamedTuple):
     """How a measurement stands.
 
     Accuracies (percent, one a network) once all are there; or failed; or in progress: an evaluator lives that works on
@@ -64,16 +64,16 @@ class Measurements:
                 asked.failed |= values is None
                 asked.values[key] = values or []
 
-    def answer(self, name: str) -> Answer:
+    def answer(self, name: str) -> MeasurementState:
         """How it stands; once it is answered, it is forgotten."""
         asked = self._asked[name]
         if asked.failed:
             del self._asked[name]
-            return Answer(failed=True)
+            return MeasurementState(failed=True)
         if len(asked.values) < len(asked.items):
-            return Answer()
+            return MeasurementState()
         del self._asked[name]
-        return Answer([value for key in asked.items for value in asked.values[key]])
+        return MeasurementState([value for key in asked.items for value in asked.values[key]])
 
     def open(self, name: str) -> list[Measurement]:
         """The items that are not done."""

@@ -15,10 +15,10 @@ from typing import Any
 from cluster.dispatch.archives import Archives
 from cluster.dispatch.assignments import Assignments
 from cluster.dispatch.backlog import RunningTrial
-from cluster.dispatch.candidate_measurements import Answer
+from cluster.dispatch.candidate_measurements import MeasurementState
 from cluster.dispatch.leases import WorkItem
-from cluster.dispatch.pool import Pool, Share
-from cluster.dispatch.ports import Clock, Evaluators, KeyValueStore, OpenSyncer
+from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.ports import Clock, EvaluatorProcesses, KeyValueStore, OpenSyncer
 from cluster.dispatch.saved_state import Asked, SavedState
 from cluster.dispatch.served_sweep import ServedSweep, SweepKey
 from cluster.dispatch.status import overview, sweep_status, work_status
@@ -40,7 +40,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        evaluators: Evaluators,
+        evaluators: EvaluatorProcesses,
         archives: Archives,
         open_syncer: OpenSyncer,
         store: KeyValueStore,
@@ -182,11 +182,11 @@ class Dispatcher:
             for sweep in self._assignments.finish(key, evaluator, failure, values):
                 self._sweeps[sweep].found.done += not failure  # until the next look counts again
 
-    def measure(self, name: str, trial_url: str, stage: int, nets: int) -> Answer:
+    def measure(self, name: str, trial_url: str, stage: int, nets: int) -> MeasurementState:
         """How the measurement of this name stands; the first time, it is asked for."""
         with self._lock:
             sweep = self._sweeps.get(SweepKey.of_trial(trial_url))
-            return self._assignments.measure(name, trial_url, stage, nets, sweep.pool) if sweep else Answer()
+            return self._assignments.measure(name, trial_url, stage, nets, sweep.pool) if sweep else MeasurementState()
 
     def forget(self, name: str) -> None:
         """Nobody waits for this measurement any more."""

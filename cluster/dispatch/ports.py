@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cluster.dispatch.pool import Share
+from cluster.dispatch.pool_request import Share
 
 Clock = Callable[[], float]  # seconds, never running backwards
 
 
-class Evaluators(Protocol):
+class EvaluatorProcesses(Protocol):
     """The processes that evaluate, by their names."""
 
     def start(self, name: str, share: Share) -> None:
@@ -39,17 +39,17 @@ class KeyValueStore(Protocol):
         """Take a key away, if it is there."""
 
 
-class Report(Protocol):
+class SyncResult(Protocol):
     """What a sync says."""
 
     problems: list[str]
 
 
-class Syncer(Protocol):
+class StoreSyncer(Protocol):
     """Brings one MLflow store up to date with one archive."""
 
-    def sync(self, sweeps: list[str] | None = None) -> Report:
+    def sync(self, sweeps: list[str] | None = None) -> SyncResult:
         """Do it, for these sweeps or all."""
 
 
-OpenSyncer = Callable[[str, str], Syncer]  # of an archive's URL and a tracking URI
+OpenSyncer = Callable[[str, str], StoreSyncer]  # of an archive's URL and a tracking URI

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.pool_request import Pool, Share
 from cluster.dispatch.ports import KeyValueStore
 from cluster.dispatch.served_sweep import SweepKey
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cluster.dispatch.backlog import Backlog, Snapshot
-from cluster.dispatch.pool import Pool
-from cluster.dispatch.ports import Clock, OpenSyncer, Syncer
+from cluster.dispatch.pool_request import Pool
+from cluster.dispatch.ports import Clock, OpenSyncer, StoreSyncer
 from cluster.dispatch.timings import ServiceTimings
 from ppodd.errors import one_line
 
@@ -44,7 +44,7 @@ class ServedSweep:
     found: Snapshot = field(default_factory=Snapshot)
     away: str = ""  # why its archive could not be looked at, the last time
     sync_error: str = ""
-    _syncer: Syncer | None = None
+    _syncer: StoreSyncer | None = None
     _look_from: float = 0.0  # when to look at it again
     _sync_from: float = 0.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.dispatch.assignments import Assignments, number_of
 from cluster.dispatch.backlog import describe
-from cluster.dispatch.pool import Pool
+from cluster.dispatch.pool_request import Pool
 from cluster.dispatch.served_sweep import ServedSweep
 from cluster.dispatch.worker_pool import WorkerPool
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.dispatch.leases import Queue
-from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.pool_request import Pool, Share
 
 _MOMENT_S = 0.001
 

@@ -22,21 +22,21 @@ class RayEvaluators:
         self._actor: Any = ray.remote(max_restarts=-1)(evaluator)
 
     def start(self, name: str, share: Share) -> None:
-        """See `Evaluators`; one of this name that is there stays."""
+        """See `EvaluatorProcesses`; one of this name that is there stays."""
         options = {"name": name, "num_cpus": share.cpus, "num_gpus": share.gpus}
         actor = self._actor.options(namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **options)
         actor.remote(name, *share)
 
     def stop(self, name: str) -> None:
-        """See `Evaluators`."""
+        """See `EvaluatorProcesses`."""
         kill(name)
 
     def names(self) -> list[str]:
-        """See `Evaluators`."""
+        """See `EvaluatorProcesses`."""
         return named_evaluators()
 
     def living_nodes(self) -> set[str]:
-        """See `Evaluators`."""
+        """See `EvaluatorProcesses`."""
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import ray
 
-from cluster.dispatch import Answer, ServiceTimings
+from cluster.dispatch import MeasurementState, ServiceTimings
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE
 
 _POLL_S, _POLL_AT_MOST_S, _PATIENCE_S = 0.2, 2.0, 60.0
@@ -27,7 +27,7 @@ def measure(trial_url: str, stage: int, nets: int, patience_s: float = _PATIENCE
         try:
             coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
             answer = cast(
-                "Answer", ray.get(coordinator.measure.remote(name, trial_url, stage, nets), timeout=_ANSWER_S)
+                "MeasurementState", ray.get(coordinator.measure.remote(name, trial_url, stage, nets), timeout=_ANSWER_S)
             )
             if answer.values or answer.failed:
                 return answer.values

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ppodd.archive.sealed import unsealed
 from ppodd.config import EvaluationProtocol
-from ppodd.datasets import Report
+from ppodd.datasets import DataReport
 from ppodd.errors import CorruptArchive, LaterVersion
 from ppodd.failures import failure_of
 from ppodd.files import sha256
@@ -146,7 +146,7 @@ class DataRecord(Record):
     digest: str
     dataset: str
     root: str
-    report: Report
+    report: DataReport
     whitening: str
 
 

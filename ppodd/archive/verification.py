@@ -28,7 +28,7 @@ _LATER = "use that version"
 _EVALUATED = "it is evaluated again by `ppodd sweep … --resume`, `ppodd evaluators start` or `ppodd evaluate`"
 _RESUMED = "`--resume`"
 
-Picture = Callable[[TrialArchive, int], bytes]
+DrawPicture = Callable[[TrialArchive, int], bytes]
 """Draws the picture of an archived stage's poster again."""
 
 
@@ -55,7 +55,7 @@ class Damage:
         return self.folder.at(self.name)
 
 
-def damage(archive: Archive, sweep: str, *, redo: bool = False, picture: Picture | None = None) -> list[Damage]:
+def damage(archive: Archive, sweep: str, *, redo: bool = False, picture: DrawPicture | None = None) -> list[Damage]:
     """All that is damaged of a sweep, or of the runs that belong to none.
 
     Args:
@@ -64,8 +64,8 @@ def damage(archive: Archive, sweep: str, *, redo: bool = False, picture: Picture
     """
     found, record = _of_sweep(archive, sweep)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        looks = [look.damage for look in _looks(archive, sweep, record, redo, picture)]
-        of_trials = pool.map(lambda look: list(look()), looks)
+        inspections = [trial.damage for trial in _inspections(archive, sweep, record, redo, picture)]
+        of_trials = pool.map(lambda damage_of: list(damage_of()), inspections)
         return [*found, *(one for of_trial in of_trials for one in of_trial), *_left_over(archive.folder / sweep)]
 
 
@@ -76,16 +76,16 @@ def mended(archive: Archive, sweep: str, record: SweepRecord | None) -> list[str
     each.
     """
 
-    def of_trial(look: _Look) -> list[str]:
+    def of_trial(trial: _TrialInspection) -> list[str]:
         lines = []
-        for one in (*look.config(), *look.evaluations()):
+        for one in (*trial.config(), *trial.evaluations()):
             if one.mend:
                 one.mend()
                 lines.append(f"{one.what}; {one.then}")
         return lines
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [line for lines in pool.map(of_trial, _looks(archive, sweep, record)) for line in lines]
+        return [line for lines in pool.map(of_trial, _inspections(archive, sweep, record)) for line in lines]
 
 
 def repair(archive: Archive, sweep: str, found: list[Damage]) -> Iterator[tuple[Damage, str]]:
@@ -128,12 +128,14 @@ def _mend(one: Damage) -> str:
     return ""
 
 
-def _looks(
-    archive: Archive, sweep: str, record: SweepRecord | None, redo: bool = False, picture: Picture | None = None
-) -> list[_Look]:
+def _inspections(
+    archive: Archive, sweep: str, record: SweepRecord | None, redo: bool = False, picture: DrawPicture | None = None
+) -> list[_TrialInspection]:
     listed = {trial.name: trial.config for trial in record.trials} if record else {}
     states = archive.states(sweep)
-    return [_Look(archive.trial(sweep, name), states[name], listed.get(name), redo, picture) for name in states]
+    return [
+        _TrialInspection(archive.trial(sweep, name), states[name], listed.get(name), redo, picture) for name in states
+    ]
 
 
 def _of_sweep(archive: Archive, sweep: str) -> tuple[list[Damage], SweepRecord | None]:
@@ -191,14 +193,14 @@ def _remove(folder: Folder, *names: str) -> None:
 
 
 @dataclass
-class _Look:
-    """One look at a trial; `listed` is its config as its sweep lists it."""
+class _TrialInspection:
+    """Inspects one trial; `listed` is its config as its sweep lists it."""
 
     trial: TrialArchive
     state: TrialState
     listed: Mapping[str, Any] | None
     redo: bool = False
-    picture: Picture | None = None
+    picture: DrawPicture | None = None
     unreadable: dict[int, CorruptArchive] = field(default_factory=dict)  # stages
 
     @property

@@ -15,7 +15,7 @@ from pydantic import Field
 from ppodd.config.fields import (
     Architecture,
     Augmentation,
-    Blend,
+    BlendName,
     ClassNames,
     ClassOrder,
     DataSource,
@@ -157,7 +157,7 @@ class DistillConfig(Config):
     stage_start: Literal["warm", "fresh"] = Field(
         "warm", description="a stage starts from the last poster or a new one"
     )
-    blend: Blend = Field("dynamic", description="blend strategy")
+    blend: BlendName = Field("dynamic", description="blend strategy")
     blend_boost: PositiveFloat = Field(1.5, description="β: factor of the boosted poster's weight")
     blend_decay: NonNegativeFloat = Field(0.5, description="λ: decay of a poster's weight with age")
     blend_floor: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="ε: a weight is at least ε / posters")

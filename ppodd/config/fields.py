@@ -73,7 +73,7 @@ def _marks(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[Names]:
 
 
 MethodName = Annotated[str, Names(METHODS)]
-Blend = Annotated[str, Names(BLENDS)]
+BlendName = Annotated[str, Names(BLENDS)]
 ClassOrder = Annotated[str, Names(CLASS_ORDERS)]
 Architecture = Annotated[str, Names(ARCHITECTURES)]
 Augmentation = Annotated[str, Names(AUGMENTATIONS)]

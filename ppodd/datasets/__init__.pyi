@@ -6,7 +6,7 @@ from .loading import Dataset as Dataset
 from .loading import Split as Split
 from .loading import load as load
 from .loading import load_once as load_once
-from .report import Report as Report
+from .report import DataReport as DataReport
 from .sheet import contact_sheet as contact_sheet
 from .sources import DEFAULT_ROOT as DEFAULT_ROOT
 from .sources import SOURCES as SOURCES

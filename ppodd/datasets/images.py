@@ -16,7 +16,7 @@ from ppodd.datasets import cache
 from ppodd.datasets.finding import find
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION
 from ppodd.datasets.reading import SPLITS, Images, read
-from ppodd.datasets.report import Report
+from ppodd.datasets.report import DataReport
 from ppodd.datasets.sources import Request
 from ppodd.errors import BadInput, one_line
 
@@ -67,7 +67,7 @@ def _cached(path: Path) -> tuple[Images, str] | None:
         also = [Path(name) for name in json.loads(metadata["also"])]
         if metadata["stamps"] != cache.digest_of(cache.stamps(also)):
             return None
-        report = Report.model_validate_json(metadata["report"])
+        report = DataReport.model_validate_json(metadata["report"])
         x, y = ({split: arrays[f"{split}_{axis}"] for split in SPLITS} for axis in "xy")
         images = Images(x, y, report.classes, report)
         if _content(images) == metadata["content"]:

@@ -17,7 +17,7 @@ from ppodd.datasets import cache
 from ppodd.datasets.images import data_digest, read_images
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION
 from ppodd.datasets.reading import SPLITS, Images
-from ppodd.datasets.report import Report
+from ppodd.datasets.report import DataReport
 from ppodd.datasets.sources import Request, Spec
 from ppodd.datasets.whitening import Whitening, channel_statistics, fit_zca, zca_cost
 from ppodd.errors import BadInput
@@ -45,10 +45,10 @@ class Dataset:
     validation: Split
     test: Split
     whitening: Whitening
-    report: Report
+    report: DataReport
 
 
-def load(request: Request, device: torch.device, check: Callable[[Report], None] | None = None) -> Dataset:
+def load(request: Request, device: torch.device, check: Callable[[DataReport], None] | None = None) -> Dataset:
     """The data set on `device`.
 
     The validation split is stratified and fixed by the data alone, so that every trial and seed chooses by the same
@@ -89,7 +89,7 @@ def load(request: Request, device: torch.device, check: Callable[[Report], None]
 _last: dict[tuple[Request, str], Dataset] = {}
 
 
-def load_once(request: Request, device: torch.device, check: Callable[[Report], None] | None = None) -> Dataset:
+def load_once(request: Request, device: torch.device, check: Callable[[DataReport], None] | None = None) -> Dataset:
     """`load`, keeping the last data set for the next call of this process."""
     key = (request, str(device))
     if key not in _last:

@@ -15,7 +15,7 @@ from ppodd.datasets.by_path import Found
 from ppodd.datasets.labels import keyed, numbered
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.pictures import Decoded, decode, stacked
-from ppodd.datasets.report import Report, bad_images, of_split
+from ppodd.datasets.report import DataReport, bad_images, of_split
 from ppodd.datasets.sources import SOURCES, Request, Spec
 from ppodd.datasets.splits import assigned
 from ppodd.errors import BadInput, near_miss
@@ -32,7 +32,7 @@ class Images:
     x: dict[str, np.ndarray]
     y: dict[str, np.ndarray]
     classes: tuple[str, ...]
-    report: Report
+    report: DataReport
 
     @property
     def spec(self) -> Spec:
@@ -217,11 +217,11 @@ def _report(
     test_from: str,
     seen: Decoded,
     notes: Notes,
-) -> Report:
+) -> DataReport:
     origin = {**splits, TEST: splits[TEST] if test_from else splits[TRAIN]}
     shown = [split for split in (TRAIN, VALIDATION, TEST) if split != VALIDATION or len(y[VALIDATION])]
     skipped = [f"left out: {_counts(notes.skipped)}"] if notes.skipped else []
-    return Report(
+    return DataReport(
         place=found.place,
         classes=classes,
         splits={s: of_split((part.place for part in origin[s]), y[s].tolist(), len(classes)) for s in shown},

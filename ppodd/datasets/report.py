@@ -28,7 +28,7 @@ class SplitReport(NamedTuple):
         return sum(self.counts)
 
 
-class Report(pydantic.BaseModel):
+class DataReport(pydantic.BaseModel):
     """What was read.
 
     Attributes:

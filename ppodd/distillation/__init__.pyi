@@ -1,14 +1,14 @@
 from .archived_run import MeasureCandidate as MeasureCandidate
+from .archived_run import distillation_steps as distillation_steps
 from .archived_run import picture as picture
 from .archived_run import run as run
-from .archived_run import work as work
 from .cost import distillation_flops as distillation_flops
 from .curriculum import mean_steps as mean_steps
 from .imported import import_posters as import_posters
 from .imported import load_posters as load_posters
 from .initial import load_poster as load_poster
 from .lockstep import Lockstep as Lockstep
-from .meta_steps import Work as Work
+from .meta_steps import DistillationSteps as DistillationSteps
 from .out_of_memory import (
     OutOfMemory as OutOfMemory,
 )

@@ -27,7 +27,7 @@ from ppodd.archive import (
 from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation.initial import load_poster
-from ppodd.distillation.meta_steps import Work, mapped, one_by_one
+from ppodd.distillation.meta_steps import DistillationSteps, mapped, one_by_one
 from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError, under_way
@@ -46,12 +46,12 @@ MeasureCandidate = Callable[[str, int, int], list[float] | None]
 
 
 def run(config: DistillConfig, trial: TrialArchive, **how: Any) -> Iterator[StageRecord]:
-    """Distil into the trial's folder, as `work` says; yields each stage's record, first those archived already."""
-    return one_by_one(work(config, trial, **how))
+    """Distil into the folder of `trial`; yields the record of each stage, first of those archived already."""
+    return one_by_one(distillation_steps(config, trial, **how))
 
 
 @explained
-def work(
+def distillation_steps(
     config: DistillConfig,
     trial: TrialArchive,
     *,
@@ -62,7 +62,7 @@ def work(
     say: Say | None = None,
     stop: Callable[[], bool] | None = None,
     check_digest: Callable[[str], None] | None = None,
-) -> Work[StageRecord]:
+) -> DistillationSteps[StageRecord]:
     """Distil into the trial's folder, asking for each meta-step; yields stages' records, first those archived already.
 
     `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
@@ -106,7 +106,7 @@ def _stages(
     measure: MeasureCandidate | None,
     stop: Callable[[], bool] | None,
     taken_over: threading.Event,
-) -> Work[StageRecord]:
+) -> DistillationSteps[StageRecord]:
     """The records of the stages that are archived, then of those that are distilled now.
 
     Nothing is checkpointed any more once another process has taken the trial over.

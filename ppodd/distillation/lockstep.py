@@ -20,7 +20,17 @@ from typing import Generic, NamedTuple, cast
 
 import torch
 
-from ppodd.distillation.meta_steps import Answer, Asked, MetaStep, Prepared, R, StageTrained, Work, advance, answered
+from ppodd.distillation.meta_steps import (
+    Asked,
+    DistillationSteps,
+    MetaStep,
+    Prepared,
+    R,
+    StageTrained,
+    StepResult,
+    advance,
+    answered,
+)
 from ppodd.distillation.outer_step import outer_step
 from ppodd.errors import NonFinite
 from ppodd.training import ConvNetDerivatives, Learned, Network, Posters, Problem, State, meta_gradient
@@ -30,9 +40,9 @@ from ppodd.training import ConvNetDerivatives, Learned, Network, Posters, Proble
 class _Member(Generic[R]):
     """A distillation, what it waits for, and the context (of its log lines) that it runs in."""
 
-    work: Work[R]
+    steps: DistillationSteps[R]
     asked: Asked | None = None
-    answer: Answer = None
+    answer: StepResult = None
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def go_on(self) -> Asked | R:
@@ -50,7 +60,7 @@ class _Member(Generic[R]):
 
     def _advance(self) -> Asked | R:
         answer, self.answer = self.answer, None
-        return advance(self.work, answer)
+        return advance(self.steps, answer)
 
 
 class Came(NamedTuple, Generic[R]):
@@ -66,13 +76,13 @@ class Lockstep(Generic[R]):
     So does an interrupt, of which each is told, to leave its checkpoint.
     """
 
-    def __init__(self, works: Sequence[Work[R]]):
-        self._members = {number: _Member(work) for number, work in enumerate(works)}
+    def __init__(self, distillations: Sequence[DistillationSteps[R]]):
+        self._members = {number: _Member(steps) for number, steps in enumerate(distillations)}
 
     def drop(self, member: int) -> None:
         """End a member here; the others go on."""
         gone = self._members.pop(member)
-        gone.context.run(gone.work.close)
+        gone.context.run(gone.steps.close)
 
     def __iter__(self) -> Iterator[Came[R]]:
         try:
@@ -119,7 +129,7 @@ def _position(step: MetaStep) -> tuple[int, int]:
     return step.state.stage, step.state.step
 
 
-def _answers(steps: Sequence[MetaStep]) -> list[Answer]:
+def _answers(steps: Sequence[MetaStep]) -> list[StepResult]:
     """Each meta-step's loss or error; together where they fit each other."""
     if len(steps) == 1:
         return [answered(steps[0].take)]
@@ -138,7 +148,7 @@ def _fit(prepared: Sequence[Prepared]) -> bool:
     return len(windows) == 1 and all(ConvNetDerivatives.fits(each.problem.network) for each in prepared)
 
 
-def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[Answer]:
+def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[StepResult]:
     # the longest training first: those that train at any step are the first so many
     order = sorted(range(len(steps)), key=lambda number: -len(prepared[number].plain))
     members = [prepared[number] for number in order]
@@ -158,14 +168,14 @@ def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[A
         problem, learned, state, window, (torch.stack(images), torch.stack(labels)), config.real_chunk, "recomputed",
         config.offload,
     )  # fmt: skip
-    answers: list[Answer] = [None] * len(steps)
+    answers: list[StepResult] = [None] * len(steps)
     for place, number in enumerate(order):
         own = {name: gradients[f"{place}.{name}"] for name in steps[number].state.learned}
         answers[number] = _outer(steps[number], losses[place], own)
     return answers
 
 
-def _outer(step: MetaStep, loss: torch.Tensor, gradients: Learned) -> Answer:
+def _outer(step: MetaStep, loss: torch.Tensor, gradients: Learned) -> StepResult:
     """A member's own outer step, or why there is none."""
     try:
         outer_step(step.config, step.state, loss, gradients)

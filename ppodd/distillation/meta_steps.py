@@ -42,23 +42,23 @@ class StageTrained(NamedTuple):
 R = TypeVar("R")
 S = TypeVar("S")
 Asked = MetaStep | StageTrained
-Answer = float | Exception | KeyboardInterrupt | None  # to a requested meta-step; `None` to anything else
+StepResult = float | Exception | KeyboardInterrupt | None  # to a requested meta-step; `None` to anything else
 # Yields results, and requests in between.
-Work = Generator[Asked | R, float | None, None]
+DistillationSteps = Generator[Asked | R, float | None, None]
 
 
-def advance(work: Work[R], answer: Answer) -> Asked | R:
+def advance(steps: DistillationSteps[R], answer: StepResult) -> Asked | R:
     """What it yields next; an error is raised inside it, at its request. Raises `StopIteration` at its end."""
-    return work.throw(answer) if isinstance(answer, BaseException) else work.send(answer)
+    return steps.throw(answer) if isinstance(answer, BaseException) else steps.send(answer)
 
 
-def one_by_one(work: Work[R]) -> Iterator[R]:
+def one_by_one(steps: DistillationSteps[R]) -> Iterator[R]:
     """The results, each meta-step taken by itself."""
-    answer: Answer = None
-    with contextlib.closing(work):
+    answer: StepResult = None
+    with contextlib.closing(steps):
         while True:
             try:
-                came = advance(work, answer)
+                came = advance(steps, answer)
             except StopIteration:
                 return
             answer = None
@@ -68,13 +68,13 @@ def one_by_one(work: Work[R]) -> Iterator[R]:
                 yield came
 
 
-def mapped(work: Work[R], change: Callable[[R], S]) -> Work[S]:
+def mapped(steps: DistillationSteps[R], change: Callable[[R], S]) -> DistillationSteps[S]:
     """The same distillation with `change` applied to each result."""
-    answer: Answer = None
-    with contextlib.closing(work):
+    answer: StepResult = None
+    with contextlib.closing(steps):
         while True:
             try:
-                came = advance(work, answer)
+                came = advance(steps, answer)
             except StopIteration:
                 return
             out = came if isinstance(came, Asked) else change(came)
@@ -84,7 +84,7 @@ def mapped(work: Work[R], change: Callable[[R], S]) -> Work[S]:
                 answer = error
 
 
-def answered(take: Callable[[], float]) -> Answer:
+def answered(take: Callable[[], float]) -> StepResult:
     """The loss, or the error or interrupt that was raised instead."""
     try:
         return take()

@@ -19,7 +19,7 @@ from ppodd.config import METHODS, DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
-from ppodd.distillation.meta_steps import MetaStep, Prepared, StageTrained, Work, one_by_one
+from ppodd.distillation.meta_steps import DistillationSteps, MetaStep, Prepared, StageTrained, one_by_one
 from ppodd.distillation.outer_step import outer_step
 from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import CorruptArchive
@@ -171,7 +171,7 @@ class Distillation:
         on_progress: Callable[[MetaStepProgress], None] | None = None,
         on_checkpoint: Callable[[TrainingState], None] | None = None,
         stop: Callable[[], bool] | None = None,
-    ) -> Work[StageResult]:
+    ) -> DistillationSteps[StageResult]:
         """The loop over stages; arguments and errors as for `distill`. `measure` stands in for `self.measure`.
 
         Where `stop`, asked before every meta-step, says so, it is interrupted as by Ctrl-C.

@@ -9,7 +9,7 @@ import torch
 
 from ppodd.archive import DataRecord, TrialArchive
 from ppodd.config import DistillConfig, absolute_paths
-from ppodd.datasets import SOURCES, Dataset, Report, is_path, load_once
+from ppodd.datasets import SOURCES, DataReport, Dataset, is_path, load_once
 from ppodd.files import Say, sha256
 
 
@@ -23,7 +23,7 @@ def data_of(config: DistillConfig, device: torch.device, say: Say | None = None)
         BadInput: the data is missing or damaged, or the config's poster does not fit it.
     """
 
-    def check(report: Report) -> None:
+    def check(report: DataReport) -> None:
         if say:
             say("\n".join(report.lines()))
         config.check_fits(report.spec)

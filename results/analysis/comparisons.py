@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
     notes: list[str]
 
 
-class _Plan(NamedTuple):
+class _ComparisonPlan(NamedTuple):
     """What is held equal (`keys`), what keeps cells of one row of it apart (`apart`), and what goes along with `by`."""
 
     by: str
@@ -143,7 +143,7 @@ def _require_values(rows: pd.DataFrame, by: str, against: str | None) -> None:
         raise unknown(f"value of {by}", against, values)
 
 
-def _plan(rows: pd.DataFrame, by: str, at: str) -> tuple[_Plan, pd.DataFrame]:
+def _plan(rows: pd.DataFrame, by: str, at: str) -> tuple[_ComparisonPlan, pd.DataFrame]:
     """How the rows are grouped; the rows come back with the budget rounded, or cut to it."""
     fields = varied(rows)
     others = [name for name in (*fields, *kinds(rows)) if name not in (by, *SIZE)]
@@ -159,7 +159,7 @@ def _plan(rows: pd.DataFrame, by: str, at: str) -> tuple[_Plan, pd.DataFrame]:
         rows = _within_seconds(rows, by, keys[1:])
     stage = [] if at == "poster_ipc" else ["stage"]
     # what is averaged is one setting: size, stage and tied fields keep cells of a row apart, whether shown or not
-    return _Plan(by, at, keys, [*size, *stage, *tied], size, tied), rows
+    return _ComparisonPlan(by, at, keys, [*size, *stage, *tied], size, tied), rows
 
 
 def _within_seconds(rows: pd.DataFrame, by: str, keys: list[str]) -> pd.DataFrame:
@@ -190,7 +190,7 @@ def _sortable(column: pd.Series) -> pd.Series:
     return column.map(str) if column.dtype == object else column
 
 
-def _shown_elsewhere(cells: pd.DataFrame, plan: _Plan) -> list[str]:
+def _shown_elsewhere(cells: pd.DataFrame, plan: _ComparisonPlan) -> list[str]:
     """Columns that tell no more than the poster IPC does; of tied fields the notes speak."""
     groups = cells.groupby(cells["poster_ipc"].round(4))
     hidden = [n for n in (*plan.size, *plan.tied) if n in plan.tied or groups[n].nunique().max() == 1]
@@ -201,7 +201,7 @@ def _shown_elsewhere(cells: pd.DataFrame, plan: _Plan) -> list[str]:
 # Pairs
 
 
-def _pairs(seeds: pd.DataFrame, plan: _Plan, against: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _pairs(seeds: pd.DataFrame, plan: _ComparisonPlan, against: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Paired differences at every budget and other setting, then over all of these together."""
     by, rows, together = plan.by, [], []
     values = list(dict.fromkeys(seeds[by].sort_values(key=_sortable).map(str)))
@@ -217,7 +217,7 @@ def _pairs(seeds: pd.DataFrame, plan: _Plan, against: str | None) -> tuple[pd.Da
     return pairs, _overall(together, values, plan, against)
 
 
-def _overall(tables: list[pd.DataFrame], values: list[str], plan: _Plan, against: str | None) -> pd.DataFrame:
+def _overall(tables: list[pd.DataFrame], values: list[str], plan: _ComparisonPlan, against: str | None) -> pd.DataFrame:
     """One row a pair: a seed's difference is its mean over the rows of the comparison, those that hold most seeds."""
     rows = []
     for a, b in _which(values, against):
@@ -277,7 +277,7 @@ def _test_notes(pairs: pd.DataFrame) -> list[str]:
 # Notes
 
 
-def _budgets(cells: pd.DataFrame, plan: _Plan) -> list[str]:
+def _budgets(cells: pd.DataFrame, plan: _ComparisonPlan) -> list[str]:
     """Where the comparison misses a value of `by`, and where another budget is not equal."""
     by = plan.by
     missing: list[str] = []

@@ -109,7 +109,7 @@ def _metric(values: pd.DataFrame, key: str, column: str) -> pd.DataFrame:
 
 def _accuracies(values: pd.DataFrame) -> pd.DataFrame:
     """A row for each test accuracy, with its std and balanced accuracy (NaN where there is none) and its networks."""
-    keys = {key: accuracy for key in values["key"].unique() if (accuracy := schema.Accuracy.parse(key))}
+    keys = {key: accuracy for key in values["key"].unique() if (accuracy := schema.AccuracyMetric.parse(key))}
     named = [
         {"key": key, "mode": a.mode, "eval_arch": a.arch, "suffix": a.protocol, "steps": a.steps, "std": a.std,
          "of": a.nets, "even": a.balanced}

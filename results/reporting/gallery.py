@@ -10,7 +10,7 @@ import pandas as pd
 from results.analysis import TrialStatus, label, main_protocol, varied
 
 
-class Picture(NamedTuple):
+class PosterImage(NamedTuple):
     """A stage's poster as a data URI, and what is said below it."""
 
     stage: int
@@ -24,10 +24,10 @@ class Card(NamedTuple):
     title: str
     status: str
     first: bool
-    pictures: list[Picture]
+    pictures: list[PosterImage]
 
 
-class Blend(NamedTuple):
+class BlendWeights(NamedTuple):
     """π of one setting, stage by stage; means over its trials."""
 
     title: str
@@ -58,7 +58,9 @@ def cards(
     found = []
     for trial in every:
         shown = [
-            Picture(stage, f"data:image/png;base64,{base64.b64encode(png).decode()}", _caption(trial, stage, accuracy))
+            PosterImage(
+                stage, f"data:image/png;base64,{base64.b64encode(png).decode()}", _caption(trial, stage, accuracy)
+            )
             for stage, png in pictures.get(trial.run_id, {}).items()
         ]
         setting = _setting(trial, fields)
@@ -80,7 +82,7 @@ def _caption(trial: TrialStatus, stage: int, accuracy: dict[tuple[str, int], str
     return f"stage {stage}: {accuracy.get((trial.run_id, stage), 'not evaluated')}"
 
 
-def blends(every: list[TrialStatus], fields: list[str]) -> list[Blend]:
+def blends(every: list[TrialStatus], fields: list[str]) -> list[BlendWeights]:
     """π of each setting, whatever the posters' size."""
     groups: dict[str, list[TrialStatus]] = {}
     names = [name for name in fields if name not in ("poster_width", "poster_height")]
@@ -91,7 +93,7 @@ def blends(every: list[TrialStatus], fields: list[str]) -> list[Blend]:
     for title, group in groups.items():
         stages = sorted({stage for trial in group for stage in trial.blends})
         means = [(stage, _mean([trial.blends[stage] for trial in group if stage in trial.blends])) for stage in stages]
-        found.append(Blend(title if title != group[0].name else "all trials", len(group), means))
+        found.append(BlendWeights(title if title != group[0].name else "all trials", len(group), means))
     return found
 
 

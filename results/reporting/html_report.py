@@ -36,7 +36,7 @@ from results.analysis import (
 )
 from results.reporting.charts import Chart, chart
 from results.reporting.effects import Effect, effects
-from results.reporting.gallery import Blend, Card, blends, cards, varying
+from results.reporting.gallery import BlendWeights, Card, blends, cards, varying
 from results.reporting.grid import Grid, grid
 from results.reporting.heat_map import HeatMap, heat_map
 from results.reporting.tables import notes, table
@@ -77,7 +77,7 @@ class Report(NamedTuple):
     networks: HeatMap
     remarks: list[str]
     cards: list[Card]
-    blends: list[Blend]
+    blends: list[BlendWeights]
     problems: list[TrialProblem]
     unfinished: str
     provenance: list[tuple[str, str]]

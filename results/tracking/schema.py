@@ -73,7 +73,7 @@ def own_words(note: str) -> str:
 
 # Metrics
 BALANCED_ACCURACY = "balanced_accuracy/"  # likewise: the mean over classes of unequal size
-TEST_ACCURACY = "test_accuracy/"  # + mode, network, protocol and budget: see `Accuracy`
+TEST_ACCURACY = "test_accuracy/"  # + mode, network, protocol and budget: see `AccuracyMetric`
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
 STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
 DISTILL_SECONDS = "seconds/distill"
@@ -90,7 +90,7 @@ def network(arch: str) -> str:
     return re.sub(r"[^\w.-]", ".", arch)
 
 
-class Accuracy(NamedTuple):
+class AccuracyMetric(NamedTuple):
     """The metric of one kind of accuracy; `protocol` is empty for the sweep's own protocol."""
 
     mode: str
@@ -126,7 +126,7 @@ class Accuracy(NamedTuple):
         return f"{self.base}/nets"
 
     @classmethod
-    def parse(cls, metric: str) -> Accuracy | None:
+    def parse(cls, metric: str) -> AccuracyMetric | None:
         """The accuracy whose mean a metric is, if it is one's."""
         match = _ACCURACY.match(metric)
         return cls(match["mode"], match["arch"], match["protocol"] or "", int(match["steps"])) if match else None
@@ -226,7 +226,7 @@ def evaluation_metrics(record: EvaluationRecord, own: str) -> Iterator[tuple[str
     protocol = record.protocol
     found = protocol_hash(protocol)
     for steps, accuracy in record.accuracy.items():
-        names = Accuracy(protocol.mode, protocol.arch, "" if found == own else found, steps)
+        names = AccuracyMetric(protocol.mode, protocol.arch, "" if found == own else found, steps)
         yield names.mean, accuracy.mean
         if accuracy.std is not None:
             yield names.std, accuracy.std

@@ -64,7 +64,7 @@ class SyncReport:
 
 
 @dataclass
-class _Trial:
+class _LoggedTrial:
     """What is logged of a trial. `logged` maps stages, as `schema.LOGGED` names them, to shortened tickets."""
 
     run: Run
@@ -91,7 +91,7 @@ class Syncer:
         self._store = RunWriter(tracking_uri, self.archive.url)
         self._uri = self._store.uri
         self._changes = Changes(self._uri)
-        self._trials: dict[str, _Trial] = {}
+        self._trials: dict[str, _LoggedTrial] = {}
         self._own: dict[str, EvaluationConfig] = {}  # by sweep: the evaluation whose metrics carry no suffix
 
     def sync(self, sweeps: list[str] | None = None) -> SyncReport:
@@ -164,7 +164,7 @@ class Syncer:
         sweep: str,
         plan: SweepRecord,
         parent: Run,
-        trials: list[_Trial],
+        trials: list[_LoggedTrial],
         report: SyncReport,
     ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
@@ -216,7 +216,7 @@ class Syncer:
 
     def _trial(
         self, trial: TrialArchive, stages: list[int], parent: Run, plan: SweepRecord, report: SyncReport
-    ) -> tuple[_Trial, Additions]:
+    ) -> tuple[_LoggedTrial, Additions]:
         """The trial's run, found or created the first time, and what it lacks of the trial's params then.
 
         Raises:
@@ -239,7 +239,7 @@ class Syncer:
                     raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
             new.params = {name: value for name, value in params.items() if name not in run.params}
             pictures = self._store.pictures(run)
-            self._trials[key] = _Trial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
+            self._trials[key] = _LoggedTrial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
         return self._trials[key], new
 
     def _sync_trial(
@@ -281,14 +281,20 @@ class Syncer:
         self._store.add(known.run, new)
         self._store.remove_tags(known.run, _OF_THE_MOMENT - set(new.tags))
 
-    def _status(self, known: _Trial, state: TrialState) -> Status:
+    def _status(self, known: _LoggedTrial, state: TrialState) -> Status:
         """How the trial stands; with a stage that cannot be read it is not complete."""
         found = state.status(known.config.num_stages)
         damaged = found is Status.COMPLETE and len(known.records) < known.config.num_stages
         return Status.GOING if damaged else found
 
     def _add_stage(
-        self, trial: TrialArchive, known: _Trial, stage: int, tickets: list[str], new: Additions, report: SyncReport
+        self,
+        trial: TrialArchive,
+        known: _LoggedTrial,
+        stage: int,
+        tickets: list[str],
+        new: Additions,
+        report: SyncReport,
     ) -> None:
         """Add a stage and its evaluations to `new`, if they are not logged."""
         if stage not in known.records:
@@ -321,7 +327,7 @@ class Syncer:
             logged.append(_short(ticket))
             report.evaluations += 1
 
-    def _entry(self, trial: TrialArchive, known: _Trial, record: StageRecord) -> str:
+    def _entry(self, trial: TrialArchive, known: _LoggedTrial, record: StageRecord) -> str:
         """The stage's key in `logged`. Of a stage distilled again to the same poster, what is logged stays.
 
         Raises:
@@ -334,7 +340,7 @@ class Syncer:
             raise BadInput(_other(f"{trial.sweep}/{trial.trial}", self._uri, why))
         return other
 
-    def _picture(self, known: _Trial, trial: TrialArchive, stage: int, report: SyncReport) -> None:
+    def _picture(self, known: _LoggedTrial, trial: TrialArchive, stage: int, report: SyncReport) -> None:
         path = f"posters/{stage_name(stage)}.png"
         if path in known.pictures:
             return

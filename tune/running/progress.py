@@ -31,7 +31,7 @@ class SweepProgress:
 
 
 @dataclass
-class _Trial:
+class _KnownTrial:
     """What is known of a trial: stages there, in all and evaluated; tickets of stages not yet evaluated."""
 
     stages: int = 0
@@ -51,13 +51,13 @@ class ProgressReader:
 
     def __init__(self, sweep: Sweep, archive: Archive):
         self._sweep, self._archive, self._started = sweep, archive, time.time()
-        self._trials: dict[str, _Trial] = {}
+        self._trials: dict[str, _KnownTrial] = {}
 
     def __call__(self) -> SweepProgress:
         """How far the sweep is now; what was complete before is not read again."""
         found = self._archive.states(self._sweep.name)
         for name, config in list(self._sweep.trials.items()):
-            known = self._trials.setdefault(name, _Trial())
+            known = self._trials.setdefault(name, _KnownTrial())
             if not known.over or known.waiting:
                 with contextlib.suppress(PpoddError):  # it only informs; the trial or the evaluators will say
                     self._read(
@@ -78,7 +78,7 @@ class ProgressReader:
             seconds=time.time() - self._started,
         )
 
-    def _read(self, known: _Trial, trial: TrialArchive, state: TrialState, config: DistillConfig) -> None:
+    def _read(self, known: _KnownTrial, trial: TrialArchive, state: TrialState, config: DistillConfig) -> None:
         asked = protocols(self._sweep.evaluations, config)
         known.protocols = len(asked)
         if not known.over:

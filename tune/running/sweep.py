@@ -293,7 +293,7 @@ class _Told(tune.Callback):
         self._late.cancel()
 
 
-class _Plan(NamedTuple):
+class _RunPlan(NamedTuple):
     """What Tune runs: trials that are known, in `space`, or those of a search; and what stops some early.
 
     A trial of Tune's is one of the sweep's, or several in lockstep.
@@ -304,7 +304,7 @@ class _Plan(NamedTuple):
     scheduler: Any
 
 
-def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _Plan:
+def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _RunPlan:
     scheduler = None
     if sweep.file.scheduler:
         from tune.running.scheduler import StageScheduler
@@ -326,8 +326,8 @@ def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _Plan:
     left = unfinished(sweep, archive)
     if not sweep.file.search:
         together = ([name for name in group if name in left] for group in groups(sweep.file, sweep.trials, at_once))
-        return _Plan({"trial": {"grid_search": [job(*names) for names in together if names]}}, None, scheduler)
-    return _Plan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
+        return _RunPlan({"trial": {"grid_search": [job(*names) for names in together if names]}}, None, scheduler)
+    return _RunPlan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
 
 
 def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception) -> None:

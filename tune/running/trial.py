@@ -26,7 +26,7 @@ from tune.running.data import check_alike
 from tune.running.stopping import NO_STORAGE, when_told
 
 if TYPE_CHECKING:
-    from ppodd.distillation import MeasureCandidate, Work
+    from ppodd.distillation import DistillationSteps, MeasureCandidate
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _run(job: dict[str, Any], stop: Callable[[], bool] | None = None) -> None:
 
 def _one(
     job: dict[str, Any], fields: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | None
-) -> Work[StageRecord]:
+) -> DistillationSteps[StageRecord]:
     """One trial to its end; archive why it failed if it did, and raise what Tune is to know of."""
     config = build(DistillConfig, fields)
     with logs.about(sweep=archive.sweep, trial=archive.trial):
@@ -111,11 +111,11 @@ def _distil(
     stop: Callable[[], bool] | None,
 ) -> Generator[Any, Any, DistillConfig | None]:
     """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
-    from ppodd.distillation import work
+    from ppodd.distillation import distillation_steps
 
     try:
         how: dict[str, Any] = {"check_digest": functools.partial(check_alike, archive, config)}
-        yield from work(config, archive, resume=True, measure=measure, alone=False, stop=stop, **how)
+        yield from distillation_steps(config, archive, resume=True, measure=measure, alone=False, stop=stop, **how)
         return None
     except OutOfMemory:
         smaller = halved(config) if may_halve else None

@@ -8,7 +8,7 @@ from dispatching import HERE, World
 
 from cluster.dispatch.backlog import Backlog
 from cluster.dispatch.leases import MAX_ATTEMPTS
-from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.pool_request import Pool, Share
 from cluster.dispatch.timings import Pace
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.dispatch.candidate_measurements import Answer, Measurements
-from cluster.dispatch.pool import Pool, Share
+from cluster.dispatch.candidate_measurements import Measurements, MeasurementState
+from cluster.dispatch.pool_request import Pool, Share
 from cluster.dispatch.worker_pool import WorkerPool
 from cluster.service.client import _idle
 
@@ -51,10 +51,10 @@ def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networ
     items = asked.ask("m", "t", 2, nets=8, parts=3)
     assert [(p.first, p.last) for p in items] == [(0, 3), (3, 5), (5, 8)]
     assert asked.ask("m", "t", 2, nets=8, parts=3) == []  # asking again asks for nothing new
-    assert asked.answer("m") == Answer()
+    assert asked.answer("m") == MeasurementState()
     for item in reversed(items):
         asked.finish(item.key, [float(net) for net in range(item.first, item.last)])
-    assert asked.answer("m") == Answer([float(net) for net in range(8)])
+    assert asked.answer("m") == MeasurementState([float(net) for net in range(8)])
 
 
 def test_a_measurement_that_nobody_asks_for_any_more_is_known_by_its_silence():
@@ -78,4 +78,4 @@ def test_a_measurement_of_which_a_piece_failed_has_failed():
     asked = Measurements()
     first, _ = asked.ask("m", "t", 1, nets=2, parts=5)
     asked.finish(first.key, None)
-    assert asked.answer("m") == Answer(failed=True)
+    assert asked.answer("m") == MeasurementState(failed=True)

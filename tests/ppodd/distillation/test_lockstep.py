@@ -10,7 +10,7 @@ from ppodd import logs
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import lockstep
-from ppodd.distillation.archived_run import run, work
+from ppodd.distillation.archived_run import distillation_steps, run
 from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.errors import NonFinite
@@ -87,7 +87,7 @@ def test_an_interrupted_group_goes_on_bit_for_bit(tiny, tmp_path, together):
         return [Archive(tmp_path / archive).trial("mine", config.name) for config in configs]
 
     def go_on(archive, until=None):
-        works = [work(c, trial, resume=True) for c, trial in zip(configs, trials(archive), strict=True)]
+        works = [distillation_steps(c, trial, resume=True) for c, trial in zip(configs, trials(archive), strict=True)]
         for _, record in Lockstep(works):
             if record.stage == until:
                 return
@@ -116,7 +116,7 @@ def test_each_leaves_a_checkpoint_of_the_same_meta_step_when_interrupted(tiny, t
 
     monkeypatch.setattr(lockstep, "_together", pressed)
     with pytest.raises(KeyboardInterrupt):
-        list(Lockstep([work(c, trial, stop=stop) for c, trial in zip(configs, trials, strict=True)]))
+        list(Lockstep([distillation_steps(c, trial, stop=stop) for c, trial in zip(configs, trials, strict=True)]))
     assert [trial.resume()[1]["step"] for trial in trials] == [2, 2, 2]
 
 
@@ -124,7 +124,7 @@ def test_one_that_is_behind_catches_up(tiny, tmp_path, together):
     configs = [build(DistillConfig, {**tiny, "name": f"seed={seed}", "seed": seed}) for seed in range(2)]
     trials = [Archive(tmp_path).trial("mine", config.name) for config in configs]
     next(iter(run(configs[0], trials[0])))  # the first stage, 4 meta-steps
-    list(Lockstep([work(c, trial, resume=True) for c, trial in zip(configs, trials, strict=True)]))
+    list(Lockstep([distillation_steps(c, trial, resume=True) for c, trial in zip(configs, trials, strict=True)]))
     assert [trial.stages() for trial in trials] == [[1, 2]] * 2 and together == [2] * 4
 
 

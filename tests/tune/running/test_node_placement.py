@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cluster.dispatch.pool import Pool
+from cluster.dispatch.pool_request import Pool
 from ppodd.errors import BadInput
 from tune.running.node_placement import Node, Placement, placement
 from tune.sweep_file import SweepFile

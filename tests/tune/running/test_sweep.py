@@ -12,7 +12,7 @@ import pytest
 import ray
 from sweeps import PATH, command, evaluated, finished_at, ppodd, sweep_file, wait_for
 
-from cluster.dispatch.pool import Pool
+from cluster.dispatch.pool_request import Pool
 from cluster.service import client as evaluators
 from cluster.service.ray_runtime import NAMESPACE, connect, named_evaluators
 from cluster.service.stage_accuracy import measure
