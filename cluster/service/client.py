@@ -113,10 +113,18 @@ def wait(
     """Wait until nothing is pending or running, then bring MLflow up to date. Returns the last status.
 
     `sweep` (an archive's URL and a name) is all that is waited for, if it is given.
+
+    Raises:
+        PpoddError: that sweep is not served any more.
     """
     idle = 0
     while True:
         status = answer(coordinator.status.remote(fresh=True, only=sweep))
+        if sweep and not sweeps_in(status, sweep):
+            raise PpoddError(
+                f"the evaluators no longer serve sweep {sweep[1]!r} of {sweep[0]}: another job ended them, or their "
+                f"node was lost; what is archived stays, and the same command with --resume has the rest evaluated"
+            )
         if show:
             show(status)
         idle = idle + 1 if _idle(status, sweep) else 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from cluster.dispatch import KeyValueStore
+from cluster.dispatch import KeyValueStore, ServiceTimings
 from cluster.service.ray_adapter import kill, on_the_head
 from cluster.service.ray_runtime import NAMESPACE
 
@@ -55,7 +55,7 @@ class ActorStore:
         """See `KeyValueStore`."""
         with contextlib.suppress(ValueError, ray.exceptions.RayActorError):  # there is none; its node was lost
             kept: Any = ray.get_actor(_name(key), NAMESPACE)
-            return bytes(ray.get(kept.value.remote()))
+            return bytes(_told(kept.value.remote()))
         return None
 
     def put(self, key: str, value: bytes) -> None:
@@ -63,11 +63,16 @@ class ActorStore:
         options = {"num_cpus": 0, "lifetime": "detached", "get_if_exists": True, **on_the_head()}
         actor: Any = ray.remote(_Kept)
         kept = actor.options(name=_name(key), namespace=NAMESPACE, **options).remote()
-        ray.get(kept.keep.remote(value))
+        _told(kept.keep.remote(value))
 
     def delete(self, key: str) -> None:
         """See `KeyValueStore`."""
         kill(_name(key))
+
+
+def _told(reference: Any) -> Any:
+    """What an actor of a key answers. Raises `GetTimeoutError`: who asks is begun anew by Ray, and asks again."""
+    return ray.get(reference, timeout=ServiceTimings().brief_answer_s)
 
 
 class _Kept:

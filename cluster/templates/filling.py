@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ Memory = Annotated[str, Field(pattern=r"^[1-9]\d*(Mi|Gi|Ti)$")]
 Word = Annotated[str, Field(pattern=r"^\S+$")]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Model = Annotated[str, Field(pattern=r"^[\w-]*$")]
+Amounts = Annotated[str, Field(pattern=r"^$|^[A-Za-z_][\w-]*=[1-9]\d*(,[A-Za-z_][\w-]*=[1-9]\d*)*$")]
+_BYTES = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 class Settings(pydantic.BaseModel):
@@ -34,7 +38,24 @@ class Settings(pydantic.BaseModel):
     nodes: Positive = Field(2, description="nodes that trials and evaluators run on")
     cpus: Positive = Field(8, description="CPUs of each")
     gpus: Count = Field(1, description="GPUs of each")
+    accelerator_type: Model = Field(
+        "", description="GPUs' model by Ray's name, such as A100, where a sweep asks for it"
+    )
+    resources: Amounts = Field("", description="what else each node has, NAME=AMOUNT,… as a sweep's resources.custom")
     tracking_uri: str = Field("", description="MLflow's address, as the nodes reach it")
+
+    @property
+    def ray_resources(self) -> dict[str, int]:
+        """What each node has beside cores, GPUs and memory, by Ray's names."""
+        model = {f"accelerator_type:{self.accelerator_type}": 1} if self.accelerator_type else {}
+        pairs = (entry.split("=") for entry in self.resources.split(",") if entry)
+        return {**model, **{name: int(amount) for name, amount in pairs}}
+
+    @property
+    def memory_bytes(self) -> float:
+        """Of each node, as far as it is said."""
+        memory = getattr(self, "memory", "")
+        return int(memory[:-2]) * _BYTES[memory[-2:]] if memory else math.inf
 
 
 class RayCluster(Settings):
@@ -43,6 +64,9 @@ class RayCluster(Settings):
     image: Word = Field(description="container image that holds ppodd and Ray")
     memory: Memory = Field("32Gi", description="memory of each node")
     namespace: Name = Field("default", description="Kubernetes namespace")
+    node_selector: Annotated[str, Field(pattern=r"^$|^[^=\s]+=[^=\s]+$")] = Field(
+        "", description="label of the nodes, such as nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB"
+    )
     secret: str = Field("", description="Kubernetes secret whose keys become environment variables")
     claim: str = Field("", description=f"volume claim (ReadWriteMany) for a shared folder, mounted at {SHARED}")
     ray_version: str = Field(default_factory=lambda: versions.here()["ray"], description="Ray's version in the image")
@@ -62,6 +86,9 @@ class RayUpAws(Settings):
     region: Word = Field("us-west-2", description="AWS region")
     head_instance: Word = Field("m5.xlarge", description="EC2 type of the head, which runs no trials")
     instance: Word = Field("g5.2xlarge", description="EC2 type of the nodes; cpus and gpus are what it has")
+    memory: Annotated[str, Field(pattern=r"^$|^[1-9]\d*(Mi|Gi|Ti)$")] = Field(
+        "", description="memory of each node that trials may reserve (default: what Ray finds there)"
+    )
     instance_profile: str = Field("", description="ARN of the IAM instance profile that may use the archive's bucket")
 
 
@@ -77,6 +104,7 @@ class Slurm(Settings):
     partition: str = Field("", description="Slurm partition")
     account: str = Field("", description="account that is charged")
     qos: str = Field("", description="quality of service")
+    gpu_type: Model = Field("", description="GPUs' model by Slurm's name, such as a100")
     constraint: str = Field("", description="features that nodes must have, such as a100|h100")
     time: Word = Field("24:00:00", description="time limit, after which the job is queued again")
     setup: str = Field(
@@ -105,7 +133,7 @@ def render(kind: str, values: Mapping[str, str], sweep_text: str = "") -> str:
     """
     import jinja2
 
-    settings = _settings(kind, values)
+    settings = filled_in(kind, values)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -131,7 +159,8 @@ def describe(kind: str) -> str:
     return "\n".join(lines)
 
 
-def _settings(kind: str, values: Mapping[str, str]) -> Settings:
+def filled_in(kind: str, values: Mapping[str, str]) -> Settings:
+    """The settings of a template, checked. Raises `BadInput` as `render` does."""
     if kind not in KINDS:
         raise unknown("template", kind, KINDS)
     model = KINDS[kind][0]

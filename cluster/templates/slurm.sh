@@ -13,7 +13,7 @@
 #SBATCH --exclusive
 #SBATCH --cpus-per-task={{ s.cpus }}
 {% if s.gpus %}
-#SBATCH --gpus-per-node={{ s.gpus }}
+#SBATCH --gpus-per-node={% if s.gpu_type %}{{ s.gpu_type }}:{% endif %}{{ s.gpus }}
 {% endif %}
 #SBATCH --mem={{ s.memory[:-1] }}
 #SBATCH --time={{ s.time }}
@@ -47,7 +47,7 @@ trap 'kill "${steps[@]}" 2>/dev/null || true; wait; rm -rf "$private"' EXIT
 on() { # on NODE COMMAND…
     srun --nodes=1 --ntasks=1 --cpus-per-task={{ s.cpus }} --nodelist="$1" "${@:2}"
 }
-start=(ray start --block --num-cpus={{ s.cpus }} --num-gpus={{ s.gpus }} --temp-dir="/tmp/ray-$SLURM_JOB_ID")
+start=(ray start --block --num-cpus={{ s.cpus }} --num-gpus={{ s.gpus }} --temp-dir="/tmp/ray-$SLURM_JOB_ID"{% if s.ray_resources %} --resources={{ s.ray_resources | quoted | shell }}{% endif %})
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}

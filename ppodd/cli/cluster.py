@@ -26,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     require("jinja2", extra="cluster")
     values = dict(map(_setting, args.set))
-    text = render(args.name, *_with_sweep(values, several=args.name == "slurm"))
+    values, sweeps = _with_sweep(values, several=args.name == "slurm")
+    text = render(args.name, values, sweeps)
+    _check_resources(args.name, values)
     if not args.output:
         sys.stdout.write(text)
         return 0
@@ -65,3 +67,18 @@ def _with_sweep(values: dict[str, str], several: bool) -> tuple[dict[str, str], 
     shipped = SWEEPS.resolve()
     where = [sweep if path.parent == shipped else str(path) for sweep, path in zip(given, paths, strict=True)]
     return {**values, "sweep": ",".join(where)}, "".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+def _check_resources(template: str, values: dict[str, str]) -> None:
+    """Raise `BadInput` where a node as the template has them could never take a trial or an evaluator of its sweep."""
+    from cluster.templates import filled_in
+    from tune.running import Node, require_place
+    from tune.sweep_file import load_sweep
+
+    settings = filled_in(template, values)
+    others = {**settings.ray_resources, "memory": settings.memory_bytes}
+    for sweep in values.get("sweep", "").split(",") if "sweep" in values else ():
+        file = load_sweep(sweep).file
+        for who, wanted in (("resources: a trial", file.resources), ("evaluators: one", file.evaluators)):
+            node = Node(settings.cpus, [1.0] * settings.gpus, others)
+            require_place(f"{sweep}: {who}", wanted, [node] * settings.nodes, "have nodes of more, with --set")

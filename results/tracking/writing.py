@@ -52,6 +52,7 @@ class RunWriter:
         self._artifacts = artifact_folder(self.uri, archive_url)
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, Run] = {}
+        self._tidied: set[Path] = set()  # folders of pictures, in which nothing half-written is left
 
     @property
     def sweeps(self) -> list[str]:
@@ -124,8 +125,11 @@ class RunWriter:
     def add_picture(self, run: Run, path: str, png: bytes) -> None:
         """Have the run show a poster at this path of its artifacts."""
         if artifacts := _local(run):
-            atomic_write(Path(artifacts, path), png)
-            Folder(Path(artifacts, path).parent).remove_temporaries()  # of a sync that was killed at this very picture
+            picture = Path(artifacts, path)
+            atomic_write(picture, png)
+            if picture.parent not in self._tidied:  # a sync that was killed at a picture of this run writes it again
+                Folder(picture.parent).remove_temporaries()
+                self._tidied.add(picture.parent)
             return
         folder, name = path.split("/")
         with tempfile.TemporaryDirectory() as here:

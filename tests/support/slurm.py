@@ -25,6 +25,9 @@ while :; do
     done
     wait $job; code=$?
     echo $code >>"$FAKE_SLURM/codes"
+    for left in $(pgrep --session 0); do # as at the end of any job: what it left on its nodes is killed
+        [[ $left == $$ ]] || kill -KILL $left 2>/dev/null
+    done
     [[ $may_requeue && -e $FAKE_SLURM/requeued ]] || exit $code
 done
 """

@@ -90,13 +90,18 @@ def nodes() -> list[Node]:
     return [Node(there.get("CPU", 0.0), [1.0] * int(there.get("GPU", 0)), dict(there)) for there in alive]
 
 
-def require_place(who: str, wanted: Resources, nodes: Sequence[Node]) -> None:
-    """Raise `BadInput` where no node could ever give `wanted`; `who` begins with the key to lower."""
+def require_place(
+    who: str,
+    wanted: Resources,
+    nodes: Sequence[Node],
+    otherwise: str = "say --autoscaling where nodes are to come",
+) -> None:
+    """Raise `BadInput` where no node could ever give `wanted`: lower it, or do what `otherwise` says."""
     if any(node.take(wanted) for node in _copy(nodes)):
         return
     raise BadInput(
         f"{who} asks for {_said(wanted)}, which no node of the cluster has ({_offered(nodes, wanted)}): "
-        f"lower its cpus or gpus, or say --autoscaling where nodes are to come"
+        f"lower its cpus or gpus, or {otherwise}"
     )
 
 

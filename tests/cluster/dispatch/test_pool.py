@@ -5,7 +5,9 @@ import pytest
 from cluster.dispatch.candidate_measurements import Measurements, MeasurementState
 from cluster.dispatch.pool_request import Pool, Share
 from cluster.dispatch.worker_pool import WorkerPool
+from cluster.service import client
 from cluster.service.client import _idle
+from ppodd.errors import PpoddError
 
 POOL = Pool(count=3, idle_s=60)
 
@@ -72,6 +74,16 @@ def test_nothing_is_idle_while_an_archive_cannot_be_read():
     assert _idle(status, ("a", "s")) and not _idle(status, ("a", "t")) and not _idle(status, None)
     away = {"pending": 0, "running": 0, "sweeps": [{**quiet, "away": "no answer"}]}
     assert not _idle(away, ("a", "s")) and not _idle(away, None)
+
+
+def test_waiting_for_a_sweep_that_is_served_no_more_ends_with_what_to_do(monkeypatch):
+    class Coordinator:
+        class status:
+            remote = staticmethod(lambda **asked: {"pending": 0, "running": 0, "sweeps": []})
+
+    monkeypatch.setattr(client, "answer", lambda reference: reference)
+    with pytest.raises(PpoddError, match=r"no longer serve sweep 's' of a: .* --resume"):
+        client.wait(Coordinator, ("a", "s"))
 
 
 def test_a_measurement_of_which_a_piece_failed_has_failed():

@@ -1,9 +1,13 @@
 """What outlives the coordinator's process: the same by Ray's own store and by actors, where another Ray has none."""
 
+import time
+
 import pytest
 import ray
 from ray.experimental import internal_kv
 
+from cluster.dispatch import ServiceTimings
+from cluster.service import ray_store
 from cluster.service.ray_runtime import connect, named_evaluators
 from cluster.service.ray_store import ActorStore, InternalStore, open_store
 
@@ -39,3 +43,28 @@ def test_a_ray_without_such_a_store_gets_actors(monkeypatch):
     assert isinstance(open_store(), InternalStore)
     monkeypatch.delattr(internal_kv, "_internal_kv_get")
     assert isinstance(open_store(), ActorStore)
+
+
+@pytest.mark.parametrize("error", [ImportError, AttributeError, TypeError])
+def test_whatever_has_changed_about_rays_store_it_gets_actors_and_other_errors_are_raised(monkeypatch, error):
+    def changed(self, key):
+        raise error
+
+    monkeypatch.setattr(InternalStore, "get", changed)
+    assert isinstance(open_store(), ActorStore)
+
+    def lost(self, key):
+        raise ConnectionError("the GCS is gone")
+
+    monkeypatch.setattr(InternalStore, "get", lost)
+    with pytest.raises(ConnectionError):
+        open_store()
+
+
+def test_an_actor_that_does_not_answer_is_waited_for_with_a_limit(monkeypatch):
+    ActorStore().put("slow", b"one")
+    slow = ray.get_actor("kept-slow", "ppodd")
+    slow.__ray_call__.remote(lambda self: time.sleep(5))
+    monkeypatch.setattr(ray_store, "ServiceTimings", lambda: ServiceTimings(brief_answer_s=0.2))
+    with pytest.raises(ray.exceptions.GetTimeoutError):
+        ActorStore().get("slow")

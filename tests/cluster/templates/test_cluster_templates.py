@@ -96,6 +96,59 @@ def test_the_aws_cluster_is_valid_by_rays_own_check(capsys, settings):
             subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
+NODES = ["accelerator_type=A100", "resources=licence=2,scratch=5"]
+EACH = {"accelerator_type:A100": 1, "licence": 2, "scratch": 5}
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("kuberay-cluster", ["image=a"]), ("kuberay-job", S3)])
+def test_pods_have_what_a_sweep_reserves_beside_cores_and_are_put_on_nodes_of_that_model(capsys, kind, settings):
+    label = "nvidia.com/gpu.product=NVIDIA-A100-SXM4-80GB"
+    *_, found = yaml.safe_load_all(rendered(capsys, kind, *settings, *NODES, f"node_selector={label}"))
+    jsonschema.validate(found, KUBERAY)
+    spec = found["spec"].get("rayClusterSpec", found["spec"])
+    (group,) = spec["workerGroupSpecs"]
+    # KubeRay's own form: JSON in a shell's double quotes, which its autoscaler takes off again
+    given = group["rayStartParams"]["resources"]
+    assert json.loads(given[1:-1].replace("\\", "")) == EACH == json.loads(json.loads(given))
+    assert group["template"]["spec"]["nodeSelector"] == dict([label.split("=")])
+
+
+def test_machines_of_aws_have_what_a_sweep_reserves_beside_cores(capsys):
+    config = yaml.safe_load(rendered(capsys, "ray-up-aws", "image=a", "memory=64Gi", *NODES))
+    schema = Path(sys.modules["ray"].__file__).parent / "autoscaler/ray-schema.json"
+    jsonschema.validate(config, json.loads(schema.read_text()))
+    assert config["available_node_types"]["node"]["resources"] == {"CPU": 8, "GPU": 1, "memory": 64 * 2**30, **EACH}
+
+
+def test_slurms_nodes_have_what_a_sweep_reserves_beside_cores(capsys):
+    script = rendered(capsys, "slurm", "archive=/nfs/a", "sweep=quickstart", "gpus=4", "gpu_type=a100", *NODES)
+    assert "#SBATCH --gpus-per-node=a100:4\n" in script
+    start = next(line for line in script.splitlines() if line.startswith("start=("))
+    shown = subprocess.run(["bash", "-c", f'{start}\nprintf %s "${{start[-1]}}"'], capture_output=True, text=True)
+    assert json.loads(shown.stdout.removeprefix("--resources=")) == EACH
+
+
+@pytest.mark.parametrize("kind", ["slurm", "kuberay-job"])
+@pytest.mark.parametrize(
+    ("resources", "nodes", "lacking"),
+    [
+        ({"custom": {"licence": 3}}, ["resources=licence=2"], "3 licence"),
+        ({"gpus": 1, "accelerator_type": "H100"}, ["accelerator_type=A100"], "GPU model H100"),
+        ({"memory_gib": 64}, ["memory=32Gi"], "64 GiB of memory"),
+        ({"cpus": 16}, [], "16 CPU"),
+    ],
+)
+def test_nodes_that_could_never_take_a_trial_of_their_sweep_are_refused(
+    capsys, tmp_path, kind, resources, nodes, lacking
+):
+    sweep = tmp_path / "wants.yaml"
+    sweep.write_text(yaml.safe_dump({"name": "wants", "preset": "digits-small", "resources": resources}))
+    settings = ["archive=s3://lab/a", f"sweep={sweep}", *nodes, *(["image=a"] if kind == "kuberay-job" else [])]
+    assert main(["cluster", "template", kind, *(f"--set={setting}" for setting in settings)]) == 2
+    said = capsys.readouterr()
+    assert lacking in said.err and "or have nodes of more, with --set" in said.err and not said.out
+
+
 def test_the_kuberay_schema_refuses_what_the_api_server_would(capsys):
     cluster = yaml.safe_load(rendered(capsys, "kuberay-cluster", "image=a"))
     cluster["spec"]["headGroupSpec"]["serviceTyp"] = "ClusterIP"
@@ -179,6 +232,8 @@ def stages_of(archive, trial):
         (["slurm", "--set", "image=a"], "unknown setting of slurm 'image'"),
         (["ray-up-aws", "--set", "image=a", "--set", "nodes=0"], "--set nodes='0': Input should be greater"),
         (["ray-up-aws", "--set", "image=a b"], "--set image='a b': String should match"),
+        (["ray-up-aws", "--set", "image=a", "--set", "resources=licence"], "--set resources='licence': String should"),
+        (["kuberay-cluster", "--set", "image=a", "--set", "node_selector=a100"], "--set node_selector='a100': String"),
         (["ray-up-aws", "--set", "image"], "--set 'image': write key=value"),
         (["ray-up-aws", "--set", "image=a", "--set", "region=x\nevil: 1"], "a setting is one line"),
         (["slurm", "--set", "sweep=quickstart", "--set", "archive=here"], "--archive 'here' is relative"),

@@ -145,6 +145,15 @@ def test_a_second_signal_ends_it_at_once(number, code):
         assert process.wait(10) == code and time.monotonic() - began < 5
 
 
+def test_a_second_hang_up_of_the_same_terminal_is_not_a_second_wish():
+    with slow_to_end("signals.GRACE_S = 1") as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "first\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(10) == 129
+        assert process.stdout.read() == "last words\n"  # so it had its time to end
+
+
 def test_what_does_not_end_in_time_is_ended_with_its_line():
     with slow_to_end("signals.GRACE_S = 0.3") as process:
         process.send_signal(signal.SIGTERM)

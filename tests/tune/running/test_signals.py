@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 
+import ray
 from sweeps import PATH, command, ppodd, started, sweep_file, wait_for
 
+from cluster.service import connect
 from ppodd.archive import Archive
+from tune.running.stopping import StopNoticeActor
 
 
 def test_a_sweep_ends_by_sigterm_with_a_checkpoint_of_every_trial_and_goes_on(tiny, tmp_path):
@@ -24,3 +27,15 @@ def test_a_sweep_ends_by_sigterm_with_a_checkpoint_of_every_trial_and_goes_on(ti
     resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert archive.trial("tiny", name).stages() == [1]
+
+
+def test_the_notice_reaches_more_trials_than_an_actor_answers_by_default():
+    """Each waits in a call of its own."""
+    connect(None, cpus=1)
+    try:
+        notice = StopNoticeActor.remote()
+        waiting = [notice.given.remote() for _ in range(1100)]
+        ray.get(notice.give.remote(), timeout=60)
+        ray.get(waiting, timeout=60)
+    finally:
+        ray.shutdown()
