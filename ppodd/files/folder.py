@@ -81,6 +81,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
         Path(temporary).write_bytes(data)
 
 
+def _contents(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _walk(path: str) -> Iterator[str]:
     """All files below a local folder; hidden folders, such as Tune's, are not entered."""
     for folder, folders, files in os.walk(path, onerror=_unless_gone):
@@ -170,6 +175,8 @@ class Folder:
     def get(self, name: str) -> bytes | None:
         """What a file holds; `None` where it is missing."""
         try:
+            if self._local:  # a sync reads tens of thousands: fsspec would take a third of its time
+                return self._do(_contents, f"{self._path}/{name}")
             return self._do(self._fs.cat_file, f"{self._path}/{name}")
         except FileNotFoundError:
             return None

@@ -174,6 +174,8 @@ def varied(table: pd.DataFrame) -> list[str]:
     So is what has one value in each method, where there are several: it goes along with the method. So is what of the
     layout has one value for each size of the poster.
     """
+    if "run_id" in table.columns:
+        table = table.drop_duplicates("run_id")  # all rows of a trial have its config
     fields = [c for c in table.columns if c not in MEASURED and c not in NOT_SETTINGS]
     found = [name for name in fields if table[name].map(str).nunique() > 1]
     if size := [name for name in SIZE if name in found]:

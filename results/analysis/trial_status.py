@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from ppodd.words import counted
 from results.analysis.selection import Chosen, listed
 from results.tracking import Run, schema
@@ -49,19 +47,19 @@ class TrialStatus(NamedTuple):
 
 def trials(chosen: Chosen) -> list[TrialStatus]:
     """The chosen trials by sweep and name."""
-    weights = chosen.metrics[chosen.metrics["key"].str.startswith(schema.BLEND)].sort_values("key")
-    blends = {str(run): group for run, group in weights.groupby("run_id")}
-    found = [_trial(run, blends.get(run.id)) for run in chosen.trials]
+    weights = chosen.metrics[chosen.metrics["key"].str.startswith(schema.BLEND)]
+    weights = weights.sort_values(["stage", "key"])
+    blends: dict[str, dict[int, list[float]]] = {}
+    for run, stage, weight in zip(weights["run_id"], weights["stage"], weights["value"], strict=True):
+        blends.setdefault(run, {}).setdefault(int(stage), []).append(weight)
+    found = [_trial(run, blends.get(run.id, {})) for run in chosen.trials]
     return sorted(found, key=lambda trial: (trial.sweep, trial.name))
 
 
-def _trial(run: Run, weights: pd.DataFrame | None) -> TrialStatus:
+def _trial(run: Run, blends: dict[int, list[float]]) -> TrialStatus:
     tags = run.tags
     sweep, name = tags[schema.KEY].split("/", 1)
     config = schema.config_values(run.params)
-    blends: dict[int, list[float]] = {}
-    if weights is not None:
-        blends = {int(str(stage)): list(of["value"]) for stage, of in weights.groupby("stage")}
     digests = json.loads(tags.get(schema.POSTERS, "{}"))
     return TrialStatus(
         sweep=sweep,
@@ -105,7 +103,8 @@ def trial_remarks(chosen: Chosen, every: list[TrialStatus]) -> list[str]:
             half = "" if set(states) == {"stopped"} else " is half-finished"
             notes.append(f"sweep {sweep}{half}: {finished} of {len(own) + not_begun} trials finished ({told})")
     accuracies = chosen.metrics[chosen.metrics["key"].str.startswith(schema.TEST_ACCURACY)]
-    bare = [t.name for t in every if t.status == "finished" and t.run_id not in set(accuracies["run_id"])]
+    evaluated = set(accuracies["run_id"])
+    bare = [t.name for t in every if t.status == "finished" and t.run_id not in evaluated]
     notes += [f"not evaluated yet: {counted(len(bare), 'finished trial')}: {listed(bare, _SHOWN)}"] if bare else []
     failed = [(trial, failure) for trial in every for failure in trial.evaluation_failures]
     lines = [f"evaluation failed: {trial.name} stage {at(failure)}" for trial, failure in failed]

@@ -6,6 +6,7 @@ config, its metrics are stepped by stage. Accuracies are percent.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -264,7 +265,17 @@ def _short(value: Any) -> str:
 def params(config: DistillConfig) -> dict[str, str]:
     """The config as params: text as it is, everything else as JSON."""
     values = config.model_dump(mode="json")
-    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    return {k: v if isinstance(v, str) else _text(v) for k, v in values.items()}
+
+
+def _text(value: Any) -> str:
+    """A value as JSON. Numbers are what most are, and the same in most trials."""
+    return _number(value) if isinstance(value, int | float) else json.dumps(value)
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _number(value: float) -> str:
+    return json.dumps(value)
 
 
 def config_values(params: dict[str, str]) -> dict[str, Any]:

@@ -153,8 +153,8 @@ class Syncer:
         finished = sum(trial.status in (Status.COMPLETE, Status.STOPPED) for trial in trials)
         ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
         status = "finished" if finished == expected else "running"
-        self._store.set_status(parent, status, ended)
-        self._store.add(parent, Additions(tags={schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}))
+        tags = {schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}
+        self._store.add(parent, Additions(tags=tags, status=status, ended_ms=ended))
         if finished == expected and self._publish:
             self._summarise(self._publish, sweep, plan, parent, trials, report)
 
@@ -198,7 +198,7 @@ class Syncer:
         created_ms = "" if plan.created_at is None else str(round(1000 * plan.created_at))
         note = schema.parent_note(plan.description or f"sweep {sweep}")
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
-        parent = self._store.run(sweep, sweep, tags, int(created_ms) if created_ms else None)
+        parent = self._store.run(sweep, sweep, tags, lambda: int(created_ms) if created_ms else None)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
             raise BadInput(
                 f"{self._uri} already shows another sweep {sweep!r}, not the one in {self.archive.url}: "
@@ -231,7 +231,7 @@ class Syncer:
             name = f"{setting} s{config.seed}" if setting else trial.trial
             tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
             tags |= {schema.SETTING: setting} if setting else {}
-            run = self._store.run(trial.sweep, key, tags, _started_ms(trial, stages))
+            run = self._store.run(trial.sweep, key, tags, lambda: _started_ms(trial, stages))
             new.tags[schema.PARENT] = parent.id
             params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
             for name, value in run.params.items():
@@ -276,8 +276,8 @@ class Syncer:
             new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
         ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
-        self._store.set_status(known.run, _STATUS[known.status], ended)
-        new.tags[schema.STATUS] = _STATUS[known.status]
+        new.status, new.ended_ms = _STATUS[known.status], ended
+        new.tags[schema.STATUS] = new.status
         self._store.add(known.run, new)
         self._store.remove_tags(known.run, _OF_THE_MOMENT - set(new.tags))
 

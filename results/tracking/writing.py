@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import shlex
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from ppodd.errors import BadInput
 from ppodd.files import Folder, atomic_write
 from ppodd.words import counted
-from results.tracking import schema
+from results.tracking import mlflow_internals, schema
 from results.tracking.duplicates import told_apart
 from results.tracking.reading import Run, runs_of
 from results.tracking.store import absolute, all_runs, artifact_folder, open_store
@@ -30,11 +33,18 @@ _METRICS, _ENTRIES = 800, 100  # of metrics, and each of params and tags, in one
 
 @dataclass
 class Additions:
-    """What a sync adds to a run, sent as one batch."""
+    """What a sync adds to a run, sent as one batch.
+
+    Attributes:
+        status: running, finished, failed or stopped; nothing where it stays.
+        ended_ms: when, of one that is not running.
+    """
 
     metrics: list[Metric] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
+    status: str = ""
+    ended_ms: int = 0
 
 
 class RunWriter:
@@ -52,6 +62,7 @@ class RunWriter:
         self._artifacts = artifact_folder(self.uri, archive_url)
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, Run] = {}
+        self._empty: set[str] = set()  # runs made here, to which nothing was added yet
         self._tidied: set[Path] = set()  # folders of pictures, in which nothing half-written is left
 
     @property
@@ -64,8 +75,8 @@ class RunWriter:
         self._experiments.pop(sweep, None)
         self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
 
-    def run(self, sweep: str, key: str, tags: dict[str, str], start_ms: int | None) -> Run:
-        """The sweep's run of this key, created with these tags if need be.
+    def run(self, sweep: str, key: str, tags: dict[str, str], start_ms: Callable[[], int | None]) -> Run:
+        """The sweep's run of this key, created with these tags and this start if need be.
 
         Raises:
             BadInput: the sweep's experiment was deleted.
@@ -73,21 +84,35 @@ class RunWriter:
         experiment = self._experiment(sweep)
         if key not in self._runs:
             tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
-            self._runs[key] = Run.of(self.client.create_run(experiment, start_time=start_ms, tags=tags))
+            self._runs[key] = self._create(experiment, tags, start_ms())
             self.created += 1
+            self._empty.add(self._runs[key].id)
             if sqlite_path(self.uri) is None:  # another sync may have created one in the same moment
                 found = all_runs(self.client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
                 self._runs |= self._merged(sweep, map(Run.of, found))
         return self._runs[key]
 
+    def _create(self, experiment: str, tags: dict[str, str], start_ms: int | None) -> Run:
+        start_ms = start_ms or round(1000 * time.time())
+        with contextlib.suppress(mlflow_internals.Unavailable):
+            run, artifacts = mlflow_internals.create(self.client, experiment, tags, start_ms)
+            return Run(run, experiment, dict(tags), {}, "RUNNING", artifacts)
+        return Run.of(self.client.create_run(experiment, start_time=start_ms, tags=tags))
+
     def add(self, run: Run, new: Additions) -> None:
-        """Log params and metrics, then the tags that are not known to be so, in one request where they fit.
+        """Set the status; log params, metrics, then the tags that are not known to be so, in one request if they fit.
 
         MLflow writes a batch in this order, so that `schema.LOGGED` never says more than is there.
         """
         from mlflow.entities import Param, RunTag
 
         tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
+        if run.id in self._empty:
+            self._empty.remove(run.id)
+            if self._fill(run, new, tags):
+                return
+        if new.status:
+            self._set_status(run, new.status, new.ended_ms)
         metrics, params = new.metrics, [Param(name, value) for name, value in new.params.items()]
         while len(metrics) > _METRICS or len(params) > _ENTRIES:
             self.client.log_batch(run.id, metrics=metrics[:_METRICS], params=params[:_ENTRIES])
@@ -98,6 +123,29 @@ class RunWriter:
         run.tags |= tags
         run.params |= new.params
 
+    def _fill(self, run: Run, new: Additions, tags: dict[str, str]) -> bool:
+        """Give a run that holds nothing yet all of it at once, which is far quicker; whether the store offers that."""
+        known = _status(new.status) if new.status else run.status
+        ended = known not in ("RUNNING", run.status)
+        contents = mlflow_internals.Contents(
+            [(metric.key, metric.value, metric.timestamp, metric.step) for metric in new.metrics],
+            new.params,
+            tags,
+            known if ended else None,
+            new.ended_ms or round(1000 * time.time()),
+        )
+        if tags.keys() & run.tags.keys():
+            return False
+        try:
+            mlflow_internals.fill(self.client, run.id, contents)
+        except mlflow_internals.Unavailable as why:
+            _log.debug("runs are filled by MLflow's own calls: %s", why)
+            return False
+        run.status = known
+        run.tags |= tags
+        run.params |= new.params
+        return True
+
     def remove_tags(self, run: Run, names: Iterable[str]) -> None:
         """Delete those of the tags that the run has."""
         for name in names:
@@ -105,9 +153,9 @@ class RunWriter:
                 self.client.delete_tag(run.id, name)
                 del run.tags[name]
 
-    def set_status(self, run: Run, status: str, ended_ms: int) -> None:
-        """Running, finished, failed or stopped, as MLflow's own status says it; the tag that says it is added after."""
-        known = "KILLED" if status == "stopped" else status.upper()  # MLflow's word for ended early
+    def _set_status(self, run: Run, status: str, ended_ms: int) -> None:
+        """As MLflow's own status says it; the tag that says it is added after."""
+        known = _status(status)
         if run.status == known and run.tags.get(schema.STATUS, status) == status:
             return
         if status == "running":
@@ -119,7 +167,9 @@ class RunWriter:
     def pictures(self, run: Run) -> set[str]:
         """The posters that the run shows, by their paths; seen without asking MLflow where they are on this machine."""
         if folder := _local(run):
-            return {f"posters/{path.name}" for path in Path(folder, "posters").glob("*.png")}
+            with contextlib.suppress(FileNotFoundError):
+                return {f"posters/{name}" for name in os.listdir(f"{folder}/posters") if name.endswith(".png")}
+            return set()
         return {found.path for found in self.client.list_artifacts(run.id, "posters")}
 
     def add_picture(self, run: Run, path: str, png: bytes) -> None:
@@ -164,6 +214,11 @@ class RunWriter:
         if besides:
             _log.warning("%s: %s that stood twice in sweep %s merged", self.uri, counted(len(besides), "run"), sweep)
         return kept
+
+
+def _status(status: str) -> str:
+    """MLflow's word for it."""
+    return "KILLED" if status == "stopped" else status.upper()
 
 
 def _local(run: Run) -> str:

@@ -24,7 +24,7 @@ from results.analysis.tidy_frame import MEASURED, frame
 from results.analysis.trial_status import trials
 from results.reporting.parent_run import publish
 from results.reporting.tables import as_text, table
-from results.tracking import schema
+from results.tracking import mlflow_internals, schema
 from results.tracking.store import absolute, default_tracking_uri, open_store
 from results.tracking.syncing import Syncer, sync
 
@@ -199,11 +199,49 @@ def test_what_did_not_arrive_is_sent_again(archive, uri, unfinished, monkeypatch
         raise MlflowException("the server is down")
 
     with monkeypatch.context() as patch:
+        patch.setattr(mlflow_internals, "fill", unavailable)
         patch.setattr(MlflowClient, "log_batch", down)
         with pytest.raises(PpoddError, match="the server is down"):
             syncer.sync()
     syncer.sync()
     assert len(frame(uri)) == 2 and history(uri, "s/t000", "poster_ipc") == [(1, 0.45)]
+
+
+def unavailable(*arguments):
+    raise mlflow_internals.Unavailable("another MLflow")
+
+
+def test_new_runs_are_made_and_filled_at_once_and_by_mlflows_own_calls_alike(archive, uri, tiny, tmp_path, empty_store):
+    from mlflow import MlflowClient
+
+    write_sweep(archive, "s", [{**tiny, "seed": seed} for seed in (0, 1)], EVALUATION)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", None)  # which none needs
+        patch.setattr(MlflowClient, "create_run", None)
+        sync(archive.url, uri)
+    other = f"sqlite:///{tmp_path}/other.db"
+    (tmp_path / "other.db").write_bytes(empty_store.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow_internals, "fill", unavailable)
+        patch.setattr(mlflow_internals, "create", unavailable)
+        sync(archive.url, other)
+
+    def held(store):
+        client = MlflowClient(store)
+        found = {}
+        for run in client.search_runs([client.get_experiment_by_name("s").experiment_id]):
+            tags = {name: value for name, value in run.data.tags.items() if name != schema.PARENT}
+            courses = {
+                name: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+                for name in run.data.metrics
+            }
+            place = run.info.artifact_uri.replace(run.info.run_id, "").rpartition("mlflow-artifacts")[2]
+            info = {**dict(run.info), "run_id": "", "run_uuid": "", "artifact_uri": place}
+            found[tags[schema.KEY]] = (info, run.data.params, tags, run.data.metrics, courses)
+        return found
+
+    assert held(uri) == held(other) and len(held(uri)) == 3
+    assert frame(uri).drop(columns="run_id").equals(frame(other).drop(columns="run_id"))
 
 
 def test_a_store_of_another_sweep_of_that_name_is_not_mixed_with(archive, uri, tiny, tmp_path):
