@@ -36,6 +36,9 @@ from .records import (
     FailureRecord as FailureRecord,
 )
 from .records import (
+    HoursRecord as HoursRecord,
+)
+from .records import (
     ImportedPoster as ImportedPoster,
 )
 from .records import (

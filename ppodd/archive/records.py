@@ -307,12 +307,26 @@ class EvaluationFailureRecord(FailureRecord, _OfEvaluation):
 
 
 class StopRecord(Record):
-    """`stopped.json`: why a scheduler ended a trial, after which stage; it is not resumed."""
+    """`stopped.json`: why a trial was ended before its last stage, and after which one.
 
-    scheduler: str
+    Attributes:
+        scheduler: the kind of the one that ended it, for good; or nothing, where a limit did.
+        limit: of the sweep file, such as `trial_hours`: with more of it the trial is resumed.
+        hours: that the trial had computed.
+    """
+
+    scheduler: str = ""
+    limit: str | None = None
+    hours: float | None = None
     stage: int
     why: str
     stopped_at: float
+
+
+class HoursRecord(Record):
+    """`hours.json`: for how long drivers have run a sweep that has a limit of that."""
+
+    hours: float
 
 
 class ImportedPoster(Record):

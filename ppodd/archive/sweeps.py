@@ -4,6 +4,7 @@
 <archive>/<sweep>/protocols/<digest>.json                   an evaluation that was asked for later
 <archive>/<sweep>/data/<digest>.json                        what the first trial read of data that several are on
 <archive>/<sweep>/driver.json                               who runs the sweep now, if anybody does
+<archive>/<sweep>/hours.json                                for how long it was run, where that is limited
 <archive>/<sweep>/started.json                              the submitted job that began it last is past its checks
 <archive>/<sweep>/<trial>/config.json
                           imported.json                     the files its posters came from, if not distilled here
@@ -19,7 +20,7 @@
                           writer.json                       who distils or imports it now, if no sweep's driver does
                           evaluator.json                    who evaluates it by a command now
                           failure.json                      why the trial failed, if it did
-                          stopped.json                      why a scheduler stopped it early, if it did
+                          stopped.json                      why it was stopped early, if it was
                           resume/state.safetensors          the resume checkpoint, replaced atomically
 """
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 import json
 import os
 
-from ppodd.archive.records import StartRecord, SweepDataRecord, SweepRecord, parse
+from ppodd.archive.records import HoursRecord, StartRecord, SweepDataRecord, SweepRecord, parse
 from ppodd.archive.sealed import sealed, unsealed, write_sealed
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.archive.trial_state import TrialState
@@ -108,6 +109,15 @@ class Archive:
         if not folder.exists(name) and folder.create(name, sealed(mine.to_json())):
             return mine
         return parse(SweepDataRecord, folder.read(name), folder.at(name))
+
+    def write_hours(self, sweep: str, record: HoursRecord) -> None:
+        """Say for how long drivers have run a sweep."""
+        write_sealed(self.folder, f"{sweep}/hours.json", record.to_json())
+
+    def hours(self, sweep: str) -> float:
+        """For how long drivers have run a sweep, as far as that was counted. Raises `CorruptArchive`."""
+        data = self.folder.get(name := f"{sweep}/hours.json")
+        return 0.0 if data is None else parse(HoursRecord, data, self.folder.at(name)).hours
 
     def evaluations(
         self, sweep: str, record: SweepRecord | None = None, problems: list[str] | None = None

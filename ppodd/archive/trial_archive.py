@@ -283,12 +283,16 @@ class TrialArchive:
         self.folder.remove("failure.json")
 
     def write_stopped(self, record: StopRecord) -> None:
-        """Record why a scheduler ended the trial before its last stage; it is not resumed."""
+        """Record why the trial was ended before its last stage; it is not resumed while that stands."""
         self.write_record("stopped.json", record)
 
     def stopped(self) -> StopRecord | None:
-        """Why a scheduler ended the trial, if one did."""
+        """Why the trial was ended before its last stage, if it was."""
         return self._get(StopRecord, "stopped.json")
+
+    def clear_stopped(self) -> None:
+        """Have it resumed: the limit that ended it was raised."""
+        self.folder.remove("stopped.json")
 
     def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
         """Replace the resume checkpoint by these arrays and this JSON-able position."""

@@ -22,7 +22,7 @@ class Status(StrEnum):
     """How a trial stands. A trial that failed or is going has stages to come, once its sweep is resumed."""
 
     COMPLETE = "complete"  # all stages are there
-    STOPPED = "stopped"  # early, by a scheduler, for good
+    STOPPED = "stopped"  # early: by a scheduler for good, by a limit until there is more of it
     FAILED = "failed"
     GOING = "going"  # or waiting, or interrupted: an archive does not tell
 

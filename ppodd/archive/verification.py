@@ -157,6 +157,10 @@ def _of_sweep(archive: Archive, sweep: str) -> tuple[list[Damage], SweepRecord |
             parse(SweepDataRecord, folder.read(f"data/{name}"), folder.at(f"data/{name}"))
         except CorruptArchive as error:
             found.append(_removable(folder, f"data/{name}", error, "the next trial writes it anew"))
+    try:
+        archive.hours(sweep)
+    except CorruptArchive as error:
+        found.append(_removable(folder, "hours.json", error, "hours are counted from none again"))
     return [*found, *_marks(folder, DRIVER)], record
 
 

@@ -98,6 +98,12 @@ def run(args: argparse.Namespace) -> int:
             _results(out, archive, sweep, uri, args.tracking_uri)
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
+    if outcome.limited:
+        given = sweep.file.limits.model_dump(exclude_none=True)
+        out.print(
+            f"limits ({', '.join(f'{limit} {hours:.3g}' for limit, hours in given.items())}) stopped "
+            f"{counted(len(outcome.limited), 'trial')}: the same command with --resume and more of them goes on"
+        )
     if outcome.unfinished:
         out.print(f"unfinished: {counted(len(outcome.unfinished), 'trial')}; the same command with --resume goes on")
     elif outcome.evaluation_failures:

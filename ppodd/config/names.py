@@ -12,7 +12,7 @@ _RULE = "letters, digits and _ . = , + - (the first a letter, a digit or _)"
 _CHARACTERS = re.compile(r"\w[\w.=,+-]*")
 _LONGEST_BYTES = 240  # a file's name has 255 at most, and a report's is this name with an ending
 # What an archive, or a sweep's folder in it, keeps beside sweeps and trials.
-_KEPT = {RUNS, "protocols", "sweep.json", "driver.json", "mlflow-artifacts", "accuracy-vs-ipc.png"}
+_KEPT = {RUNS, "protocols", "sweep.json", "driver.json", "hours.json", "mlflow-artifacts", "accuracy-vs-ipc.png"}
 _STORE = "mlflow.db"  # and what SQLite puts beside it
 
 

@@ -1,7 +1,7 @@
-"""How a driver that is asked to end tells its trials, and a trial that cannot go on its driver.
+"""How a driver that is to end tells its trials, and a trial that cannot go on its driver.
 
-Told to end, each trial archives a checkpoint at the end of its meta-step. Where the archive takes not even the record
-of a trial's failure, the driver is told why, and ends the sweep.
+Told to end, by a signal or as the sweep's hours are over, each trial archives a checkpoint at the end of its meta-step.
+Where the archive takes not even the record of a trial's failure, the driver is told why, and ends the sweep.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ class StopNotice:
     """Lives as long as the driver; trials wait for its word."""
 
     def __init__(self) -> None:
-        self._given = asyncio.Event()
+        self._given, self._why = asyncio.Event(), ""
 
-    async def give(self) -> None:
-        """Have every trial end."""
+    async def give(self, why: str = "") -> None:
+        """Have every trial end; `why` is said of those that are stopped by it, and not only interrupted."""
+        self._why = why
         self._given.set()
 
-    async def given(self) -> None:
-        """Return once the trials are to end."""
+    async def given(self) -> str:
+        """Return once the trials are to end, with why they are stopped, if they are."""
         await self._given.wait()
+        return self._why
+
+    async def over(self) -> bool:
+        """Whether trials are to end, at this moment."""
+        return self._given.is_set()
 
 
 # Each trial waits in a call of its own, and by default a thousand calls fill an actor: no notice would get in.
@@ -45,17 +51,15 @@ StopNoticeActor: Any = ray.remote(**_OPTIONS)(StopNotice)
 def graceful_stop() -> Iterator[Any]:
     """In the block, which runs a Tuner, the first signal ends it in Tune's own way, and gives notice to its trials.
 
-    Yields what trials wait for, by `when_told`; nothing where signals are not this command's to answer.
+    Signals are left alone where they are not this command's to answer. Yields what trials wait for, by `when_told`.
     """
     with signals.reacting(lambda: signal.raise_signal(signal.SIGUSR1)) as ours:
-        if not ours:
-            yield None
-            return
-        # Tune ends at SIGUSR1 as at Ctrl-C, for which its own handler would keep a second one from us
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        signal.signal(signal.SIGUSR1, signals.interrupt)  # until Tune takes it
         notice: Any = StopNoticeActor.remote()
-        threading.Thread(target=_give, args=(notice,), daemon=True).start()
+        if ours:
+            # Tune ends at SIGUSR1 as at Ctrl-C, for which its own handler would keep a second one from us
+            os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+            signal.signal(signal.SIGUSR1, signals.interrupt)  # until Tune takes it
+            threading.Thread(target=_give, args=(notice,), daemon=True).start()
         try:
             yield notice
         finally:
@@ -69,13 +73,19 @@ def _give(notice: Any) -> None:
         notice.give.remote()
 
 
-def when_told(notice: Any) -> threading.Event:
-    """An event that is set once the driver has given notice; never where it is lost, which ends its trials anyway."""
-    told = threading.Event()
+class Told(threading.Event):
+    """Set once the driver has given notice, with why its trials are stopped, if they are."""
+
+    why = ""
+
+
+def when_told(notice: Any) -> Told:
+    """Set once the driver has given notice; never where it is lost, which ends its trials anyway."""
+    told = Told()
 
     def wait() -> None:
         with contextlib.suppress(ray.exceptions.RayError):
-            ray.get(notice.given.remote())
+            told.why = ray.get(notice.given.remote())
             told.set()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -33,6 +33,7 @@ from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.data import check_data, record_first
 from tune.running.disk_space import check_free_space
+from tune.running.limits import SweepClock, check_hours, take_up
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
@@ -52,7 +53,8 @@ class Outcome:
     """The outcome of a sweep: trials with stages missing, why trials and evaluations failed (a line each).
 
     Attributes:
-        stopped: why the scheduler ended trials early; these are not unfinished.
+        stopped: why a scheduler or a limit ended trials early; these are not unfinished.
+        limited: those of them that a limit ended: they resume with more of it.
         untried: settings left unsuggested because the space was exhausted.
         open_evaluations: left to a cluster's evaluators.
     """
@@ -60,6 +62,7 @@ class Outcome:
     unfinished: list[str]
     failures: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
+    limited: list[str] = field(default_factory=list)
     untried: int = 0
     evaluation_failures: dict[str, str] = field(default_factory=dict)
     open_evaluations: int = 0
@@ -67,7 +70,7 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether all that was wanted is there, but for what a cluster's evaluators still do."""
-        return not self.unfinished and not self.evaluation_failures
+        return not self.unfinished and not self.limited and not self.evaluation_failures
 
 
 def run_sweep(
@@ -95,6 +98,7 @@ def run_sweep(
     check_claim(sweep, archive, resume)
     if sweep.file.search:
         check_installed(sweep.file.search.algorithm)
+    check_hours(sweep, archive, [*unfinished(sweep, archive), *_limited(sweep, archive)])
     check_free_space(archive, _left(sweep, archive), sweep.evaluations)
     if ray_address is None:
         check_data(sweep, archive, say)
@@ -115,6 +119,7 @@ def run_sweep(
             record_first(sweep, archive)
         for line in mended(archive, sweep.name, held) if held else ():
             (say or _log.warning)(line)
+        take_up(sweep, archive, _standing(sweep, archive, Status.STOPPED))
         if not held or is_news(sweep, held):
             write_claim(sweep, archive)
         if held and say and (added := len(sweep.trials) - len(held.trials)):
@@ -158,6 +163,7 @@ def _run(
         unfinished(sweep, archive),
         failures(sweep, archive),
         stopped(sweep, archive),
+        _limited(sweep, archive),
         sweep.wanted - len(sweep.trials),
         {**snapshot.given_up, **snapshot.unreadable, **given_up},
         sum(work.key not in given_up for work in snapshot.open),
@@ -206,6 +212,12 @@ def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
     return {name: stop.why for name, stop in found.items() if stop}
 
 
+def _limited(sweep: Sweep, archive: Archive) -> list[str]:
+    """Trials that a limit has stopped."""
+    found = {name: archive.trial(sweep.name, name).stopped() for name in _standing(sweep, archive, Status.STOPPED)}
+    return [name for name, stop in found.items() if stop and stop.limit]
+
+
 def _standing(sweep: Sweep, archive: Archive, *wanted: Status) -> list[str]:
     """The sweep's trials of a status."""
     states = archive.states(sweep.name)
@@ -237,15 +249,21 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         max_concurrent_trials=min(limits) if limits else None,
         reuse_actors=True,
     )
-    where = tune.RunConfig(
-        name=time.strftime("%Y%m%d-%H%M%S"),
-        verbose=0,
-        checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-        failure_config=tune.FailureConfig(max_failures=_LOSSES),
-        storage_path=storage_path,
-        callbacks=[told],
-    )
-    with storage_errors("write", storage_path), told, graceful_stop() as notice:
+    with (
+        storage_errors("write", storage_path),
+        told,
+        graceful_stop() as notice,
+        SweepClock(sweep, archive, notice.give.remote) as clock,
+    ):
+        where = tune.RunConfig(
+            name=time.strftime("%Y%m%d-%H%M%S"),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            failure_config=tune.FailureConfig(max_failures=_LOSSES),
+            storage_path=storage_path,
+            callbacks=[told, clock],
+            stop=clock,
+        )
         trainable = tune.with_resources(tune.with_parameters(trial, notice=notice), resources)
         grid = tune.Tuner(trainable, param_space=plan.space, tune_config=how, run_config=where).fit()
     for result in (grid[number] for number in range(len(grid))):
@@ -255,7 +273,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
     # an interrupted Tuner returns as if its trials were done
     open_ = _standing(sweep, archive, Status.GOING)
     left = bool(open_) or bool(plan.search and not plan.search.done)
-    return signals.came().is_set() or (left and ray.is_initialized())
+    return signals.came().is_set() or (left and not clock.over and ray.is_initialized())
 
 
 class _Told(tune.Callback):
@@ -319,6 +337,7 @@ def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _RunPlan:
             ],
             "cpus": sweep.file.resources.cpus,
             "gpus": sweep.file.resources.gpus,
+            "hours": sweep.file.limits.trial_hours,
             "stage_accuracy": sweep.file.stage_accuracy,
             "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
         }

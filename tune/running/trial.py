@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 
 from cluster.service import limit_gpu_memory, measure
@@ -23,7 +24,8 @@ from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
 from tune.running.data import check_alike
-from tune.running.stopping import NO_STORAGE, when_told
+from tune.running.limits import TrialClock
+from tune.running.stopping import NO_STORAGE, Told, when_told
 
 if TYPE_CHECKING:
     from ppodd.distillation import DistillationSteps, MeasureCandidate
@@ -35,28 +37,32 @@ def trial(spec: dict[str, Any], notice: Any = None) -> None:
     """Tune's trainable: one trial of the sweep, or several in lockstep.
 
     `spec["trial"]` holds `trials`, of each its `url` and `config` (fields); the reserved `cpus` and `gpus`, by whom the
-    `stage_accuracy` is measured, and `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out.
+    `stage_accuracy` is measured; `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out; and
+    `hours`, after which each is stopped.
 
     A trial resumes from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is
     said in the archive and over for Tune, which begins again only what loses its process, node or device. Where the
     driver gives `notice` that it ends, so does the trial, with a checkpoint.
     """
     logs.start_worker()
+    if notice and ray.get(notice.over.remote()):  # the sweep is over, and Tune begins what waited
+        return
     with contextlib.suppress(KeyboardInterrupt):  # as its driver is
-        _run(spec["trial"], when_told(notice).is_set if notice else None)
+        _run(spec["trial"], when_told(notice) if notice else None)
     # the error and all that its frames held are gone here, before this process starts another trial
     _free_memory()
 
 
-def _run(job: dict[str, Any], stop: Callable[[], bool] | None = None) -> None:
+def _run(job: dict[str, Any], told: Told | None = None) -> None:
     """Run the trials to their ends, reporting each stage; raise what Tune is to know of."""
     from ppodd.distillation import Lockstep  # in the trial's process alone: a driver does without torch
 
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
+    told = told or Told()  # of a process that nobody tells
     archives = [TrialArchive(one["url"]) for one in job["trials"]]
     pairs = zip(job["trials"], archives, strict=True)
-    group = Lockstep([_one(job, one["config"], archive, stop) for one, archive in pairs])
+    group = Lockstep([_one(job, one["config"], archive, told) for one, archive in pairs])
     for member, record in group:
         archive = archives[member]
         with logs.about(sweep=archive.sweep, trial=archive.trial):
@@ -66,21 +72,28 @@ def _run(job: dict[str, Any], stop: Callable[[], bool] | None = None) -> None:
 
 
 def _one(
-    job: dict[str, Any], fields: dict[str, Any], archive: TrialArchive, stop: Callable[[], bool] | None
+    job: dict[str, Any], fields: dict[str, Any], archive: TrialArchive, told: Told
 ) -> DistillationSteps[StageRecord]:
-    """One trial to its end; archive why it failed if it did, and raise what Tune is to know of."""
+    """One trial to its end or that of its hours; archive why it failed if it did, raise what Tune is to know of."""
     config = build(DistillConfig, fields)
+    clock = TrialClock(archive, job["hours"])
     with logs.about(sweep=archive.sweep, trial=archive.trial):
         try:
             archive.clear_failure()
             if config.device == "auto":
                 config = config.model_copy(update={"device": "cuda" if job["gpus"] else "cpu"})
             elsewhere = measure if job["stage_accuracy"] == "evaluators" else None
+
+            def stop() -> bool:
+                return told.is_set() or clock.is_over()
+
             smaller: DistillConfig | None = config
             while smaller:
                 config, smaller = smaller, (yield from _distil(smaller, archive, job["halve_chunk"], elsewhere, stop))
         except KeyboardInterrupt:
-            _log.info("stopped, as its driver is; the checkpoint is archived")
+            if clock.stop(told.why) and not told.is_set():
+                return
+            _log.info("interrupted, as its driver is; the checkpoint is archived")
             raise
         except Exception as error:
             _log.error("failed", exc_info=True)

@@ -4,6 +4,7 @@ from .loading import SWEEPS as SWEEPS
 from .loading import find_sweep_file as find_sweep_file
 from .loading import load_sweep as load_sweep
 from .lockstep import groups as groups
+from .schema import Limits as Limits
 from .schema import Resources as Resources
 from .schema import Scheduler as Scheduler
 from .schema import SweepFile as SweepFile

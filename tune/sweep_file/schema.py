@@ -122,6 +122,18 @@ class Scheduler(_Section):
     compare_at: Literal["epochs", "compute"] = "epochs"
 
 
+class Limits(_Section):
+    """How long may be computed, counted over all runs: then a checkpoint is archived, and `--resume` with more goes on.
+
+    Attributes:
+        trial_hours: of each trial.
+        sweep_hours: of the sweep by the clock, as long as a driver runs it.
+    """
+
+    trial_hours: Annotated[float, Field(gt=0)] | None = None
+    sweep_hours: Annotated[float, Field(gt=0)] | None = None
+
+
 class SweepFile(_Section):
     """What a sweep file may say. `config`, `grid`, `sample` and `when` name fields of the distillation's config."""
 
@@ -140,6 +152,7 @@ class SweepFile(_Section):
     search: Search | None = None
     scheduler: Scheduler | None = None
     resources: TrialResources = TrialResources()
+    limits: Limits = Limits()
     evaluation: Annotated[list[dict[str, Any]], pydantic.BeforeValidator(_listed), Field(min_length=1)] = [{}]
     evaluators: Evaluators = Evaluators()
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
@@ -156,5 +169,6 @@ NESTED: dict[str, type[_Section]] = {
     "search": Search,
     "scheduler": Scheduler,
     "resources": TrialResources,
+    "limits": Limits,
     "evaluators": Evaluators,
 }
