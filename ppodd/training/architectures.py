@@ -52,7 +52,7 @@ ARCHITECTURES = Registry(
         "convnetw4": _convnet(4, growth=2),
         "resnet18": _other("resnet18", "ResNet-18 for small images, normalisation: instance", norm="instance"),
         "resnet18-bn": _other("resnet18", "the same, normalisation: batch", norm="batch"),
-        "vgg11": _other("vgg11", "VGG-11 with one linear layer, normalisation: instance", norm="instance"),
+        "vgg11": _other("vgg11", "VGG-11 with one linear layer, normalisation: batch", norm="batch"),
         "alexnet": _other("alexnet", "like AlexNet: 5 convolutions, no normalisation"),
         "vit-tiny": _other("vit_tiny", "ViT-Ti, about 8 × 8 patches an image"),
         "convnext-atto": _other("convnext_atto", "ConvNeXt-A for small images"),

@@ -150,7 +150,7 @@ class _ViT(nn.Module):
 
     def __init__(self, spec: Spec, channels: int, depth: int = 12, heads: int = 3):
         super().__init__()
-        side = _largest_divisor(math.gcd(spec.height, spec.width), min(spec.height, spec.width) // 8)
+        side = _largest_divisor(math.gcd(spec.height, spec.width), max(2, min(spec.height, spec.width) // 8))
         words = (spec.height // side) * (spec.width // side)
         self.embedding = nn.Conv2d(spec.channels, channels, side, side)
         self.class_word = nn.Parameter(torch.zeros(1, 1, channels))
@@ -170,7 +170,7 @@ def _largest_divisor(of: int, at_most: int) -> int:
 
 
 def vit_tiny(spec: Spec, width: int) -> nn.Module:
-    """About 8 × 8 patches an image, whatever its size."""
+    """About 8 × 8 patches an image; of 2 px a side at least, as a pixel alone says little."""
     return _ViT(spec, _scaled(192, width, multiple=3))
 
 

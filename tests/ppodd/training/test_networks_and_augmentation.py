@@ -5,6 +5,8 @@ import torch
 from plugins import installed_package, user_module
 from torch import nn
 
+from ppodd.config import DistillConfig, build, preset
+from ppodd.datasets.loading import load_once
 from ppodd.datasets.sources import SPECS, Spec
 from ppodd.errors import BadInput, one_line
 from ppodd.machine.seeding import generator
@@ -63,6 +65,24 @@ def test_other_kinds_of_network_tell_images_apart_and_have_the_derivatives_of_a_
     (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), theta, create_graph=True)
     (second,) = torch.autograd.grad(gradient.square().sum(), x)
     assert gradient.isfinite().all() and second.isfinite().all() and second.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", OTHERS)
+def test_other_kinds_of_network_learn_real_digits(arch):
+    """Half a minute of processor for all: what normalises away its own signal stays at chance."""
+    data = load_once(build(DistillConfig, preset("digits")).data, CPU)
+    network = fresh_network(arch, data.spec, 16, 0, CPU)
+    optimiser = torch.optim.Adam(network.module.parameters(), 0.001)
+    draws = generator("digits")
+    for _ in range(150):
+        picks = torch.randint(len(data.train.y), (16,), generator=draws)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network.module(data.train.x[picks]), data.train.y[picks]).backward()
+        optimiser.step()
+    network.module.eval()
+    right = network.module(data.test.x).argmax(1) == data.test.y
+    assert right.float().mean() > 0.25
 
 
 def test_28_pixel_images_count_as_32():
