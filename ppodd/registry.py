@@ -127,7 +127,7 @@ class Registry(Generic[E]):
         return self.own.get(name) or self.kind(target=name)
 
     def source(self, name: str) -> str:
-        """A digest of the code of a user's own, as it lies there now; nothing of ours, or where it is not found."""
+        """A digest of the file that holds a user's own, as it is now; nothing for ours, or where it is not found."""
         path = None if name in self.own else name if is_import_path(name) else self._installed().get(name)
         return _digest_of_module(path.partition(":")[0]) if path else ""
 
@@ -221,19 +221,12 @@ _imported_as: dict[str, str] = {}  # what the code of a name was when this proce
 
 
 def _digest_of_module(module: str) -> str:
-    """A digest of a module's file, or of all those in a package; it is found without being imported."""
+    """A digest of a module's file, which is found without being imported; what it imports is not in it."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):  # a package above it is not there, or is none
+        return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16] if spec and spec.origin else ""
+    except (ImportError, ValueError, AttributeError, OSError):  # it is not there, or has no file
         return ""
-    if spec is None or not spec.origin or not Path(spec.origin).is_file():
-        return ""
-    below = [Path(place) for place in spec.submodule_search_locations or ()]
-    files = sorted(file for place in below for file in place.rglob("*.py")) or [Path(spec.origin)]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @functools.cache

@@ -299,7 +299,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if "balanced_pct" in table and table["balanced_pct"].notna().any():
         notes.append(
             "classes of the test set are of unequal size, so accuracy is mostly that of the large ones: `balanced` "
-            "(balanced_pct) counts each class alike; that of each class: `ppodd evaluate`"
+            "(balanced_pct) counts each class alike; that of each class is in the report"
         )
     names = table["trial"] if table["sweep"].nunique() < 2 else trial_keys(table)
     behind = ~names.isin(set(names[table.index.isin(last_stages(table).index)]))

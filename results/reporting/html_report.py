@@ -35,6 +35,7 @@ from results.analysis import (
     where,
 )
 from results.reporting.charts import Chart, chart
+from results.reporting.classes import class_grid
 from results.reporting.effects import Effect, effects
 from results.reporting.gallery import BlendWeights, Card, blends, cards, varying
 from results.reporting.grid import Grid, grid
@@ -75,6 +76,7 @@ class Report(NamedTuple):
     effects: list[Effect]
     settings: Grid
     networks: HeatMap
+    classes: Grid
     remarks: list[str]
     cards: list[Card]
     blends: list[BlendWeights]
@@ -147,6 +149,7 @@ def gather(
         effects=effects(frame, steps),
         settings=grid(table(frame)),
         networks=heat_map(frame, steps),
+        classes=class_grid(run for run in chosen.trials if run.id in set(frame["run_id"])),
         remarks=[*notes(frame), *trial_remarks(chosen, every)] if len(frame) else [],
         cards=cards(every, posters(chosen, every), frame, fields),
         blends=blends(every, fields),

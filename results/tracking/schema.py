@@ -40,6 +40,7 @@ POSTERS = "ppodd.posters"  # digests of the stages' poster files, shortened: {"1
 SUMMARY = "ppodd.summary"  # of a sweep: how many evaluations its artifacts show
 SETTING = "setting"  # of a trial: what it varies but for the seed; group runs by it
 SPLIT = "ppodd.stage_accuracy_split"
+CLASSES = "ppodd.class_accuracy"  # {"<mode>/<arch>": {"stage", "steps", "percent": {class: accuracy}}}, see below
 TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
@@ -235,6 +236,21 @@ def evaluation_metrics(record: EvaluationRecord, own: str) -> Iterator[tuple[str
         if steps in record.balanced:
             yield names.balanced, record.balanced[steps].mean
     yield f"seconds/evaluate/{protocol.mode}/{network(protocol.arch)}", record.seconds
+
+
+def class_accuracies(tags: Mapping[str, str], record: EvaluationRecord, classes: Sequence[str]) -> dict[str, str]:
+    """The tag that holds the accuracy of each class in the last stage, at the last budget.
+
+    Only where classes are of unequal size: elsewhere the accuracy says as much. Without it where it is too long for a
+    tag.
+    """
+    held, name = json.loads(tags.get(CLASSES, "{}")), f"{record.protocol.mode}/{record.protocol.arch}"
+    if not record.balanced or held.get(name, {}).get("stage", 0) > record.stage:
+        return {}
+    steps = max(record.per_class)
+    percent = dict(zip(classes, record.per_class[steps], strict=True))
+    text = json.dumps({**held, name: {"stage": record.stage, "steps": steps, "percent": percent}})
+    return {CLASSES: text} if len(text) <= _TAG_CHARS else {}
 
 
 def setting(config: DistillConfig, varied: Sequence[str]) -> str:

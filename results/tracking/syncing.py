@@ -324,6 +324,9 @@ class Syncer:
             new.metrics += _metrics(schema.evaluation_metrics(evaluation, own), evaluation)
             name, text = schema.protocol_tag(known.config, evaluation.protocol)
             new.tags[name] = text
+            if schema.protocol_hash(evaluation.protocol) == own:
+                tags = {**known.run.tags, **new.tags}
+                new.tags |= schema.class_accuracies(tags, evaluation, known.records[stage].data.classes)
             logged.append(_short(ticket))
             report.evaluations += 1
 

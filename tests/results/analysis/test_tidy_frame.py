@@ -15,6 +15,7 @@ from results.analysis.comparisons import compare
 from results.analysis.curves import curve_points
 from results.analysis.tidy_frame import frame, last_stages
 from results.reporting.curve_picture import curve
+from results.reporting.html_report import gather, page
 from results.reporting.tables import as_text, table
 from results.tracking import Run, schema
 from results.tracking.store import default_tracking_uri, open_store
@@ -201,13 +202,20 @@ def test_a_balanced_accuracy_stands_beside_where_classes_are_of_unequal_size(arc
     trial = archive.trial(*next((s, t) for s in archive.sweeps() for t in archive.trials(s)))
     for stage in trial.stages():
         for record in trial.evaluations(stage):
-            trial.write_evaluation(record.model_copy(update={"balanced": record.accuracy}))
+            by_class = {steps: tuple(10.0 * stage + i for i in range(10)) for steps in record.accuracy}
+            trial.write_evaluation(record.model_copy(update={"balanced": record.accuracy, "per_class": by_class}))
     sync(archive.url, uri)
     rows = frame(uri)
     ours = rows[rows.trial == trial.trial]
     assert (ours["balanced_pct"] == ours["accuracy_pct"]).all() and rows["balanced_pct"].isna().any()
     result = table(rows)
     assert (result["balanced"] != "").sum() == 1 and "balanced" not in table(rows[rows.trial != trial.trial])
+    assert any("classes of the test set are of unequal size" in note for note in tidy_frame.remarks(rows))
+    made = gather(uri)
+    (told,) = made.classes.rows  # the one trial of that kind, in its last stage
+    stages = len(trial.stages())
+    assert [value for _, value in told[4:6]] == [10 * stages, 10 * stages + 1] and len(told) == 14
+    assert "<h2>Each class</h2>" in page(made) and made.classes.columns[4:6] == list(trial.stage(1).data.classes[:2])
 
 
 def test_compare_puts_values_side_by_side_and_warns_of_unequal_budgets(archive, uri):
