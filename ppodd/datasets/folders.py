@@ -77,9 +77,9 @@ def _note_same_inside(rows: list[Row], notes: Notes) -> None:
             inside.setdefault(folders[0], set()).update(folders[1:2])
     first, *others = inside.values()
     if others and len(first) > 1 and all(there == first for there in others):
-        few = ", ".join(sorted(first)[:3])
+        outer, inner = (", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3) for names in (inside, first))
         notes.warnings.append(
-            f"all {len(inside)} classes hold the same {len(first)} folders ({few}, …): the outer count"
+            f"all classes ({outer}) hold the same folders ({inner}): the outer folders are the classes"
         )
 
 

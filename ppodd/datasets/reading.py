@@ -58,6 +58,7 @@ def read(found: Found, request: Request) -> Images:
     labels, classes = _renumbered(labels, classes, kept)
     _check_classes(classes, where)
     x, y, seen = _decoded(splits, kept, labels, cut, request, where, found)
+    notes.warnings += [*_alike(classes), *_leaked(x)]
     images = Images(x, y, classes, _report(found, splits, x, y, classes, test_from, seen, notes))
     _check(images, request, where)
     return images
@@ -206,6 +207,21 @@ def _check(images: Images, request: Request, where: str) -> None:
 
 def _said(spec: Spec) -> str:
     return f"{spec.classes} classes, {spec.channels} × {spec.height} × {spec.width} (C, h, w)"
+
+
+def _alike(classes: tuple[str, ...]) -> list[str]:
+    """The warning for classes that may be one, written in two ways."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault("".join(name.split()).casefold(), name), name) for name in classes]
+    twice = [f"{one!r} and {other!r}" for one, other in pairs if one != other]
+    return [f"classes that differ in capitals or spaces alone: {', '.join(twice[:3])}"] if twice else []
+
+
+def _leaked(x: dict[str, np.ndarray]) -> list[str]:
+    """The warning for test images that train, too."""
+    trained = {hash(image.tobytes()) for image in x[TRAIN]}
+    count = sum(hash(image.tobytes()) in trained for image in x[TEST])
+    return [f"{counted(count, 'test image')} also in the training set, pixel by pixel"] if count else []
 
 
 def _report(

@@ -111,5 +111,5 @@ def _split(split: SplitReport) -> str:
 
 
 def _few(values: Iterable[str], most: int = _NAMED) -> str:
-    values = list(values)
+    values = [" ".join(value.split()) for value in values]  # of a name of several lines, too
     return ", ".join(values[:most]) + (f", … ({len(values):,} in all)" if len(values) > most else "")

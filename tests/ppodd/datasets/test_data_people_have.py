@@ -175,7 +175,7 @@ SPLITS = {
     "the same folders in every class": (
         lambda p: [tree(p / fold, split="train") for fold in ("ant", "bee")],
         {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
-        r"warning: all 2 classes hold the same 2 folders \(ant, bee",
+        r"warning: all classes \(ant, bee\) hold the same folders \(ant, bee\): the outer are the classes",
     ),
     "test labels of -1": (
         lambda p: (table(p / "train.parquet"), table(p / "test.parquet", [-1] * 4, split="test")),
@@ -534,6 +534,20 @@ def test_class_names_without_pictures_are_left_out_and_said(tmp_path):
     table(tmp_path / "x.parquet", [1, 2] * 5, names=["background", "ant", "bee"])
     images = read(tmp_path / "x.parquet")
     assert images.classes == ("ant", "bee") and "no picture is of class background: left out" in said(images)
+
+
+@pytest.mark.parametrize("other", ["Ant", " ant", "a nt"])
+def test_classes_that_may_be_one_are_warned_of(tmp_path, other):
+    table(tmp_path / "x.parquet", ["ant", other] * 5)
+    assert "warning: classes that differ in capitals or spaces alone: " in said(read(tmp_path / "x.parquet"))
+
+
+def test_test_images_that_train_are_warned_of(tmp_path):
+    split_tree(tmp_path, train="train", test="test")
+    assert "also in the training set" not in said(read(tmp_path))
+    for name in ("0.png", "1.png"):
+        shutil.copy(tmp_path / "train/ant" / name, tmp_path / "test/bee" / name)
+    assert "warning: 2 test images also in the training set, pixel by pixel" in said(read(tmp_path))
 
 
 def test_two_classes_of_one_name_stay_two(tmp_path):
