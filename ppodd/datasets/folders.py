@@ -79,7 +79,7 @@ def _note_same_inside(rows: list[Row], notes: Notes) -> None:
     if others and len(first) > 1 and all(there == first for there in others):
         outer, inner = (", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3) for names in (inside, first))
         notes.warnings.append(
-            f"all classes ({outer}) hold the same folders ({inner}): the outer folders are the classes"
+            f"all classes ({outer}) hold the same folders ({inner}): the outer are the classes"
         )
 
 

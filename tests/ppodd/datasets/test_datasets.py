@@ -223,7 +223,7 @@ def test_cub_200s_own_layout(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: None, "does not exist; name a parquet file or a class-folder tree"),
+        (lambda p: None, "does not exist; name a folder of class folders, or a file of .parquet"),
         (lambda p: p.write_bytes(b"PAR1 no"), "is no readable parquet file"),
         (lambda p: write_parquet(p, column="pixels"), "has columns .*'pixels'.*needed are img or image"),
         (lambda p: write_parquet(p, images=[png()] * 9 + [png()[:60]]), "row 9 is no readable image"),
@@ -232,7 +232,7 @@ def test_cub_200s_own_layout(tmp_path):
             lambda p: write_parquet(p, labels=[0, 1] * 9 + [0, 2], metadata={"class_names": "a,b"}),
             "label 2 of .* out of range",
         ),
-        (lambda p: write_parquet(p, labels=[0] * 20), "has 1 class: at least 2 are needed"),
+        (lambda p: write_parquet(p, labels=[0] * 20), "has 1 class .*: at least 2 are needed"),
         (lambda p: write_parquet(p, images=[png()] * 19 + [b""]), "row 19 holds no image bytes"),
     ],
 )
