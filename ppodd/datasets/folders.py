@@ -78,9 +78,7 @@ def _note_same_inside(rows: list[Row], notes: Notes) -> None:
     first, *others = inside.values()
     if others and len(first) > 1 and all(there == first for there in others):
         outer, inner = (", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3) for names in (inside, first))
-        notes.warnings.append(
-            f"all classes ({outer}) hold the same folders ({inner}): the outer are the classes"
-        )
+        notes.warnings.append(f"all classes ({outer}) hold the same folders ({inner}): the outer are the classes")
 
 
 def _by_split(rows: list[Row]) -> dict[str, list[Row]]:
