@@ -27,11 +27,14 @@ def failure_of(error: BaseException) -> dict[str, Any]:
         "type": f"{type(error).__module__}.{type(error).__qualname__}",
         "message": hidden(str(error)),
         "traceback": hidden("".join(traceback.format_exception(error))),
-        "node": socket.gethostname(),
-        "pid": os.getpid(),
-        "log_file": log_file(),
+        **this_process(),
         "failed_at": time.time(),
     }
+
+
+def this_process() -> dict[str, Any]:
+    """Where this process runs, and its log."""
+    return {"node": socket.gethostname(), "pid": os.getpid(), "log_file": log_file()}
 
 
 def said_with_place(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from ppodd.errors import BadInput, near_miss, one_line, unknown
+from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 from ppodd.failures import user_place
 
 _IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
@@ -147,6 +147,25 @@ class Registry(Generic[E]):
         said = reprlib.repr(value) if shape is None else f"a {type(value).__name__} of shape {tuple(shape)}"
         return self.wrong(name, f"returned {said}{f' for {asked}' if asked else ''}")
 
+    @contextmanager
+    def tried(self, name: str) -> Iterator[bool]:
+        """Whether `name` is a user's own, which the block then tries: any error of it says what is accepted.
+
+        Raises:
+            BadInput: it cannot be imported, or the block raised.
+        """
+        own = name not in self.own
+        if own:
+            self.get(name)
+        try:
+            yield own
+        except PpoddError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            if not own:
+                raise
+            raise self.wrong(name, f"fails when it is tried: {one_line(error)}") from error
+
     def wrong(self, name: str, what: str) -> BadInput:
         """The error for an entry that is not of its kind: what of it is wrong, and what is accepted."""
         return BadInput(f"{self.what} {name!r} {what}; accepted is {self.accepted}")
@@ -190,8 +209,7 @@ def located(code: Any) -> Iterator[None]:
         yield
     except Exception as error:
         if not _is_ours(code) and not getattr(error, "__notes__", None):
-            file = getattr(sys.modules.get(code.__module__), "__file__", None)
-            error.add_note(user_place(error.__traceback__) or _place(error, file))
+            error.add_note(user_place(error.__traceback__) or _place_in(code, error))
         raise
 
 
@@ -199,11 +217,17 @@ def _is_ours(code: Any) -> bool:
     return str(getattr(code, "__module__", "")).partition(".")[0] == "ppodd"
 
 
-def _place(error: BaseException, file: str | None) -> str:
-    """`file:line` of the last frame of the error's trace that is in `file`, else of the last one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = ([f for f in frames if f.filename == file] or frames)[-1]
-    return f"{frame.filename}:{frame.lineno}"
+def _place_in(code: Any, error: BaseException) -> str:
+    """`file:line` where a user's `code` raised, else where it is defined: it may not even take its arguments."""
+    file = getattr(sys.modules.get(code.__module__), "__file__", None) or code.__module__
+    first = getattr(getattr(code, "__code__", None), "co_firstlineno", None)
+    return _place(error, file) or (file if first is None else f"{file}:{first}")
+
+
+def _place(error: BaseException, file: str) -> str:
+    """`file:line` of the last frame of the error's trace that is in `file`; empty where none is."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{file}:{lines[-1]}" if lines else ""
 
 
 def _place_of_import(error: Exception, module: str) -> str:

@@ -49,10 +49,12 @@ def _check(archive_url: str, host: str, answer: ray.ObjectRef, content: bytes) -
         reason = "another file is there"
     except ray.exceptions.RayTaskError as error:
         reason = one_line(error.cause)
+        if isinstance(error.cause, ModuleNotFoundError):
+            raise BadInput(
+                f"node {host} lacks a package: {reason}; install ppodd there, or ship it with --working-dir"
+            ) from None
     except ray.exceptions.RayError as error:
         reason = one_line(error)
-    if "No module named" in reason:
-        raise BadInput(f"node {host} lacks a package: {reason}; install ppodd there, or ship it with --working-dir")
     raise BadInput(
         f"archive {archive_url!r} is not seen from node {host}: {reason}; "
         f"name a shared folder or a URL such as s3://… that every node can read and write"

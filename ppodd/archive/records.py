@@ -259,7 +259,10 @@ class EvaluationRecord(Versioned):
 
 
 class ProgressRecord(Record):
-    """`progress.json`: the stage in training, as its last refresh told it; `seconds_left` are those of all stages."""
+    """`progress.json`: the stage in training, as its last refresh told it; `seconds_left` are those of all stages.
+
+    `node`, `pid` and `log_file` are of the process that trains it: where to look when it is gone.
+    """
 
     stage: int
     num_stages: int
@@ -269,6 +272,9 @@ class ProgressRecord(Record):
     seconds_per_meta_step: float
     seconds_left: float
     updated_at: float
+    node: str | None = None
+    pid: int | None = None
+    log_file: str | None = None
 
 
 class FailureRecord(Record):

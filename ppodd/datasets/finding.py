@@ -77,7 +77,8 @@ def _nothing(dataset: str, places: list[Path], hint: str, how: str = "") -> Foun
 
 def _read(dataset: str, source: DataSource, given: list[Path] | Path) -> list[Part]:
     """What a reader returns of the files that were found, or of the root folder."""
-    value = source(given)
+    with SOURCES.tried(dataset):
+        value = source(given)
     try:
         return returned_parts(dataset, value)
     except ValueError as error:

@@ -32,6 +32,7 @@ from ppodd.distillation.out_of_memory import explained
 from ppodd.distillation.stages import Accuracies, Distillation, Finished, MetaStepProgress, StageResult, TrainingState
 from ppodd.errors import CorruptArchive, PpoddError, under_way
 from ppodd.evaluation import check_data, data_of, keep_data, pixel_budget, versions
+from ppodd.failures import this_process
 from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.methods import layout_of, trained_on
@@ -124,7 +125,7 @@ def _stages(
 
     def on_progress(now: MetaStepProgress) -> None:
         with contextlib.suppress(OSError, PpoddError):  # it only informs: an archive that is away ends no trial by it
-            trial.write_progress(ProgressRecord(**now._asdict(), updated_at=time.time()))
+            trial.write_progress(ProgressRecord(**now._asdict(), **this_process(), updated_at=time.time()))
         if progress:
             progress(now)
 

@@ -21,6 +21,7 @@ from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
 from ppodd.distillation.meta_steps import DistillationSteps, MetaStep, Prepared, StageTrained, one_by_one
 from ppodd.distillation.outer_step import outer_step
+from ppodd.distillation.plug_ins import try_plug_ins
 from ppodd.distillation.training_state import TrainingState
 from ppodd.errors import CorruptArchive
 from ppodd.evaluation import evaluate, stack
@@ -131,7 +132,7 @@ def distill(
 class Distillation:
     """The fixed parts of a run: layout, patches, labels, inner loop, and the steps that use them.
 
-    Making one refuses, with `BadInput`, a class order, network or initial poster that cannot work.
+    Making one refuses, with `BadInput`, an initial poster or anything of a user's own that cannot work.
     """
 
     def __init__(self, config: DistillConfig, dataset: Dataset, initial: InitialPoster | None):
@@ -153,6 +154,7 @@ class Distillation:
             config.decay,
         )
         check_network(config.arch, dataset.spec, config.width)
+        try_plug_ins(config, dataset, self.layout, self.inner)
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
         self.cells = config.comp_ipc, config.label_cells == "released"
         self.label_shape = label_array_shape(self.layout, *self.cells) if config.train_y else ()

@@ -32,9 +32,11 @@ def arrange_classes(method: str, dataset: Dataset, rows: int, columns: int) -> n
     if method.endswith(TABLES):
         return order_from_distances(distance_table(method, rows * columns), rows, columns)
     arranged = CLASS_ORDERS.get(method)
-    if not _takes_grid(arranged.function):
-        return order_from_distances(_checked_distances(method, arranged(dataset), rows * columns), rows, columns)
-    return _checked_order(method, arranged(dataset, rows, columns), rows, columns)
+    with CLASS_ORDERS.tried(method):
+        returned = arranged(dataset, rows, columns) if _takes_grid(arranged.function) else arranged(dataset)
+    if _takes_grid(arranged.function):
+        return _checked_order(method, returned, rows, columns)
+    return order_from_distances(_checked_distances(method, returned, rows * columns), rows, columns)
 
 
 def _takes_grid(function: Any) -> bool:

@@ -108,8 +108,9 @@ def check_network(arch: str, spec: Spec, width: int) -> None:
         BadInput: it cannot be imported, fails, makes no logits, or cannot be differentiated twice.
     """
     cpu = torch.device("cpu")
-    network = fresh_network(arch, spec, width, 0, cpu)
-    if arch in ARCHITECTURES.own:
+    with ARCHITECTURES.tried(arch) as own:
+        network = fresh_network(arch, spec, width, 0, cpu)
+    if not own:
         return
     x = torch.randn(2, *spec[1:], generator=torch.Generator().manual_seed(0)).requires_grad_()
     theta = network.theta.requires_grad_()

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.errors import BadInput, PpoddError, hidden
+from ppodd.errors import BadInput, PpoddError, StorageError, hidden
 from ppodd.files import cache_folder, is_remote, sha256
 from ppodd.proxies import bypass_for_loopback, through_proxy
 from results.tracking.store_file import make_or_check, sqlite_path, sqlite_uri
@@ -67,7 +67,8 @@ def open_store(tracking_uri: str) -> MlflowClient:
     """A client of the store, created first if need be (do that in one process, before others open it).
 
     Raises:
-        BadInput: the URI is none that MLflow can open, or nothing answers there.
+        BadInput: the URI is none that MLflow can open, or what answers there is no store.
+        StorageError: nothing answers there.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # a server that is away is said in seconds, one that hangs in twenty: the sync tries again anyway
@@ -94,11 +95,24 @@ def open_store(tracking_uri: str) -> MlflowClient:
     except PpoddError:
         raise
     except Exception as error:  # whatever the driver, the network or MLflow raises
+        why = f"cannot open the MLflow store {tracking_uri!r}: {said(error)}{through_proxy(tracking_uri)}"
+        if sqlite_path(tracking_uri) is None and _is_away(error):
+            raise StorageError(f"{why}; see that it runs and can be reached from here, or name another") from None
         raise BadInput(
-            f"cannot open the MLflow store {tracking_uri!r}: {said(error)}"
-            f"{through_proxy(tracking_uri)}; accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
+            f"{why}; accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
         ) from None
     return client
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether a server or database could not be reached, as the error or one that it came of says by its type."""
+    from sqlalchemy.exc import OperationalError
+
+    while error is not None:
+        if isinstance(error, (OSError, OperationalError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _require_database(uri: str) -> None:

@@ -47,6 +47,7 @@ def sweep_of_both(path):
         "preset": "digits-small",
         "config": config,
         "grid": {", ".join(FIELDS): [BY_NAME, BY_PATH]},
+        "evaluation": {"arch": ["lab-net", "lab:net"]},  # each of both, so that their evaluations are of one protocol
         "evaluators": {"cpus": 0},
     }
     path.write_text(yaml.safe_dump(values, sort_keys=False))

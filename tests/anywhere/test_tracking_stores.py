@@ -18,7 +18,7 @@ from users import ppodd_as_nobody
 from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.config import EvaluationConfig, preset
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, StorageError
 from results.tracking.store import open_store
 
 
@@ -136,7 +136,7 @@ def test_a_server_on_this_machine_is_asked_past_the_proxy(server, proxy):
 
 
 def test_a_server_elsewhere_that_the_proxy_does_not_reach_is_said_with_the_proxy(proxy):
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(StorageError) as error:
         open_store("http://mlflow.lab.invalid:5000")
     assert f"asked through the proxy {proxy[1]} (NO_PROXY=mlflow.lab.invalid goes past it)" in str(error.value)
     assert proxy[0].asked

@@ -22,7 +22,7 @@ from cluster.jobs import JOB
 from cluster.service import answer, check_archive, connect, watched
 from cluster.service import client as evaluators
 from ppodd import signals
-from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialState, mended
+from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialArchive, TrialState, mended
 from ppodd.config import DistillConfig
 from ppodd.distillation import advice
 from ppodd.errors import PpoddError, StorageError, one_line, under_way
@@ -358,7 +358,13 @@ def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception)
         record = FailureRecord.of(error)
         if isinstance(error, OutOfMemoryError):
             record = record.model_copy(update={"error": f"{record.error}: {advice(sweep.trials[name])}"})
-        trial.write_failure(record.model_copy(update={"node": None, "pid": None, "log_file": None}))
+        trial.write_failure(record.model_copy(update=_last_seen(trial)))
+
+
+def _last_seen(trial: TrialArchive) -> dict[str, Any]:
+    """Node, process and log of a trial, as its progress told them while it ran; nothing where it did not get so far."""
+    now = trial.progress()
+    return {field: getattr(now, field, None) for field in ("node", "pid", "log_file")}
 
 
 class _ShownProgress:

@@ -23,6 +23,7 @@ from ppodd.config import (
 from ppodd.datasets import Request, Spec
 from ppodd.errors import BadInput
 from ppodd.posters import Geometry
+from tune.sweep_file.distributions import DISTRIBUTIONS
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Misplaced, Path_, Point, Section, keys, marked, name, parameters, points
 
@@ -133,7 +134,8 @@ def seeded(
             try:
                 config = build(DistillConfig, {**values, "seed": seed, "name": called})
             except BadInput as error:
-                raise Misplaced(_blamed(str(error), file), f"trial {called}: {error}") from None
+                place = _blamed(str(error), file)
+                raise Misplaced(place, f"trial {called}: {error}{_drawn_by(place, file)}") from None
             config = absolute_paths(config)
             if there.get(called, config) == config:
                 break
@@ -159,6 +161,17 @@ def _decided(values: Mapping[str, Any], point: Point) -> Point:
         decided = METHODS.known(config.method).settles(config)
         return {key: decided.get(key, value) for key, value in point.items()}
     return point
+
+
+def _drawn_by(place: Path_, file: SweepFile) -> str:
+    """Whose value it is, where a distribution of the user's own drew it."""
+    if "sample" not in place:
+        return ""
+    sample = file.when[int(place[1])].sample if place[0] == "when" else file.sample
+    distribution = sample[place[-1]]
+    kinds = distribution if isinstance(distribution, dict) else {}
+    own = [kind for kind in kinds if kind not in DISTRIBUTIONS.own]
+    return f", drawn by {own[0]!r}; accepted is {DISTRIBUTIONS.accepted}" if own else ""
 
 
 def _blamed(message: str, file: SweepFile) -> Path_:

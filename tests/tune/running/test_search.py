@@ -391,6 +391,8 @@ def test_a_trial_that_loses_its_process_goes_on_but_not_for_ever(cluster, tiny, 
     losses.write_text("9")
     assert not _tune(sweep, archive)
     assert losses.read_text() == "7" and "died" in failures(sweep, archive)[name]
+    gone = archive.trial("mine", name).failure()  # where to look: as its progress told while it ran
+    assert gone.node and gone.pid != os.getpid() and Path(gone.log_file).match("logs/worker-*.err")
 
 
 def test_a_sweep_that_waits_for_a_place_says_so_once(cluster, tiny, tmp_path, monkeypatch):
