@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 _WRITTEN_OUT = 20  # names
 
@@ -34,7 +35,21 @@ class CorruptArchive(PpoddError):
 
 
 class LaterVersion(CorruptArchive):
-    """A file that a later version wrote: it may be whole, but this version cannot read it."""
+    """A file that another version wrote, mostly a later one: it may be whole, but this version cannot read it."""
+
+
+def later_version(where: str, what: str, writer: str = "") -> LaterVersion:
+    """The error for the file `where` with `what` only later versions know; `writer` wrote it, if that is known."""
+    return LaterVersion(f"{where}{what}: use {_version(writer)}, or a later one")
+
+
+def earlier_version(where: str, what: str, writer: str = "") -> LaterVersion:
+    """The same for what no version reads any more but those like the writer's."""
+    return LaterVersion(f"{where}{what}: use {_version(writer)}")
+
+
+def _version(writer: str) -> str:
+    return f"ppodd {writer}" if writer else "the ppodd version that wrote it"
 
 
 @contextlib.contextmanager
@@ -71,6 +86,20 @@ def unknown(what: str, value: object, accepted: Iterable[str], listed: str = "",
     if listed and len(names) > _WRITTEN_OUT:
         return BadInput(f"unknown {what} {value!r}{near_miss(value, names, most=3)} (all {len(names)}: {listed})")
     return BadInput(f"unknown {what} {value!r}{near_miss(value, names)} (accepted: {', '.join([*names, *also])})")
+
+
+def wrong_field(error: Any, shown_chars: int = 80) -> str:
+    """What pydantic's `error` found wrong first, in one line that begins with the field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    if not field:
+        return str(first["msg"])
+    value = repr(first["input"])
+    shown = value if len(value) <= shown_chars else f"{value[:shown_chars]}…"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field} is {shown}: {message[0].lower()}{message[1:]}"
 
 
 def near_miss(value: object, names: Sequence[str], most: int = 1) -> str:

@@ -51,6 +51,9 @@ from .records import (
     ProgressRecord as ProgressRecord,
 )
 from .records import (
+    ResumePosition as ResumePosition,
+)
+from .records import (
     StageAccuracy as StageAccuracy,
 )
 from .records import (

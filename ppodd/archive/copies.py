@@ -23,6 +23,6 @@ def copied(trial: TrialArchive, archive_url: str) -> TrialArchive:
     for name in filter(_OF_THE_TRIAL.fullmatch, trial.folder.find()):
         if name not in held:
             there.folder.write(name, trial.folder.read(name))
-        elif name == "config.json" and there.folder.read(name) != trial.folder.read(name):
+        elif name == "config.json" and there.config() != trial.config():
             raise BadInput(f"--out: {there.url} holds another trial of this name: name another archive")
     return there

@@ -19,12 +19,11 @@ from pydantic import Field
 from ppodd.archive.sealed import unsealed
 from ppodd.config import EvaluationProtocol
 from ppodd.datasets import DataReport
-from ppodd.errors import CorruptArchive, LaterVersion
+from ppodd.errors import CorruptArchive, LaterVersion, earlier_version, later_version, wrong_field
 from ppodd.failures import failure_of
 from ppodd.files import sha256
 
 SCHEMA = 1
-_SHOWN_CHARS = 80  # of a value that is wrong
 
 
 class Record(pydantic.BaseModel):
@@ -44,6 +43,7 @@ class Versioned(Record):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 
 def parse(kind: type[R], data: bytes, where: str) -> R:
@@ -53,32 +53,26 @@ def parse(kind: type[R], data: bytes, where: str) -> R:
         CorruptArchive: it is no such record (the field is named), or another than was written.
         LaterVersion: it is one of another schema; the version to use is named.
     """
-    values = unsealed(data, where)
+    values, writer = unsealed(data, where)
     found = values.get("schema", SCHEMA)
     if found != SCHEMA and isinstance(found, int):
         versions = values.get("versions")
-        raise another_schema(where, found, versions.get("ppodd") if isinstance(versions, dict) else None)
+        raise another_schema(where, found, writer or (versions.get("ppodd", "") if isinstance(versions, dict) else ""))
     try:
         return kind.model_validate_json(data, strict=True)
     except pydantic.ValidationError as error:
-        raise CorruptArchive(f"{where} is damaged: {_said(error)}") from None
+        raise CorruptArchive(f"{where} is damaged: {wrong_field(error)}") from None
 
 
-def another_schema(where: str, found: int | str, writer: str | None) -> LaterVersion:
+def another_schema(where: str, found: int, writer: str) -> LaterVersion:
     """The error for a file of another schema, which the version `writer` of ppodd wrote, if that is known."""
-    use = f"ppodd {writer}" if writer else "the ppodd version that wrote it"
-    return LaterVersion(f"{where} has schema {found}, this ppodd reads {SCHEMA}: use {use}, or a later one")
+    error = later_version if found > SCHEMA else earlier_version
+    return error(where, f" has schema {found}, this ppodd reads {SCHEMA}", writer)
 
 
-def _said(error: pydantic.ValidationError) -> str:
-    """What is wrong first, in one line that begins with the field."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    if first["type"] == "missing":
-        return f"{field} is missing"
-    value = repr(first["input"])
-    shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
-    return f"{field} is {shown}: {first['msg'].removeprefix('Value error, ').lower()}"
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=1)]  # of a stage, say
+Weight = Annotated[float, Field(ge=0)]
 
 
 class StartRecord(Record):
@@ -160,26 +154,26 @@ class SweepDataRecord(DataDigest):
 class StorageBytes(Record):
     """Of posters and labels, by number format."""
 
-    fp32: int
-    fp16: int
-    int8: int
+    fp32: Count
+    fp16: Count
+    int8: Count
 
 
 class PixelBudget(Record):
     """Images per class of one poster and of all that the blend draws on; numbers that a poster and its labels hold."""
 
-    poster_ipc: float
-    cumulative_ipc: float
-    poster_floats: int
-    label_floats: int
+    poster_ipc: Annotated[float, Field(gt=0)]
+    cumulative_ipc: Weight
+    poster_floats: Count
+    label_floats: Count
     storage_bytes: StorageBytes
 
 
 class StageBudget(PixelBudget):
     """And the compute of this and all earlier stages; nobody took the time of posters that were imported."""
 
-    meta_steps: int
-    seconds: float | None
+    meta_steps: Count
+    seconds: Annotated[float, Field(ge=0)] | None
 
 
 class Digests(Record):
@@ -194,6 +188,13 @@ class Digests(Record):
         return cls.model_validate({"poster.safetensors": poster, "poster.png": sha256(png)})
 
 
+def _one_per_stage(values: tuple[T, ...], info: pydantic.ValidationInfo) -> tuple[T, ...]:
+    """What is held of each poster so far, of as many as the stage's number says."""
+    if len(values) != (stage := info.data.get("stage", len(values))):
+        raise ValueError(f"stage {stage} has {stage} of these, one per poster")
+    return values
+
+
 class StageRecord(Versioned):
     """`stage.json`: a finished stage.
 
@@ -202,11 +203,11 @@ class StageRecord(Versioned):
         real_chunk: real images in a graph at a time, as it was carried out in the end.
     """
 
-    stage: int
-    num_stages: int
+    stage: Number
+    num_stages: Number
     blend_strategy: str
-    blend: tuple[float, ...]
-    evaluation_blend: tuple[float, ...]
+    blend: tuple[Weight, ...]
+    evaluation_blend: tuple[Weight, ...]
     stage_accuracy: StageAccuracy
     leaks_test_set: bool
     meta_loss: MetaLoss
@@ -217,6 +218,8 @@ class StageRecord(Versioned):
     finished_at: float
     budgets: StageBudget
     digests: Digests
+
+    _one_per_poster = pydantic.field_validator("blend", "evaluation_blend")(_one_per_stage)
 
     def weights(self, mode: str) -> tuple[float, ...]:
         """What an evaluation draws the posters with: π, or the latest poster alone."""
@@ -242,9 +245,9 @@ class EvaluationRecord(Versioned):
     """
 
     ticket: str
-    stage: int
+    stage: Number
     protocol: EvaluationProtocol
-    blend: tuple[float, ...]
+    blend: tuple[Weight, ...]
     posters: tuple[str, ...]
     accuracy: dict[int, Accuracy]
     balanced: dict[int, Accuracy] = {}
@@ -256,6 +259,8 @@ class EvaluationRecord(Versioned):
     device: str
     versions: dict[str, str]
     finished_at: float
+
+    _one_per_poster = pydantic.field_validator("blend", "posters")(_one_per_stage)
 
 
 class ProgressRecord(Record):
@@ -275,6 +280,28 @@ class ProgressRecord(Record):
     node: str | None = None
     pid: int | None = None
     log_file: str | None = None
+
+
+class ResumePosition(Record):
+    """Where a resume checkpoint stands: the numbers of `TrainingState`, of which this is the archived form.
+
+    A checkpoint of an earlier version may lack some: they are then at their default.
+
+    Attributes:
+        best_loss: `None` before there is one.
+    """
+
+    stage: Number = 1
+    step: Count = 0
+    adam_steps: Count = 0
+    norm_average: float = 0.0
+    curriculum: int = 0
+    best_loss: float | None = None
+    best_epoch: int = 0
+    meta_steps: Count = 0
+    follows: str = ""
+    seconds: float = 0.0
+    loss: dict[str, float] = {"first": 0.0, "last": 0.0, "sum": 0.0}
 
 
 class FailureRecord(Record):

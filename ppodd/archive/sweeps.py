@@ -146,7 +146,8 @@ class Archive:
     def added_evaluation(self, sweep: str, name: str) -> EvaluationConfig:
         """What a file in `protocols/` asks for. Raises `CorruptArchive`."""
         added = self.folder / f"{sweep}/protocols"
-        return rebuild(EvaluationConfig, unsealed(added.read(name), added.at(name)), added.at(name))
+        values, writer = unsealed(added.read(name), added.at(name))
+        return rebuild(EvaluationConfig, values, added.at(name), writer)
 
     def add_evaluation(self, sweep: str, evaluation: EvaluationConfig) -> None:
         """Have a sweep's stages evaluated in this way too; asked for twice, it is one."""

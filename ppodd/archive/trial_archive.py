@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -22,11 +21,12 @@ from ppodd.archive.records import (
     ProgressRecord,
     R,
     Record,
+    ResumePosition,
     StageRecord,
     StopRecord,
     parse,
 )
-from ppodd.archive.sealed import unsealed, write_sealed
+from ppodd.archive.sealed import Unsealed, unsealed, write_sealed
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_state import Status, TrialState, stage_name
 from ppodd.config import DistillConfig, EvaluationProtocol, difference, rebuild, retired
@@ -86,7 +86,7 @@ class TrialArchive:
         if not self.holds_run():
             return
         held = self.config()
-        if gone := retired(DistillConfig, self._config_values()):
+        if gone := retired(DistillConfig, self._config_values().values):
             field, value = next(iter(gone.items()))
             raise BadInput(
                 f"{self.url} holds a run of an earlier version with {field}={value!r}, which this one cannot go on "
@@ -107,13 +107,14 @@ class TrialArchive:
 
     def config(self) -> DistillConfig:
         """Raise `CorruptArchive` where the file is missing or does not hold a valid config."""
-        return rebuild(DistillConfig, self._config_values(), self.folder.at("config.json"))
+        values, writer = self._config_values()
+        return rebuild(DistillConfig, values, self.folder.at("config.json"), writer)
 
     def write_config(self, config: DistillConfig) -> None:
         """Record the config, in place of what was recorded before."""
         write_sealed(self.folder, "config.json", config.model_dump(mode="json"))
 
-    def _config_values(self) -> dict[str, Any]:
+    def _config_values(self) -> Unsealed:
         where, data = self.folder.at("config.json"), self.folder.get("config.json")
         if data is None:
             raise CorruptArchive(f"{where} is missing: {_CONFIG_AGAIN}")
@@ -294,11 +295,11 @@ class TrialArchive:
         """Have it resumed: the limit that ended it was raised."""
         self.folder.remove("stopped.json")
 
-    def write_resume(self, tensors: dict[str, np.ndarray], position: dict[str, Any]) -> None:
-        """Replace the resume checkpoint by these arrays and this JSON-able position."""
+    def write_resume(self, tensors: dict[str, np.ndarray], position: ResumePosition) -> None:
+        """Replace the resume checkpoint by these arrays and this position."""
         self.folder.write(RESUME, resume_checkpoint.to_bytes(tensors, position))
 
-    def resume(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    def resume(self) -> tuple[dict[str, np.ndarray], ResumePosition] | None:
         """The resume checkpoint, or `None` before the first. Raises `CorruptArchive`."""
         data = self.folder.get(RESUME)
         return None if data is None else resume_checkpoint.from_bytes(data, self.folder.at(RESUME))

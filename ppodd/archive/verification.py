@@ -24,7 +24,7 @@ from ppodd.files import Folder, only_writer, read_mark
 
 _AT_ONCE = 8  # trials that are read: on S3 that is a matter of waiting
 _COPY = "put it back from a copy"
-_LATER = "use that version"
+_LATER = "it is left as it is"
 _EVALUATED = "it is evaluated again by `ppodd sweep … --resume`, `ppodd evaluators start` or `ppodd evaluate`"
 _RESUMED = "`--resume`"
 
@@ -169,7 +169,7 @@ def _marks(folder: Folder, *names: str) -> Iterator[Damage]:
         try:
             read_mark(folder, name)
         except CorruptArchive as error:
-            what, _, then = one_line(error).partition(": ")
+            what, _, then = one_line(error).rpartition(": ")
             yield Damage(folder, name, what, then)
 
 
@@ -329,7 +329,7 @@ class _TrialInspection:
             held = self.trial.resume()
         except CorruptArchive:
             return None
-        return held[1].get("stage") if held else None
+        return held[1].stage if held else None
 
     def checkpoint(self) -> Iterator[Damage]:
         try:

@@ -11,13 +11,15 @@ from functools import cache
 from typing import Any
 
 from ppodd.config.validation import C, Config, build
-from ppodd.errors import BadInput, CorruptArchive, LaterVersion
+from ppodd.errors import BadInput, CorruptArchive, later_version
 
 _log = logging.getLogger(__name__)
 
 
-def rebuild(kind: type[C], values: Any, where: str) -> C:
-    """The config that the file `where` holds. A field that is gone is left out, with a note if it had an effect.
+def rebuild(kind: type[C], values: Any, where: str, writer: str = "") -> C:
+    """The config that the file `where` holds, which the version `writer` of ppodd wrote, if that is known.
+
+    A field that is gone is left out, with a note if it had an effect.
 
     Raises:
         CorruptArchive: it is no valid config.
@@ -32,7 +34,7 @@ def rebuild(kind: type[C], values: Any, where: str) -> C:
     except BadInput as error:
         if values.keys() <= {*kind.model_fields, *kind.retired}:
             raise CorruptArchive(f"{where}: {error}") from None
-        raise LaterVersion(f"{where}: {error}; a later ppodd may know it") from None
+        raise later_version(f"{where}: ", str(error), writer) from None
 
 
 def retired(kind: type[Config], values: dict[str, Any]) -> dict[str, Any]:

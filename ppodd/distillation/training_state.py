@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from ppodd.errors import LaterVersion
+from ppodd.archive import ResumePosition
 from ppodd.training import Learned
 
 
@@ -44,31 +43,24 @@ class TrainingState:
     loss: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "last": 0.0, "sum": 0.0})
     whole: bool = True
 
-    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and a JSON-able state, for the archive."""
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], ResumePosition]:
+        """Arrays and numbers, for the archive."""
         arrays = {f"learned.{name}": tensor.cpu().numpy() for name, tensor in self.learned.items()}
         for name, moments in self.moments.items():
             arrays |= {f"moment{i}.{name}": moment.cpu().numpy() for i, moment in enumerate(moments)}
         rest = {k: v for k, v in vars(self).items() if k not in ("learned", "moments", "whole")}
-        return arrays, {**rest, "best_loss": None if math.isinf(self.best_loss) else self.best_loss}
+        return arrays, ResumePosition(**{**rest, "best_loss": None if math.isinf(self.best_loss) else self.best_loss})
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], rest: dict[str, Any], device: torch.device) -> TrainingState:
-        """The inverse of `to_arrays`; what an earlier version did not write is at its default.
-
-        Raises:
-            LaterVersion: a later version wrote more.
-        """
+    def from_arrays(
+        cls, arrays: dict[str, np.ndarray], position: ResumePosition, device: torch.device
+    ) -> TrainingState:
+        """The inverse of `to_arrays`; what an earlier version did not write is at its default."""
         tensors = {k: torch.from_numpy(v.copy()).to(device) for k, v in arrays.items()}
         names = [k.removeprefix("learned.") for k in tensors if k.startswith("learned.")]
-        if unknown := rest.keys() - vars(cls(tensors, {})).keys():
-            raise LaterVersion(
-                f"the resume checkpoint holds {min(unknown)!r}, which this ppodd does not know: go on with the later "
-                f"version that wrote it"
-            )
-        best = math.inf if rest.get("best_loss") is None else rest["best_loss"]
+        best = math.inf if position.best_loss is None else position.best_loss
         return cls(
             {n: tensors[f"learned.{n}"] for n in names},
             {n: (tensors[f"moment0.{n}"], tensors[f"moment1.{n}"]) for n in names},
-            **{**rest, "best_loss": best},
+            **{**position.model_dump(), "best_loss": best},
         )

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ppodd.errors import BadInput, CorruptArchive
+from ppodd.errors import BadInput, CorruptArchive, wrong_field
 from ppodd.files.folder import Folder
 from ppodd.files.processes import has_ended, this_machine
 
@@ -169,9 +169,9 @@ def read_mark(folder: Folder, name: str) -> Mark | None:
     data = folder.get(name)
     try:
         return None if data is None else Mark.model_validate_json(data)
-    except ValidationError:
-        where = folder.at(name)
-        raise CorruptArchive(f"{where} is damaged: delete it, if no process of ppodd is at work there") from None
+    except ValidationError as error:
+        what = f"{folder.at(name)} is damaged: {wrong_field(error)}"
+        raise CorruptArchive(f"{what}: delete it, if no process of ppodd is at work there") from None
 
 
 def _bytes(mark: Mark) -> bytes:

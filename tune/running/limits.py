@@ -86,7 +86,7 @@ def _computed_hours(trial: TrialArchive) -> float:
     """What a trial computed in earlier runs, as its checkpoint or its last stage says."""
     with contextlib.suppress(CorruptArchive):  # who goes on from it will say so
         if found := trial.resume():
-            return float(found[1].get("seconds", 0.0)) / _HOUR_S
+            return found[1].seconds / _HOUR_S
         if stages := trial.stages():
             return (trial.stage(stages[-1]).budgets.seconds or 0.0) / _HOUR_S
     return 0.0

@@ -430,7 +430,7 @@ def test_a_job_that_is_stopped_checkpoints_and_its_log_says_how_to_go_on(cluster
     assert here("jobs", "stop", "ended")[0] == 0
     log = here("jobs", "logs", "ended")[1]
     assert "ppodd: interrupted by SIGTERM; the same command with --resume goes on" in log and "*** SIG" not in log
-    assert there.resume()[1]["step"] > 0
+    assert there.resume()[1].step > 0
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from archives import given_up, progress, stage_record
 
-from ppodd.archive import Archive, PosterFile, SweepRecord, TrialArchive, ticket
+from ppodd.archive import Archive, PosterFile, ResumePosition, SweepRecord, TrialArchive, ticket
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.distillation.initial import load_poster
 from ppodd.errors import BadInput, CorruptArchive, StorageError
@@ -88,9 +88,9 @@ def test_damage_is_named(trial, tmp_path, name, content, message):
 
 
 def test_a_truncated_resume_checkpoint_is_named(trial, tmp_path):
-    trial.write_resume({"x": np.ones(5, np.float32)}, {"step": 3})
+    trial.write_resume({"x": np.ones(5, np.float32)}, ResumePosition(step=3))
     arrays, position = trial.resume()
-    assert position == {"step": 3} and arrays["x"].tolist() == [1] * 5
+    assert position == ResumePosition(step=3) and arrays["x"].tolist() == [1] * 5
     path = tmp_path / "sweep/trial/resume/state.safetensors"
     whole = path.read_bytes()
     for damaged in (whole[:-4], whole[:-1] + b"\x01"):
@@ -100,7 +100,7 @@ def test_a_truncated_resume_checkpoint_is_named(trial, tmp_path):
 
 
 def test_scalars_stay_scalars_in_a_checkpoint(trial):
-    trial.write_resume({"x": np.float32(2.0)}, {})
+    trial.write_resume({"x": np.float32(2.0)}, ResumePosition())
     assert trial.resume()[0]["x"].shape == ()
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from ppodd.archive import Archive, resume_checkpoint
+from ppodd import __version__
+from ppodd.archive import Archive, ResumePosition, resume_checkpoint
 from ppodd.config import DistillConfig, EvaluationConfig
 from ppodd.distillation import run
 from ppodd.errors import BadInput, CorruptArchive
@@ -70,7 +72,20 @@ def test_a_field_that_is_gone_and_had_an_effect_is_left_out_with_a_note(archive,
 
 def test_a_field_of_a_later_version_is_named(archive, failed):
     rewrite(archive, "grown/seed=1/config.json", add(momentum=0.5))
-    with pytest.raises(CorruptArchive, match=r"json: unknown config field 'momentum'.*; a later ppodd may know it"):
+    with pytest.raises(
+        CorruptArchive,
+        match=r"json: unknown config field 'momentum'.*: use the ppodd version that wrote it, or a later one",
+    ):
+        failed.config()
+
+
+def test_the_version_that_wrote_a_config_is_named(archive, failed, monkeypatch):
+    class Later(DistillConfig):
+        warmth: float = 0.5
+
+    monkeypatch.setattr("ppodd.archive.sealed.__version__", "0.7.0")
+    failed.write_config(Later(**failed.config().model_dump()))
+    with pytest.raises(CorruptArchive, match=r"unknown config field 'warmth'.*: use ppodd 0\.7\.0, or a later one$"):
         failed.config()
 
 
@@ -122,21 +137,48 @@ def test_a_checkpoint_says_its_schema_and_an_earlier_one_without_is_read(failed)
 def test_a_checkpoint_of_a_later_schema_says_which_version_to_use(monkeypatch):
     monkeypatch.setattr(resume_checkpoint, "SCHEMA", 2)
     monkeypatch.setattr(resume_checkpoint, "__version__", "0.7.0")
-    data = resume_checkpoint.to_bytes({"x": np.ones(2)}, {"step": 1})
+    data = resume_checkpoint.to_bytes({"x": np.ones(2)}, ResumePosition(step=1))
     monkeypatch.undo()
     with pytest.raises(CorruptArchive, match=r"^a/b has schema 2, this ppodd reads 1: use ppodd 0\.7\.0, or a later"):
         resume_checkpoint.from_bytes(data, "a/b")
 
 
+@pytest.mark.parametrize(
+    ("position", "why"),
+    [
+        ("", "its position is no JSON: "),
+        ("{", "its position is no JSON: "),
+        ("[]", "its position: Input should be"),
+        ('{"stage": "2"}', r"its position: stage is '2': input should be a valid integer"),
+        ('{"step": -1}', r"its position: step is -1: input should be greater than or equal to 0"),
+    ],
+)
+def test_a_checkpoint_whose_position_is_none_names_its_file(position, why):
+    arrays = {"x": np.ones(2)}
+    metadata = {"schema": "1", "digest": resume_checkpoint._digest(arrays, position)}
+    data = safetensors.numpy.save(arrays, {**metadata, "position": position} if position else metadata)
+    with pytest.raises(CorruptArchive, match=f"^a/b is damaged: {why}"):
+        resume_checkpoint.from_bytes(data, "a/b")
+
+
+class Later(ResumePosition):
+    """The position of a later version."""
+
+    momentum: float = 1.0
+
+
 def test_a_checkpoint_with_more_in_it_than_this_version_knows_is_refused(failed):
     arrays, state = failed.resume()
-    failed.write_resume(arrays, {**state, "momentum": 1.0})
-    with pytest.raises(CorruptArchive, match="the resume checkpoint holds 'momentum', which this ppodd does not know"):
+    failed.write_resume(arrays, Later(**state.model_dump(), momentum=1.0))
+    said = (
+        rf"state\.safetensors holds 'momentum', which this ppodd does not know: use ppodd {__version__}, or a later one"
+    )
+    with pytest.raises(CorruptArchive, match=said):
         list(run(failed.config(), failed, resume=True))
 
 
 def test_a_checkpoint_from_before_a_counter_was_added_is_at_its_default(failed):
     arrays, state = failed.resume()
-    failed.write_resume(arrays, {name: value for name, value in state.items() if name != "best_epoch"})
+    failed.write_resume(arrays, ResumePosition(**state.model_dump(exclude={"best_epoch"})))
     list(run(failed.config(), failed, resume=True))
     assert failed.complete() and json.loads(failed.folder.read("stage-02/stage.json"))["schema"] == 1

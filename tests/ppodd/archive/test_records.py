@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ppodd import __version__
 from ppodd.archive import (
     CandidateRecord,
     EvaluationFailureRecord,
@@ -17,7 +18,7 @@ from ppodd.archive import (
     SweepRecord,
 )
 from ppodd.archive.records import ImportRecord, parse
-from ppodd.archive.sealed import write_sealed
+from ppodd.archive.sealed import unsealed, write_sealed
 from ppodd.config import EvaluationProtocol
 from ppodd.errors import CorruptArchive
 from ppodd.files import Folder
@@ -77,6 +78,9 @@ def test_what_is_no_record_is_damaged(kind, data):
         (changed(stage="1"), r"stage is '1': input should be a valid integer"),
         (changed(blend=[0.5, None]), r"blend\.1 is None: input should be a valid number"),
         (changed(blend=0.5), r"blend is 0\.5: input should be a valid array"),
+        (changed(blend=[-1.0]), r"blend\.0 is -1\.0: input should be greater than or equal to 0"),
+        (changed(evaluation_blend=[0.5, 0.5]), r"evaluation_blend is .*: stage 1 has 1 of these, one per poster"),
+        (changed(budgets={**json.loads(STAGE)["budgets"], "poster_ipc": -4}), r"budgets\.poster_ipc is -4: .*than 0"),
         (changed(stage_accuracy={}), r"stage_accuracy\.mean is missing"),
         (changed(digests={"poster.png": "ab"}), r"digests\.poster\.safetensors is missing"),
         (changed(data=["a long list"] * 50), r"data is \['a long list', .{60,70}…: input should be an object"),
@@ -93,6 +97,7 @@ def test_a_damaged_record_names_file_and_field(data, message):
     [
         (changed(schema=2), "ppodd 0.1.0"),
         (b'{"schema": 2, "versions": {"ppodd": "7.1"}, "of another": "shape"}', "ppodd 7.1"),
+        (b'{"schema": 2, "ppodd": "7.2"}', "ppodd 7.2"),
         (b'{"schema": 2}', "the ppodd version that wrote it"),
         (changed(schema=2, versions="none"), "the ppodd version that wrote it"),
     ],
@@ -100,6 +105,16 @@ def test_a_damaged_record_names_file_and_field(data, message):
 def test_a_newer_schema_says_which_version_to_use(data, use):
     with pytest.raises(CorruptArchive, match=f"^t/stage.json has schema 2, this ppodd reads 1: use {use}, or a later"):
         parse(StageRecord, data, "t/stage.json")
+
+
+def test_an_older_schema_is_read_by_its_own_version_alone():
+    with pytest.raises(CorruptArchive, match=r"^t has schema 0, this ppodd reads 1: use ppodd 0\.0\.9$"):
+        parse(StageRecord, b'{"schema": 0, "ppodd": "0.0.9"}', "t")
+
+
+def test_every_file_says_which_version_wrote_it(tmp_path):
+    write_sealed(Folder(tmp_path), "p.json", {"stage": 1})
+    assert unsealed(Folder(tmp_path).read("p.json"), "p.json") == ({"stage": 1}, __version__)
 
 
 def test_fields_of_a_later_version_are_passed_over():

@@ -46,7 +46,7 @@ def test_a_signal_leaves_a_checkpoint_one_line_and_its_exit_code(tiny, tmp_path,
     assert process.returncode == code
     assert said == f"ppodd: {ended}; the same command with --resume goes on from the last checkpoint\n"
     _, position = TrialArchive(tmp_path / "runs/run").resume()
-    assert position["step"] > 0
+    assert position.step > 0
     assert not (tmp_path / "runs/run/writer.json").exists()
 
 
@@ -63,7 +63,7 @@ def test_an_interrupted_run_comes_to_the_poster_of_an_undisturbed_one(tiny, tmp_
 
         with pytest.raises(KeyboardInterrupt):
             list(run(config, cut, resume=True, progress=interrupt))
-        done.append(cut.resume()[1]["meta_steps"])
+        done.append(cut.resume()[1].meta_steps)
     assert done == [3, 6]
     assert [record.digests for record in run(config, cut, resume=True)] == expected
 
@@ -86,7 +86,7 @@ def test_an_interrupt_amid_an_outer_step_leaves_the_checkpoint_before_it(tiny, t
         patch.setattr(stages, "outer_step", half)
         with pytest.raises(KeyboardInterrupt):
             list(run(config, cut))
-    assert cut.resume()[1]["meta_steps"] == 2
+    assert cut.resume()[1].meta_steps == 2
     assert [record.digests for record in run(config, cut, resume=True)] == expected
 
 
@@ -94,7 +94,7 @@ def test_what_has_ended_the_driver_stops_a_trial_at_its_next_meta_step(tiny, tmp
     config, trial, asked = build(DistillConfig, {**tiny, "name": "t"}), TrialArchive(tmp_path / "t"), []
     with pytest.raises(KeyboardInterrupt):
         list(run(config, trial, stop=lambda: asked.append(0) or len(asked) == 4))
-    assert trial.resume()[1]["meta_steps"] == 3
+    assert trial.resume()[1].meta_steps == 3
 
 
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny, tmp_path):
@@ -107,7 +107,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny, tmp_path):
         os.close(terminal)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 129
-    assert TrialArchive(tmp_path / "runs/run").resume()[1]["step"] > 0
+    assert TrialArchive(tmp_path / "runs/run").resume()[1].step > 0
 
 
 SLOW_TO_END = """

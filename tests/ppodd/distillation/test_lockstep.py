@@ -117,7 +117,7 @@ def test_each_leaves_a_checkpoint_of_the_same_meta_step_when_interrupted(tiny, t
     monkeypatch.setattr(lockstep, "_together", pressed)
     with pytest.raises(KeyboardInterrupt):
         list(Lockstep([distillation_steps(c, trial, stop=stop) for c, trial in zip(configs, trials, strict=True)]))
-    assert [trial.resume()[1]["step"] for trial in trials] == [2, 2, 2]
+    assert [trial.resume()[1].step for trial in trials] == [2, 2, 2]
 
 
 def test_one_that_is_behind_catches_up(tiny, tmp_path, together):

@@ -193,7 +193,7 @@ def test_a_checkpoint_that_skipped_meta_steps_is_refused(undisturbed, tmp_path):
     config, whole, checkpoints = undisturbed
     trial = with_stages(whole, tmp_path, [1], checkpoints[2])
     arrays, state = trial.resume()
-    trial.write_resume(arrays, {**state, "meta_steps": 2, "follows": ""})
+    trial.write_resume(arrays, state.model_copy(update={"meta_steps": 2, "follows": ""}))
     with pytest.raises(CorruptArchive, match="counts 2 meta-steps where 3 belong"):
         list(run(config, trial, resume=True))
 
@@ -218,7 +218,7 @@ def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, m
     with pytest.raises(NonFinite, match=rf"{broken}.* is (nan|inf) at stage 2, meta-step 2"):
         list(run(config_of(tiny), trial))
     arrays, position = trial.resume()
-    assert (position["stage"], position["step"]) == (2, 1)
+    assert (position.stage, position.step) == (2, 1)
     assert torch.equal(torch.from_numpy(arrays["learned.poster"]), calls[-1])
 
 

@@ -59,7 +59,7 @@ def test_a_trial_ends_with_its_hours_and_comes_to_the_same_with_more(run, tmp_pa
     assert unfinished(sweep, archive) == [] and _limited(sweep, archive) == list(sweep.trials)
     for name in sweep.trials:
         trial = archive.trial("tiny", name)
-        assert 0 < trial.resume()[1]["step"] <= 4 and trial.stages() == []
+        assert 0 < trial.resume()[1].step <= 4 and trial.stages() == []
         assert trial.stopped().limit == "trial_hours" and trial.stopped().hours >= FOUR_STEPS
         assert "more, such as --set limits.trial_hours=0.00222, goes on" in trial.stopped().why
     before = {name: archive.trial("tiny", name).resume()[1] for name in sweep.trials}
@@ -79,7 +79,7 @@ def test_seeds_in_lockstep_are_stopped_one_by_one(run, tmp_path):
     archive = Archive(tmp_path / "archive")
     sweep = run(archive, resources={"lockstep": 2}, limits={"trial_hours": FOUR_STEPS})
     assert _limited(sweep, archive) == list(sweep.trials)
-    assert all(archive.trial("tiny", name).resume()[1]["step"] > 0 for name in sweep.trials)
+    assert all(archive.trial("tiny", name).resume()[1].step > 0 for name in sweep.trials)
 
 
 def test_what_a_trial_computed_is_counted_over_its_runs(run, tmp_path):

@@ -23,7 +23,7 @@ def test_a_sweep_ends_by_sigterm_with_a_checkpoint_of_every_trial_and_goes_on(ti
     assert driver.returncode == 143, said
     assert said == ("ppodd: interrupted by SIGTERM; the same command with --resume goes on from the last checkpoint\n")
     (name,) = archive.trials("tiny")
-    assert 0 < archive.trial("tiny", name).resume()[1]["step"] < 500
+    assert 0 < archive.trial("tiny", name).resume()[1].step < 500
     resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert archive.trial("tiny", name).stages() == [1]
