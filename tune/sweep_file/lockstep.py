@@ -27,16 +27,17 @@ def groups(file: SweepFile, trials: Mapping[str, DistillConfig], at_once: int | 
     Which they are does not depend on what is done already: an interrupted group resumes with the same members.
     """
     alike: dict[str, list[str]] = {}
+    costly = sum(config.learns for config in trials.values())
     for name, config in trials.items():
         alike.setdefault(name if unfit(config) else _shape(config), []).append(name)
     found = []
     for names in alike.values():
-        size = _size(file, trials[names[0]], len(trials), at_once)
+        size = _size(file, trials[names[0]], costly, at_once)
         found += [names[first : first + size] for first in range(0, len(names), size)]
     return found
 
 
-def _size(file: SweepFile, config: DistillConfig, trials: int, at_once: int | None) -> int:
+def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | None) -> int:
     """How many trials like this one share a process: by default, as many as benchmarks show to pay off."""
     asked = file.resources.lockstep
     if isinstance(asked, int):
@@ -44,7 +45,7 @@ def _size(file: SweepFile, config: DistillConfig, trials: int, at_once: int | No
     if asked == "off" or file.search or file.resources.gpus or not at_once:
         return 1
     # no process is to have nothing to do
-    return max(1, min(_MOST, _BYTES // _first_map_bytes(config), math.ceil(trials / at_once)))
+    return max(1, min(_MOST, _BYTES // _first_map_bytes(config), math.ceil(costly / at_once)))
 
 
 def _first_map_bytes(config: DistillConfig) -> int:

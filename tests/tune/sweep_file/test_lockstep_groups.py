@@ -31,6 +31,8 @@ def test_trials_that_differ_in_scalars_share_a_process_and_those_of_other_shapes
 def test_no_process_is_left_without_work(grouped):
     assert [len(group) for group in grouped(at_once=4)] == [3, 3, 3, 3]
     assert [len(group) for group in grouped(at_once=12)] == [1] * 12
+    methods = {"num_stages": [1], "method": ["p-podd", "chance", "full-data"]}  # two that take no meta-steps
+    assert [len(group) for group in grouped(at_once=3, grid=methods)] == [1] * 9
     assert [len(group) for group in grouped(at_once=None)] == [1] * 12  # as many at a time as there are
 
 
