@@ -2,6 +2,8 @@
 
 import http.client
 import os
+import shutil
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -19,8 +21,16 @@ torch.set_num_threads(1)  # the machine's cores are shared; results must not dep
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests neither read nor fill the user's data cache."""
-    os.environ["PPODD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Tests neither read nor fill the user's data cache; functions compiled by one run of them serve the next."""
+    cache, kept = tmp_path_factory.mktemp("cache"), Path(tempfile.gettempdir(), f"ppodd-tests-{os.getuid()}")
+    kept.mkdir(mode=0o700, exist_ok=True)
+    for compiled in kept.glob("kernels-*.so"):
+        shutil.copy(compiled, cache)
+    os.environ["PPODD_CACHE"] = str(cache)
+    yield
+    for compiled in cache.glob("kernels-*.so"):
+        if not (kept / compiled.name).exists():
+            os.replace(shutil.copy(compiled, kept / f"{compiled.name}.{os.getpid()}"), kept / compiled.name)
 
 
 @pytest.fixture(scope="session")
