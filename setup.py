@@ -25,6 +25,7 @@ EXTRAS = {
     "download": ["torchvision>=0.20"],
     "optuna": ["optuna>=4"],
     "s3": ["s3fs>=2024.9"],
+    "docs": ["mkdocs-material>=9.5"],
 }
 CHECKS = [
     "pytest>=8.2",
@@ -37,9 +38,15 @@ CHECKS = [
     "selenium>=4.20",
     "hyperopt>=0.3",
     "hypothesis>=6.100",
+    "nbclient>=0.10",
+    "ipykernel>=6.29",
 ]
 SERVERS = ["moto[server]>=5", "psycopg2-binary>=2.9"]  # that the tests start: an S3 API, PostgreSQL's driver
-EXTRAS["dev"] = [*(p for name in ("sweep", "cluster", "clip", "optuna", "s3") for p in EXTRAS[name]), *CHECKS, *SERVERS]
+EXTRAS["dev"] = [
+    *(p for name in ("sweep", "cluster", "clip", "optuna", "s3", "docs") for p in EXTRAS[name]),
+    *CHECKS,
+    *SERVERS,
+]
 
 setup(
     name="ppodd",
@@ -47,6 +54,10 @@ setup(
     description="Ray-distributed sweeps and evaluation of Progressive Poster Dataset Distillation",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    project_urls={
+        "PoDD": "https://arxiv.org/abs/2403.12040",
+        "RaT-BPTT": "https://arxiv.org/abs/2311.07025",
+    },
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
@@ -70,8 +81,15 @@ setup(
         "scikit-learn>=1.5",
         "rich>=13.9.4",
         "pyyaml>=6.0.1",
+        "shtab>=1.7",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["ppodd=ppodd.cli.main:main"]},
-    classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
 )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`, `12,000 meta-steps`, `10 classes`."""
     return f"{number:,} {noun}{('es' if noun.endswith('ss') else 's') * (number != 1)}"
+
+
+def wrapped(text: str, width: int, indent: str = "  ") -> str:
+    """The text in lines of at most `width` letters, broken between words alone; lines after the first are indented."""
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

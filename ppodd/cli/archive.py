@@ -6,15 +6,20 @@ What was removed is made again on resume (`--resume`, evaluators, a sync). Exit 
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
+from ppodd.cli.output import Done
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
 if TYPE_CHECKING:
     from ppodd.archive import Archive, Damage
+
+EXAMPLES = """\
+  ppodd archive verify
+  ppodd archive repair --sweep boost
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (verify, repair):
         add_archive(action)
         action.add_argument("--sweep", action="append", help="this sweep only (repeatable; default: all)")
-        action.add_argument("--json", action="store_true", help="one JSON document instead of lines")
     repair.add_argument(
         "--redo", action="store_true", help="also have made anew what comes out otherwise, such as a GPU's stages"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from ppodd.archive import Archive
 
     archive = Archive(args.archive)
@@ -41,12 +45,9 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(f"no sweep {sweep!r} in {archive.url} (there: {', '.join(there)})")
     found = [one for sweep in args.sweep or there for one in _of_sweep(archive, sweep, args)]
     left = sum(not one["mended"] for one in found)
-    if args.json:
-        print(json.dumps({"archive": archive.url, "damaged": found, "left": left}, indent=1))
-    else:
-        trials = sum(len(archive.trials(sweep)) for sweep in args.sweep or there)
-        print(_summary(archive, trials, found, left))
-    return 1 if left else 0
+    trials = sum(len(archive.trials(sweep)) for sweep in args.sweep or there)
+    print(_summary(archive, trials, found, left))
+    return Done(1 if left else 0, {"archive": archive.url, "damaged": found, "left": left})
 
 
 def _of_sweep(archive: Archive, sweep: str, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -59,8 +60,7 @@ def _of_sweep(archive: Archive, sweep: str, args: argparse.Namespace) -> list[di
     for one, left in ((one, one.then) for one in damaged) if verify else repair(archive, sweep, damaged):
         entry = {"path": one.path, "what": one.what, "then": one.then, "mended": not verify and not left}
         found.append(entry)
-        if not args.json:
-            print(_line(one, args.action, left), flush=True)
+        print(_line(one, args.action, left), flush=True)
     return found
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ppodd.cli.output import Done, add_output
+
+EXAMPLES = """\
+  ppodd cluster template slurm --set sweep=boost.yaml --set nodes=4 -o sweep.sh
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="template")
@@ -13,17 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     template.add_argument("name", nargs="?", metavar="NAME", help="kuberay-cluster, kuberay-job, ray-up-aws or slurm")
     template.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting (repeatable)")
-    template.add_argument("-o", "--output", metavar="FILE", help="write a file (default: print it)")
+    add_output(template, "", help="write a file (default: print it)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from cluster.templates import KINDS, describe, render
     from ppodd.cli.sweep import require
     from ppodd.files import atomic_write
 
     if not args.name:
         print("\n\n".join(map(describe, KINDS)))
-        return 0
+        return Done(0, {"templates": list(KINDS)})
     require("jinja2", extra="cluster")
     values = dict(map(_setting, args.set))
     values, sweeps = _with_sweep(values, several=args.name == "slurm")
@@ -31,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     _check_resources(args.name, values)
     if not args.output:
         sys.stdout.write(text)
-        return 0
+        return Done(0, {"template": text})
     atomic_write(args.output, text.encode())
     print(args.output)
-    return 0
+    return Done(0, {"file": args.output, "template": text})
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ppodd.words import counted
+from ppodd.words import counted, wrapped
 
 if TYPE_CHECKING:
     from ppodd.archive import Accuracy, StageRecord
     from ppodd.distillation import MetaStepProgress as Now
+
+_SAY_EVERY_S = 30.0  # without a terminal
+_WIDE = 80  # columns from which a bar says everything
 
 
 def console() -> Console:
@@ -21,27 +27,55 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True, markup=False)
 
 
+def width() -> int | None:
+    """Columns of the terminal; `None` where the output goes elsewhere, which breaks no lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def fitted(lines: Iterable[str]) -> str:
+    """The lines, broken between words where the terminal is narrower."""
+    columns = width()
+    return "\n".join(line if columns is None else wrapped(line, columns) for line in lines)
+
+
 @contextlib.contextmanager
-def bar(out: Console) -> Iterator[Callable[[Now], None] | None]:
-    """A callback for a distillation's progress; `None` (quiet) when not on a terminal."""
-    if not out.is_terminal:
-        yield None
+def bar(out: Console) -> Iterator[Callable[[Now], None]]:
+    """A callback for a distillation's progress: a bar on a terminal, elsewhere a line every half minute."""
+    if not (out.is_terminal or out.is_jupyter):
+        yield _Lines(out)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as progress:
+    wide = out.width >= _WIDE
+    columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[rate]}"))
+    ends = (TimeElapsedColumn(),) if wide else ()
+    with Progress(*columns, *ends, console=out, transient=True, expand=True) as progress:
         task = progress.add_task("starting", total=None, rate="")
 
         def show(now: Now) -> None:
+            rate = f"{now.seconds_per_meta_step:.2f} s/meta-step  " if wide else ""
             progress.update(
                 task,
-                description=f"stage {now.stage}/{now.num_stages}  meta-loss {now.meta_loss:.3f}",
+                description=f"stage {now.stage}/{now.num_stages}" + f"  meta-loss {now.meta_loss:.3f}" * wide,
                 total=now.meta_steps,
                 completed=now.meta_step,
-                rate=f"{now.meta_step}/{now.meta_steps}  {now.seconds_per_meta_step:.2f} s/meta-step  "
-                f"{duration(now.seconds_left)} left",
+                rate=f"{now.meta_step}/{now.meta_steps}  {rate}{duration(now.seconds_left)} left",
             )
 
         yield show
+
+
+class _Lines:
+    """Says now and then how far a distillation is."""
+
+    def __init__(self, out: Console):
+        self._out, self._said = out, time.monotonic()
+
+    def __call__(self, now: Now) -> None:
+        if time.monotonic() - self._said > _SAY_EVERY_S:
+            self._said = time.monotonic()
+            self._out.print(
+                f"stage {now.stage}/{now.num_stages}, meta-step {now.meta_step}/{now.meta_steps}: meta-loss "
+                f"{now.meta_loss:.3f}, {now.seconds_per_meta_step:.2g} s/meta-step, {duration(now.seconds_left)} left"
+            )
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ppodd import logs
 from ppodd.cli.options import add_archive, add_config_flags, given
+from ppodd.cli.output import Done
 from ppodd.config import (
     DEFAULT_IPC,
     IPC,
@@ -32,6 +33,12 @@ from ppodd.config import (
 from ppodd.datasets import is_path
 from ppodd.words import counted
 
+USAGE = "%(prog)s [--preset NAME] [--archive DIR] [--resume] [--FLAG VALUE …]"
+EXAMPLES = """\
+  ppodd distill --preset digits                          # some minutes on two cores
+  ppodd distill --preset digits --num_stages 2 --blend uniform --seed 1
+  ppodd distill --dataset ./my-images --preset cifar10-small
+"""
 _LONGEST_LABEL_BYTES = 100
 
 if TYPE_CHECKING:
@@ -55,28 +62,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_archive(parser)
     parser.add_argument("--resume", action="store_true", help="continue this run where its last checkpoint left it")
     parser.add_argument("--no-evaluate", action="store_true", help="leave the evaluation to `ppodd evaluate`")
-    add_config_flags(parser, DistillConfig, "the method's flags")
+    add_config_flags(parser, DistillConfig, "the method's flags", standard=preset("digits"))
 
 
 def configure(
     args: argparse.Namespace, default: dict[str, Any] | None = None, say: Callable[[str], None] = lambda line: None
 ) -> DistillConfig:
-    """The config: the preset, the given flags; `say` is told which layout was chosen for the data.
+    """The config that the flags say, as `configured` makes it."""
+    ipc = {IPC: args.ipc} if hasattr(args, IPC) else {}
+    return configured(args.preset, {**given(args, DistillConfig), **ipc}, default, say)
+
+
+def configured(
+    start_from: str,
+    settings: dict[str, Any],
+    default: dict[str, Any] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> DistillConfig:
+    """The config: the preset (by name, else the data set's own), then the settings, fields or `ipc`.
 
     Args:
         default: what is known of a run that is imported, whose other settings are the published ones.
+        say: is told which layout was chosen for the data.
     """
-    flags = given(args, DistillConfig)
+    flags = {name: value for name, value in settings.items() if name != IPC}
     if "name" in flags:
         check_name(flags["name"])
-    name = args.preset or preset_for(flags.get("dataset", "digits"))
+    name = start_from or preset_for(flags.get("dataset", "digits"))
     start = preset(name)
     its_own = flags.get("dataset", start["dataset"]) == start["dataset"]
-    meant = its_own or bool(args.preset)
+    meant = its_own or bool(start_from)
     if default is not None and not meant:
         start, meant = {}, True
-    wanted = {IPC: args.ipc} if hasattr(args, IPC) else {}
-    values, spec = laid_out({**start, **(default or {}), **flags, **wanted}, flags, meant)
+    values, spec = laid_out({**start, **(default or {}), **settings}, flags, meant)
     config = absolute_paths(build(DistillConfig, values))
     if spec:
         say(in_words(config.geometry, spec))
@@ -112,7 +130,7 @@ def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
     return TrialArchive(runs.at(config.name))
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     notices: list[str] = []
     config = configure(args, say=notices.append)
 
@@ -130,15 +148,17 @@ def run(args: argparse.Namespace) -> int:
     announce(out, config, trial.url)
     if args.resume and not trial.state().is_trial:
         out.print("nothing to resume: no run is archived there; it starts anew")
+    found: dict[str, Any] = {"trial": trial.url, "stages": [], "evaluations": []}
     with logs.about(sweep=trial.sweep, trial=trial.trial), bar(out) as show:
         for record in distil(config, trial, resume=args.resume, progress=show, say=out.print):
             out.print(stage_line(record))
+            found["stages"].append(record)
     if not args.no_evaluate:
-        evaluate_trials(out, [trial], EvaluationConfig(), config.device)
+        found["evaluations"] = evaluate_trials(out, [trial], EvaluationConfig(), config.device)
     out.print(f"archived in {trial.url}; pictures: ppodd render {trial.url} -o posters.png")
     if not args.no_evaluate:
         say_tables(out, [trial])
-    return 0
+    return Done(0, found)
 
 
 def announce(out: Any, config: DistillConfig, url: str) -> None:

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_config_flags, given
+from ppodd.cli.output import Done
 from ppodd.config import PRESETS, DistillConfig, absolute_paths, build, preset
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
+EXAMPLES = """\
+  ppodd doctor
+  ppodd doctor --dataset ./my-images
+"""
 _PACKAGES = {
     "torch": "",
     "ray": "sweep",
@@ -38,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, DistillConfig, "a data set to look at instead", _OF_DATA)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     flags = given(args, DistillConfig)
     return _look_at_data(flags, args.output) if flags else _look_at_machine(args)
 
 
-def _look_at_data(flags: dict[str, Any], output: str) -> int:
+def _look_at_data(flags: dict[str, Any], output: str) -> Done:
     """Say what is read of a data set, and write its contact sheet."""
     if "dataset" not in flags:
         raise BadInput(f"{', '.join(f'--{name}' for name in flags)}: name the data set by --dataset")
@@ -58,7 +63,7 @@ def _look_at_data(flags: dict[str, Any], output: str) -> int:
     print("\n".join(images.report.lines()))
     atomic_write(output, contact_sheet(images))
     print(f"{output}: pictures of each class, training on the left, test on the right")
-    return 0
+    return Done(0, {"dataset": config.dataset, "read": images.report.lines(), "file": output})
 
 
 def _check_output(output: str, dataset: str) -> None:
@@ -71,15 +76,14 @@ def _check_output(output: str, dataset: str) -> None:
         raise BadInput(f"--output {output!r} lies in the data set {dataset}: name a file elsewhere, --output PATH.png")
 
 
-def _look_at_machine(args: argparse.Namespace) -> int:
+def _look_at_machine(args: argparse.Namespace) -> Done:
     from ppodd import __version__
 
     print(f"ppodd {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    for name, extra in _PACKAGES.items():
-        try:
-            print(f"  {name:13} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            print(f"  {name:13} missing: pip install 'ppodd[{extra}]'")
+    found: dict[str, Any] = {"python": platform.python_version(), "packages": _packages()}
+    for name, version in found["packages"].items():
+        missing = f"missing: pip install 'ppodd[{_PACKAGES[name]}]'"
+        print(f"  {name:13} {version or missing}")
 
     import torch
 
@@ -93,6 +97,7 @@ def _look_at_machine(args: argparse.Namespace) -> int:
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         print(f"cuda:{index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
+        found.setdefault("gpus", []).append({"name": gpu.name, "memory_gib": gpu.total_memory / 2**30})
     if not torch.cuda.device_count():
         print("no CUDA device: the …-small presets are meant for this machine; the others need a GPU")
     for what, folder in (("here", Path.cwd()), ("data cache", cache_folder())):
@@ -105,6 +110,17 @@ def _look_at_machine(args: argparse.Namespace) -> int:
         connect(args.ray_address)
         import ray
 
-        found = {k: v for k, v in ray.cluster_resources().items() if ":" not in k}
-        print(f"Ray at {args.ray_address}: {found}")
-    return 0
+        found["cluster"] = {k: v for k, v in ray.cluster_resources().items() if ":" not in k}
+        print(f"Ray at {args.ray_address}: {found['cluster']}")
+    return Done(0, {**found, "cores": cores(), "memory_gib": memory_bytes() / 2**30})
+
+
+def _packages() -> dict[str, str | None]:
+    """The version of each package that is made use of; of one that is missing none."""
+    versions: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions

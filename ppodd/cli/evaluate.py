@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
+from ppodd.cli.output import Done
 from ppodd.config import EvaluationConfig, build
 from ppodd.files import address
 from ppodd.words import counted
@@ -17,6 +18,12 @@ _CLASSES = 12  # whose accuracy is printed
 if TYPE_CHECKING:
     from ppodd.archive import EvaluationRecord, TrialArchive
     from ppodd.evaluation import Work
+
+USAGE = "%(prog)s STAGE|TRIAL … [--FLAG VALUE …]"
+EXAMPLES = """\
+  ppodd evaluate ppodd-archive/runs/NAME --mode latest,blend --arch convnet,convnetw
+  ppodd evaluate ppodd-archive/runs/NAME/stage-03 --budgets 300,1000 --nets 4
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, EvaluationConfig, "the evaluation's protocol (default: that of the distillation)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     evaluation = build(EvaluationConfig, given(args, EvaluationConfig))
 
     from ppodd.archive import copied
@@ -46,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         targets = [(copied(trial, args.out), stages) for trial, stages in targets]
     out = console()
+    found = []
     for trial, stages in targets:
-        evaluate_trials(out, [trial], evaluation, args.device, stages, args.dataset, args.root)
+        found += evaluate_trials(out, [trial], evaluation, args.device, stages, args.dataset, args.root)
     say_tables(out, [trial for trial, _ in targets])
-    return 0
+    return Done(0, {"evaluations": found})
 
 
 def evaluate_trials(
@@ -60,14 +68,15 @@ def evaluate_trials(
     stages: list[int] | None = None,
     dataset: str = "",
     root: str = "",
-) -> None:
-    """Evaluate what is not evaluated yet, on the data at its place or at these, and print every result."""
+) -> list[dict[str, Any]]:
+    """Evaluate what is not evaluated yet, on the data at its place or at these; print and return every result."""
     from ppodd.archive import EVALUATOR
     from ppodd.evaluation import evaluate_archived, works
     from ppodd.files import only_writer
     from ppodd.machine import limit_threads
 
     limit_threads()
+    found = []
     for trial in trials:
         chosen = trial.stages() if stages is None else stages
         wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]
@@ -81,7 +90,10 @@ def evaluate_trials(
             if left:
                 trial.folder.remove_temporaries()
             for work in wanted:
-                out.print(_line(trial, work, evaluate_archived(work, device, dataset, root)))
+                record = evaluate_archived(work, device, dataset, root)
+                out.print(_line(trial, work, record))
+                found.append({"trial": trial.url, **record.to_json()})
+    return found
 
 
 def _was_left(trial: TrialArchive) -> bool:

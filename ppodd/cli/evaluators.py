@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
+from ppodd.cli.output import Done
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from ppodd.archive import Archive
     from ppodd.config import EvaluationConfig
 
+EXAMPLES = """\
+  ppodd evaluators start --sweep boost --protocol 'mode: latest, nets: 8'
+  ppodd evaluators status --watch
+"""
 _SHOWN_FAILURES = 20
 _WATCH_S = 2.0
 _SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has reported nothing for so long may be gone
@@ -59,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from cluster import prepare
     from ppodd.cli.sweep import require
 
@@ -84,16 +89,21 @@ def run(args: argparse.Namespace) -> int:
         out.print(
             "evaluators stopped; what is open is evaluated by the next ones (ppodd evaluators start, ppodd sweep)"
         )
-        return 0
+        return Done(0, {"count": 0})
     coordinator = evaluators.find()
     if args.action == "scale":
         answer(coordinator.resize.remote(args.count))
         out.print(
             f"at most {counted(args.count, 'evaluator')} from now on; those too many stop when they have nothing to do"
         )
-    else:
-        _status(out, coordinator, args.watch)
-    return 0
+        return Done(0, {"count": args.count})
+    return Done(0, _found(_status(out, coordinator, args.watch)))
+
+
+def _found(status: dict[str, Any]) -> dict[str, Any]:
+    """A status for other programs."""
+    trials = [{"sweep": sweep, "trial": trial, "now": now} for sweep, trial, now in status["trials"]]
+    return {**status, "trials": trials}
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -129,7 +139,7 @@ def protocol(text: str) -> EvaluationConfig:
     return build(EvaluationConfig, {k: [v] if k in lists and not isinstance(v, list) else v for k, v in values.items()})
 
 
-def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int:
+def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> Done:
     from cluster.dispatch import Pool
     from cluster.service import check_archive, connect
     from cluster.service import client as evaluators
@@ -172,7 +182,7 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> int
     if not in_process:
         most = counted(max(pool.count for pool in pools.values()), "evaluator")
         out.print(f"evaluating {', '.join(sweeps)} with at most {most}: `ppodd evaluators status` shows it")
-        return 0
+        return Done(0, {"sweeps": sweeps})
     return _until_done(out, coordinator)
 
 
@@ -202,7 +212,7 @@ def _require_place(pools: Iterable[Pool]) -> None:
         require_place("--cpus, --gpus: an evaluator", Resources(cpus=pool.cpus, gpus=pool.gpus), nodes())
 
 
-def _until_done(out: Any, coordinator: Any) -> int:
+def _until_done(out: Any, coordinator: Any) -> Done:
     """Show the evaluators of this process's own Ray until nothing is open; then end them."""
     import ray
 
@@ -219,16 +229,16 @@ def _until_done(out: Any, coordinator: Any) -> int:
         out.print(f"failed: {reason}")
     if status["sync_error"]:
         out.print(f"MLflow lags: {status['sync_error']}; `ppodd results sync` brings it up to date")
-    return 1 if status["failed"] else 0
+    return Done(1 if status["failed"] else 0, _found(status))
 
 
-def _status(out: Any, coordinator: Any, watch: bool) -> None:
+def _status(out: Any, coordinator: Any, watch: bool) -> dict[str, Any]:
     from cluster.service import answer, watched
 
     status = answer(coordinator.status.remote(fresh=True))
     if not watch:
         out.print(tables(status), width=None if out.is_terminal else 160, soft_wrap=False)
-        return
+        return status
     with watched("`ppodd evaluators status` shows it again when it is back"), _Live(out) as live:
         while True:
             live.show(status)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 
+from ppodd.cli.output import Done, add_output
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
+EXAMPLES = """\
+  ppodd export ppodd-archive/runs/NAME/stage-03 -o patches.safetensors
+"""
 _SUFFIXES = (".safetensors", ".npz", ".parquet", ".pt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="STAGE", help="folder of an archived stage: …/stage-03")
-    parser.add_argument("-o", "--output", required=True, help=f"file to write: {', '.join(_SUFFIXES)}")
+    add_output(parser, ".safetensors", required=True, help=f"file to write: {', '.join(_SUFFIXES)}")
     parser.add_argument(
         "--mode", choices=("blend", "latest"), default="blend", help="all posters by π (default), or one"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     suffix = next((s for s in _SUFFIXES if args.output.endswith(s)), None)
     if suffix is None:
         raise BadInput(f"cannot write {args.output!r}: accepted are files that end in {', '.join(_SUFFIXES)}")
@@ -34,4 +38,4 @@ def run(args: argparse.Namespace) -> int:
     atomic_write(args.output, FORMATS[suffix](content))
     stage = content.patches["stage"]
     print(f"{args.output}: {len(stage)} patches of {counted(len(set(stage)), 'poster')}")
-    return 0
+    return Done(0, {"file": args.output, "patches": len(stage), "stages": sorted(set(map(int, stage)))})

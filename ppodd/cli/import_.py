@@ -10,8 +10,14 @@ from typing import Any
 
 from ppodd.cli.distill import announce, configure, trial_of
 from ppodd.cli.options import add_archive, add_config_flags
+from ppodd.cli.output import Done
 from ppodd.config import PRESETS, DistillConfig, as_name
 from ppodd.distillation import paired
+
+USAGE = "%(prog)s POSTER.pt [LABEL.pt] … [--preset NAME] [--FLAG VALUE …]"
+EXAMPLES = """\
+  ppodd import checkpoints/RUN_poster.pt --preset cifar10 --epochs 10000
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, DistillConfig, "the flags of the run that made them (default: size and labels as saved)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     files = paired(args.files)
 
     from ppodd.cli.console import console, stage_line
@@ -50,15 +56,17 @@ def run(args: argparse.Namespace) -> int:
         rows = " / ".join(" ".join(map(str, row)) for row in order)
         out.print(f"class layout, row by row: {rows} (class_order {config.class_order}): it must be that of the run")
 
+    found: dict[str, Any] = {"trial": trial.url, "stages": [], "evaluations": []}
     for record in import_posters(config, trial, posters, layout, out.print):
         out.print(stage_line(record))
+        found["stages"].append(record)
     out.print(
         "note: PoDD's code trains on the whole training set, with what is held out here, and keeps the poster that did "
         "best on the test set: the results are marked as leaking it"
     )
     if not args.no_evaluate:
-        evaluate_trials(out, [trial], EvaluationConfig(), config.device)
+        found["evaluations"] = evaluate_trials(out, [trial], EvaluationConfig(), config.device)
     out.print(f"archived in {trial.url}")
     if not args.no_evaluate:
         say_tables(out, [trial])
-    return 0
+    return Done(0, found)

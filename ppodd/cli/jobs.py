@@ -8,11 +8,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from ppodd.cli.output import Done
 from ppodd.cli.submit import add_address, follow
 
 if TYPE_CHECKING:
     from cluster.jobs import Job, Jobs
 
+EXAMPLES = """\
+  ppodd jobs status
+  ppodd jobs logs boost --follow
+"""
 _SHOWN = 10  # logs of failed trials that are named
 
 
@@ -29,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_address(action)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from cluster.jobs import Jobs, dashboard
     from ppodd.cli.sweep import require
 
@@ -38,18 +43,18 @@ def run(args: argparse.Namespace) -> int:
     return {"status": _status, "logs": _logs, "stop": _stop}[args.action](Jobs(address), args)
 
 
-def _status(jobs: Jobs, args: argparse.Namespace) -> int:
+def _status(jobs: Jobs, args: argparse.Namespace) -> Done:
     if not args.name:
         found = jobs.attempts()
         print("\n".join(map(_line, found)) or f"no sweep was submitted to {jobs.address}")
-        return 0
+        return Done(0, {"jobs": found})
     job = jobs.find(args.name)
     print(_line(job))
     said = [line for line in jobs.logs(job.id).splitlines() if line.strip()]
     print(f"  {said[-1] if said else job.message}")
     if job.status in ("FAILED", "STOPPED") and not job.did_nothing:
         print(f"  the log: ppodd jobs logs {job.id}; the same ppodd submit with --resume goes on")
-    return 0
+    return Done(0, {"jobs": [job]})
 
 
 def _line(job: Job) -> str:
@@ -59,13 +64,13 @@ def _line(job: Job) -> str:
     return f"{job.id}: {job.status} after {took}, archive {job.archive}"
 
 
-def _logs(jobs: Jobs, args: argparse.Namespace) -> int:
+def _logs(jobs: Jobs, args: argparse.Namespace) -> Done:
     job = jobs.find(args.name)
     if args.follow:
-        return follow(jobs, job.id)
-    print(jobs.logs(job.id), end="")
+        return Done(follow(jobs, job.id), {"jobs": [jobs.info(job.id)]})
+    print(log := jobs.logs(job.id), end="")
     print(_workers_logs(job), file=sys.stderr)
-    return 0
+    return Done(0, {"jobs": [job], "log": log})
 
 
 def _workers_logs(job: Job) -> str:
@@ -82,14 +87,14 @@ def _workers_logs(job: Job) -> str:
     return "\n".join([f"{others} (`ppodd evaluators status` names their files)", *found[:_SHOWN]])
 
 
-def _stop(jobs: Jobs, args: argparse.Namespace) -> int:
+def _stop(jobs: Jobs, args: argparse.Namespace) -> Done:
     job = jobs.find(args.name)
     if job.over:
         print(f"job {job.id} has ended already: {job.status}")
-        return 0
+        return Done(0, {"jobs": [job]})
     job = jobs.stop(job.id)
     print(
         f"job {job.id}: {job.status}. Its evaluators go on with what is archived; "
         f"the same ppodd submit with --resume finishes the sweep"
     )
-    return 0
+    return Done(0, {"jobs": [job]})

@@ -7,14 +7,17 @@ import importlib
 import io
 import keyword
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
 from ppodd import logs, own_packages, signals
+from ppodd.cli.output import Done, attached, document, standard_output
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 from ppodd.files import give_home
+from ppodd.words import wrapped
 
 COMMANDS = {
     "distill": "distil a data set into posters, stage by stage",
@@ -30,6 +33,7 @@ COMMANDS = {
     "results": "tables, comparisons and accuracy-vs-IPC curves out of MLflow",
     "archive": "what is damaged or left over in an archive, and mending it",
     "doctor": "what this machine offers, what is missing, how to get it",
+    "completion": "what makes a shell complete these commands and their flags",
 }
 RESUMABLE = {"distill", "sweep"}  # commands that take --resume and keep checkpoints
 
@@ -46,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """The flags of a command. Raises `BadInput` for one that is unknown, with the one that is meant."""
-        args, extra = self.parse_known_args(argv)
+        args, extra = self.parse_known_args(attached(argv))
         if extra:
             flags = [option for option in self._option_string_actions if option.startswith("--")]
             raise _unknown_flag(extra[0].split("=")[0], flags, self.prog)
@@ -75,7 +79,7 @@ def _main(argv: list[str]) -> int:
         everywhere, argv = _everywhere(argv)
         _start_logs(everywhere)
         give_home()
-        return _run(argv, debug)
+        return _run(argv, debug, everywhere.json)
     except PpoddError as error:
         if debug:
             raise
@@ -137,6 +141,7 @@ def _everywhere(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("-v", dest="verbose", action="count", default=0)
     parser.add_argument("--log-level", metavar="LEVEL")
+    parser.add_argument("--json", action="store_true")
     return parser.parse_known_args(argv)
 
 
@@ -148,7 +153,7 @@ def _start_logs(flags: argparse.Namespace) -> None:
         os.environ[logs.VARIABLE] = asked
 
 
-def _run(argv: list[str], debug: bool) -> int:
+def _run(argv: list[str], debug: bool, json_wanted: bool) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -161,19 +166,47 @@ def _run(argv: list[str], debug: bool) -> int:
     if argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS)
     module = module_of(argv[0])
-    parser = Parser(prog=f"ppodd {argv[0]}", description=module.__doc__)
-    module.add_arguments(parser)
+    parser = parser_of(argv[0])
     try:
         args = parser.parse(argv[1:])
     except SystemExit as leave:  # --help
         return int(leave.code or 0)
     args.debug = debug
-    return int(module.run(args) or 0)
+    with standard_output(args, json_wanted):
+        ended = module.run(args)
+    done = ended if isinstance(ended, Done) else Done(ended, {})
+    if json_wanted:
+        print(document(" ".join([argv[0], *filter(None, [getattr(args, "action", None)])]), done))
+    return done.code
 
 
 def module_of(command: str) -> ModuleType:
-    """The module of a command: its docstring is the help, `add_arguments` declares its flags, `run` does it."""
+    """The module of a command: its docstring is the help, `add_arguments` declares its flags, `run` does it.
+
+    `USAGE` stands for a list of flags that is too long to be read, `EXAMPLES` at the end of the help.
+    """
     return importlib.import_module(f"ppodd.cli.{command}{'_' * keyword.iskeyword(command)}")
+
+
+def _fitted(text: str) -> str:
+    """Paragraphs in lines that the terminal has room for."""
+    columns = shutil.get_terminal_size().columns - 2
+    return "\n\n".join(wrapped(" ".join(part.split()), columns, indent="") for part in text.split("\n\n"))
+
+
+def parser_of(command: str) -> Parser:
+    """The parser of a command's line."""
+    module = module_of(command)
+    examples = getattr(module, "EXAMPLES", "")
+    parser = Parser(
+        prog=f"ppodd {command}",
+        usage=getattr(module, "USAGE", None),
+        description=_fitted(module.__doc__ or ""),
+        epilog=examples and f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    return parser
 
 
 def _overview() -> str:
@@ -182,6 +215,7 @@ def _overview() -> str:
         "usage: ppodd COMMAND [--help] …\n\n"
         "Progressive Poster Dataset Distillation: distil, sweep, evaluate, compare.\n\n"
         f"{commands}\n\nEverywhere: -v, -vv or --log-level LEVEL (also $PPODD_LOG_LEVEL) say on standard error what is "
-        "being done;\n--debug shows the traceback of an error; --version.\n"
+        "being done;\n--json prints what was found as one JSON document (docs/json.md); --debug shows the traceback of "
+        "an error; --version.\n"
         "Exit codes: 0 done, 1 failed, 2 bad input."
     )

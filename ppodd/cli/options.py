@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import pydantic
 from pydantic.fields import FieldInfo
 
-from ppodd.config import IPC, registry_of
+from ppodd.config import IPC, Config, registry_of
 from ppodd.errors import BadInput
 from ppodd.files import address
 
@@ -19,15 +18,28 @@ _ALIASES = {"epochs": ["--epoch"], "workers": ["-j"]}
 
 
 def add_config_flags(
-    parser: argparse.ArgumentParser, kind: type[pydantic.BaseModel], title: str, only: Collection[str] = ()
+    parser: argparse.ArgumentParser,
+    kind: type[Config],
+    title: str,
+    only: Collection[str] = (),
+    standard: Mapping[str, Any] | None = None,
 ) -> None:
-    """One flag a field, absent from the namespace unless given; values stay text for pydantic to judge."""
-    group = parser.add_argument_group(title)
+    """One flag a field, absent from the namespace unless given; values stay text for pydantic to judge.
+
+    Args:
+        title: of the group in the help, where the config names no sections of its own.
+        only: these fields alone.
+        standard: what is taken where no preset is named, by field.
+    """
+    group = None
     for name, field in kind.model_fields.items():
+        if name in kind.sections and not only:
+            group = parser.add_argument_group(kind.sections[name])
         if only and name not in only:
             continue
+        group = group or parser.add_argument_group(title)
         flags = [f"--{name}", *_ALIASES.get(name, [])]
-        text = _help(field).replace("%", "%%")
+        text = _help(name, field, standard or {}).replace("%", "%%")
         if field.annotation is bool or bool in typing.get_args(field.annotation):
             group.add_argument(
                 *flags, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
@@ -36,21 +48,46 @@ def add_config_flags(
             group.add_argument(*flags, dest=name, default=argparse.SUPPRESS, metavar=_metavar(field), help=text)
 
 
-def _help(field: FieldInfo) -> str:
-    """What a field is and, where it holds names, which are accepted."""
+def _help(name: str, field: FieldInfo, standard: Mapping[str, Any]) -> str:
+    """What a field is, which names it accepts, and what it is where nothing is said."""
     registry = registry_of(field)
-    return f"{field.description}: {registry.listing}" if registry else field.description or ""
+    text = f"{field.description}: {registry.listing}" if registry else field.description or ""
+    usual = _shown(field.default)
+    digits = _shown(standard.get(name))
+    if digits and digits != usual:
+        return f"{text} (default: {digits}, of the preset digits{f'; else {usual}' if usual else ''})"
+    return f"{text} (default: {usual})" if usual else text
 
 
-def _metavar(field: Any) -> str:
-    return "LIST" if "tuple" in str(field.annotation) else "VALUE"
+def _shown(value: Any) -> str:
+    """A default as it would be written; nothing where it is empty."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
-def given(args: argparse.Namespace, kind: type[pydantic.BaseModel]) -> dict[str, Any]:
+def _metavar(field: FieldInfo) -> str:
+    """What stands for a value in the help: its choices, or what kind of value it is."""
+    annotation = field.annotation
+    if typing.get_origin(annotation) is typing.Literal:
+        return f"{{{','.join(map(str, typing.get_args(annotation)))}}}"
+    if _is_list(field):
+        return "A,B,…"
+    text = str(annotation)
+    return "X" if "float" in text else "N" if "int" in text else "NAME" if registry_of(field) else "TEXT"
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return "tuple" in str(field.annotation)
+
+
+def given(args: argparse.Namespace, kind: type[Config]) -> dict[str, Any]:
     """The config values that were given as flags; comma-separated text becomes a list where the field is one."""
     values = {name: getattr(args, name) for name in kind.model_fields if hasattr(args, name)}
     for name, value in values.items():
-        if isinstance(value, str) and _metavar(kind.model_fields[name]) == "LIST":
+        if isinstance(value, str) and _is_list(kind.model_fields[name]):
             values[name] = [part for part in value.split(",") if part]
     return values
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 
+from ppodd.cli.output import Done, add_output
 from ppodd.errors import BadInput
+
+EXAMPLES = """\
+  ppodd render ppodd-archive/runs/NAME -o stages.gif
+  ppodd render ppodd-archive/runs/NAME/stage-03 -o poster.png --zoom 8
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="TRIAL|STAGE", help="folder of an archive: …/<trial> or …/stage-03")
-    parser.add_argument("-o", "--output", required=True, help="file to write: .png or .gif")
+    add_output(parser, ".png", required=True, help="file to write: .png or .gif")
     parser.add_argument("--zoom", type=int, default=4, help="screen pixels a poster pixel (default: 4)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     suffix = args.output.rsplit(".", 1)[-1].lower()
     if suffix not in ("png", "gif"):
         raise BadInput(f"cannot write {args.output!r}: accepted are files that end in .png or .gif")
@@ -30,4 +36,4 @@ def run(args: argparse.Namespace) -> int:
     pngs = [trial.png(stage) for stage in stages]
     atomic_write(args.output, (gif if suffix == "gif" else strip)(pngs, args.zoom))
     print(f"{args.output}: {len(pngs)} {'stages' if len(pngs) > 1 else 'stage'} of {trial.trial}")
-    return 0
+    return Done(0, {"file": args.output, "trial": trial.url, "stages": stages})

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
+from ppodd.cli.output import Done, add_output, records
 from ppodd.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+EXAMPLES = """\
+  ppodd results table
+  ppodd results compare --by num_stages --at cumulative_ipc
+  ppodd results curve --by blend -o curve.svg
+  ppodd results report -o report.html
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,15 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sync = actions.add_parser("sync", help="bring MLflow up to date with the archive; twice changes nothing")
     sync.add_argument("--rebuild", action="store_true", help="put an SQLite store aside and make it anew")
-    for action, default, text in (
-        (table, None, "write a file: .csv, .parquet (every stage, seed and budget), .tex, .md (the table)"),
-        (compare, None, "write the table to a file: .csv, .parquet, .tex, .md"),
-        (paper, None, "write the table to a file: .csv, .parquet, .tex, .md"),
-        (ranking, None, "write the table to a file: .csv, .parquet, .tex, .md"),
-        (curve, "curve.png", ".png, .svg or .pdf"),
-        (report, "report.html", ".html"),
+    for action, form, default, text in (
+        (table, ".csv", None, "write a file: .csv, .parquet (every stage, seed and budget), .tex, .md (the table)"),
+        (compare, ".csv", None, "write means and differences to a file: .csv, .parquet, .tex, .md"),
+        (paper, ".csv", None, "write the table to a file: .csv, .parquet, .tex, .md"),
+        (ranking, ".csv", None, "write the table to a file: .csv, .parquet, .tex, .md"),
+        (curve, ".png", "curve.png", "write .png, .svg or .pdf (default: %(default)s)"),
+        (report, ".html", "report.html", "write .html (default: %(default)s)"),
     ):
-        action.add_argument("-o", "--output", metavar="FILE", default=default, help=text)
+        add_output(action, form, default=default, help=text)
         action.add_argument("--filter", default="", help="MLflow filter of trials, such as \"params.blend = 'latest'\"")
         action.add_argument("--where", action="append", default=[], metavar="FIELD=VALUE", help="these rows only")
     for action in (compare, curve, report, paper, ranking):
@@ -64,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--tracking-uri", help="MLflow store (default: that of the archive)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from ppodd.cli.sweep import require
 
     require("mlflow", "pandas", "matplotlib", "jinja2")
@@ -91,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "paper": _paper,
         "ddranking": _dd_ranking,
     }
-    actions[args.action](args, uri)
-    return 0
+    return Done(0, actions[args.action](args, uri))
 
 
 def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
@@ -111,8 +119,9 @@ def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
     return where(rows, args.where), notes
 
 
-def _table(args: argparse.Namespace, uri: str) -> None:
-    from results.reporting import as_text, export, is_page, notes, table
+def _table(args: argparse.Namespace, uri: str) -> dict[str, Any]:
+    from ppodd.cli.console import fitted, width
+    from results.reporting import as_text, export, is_page, means, notes, table
 
     page = is_page(args.output) if args.output else True
     rows, said = _rows(args, uri)
@@ -122,10 +131,12 @@ def _table(args: argparse.Namespace, uri: str) -> None:
         export(shown, args.output, said)
         print(f"{args.output}: {len(shown)} rows")
     else:
-        print("\n".join([said[0], as_text(shown), *said[1:]]))
+        print("\n".join([fitted(said[:1]), as_text(shown, width()), fitted(said[1:])]))
+    return {"settings": records(means(rows)), "notes": said}
 
 
-def _compare(args: argparse.Namespace, uri: str) -> None:
+def _compare(args: argparse.Namespace, uri: str) -> dict[str, Any]:
+    from ppodd.cli.console import width
     from results.analysis import compare
     from results.reporting import as_text, is_page
 
@@ -133,65 +144,74 @@ def _compare(args: argparse.Namespace, uri: str) -> None:
         is_page(args.output)
     rows, said = _rows(args, uri)
     result = compare(rows, args.by, args.at, args.steps, args.against)
-    print(as_text(result.table))
-    for pairs in (result.pairs, result.overall):
-        if len(pairs):
-            print(f"\n{as_text(pairs)}")
-    _written(result.table, args.output, [*result.notes, *said])
+    tables = {"means": result.table, "differences": result.pairs, "overall": result.overall}
+    print("\n\n".join(as_text(table, width()) for table in tables.values() if len(table)))
+    notes = [*result.notes, *said]
+    _written(tables, args.output, notes)
+    return {**{name: records(table) for name, table in tables.items()}, "notes": notes}
 
 
-def _curve(args: argparse.Namespace, uri: str) -> None:
+def _curve(args: argparse.Namespace, uri: str) -> dict[str, Any]:
     from results.reporting import MANY, curve, require_format, width_inches
 
     require_format(args.output)
-    width = width_inches(args.width)
+    inches = width_inches(args.width)
     rows, said = _rows(args, uri)
-    points = curve(rows, args.output, args.x, args.by, args.steps, args.published, width)
+    points = curve(rows, args.output, args.x, args.by, args.steps, args.published, inches)
     if (lines := points["line"].nunique()) > MANY:
         said = [f"{lines} lines in one picture: choose some with --where, or average over settings with --by", *said]
     print("\n".join([args.output, *said]))
+    return {"file": args.output, "points": records(points), "notes": said}
 
 
-def _report(args: argparse.Namespace, uri: str) -> None:
+def _report(args: argparse.Namespace, uri: str) -> dict[str, Any]:
     from results.reporting import report, require_html
 
     require_html(args.output)
-    report(uri, args.output, args.sweep, args.filter, args.where, args.steps)
+    made = report(uri, args.output, args.sweep, args.filter, args.where, args.steps)
     print(args.output)
+    return {"file": args.output, "answers": made.answers, "mlflow": {link.title: link.url for link in made.mlflow}}
 
 
-def _paper(args: argparse.Namespace, uri: str) -> None:
+def _paper(args: argparse.Namespace, uri: str) -> dict[str, Any]:
+    from ppodd.cli.console import width
     from results.analysis import published
     from results.reporting import as_text, beside
 
     wanted = published(args.table)
     rows, said = _rows(args, uri)
     result = beside(rows, wanted, args.steps)
-    print(f"{wanted.title} ({wanted.source})\n{as_text(result.table)}")
-    _written(result.table, args.output, [*result.notes, *said])
+    print(f"{wanted.title} ({wanted.source})\n{as_text(result.table, width())}")
+    notes = [*result.notes, *said]
+    _written(result.table, args.output, notes)
+    return {"title": wanted.title, "source": wanted.source, "rows": records(result.table), "notes": notes}
 
 
-def _dd_ranking(args: argparse.Namespace, uri: str) -> None:
+def _dd_ranking(args: argparse.Namespace, uri: str) -> dict[str, Any]:
+    from ppodd.cli.console import width
     from results.analysis import robust_scores
     from results.reporting import as_text
 
     rows, said = _rows(args, uri)
     result = robust_scores(rows, args.steps)
-    print(as_text(result.table))
-    _written(result.table, args.output, [*result.notes, *said])
+    print(as_text(result.table, width()))
+    notes = [*result.notes, *said]
+    _written(result.table, args.output, notes)
+    return {"rows": records(result.table), "notes": notes}
 
 
-def _written(table: Any, output: str | None, notes: list[str]) -> None:
-    """The notes, and the table to a file if one is named."""
+def _written(tables: Any, output: str | None, notes: list[str]) -> None:
+    """The notes, and the table, or several by name, to a file if one is named."""
+    from ppodd.cli.console import fitted
     from results.reporting import export
 
-    print("\n".join(notes))
+    print(fitted(notes))
     if output:
-        export(table, output, notes)
+        export(tables, output, notes)
         print(output)
 
 
-def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> int:
+def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> Done:
     from ppodd.errors import BadInput, hidden
     from results.reporting import publish
     from results.tracking import set_aside, sqlite_path, sync
@@ -209,4 +229,4 @@ def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> in
     )
     for problem in report.problems:
         print(f"not read: {hidden(problem)}")
-    return 1 if report.problems else 0
+    return Done(1 if report.problems else 0, {"store": hidden(uri), **dataclasses.asdict(report)})

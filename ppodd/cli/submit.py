@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.cli.options import add_autoscaling, add_overrides, overrides
+from ppodd.cli.output import Done
 from ppodd.errors import BadInput, PpoddError
 from ppodd.words import counted
 
+EXAMPLES = """\
+  ppodd submit boost.yaml --address http://HEAD:8265 --archive s3://bucket/runs --tracking-uri http://MLFLOW:5000
+"""
 _NOT_SEEN = "it has not begun yet, as far as the archive is seen from here, and will without you"
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="URL", help="http://HEAD:8265 (default: $RAY_API_SERVER_ADDRESS)")
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from hashlib import sha256
 
     from cluster.jobs import Jobs, Submission, dashboard, require_shared, taken_from_environment
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise PpoddError("interrupted while submitting: nothing runs of it") from None
     print(f"job {job_id}: sweep {sweep.name}, {counted(sweep.wanted, 'trial')} → {archive}/{sweep.name}", flush=True)
-    return follow(jobs, job_id) if args.follow else _see_off(jobs, job_id, archive)
+    code = follow(jobs, job_id) if args.follow else _see_off(jobs, job_id, archive)
+    return Done(code, {"job": job_id, "sweep": sweep.name, "archive": archive})
 
 
 def follow(jobs: Jobs, job_id: str) -> int:

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, add_overrides, check_autoscaling, overrides
+from ppodd.cli.output import Done, records
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
 from ppodd.words import counted
 
+EXAMPLES = """\
+  ppodd sweep quickstart                                 # ships with ppodd: five minutes on two cores
+  ppodd sweep boost.yaml --dry-run                       # trials, budgets, how long
+  ppodd sweep boost.yaml --set seeds=[0,1,2,3] --resume  # add a seed
+"""
 _SHOWN = 10  # failures or layouts printed
-_SAY_EVERY_S = 60.0
 _RECORDED = "trace, node and log file of each are in its folder's failure.json or stage-…/failures/"
 
 
@@ -37,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> Done:
     from cluster import prepare
     from ppodd.config import LATER_STAGES
     from tune.sweep_file import load_sweep
@@ -70,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         print("nothing to resume: no sweep of this name is archived there; it starts anew", flush=True)
 
     from ppodd.cli.console import console, duration
+    from ppodd.cli.live_sweep import LiveSweep
     from results.tracking import default_tracking_uri
     from tune.running import run_sweep
 
@@ -77,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     out = console()
     how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
     how["autoscaling"] = args.autoscaling
-    with _Shown(out) as show:
+    with LiveSweep(out) as show:
         outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=out.print)
     out.print(f"took {duration(show.seconds)}")
     _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
@@ -86,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.debug:
         _show_traces(out, sweep, archive)
     _said(out, "stopped early", outcome.stopped)
+    found = {"sweep": sweep.name, "archive": archive.url, "seconds": show.seconds, "outcome": outcome}
     if outcome.untried:
         out.print(f"{counted(outcome.untried, 'trial')} fewer than wanted: the space holds no more (valid) settings")
     if outcome.open_evaluations:
@@ -95,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         try:
-            _results(out, archive, sweep, uri, args.tracking_uri)
+            found |= _results(out, archive, sweep, uri, args.tracking_uri)
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
     if outcome.limited:
@@ -109,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
     elif outcome.evaluation_failures:
         failed = counted(len(outcome.evaluation_failures), "evaluation")
         out.print(f"{failed} failed: the same command with --resume tries again")
-    return 0 if outcome.complete else 1
+    return Done(0 if outcome.complete else 1, found)
 
 
-def _dry_run(sweep: Any, args: argparse.Namespace) -> int:
+def _dry_run(sweep: Any, args: argparse.Namespace) -> Done:
     """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
     from ppodd.archive import Archive
     from tune.running import Timer, budgets, check_claim
@@ -123,16 +130,19 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> int:
             timer = Timer(sweep)
         except BadInput as error:
             print(f"no estimate: {error}")
+    found: dict[str, Any] = {"sweep": sweep.name, "trials": sweep.wanted, "settings": []}
     if sweep.trials:
-        print(_budget_table(budgets(sweep, timer.images if timer else None)))
+        found["settings"] = budgets(sweep, timer.images if timer else None)
+        print(_budget_table(found["settings"]))
     else:
         file = sweep.file
         space = "; ".join(f"{key}: {d.kind} {d.values}" for key, d in sweep.space.items())
         print(f"{file.search.algorithm} suggests {file.num_samples} settings (× {len(file.seeds)} seeds) of {space}")
     if timer:
         print(_hours(sweep, timer))
+        found["estimate"] = None if timer.no_gpu else timer.hours()
     check_claim(sweep, Archive(args.archive), args.resume)
-    return 0
+    return Done(0, found)
 
 
 def _budget_table(budgets: list[Any]) -> str:
@@ -207,17 +217,18 @@ def require(*modules: str, extra: str = "sweep") -> None:
         raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[{extra}]'")
 
 
-def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | None) -> None:
+def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | None) -> dict[str, Any]:
     """The table, the curve's path, and how to look at the rest."""
+    from ppodd.cli.console import fitted, width
     from ppodd.config import LATER_STAGES
     from results.analysis import chosen_steps, frame, kinds, last_stages, settings
-    from results.reporting import as_text, curve, notes, table
+    from results.reporting import as_text, curve, means, notes, table
 
     rows = frame(uri, [sweep.name])
     last = last_stages(rows)
     if last.empty:
-        return
-    out.print("\n".join(["", as_text(table(rows)), *notes(rows), ""]))
+        return {}
+    out.print("\n".join(["", as_text(table(rows), width()), fitted(notes(rows)), ""]))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "accuracy-vs-ipc.png")
         curve(rows, str(picture))
@@ -233,41 +244,14 @@ def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | N
         vary = [name for name in vary if name not in LATER_STAGES]
     if by := [*(name for name in sweep.varied if name in vary), *kinds(last)]:
         out.print(f"compare: ppodd results compare --by {by[0]} {these}")
-    if not uri.startswith("http"):
-        out.print(f"all runs: mlflow ui --backend-store-uri {shlex.quote(hidden(uri))} (then http://127.0.0.1:5000)")
+    pages = _pages(uri, sweep.name)
+    serve = "" if uri.startswith("http") else f": mlflow ui --backend-store-uri {shlex.quote(hidden(uri))}, then"
+    out.print("\n".join([f"in MLflow{serve}", *(f"  {title}: {url}" for title, url in pages.items())]))
+    return {"settings": records(means(rows)), "notes": notes(rows), "mlflow": pages}
 
 
-class _Shown:
-    """One live line on a terminal; elsewhere a line at every tenth of the work, and every minute."""
+def _pages(uri: str, sweep: str) -> dict[str, str]:
+    """The store's pages that compare the sweep's settings."""
+    from results.tracking import links_of, open_store
 
-    def __init__(self, out: Any):
-        self._out, self._tenths, self._said, self.seconds = out, -1, 0.0, 0.0
-        self._status = out.status("starting Ray") if out.is_terminal else None
-
-    def __enter__(self) -> _Shown:
-        if self._status:
-            self._status.start()
-        else:
-            self._out.print("starting Ray")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._status:
-            self._status.stop()
-
-    def __call__(self, now: Any) -> None:
-        from ppodd.cli.console import duration
-
-        self.seconds = now.seconds
-        share = (now.stages_done + now.evaluations_done) / max(1, now.stages + now.evaluations)
-        left = f", about {duration(now.seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
-        ended = f" ({now.stopped} stopped early)" if now.stopped else ""
-        line = (
-            f"{duration(now.seconds)}: {now.trials_done}/{now.trials} trials{ended}, "
-            f"{now.stages_done}/{now.stages} stages, {now.evaluations_done}/{now.evaluations} evaluations{left}"
-        )
-        if self._status:
-            self._status.update(line)
-        elif int(share * 10) > self._tenths or now.seconds > self._said + _SAY_EVERY_S:
-            self._tenths, self._said = int(share * 10), now.seconds
-            self._out.print(line)
+    return {link.title: link.url for link in links_of(open_store(uri), uri, sweep)}

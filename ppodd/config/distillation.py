@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -57,6 +57,15 @@ class DistillConfig(Config):
     """A whole multi-stage distillation. Field names are the flags that users of the method have."""
 
     listed = "ppodd distill --help"
+    sections: ClassVar = {
+        "name": "the run",
+        "dataset": "the data",
+        "poster_width": "poster, class order and labels (PoDD: IPC, PoCO, PoDDL)",
+        "arch": "inner loop and its curriculum (RaT-BPTT)",
+        "epochs": "outer loop: the meta-steps",
+        "method": "method, stages and blend π (P-PoDD)",
+        "stage_nets": "measuring stages, and evaluation",
+    }
 
     # Run
     name: str = Field("", description="name of the run in the archive")

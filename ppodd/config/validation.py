@@ -14,11 +14,13 @@ class Config(pydantic.BaseModel):
 
     Attributes:
         listed: where users find them all.
+        sections: titles that part the fields in the help, each by the first field under it.
         retired: fields that earlier versions had and archives still hold, with the value that had no effect.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
     listed: ClassVar[str] = ""
+    sections: ClassVar[dict[str, str]] = {}
     retired: ClassVar[dict[str, Any]] = {}
 
 

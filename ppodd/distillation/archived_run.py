@@ -26,6 +26,7 @@ from ppodd.archive import (
 )
 from ppodd.config import DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
+from ppodd.distillation.cost import warning
 from ppodd.distillation.initial import load_poster
 from ppodd.distillation.meta_steps import DistillationSteps, mapped, one_by_one
 from ppodd.distillation.out_of_memory import explained
@@ -89,6 +90,8 @@ def distillation_steps(
     dataset = data_of(config, device, say or _log.info)
     if check_digest:
         check_digest(dataset.digest)
+    if say and (long := warning(config, dataset.spec, len(dataset.train.y), device)):
+        say(long)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     busy = f"{trial.url} is being distilled by another process"

@@ -7,11 +7,14 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ppodd.config import DistillConfig
+from ppodd.config import PRESETS, DistillConfig
 from ppodd.datasets import Spec
 from ppodd.distillation import curriculum
+from ppodd.machine import cores
 from ppodd.training import fresh_network
 
+_CORE_FLOPS, _META_STEP_S = 40e9, 0.2  # of a core of a CPU, about; what a meta-step takes where operations are small
+_LONG_H = 1.0
 _GRADIENT = 3  # forward passes that a gradient is worth: the pass, and products to weights and to inputs
 _DIFFERENTIATED = 3  # gradients that a step of the window is worth: its own, and its products with second derivatives
 
@@ -23,6 +26,25 @@ def distillation_flops(config: DistillConfig, spec: Spec, meta_steps: int, stage
     accuracy = config.stage_nets * config.stage_steps * config.distill_batch_size
     gradients = meta_steps * meta_step + stages * accuracy
     return gradients * _GRADIENT * _image_flops(config.arch, spec, config.width)
+
+
+def warning(config: DistillConfig, spec: Spec, images: int, device: torch.device) -> str:
+    """That it takes hours or days on this CPU, and what to do; empty where it does not.
+
+    Args:
+        images: of the training set.
+    """
+    meta_steps = config.num_stages * config.stage_epochs * config.epoch_steps(images)
+    if device.type != "cpu" or not meta_steps:
+        return ""
+    counted = distillation_flops(config, spec, meta_steps, config.num_stages) / (cores() * _CORE_FLOPS)
+    hours = max(counted, meta_steps * _META_STEP_S) / 3600
+    if hours < _LONG_H:
+        return ""
+    takes = f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
+    small = f"{config.dataset}-small"
+    way_out = f"; --preset {small} is scaled down to a CPU" if small in PRESETS else ""
+    return f"note: {meta_steps:,} meta-steps take about {takes} on the CPU of this machine: they want a GPU{way_out}"
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from .data import check_data as check_data
 from .data import data_of as data_of
 from .data import keep_data as keep_data
 from .export import FORMATS as FORMATS
+from .export import TrainingSet as TrainingSet
 from .export import training_set as training_set
 from .work_items import Work as Work
 from .work_items import works as works

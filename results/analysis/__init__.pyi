@@ -10,6 +10,7 @@ from .baselines import is_reference as is_reference
 from .baselines import note as note
 from .comparisons import BUDGETS as BUDGETS
 from .comparisons import OVERALL as OVERALL
+from .comparisons import Comparison as Comparison
 from .comparisons import compare as compare
 from .curves import (
     AXES as AXES,
@@ -65,6 +66,7 @@ from .published_numbers import (
 from .published_numbers import (
     series as series,
 )
+from .selection import Chosen as Chosen
 from .selection import choose as choose
 from .statistics import ENOUGH_SEEDS as ENOUGH_SEEDS
 from .statistics import few_seeds as few_seeds

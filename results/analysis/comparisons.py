@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 from typing import Any, NamedTuple
 
@@ -50,6 +51,10 @@ class Comparison(NamedTuple):
     pairs: pd.DataFrame
     overall: pd.DataFrame
     notes: list[str]
+
+    def _repr_html_(self) -> str:
+        tables = [table.round(2).to_html(index=False) for table in (self.table, self.pairs, self.overall) if len(table)]
+        return "".join([*tables, *(f"<p>{html.escape(note)}</p>" for note in self.notes)])
 
 
 class _ComparisonPlan(NamedTuple):

@@ -9,5 +9,6 @@ from .parent_run import publish as publish
 from .table_files import export as export
 from .table_files import is_page as is_page
 from .tables import as_text as as_text
+from .tables import means as means
 from .tables import notes as notes
 from .tables import table as table

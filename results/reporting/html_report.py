@@ -17,6 +17,7 @@ from results.analysis import (
     DATASET,
     ENOUGH_SEEDS,
     Answer,
+    Chosen,
     TrialStatus,
     answers,
     at,
@@ -41,7 +42,7 @@ from results.reporting.gallery import BlendWeights, Card, blends, cards, varying
 from results.reporting.grid import Grid, grid
 from results.reporting.heat_map import HeatMap, heat_map
 from results.reporting.tables import notes, table
-from results.tracking import schema
+from results.tracking import Link, links_of, schema
 
 _AXES = {
     "poster_ipc": "Poster IPC",
@@ -86,6 +87,7 @@ class Report(NamedTuple):
     config: list[tuple[str, str]]
     archive: Grid
     leaks: bool
+    mlflow: list[Link]  # pages of the store that compare
     left_out: int  # imported trials, where others were distilled here
 
 
@@ -159,8 +161,15 @@ def gather(
         config=_config(every),
         archive=_archive(every),
         leaks=bool(len(frame) and frame["leaks_test_set"].any()),
+        mlflow=_pages(chosen, tracking_uri, names),
         left_out=_left_out(frame),
     )
+
+
+def _pages(chosen: Chosen, tracking_uri: str, sweeps: list[str]) -> list[Link]:
+    """The store's own pages of these sweeps."""
+    found = [(sweep, link) for sweep in sweeps for link in links_of(chosen.client, tracking_uri, sweep)]
+    return [Link(f"{sweep}: {link.title}" if len(sweeps) > 1 else link.title, link.url) for sweep, link in found]
 
 
 def page(made: Report) -> str:

@@ -1,16 +1,21 @@
-"""What a finished sweep's parent run shows in MLflow: curves, the table, each trial's last poster."""
+"""What a finished sweep's parent run shows in MLflow: the answer, the report, curves, the table, the last posters."""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.archive import Archive
 from ppodd.errors import BadInput, CorruptArchive
+from results.tracking import schema
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
+
+    from results.analysis import Answer
 
 _CURVES = {
     "poster_ipc": "accuracy-vs-ipc.png",
@@ -21,22 +26,54 @@ _CURVES = {
 
 def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: str, run_id: str) -> None:
     """Rewrite the artifacts of the parent run, under names that stay the same."""
+    from results.analysis import answers, frame
+    from results.reporting.html_report import report
+
+    rows = frame(tracking_uri, [sweep])
+    found = answers(rows)
     with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder), tracking_uri, sweep)
+        _write(Path(folder), rows, found)
+        report(tracking_uri, str(Path(folder, "report.html")), [sweep])
         _write_posters(Path(folder, "posters"), archive, sweep)
         client.log_artifacts(run_id, folder)
+    _log_answer(client, run_id, found, len(rows))
 
 
-def _write(folder: Path, tracking_uri: str, sweep: str) -> None:
-    from results.analysis import answers, frame, main_protocol
+def _log_answer(client: MlflowClient, run_id: str, found: list[Answer], step: int) -> None:
+    """The answer's numbers as metrics, its words as tags; what comes of more results is a later step."""
+    from mlflow.entities import Metric, RunTag
+
+    if not found:
+        return
+    at_ms = round(1000 * time.time())
+    metrics = [Metric(name, value, at_ms, step) for name, value in schema.answer_metrics(list(map(_numbers, found)))]
+    tags = [RunTag(name, value) for name, value in schema.answer_tags(found[0].best, _words(found)).items()]
+    client.log_batch(run_id, metrics=metrics, tags=tags)
+
+
+def _numbers(answer: Answer) -> tuple[float, dict[str, float]]:
+    """The poster's IPC and what is known of the best setting of that size."""
+    mean, lead = answer.accuracy, answer.lead
+    numbers = {"accuracy": mean.mean, "accuracy_low": mean.low, "accuracy_high": mean.high, "seeds": mean.n}
+    ahead = (
+        {"lead": lead.difference, "lead_low": lead.low, "lead_high": lead.high, "p_holm": answer.p_holm} if lead else {}
+    )
+    return answer.poster_ipc, {**numbers, **ahead}
+
+
+def _words(found: list[Answer]) -> str:
+    return "\n\n".join(" ".join(answer.sentences) for answer in found)
+
+
+def _write(folder: Path, rows: pd.DataFrame, found: list[Answer]) -> None:
+    from results.analysis import main_protocol
     from results.reporting.curve_picture import PAGE, curve
     from results.reporting.table_files import export
     from results.reporting.tables import notes, table
 
-    rows = frame(tracking_uri, [sweep])
-    export(table(rows), str(folder / "table.md"), notes(rows))
-    said = "\n\n".join(" ".join(answer.sentences) for answer in answers(rows))
-    (folder / "answer.md").write_text(said + "\n", encoding="utf-8")
+    export(shown := table(rows), str(folder / "table.md"), notes(rows))
+    export(shown, str(folder / "table.csv"))
+    (folder / "answer.md").write_text(_words(found) + "\n", encoding="utf-8")
     own = main_protocol(rows)
     for x, name in _CURVES.items():
         if own[x].nunique() < 2:

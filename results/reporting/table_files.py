@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,24 +24,36 @@ def is_page(path: str) -> bool:
     return suffix in PAGES
 
 
-def export(table: pd.DataFrame, path: str, notes: list[str] | None = None) -> None:
-    """Write a table in the format that the file's ending names, whole or not at all; notes go beside pages only."""
+def export(tables: pd.DataFrame | Mapping[str, pd.DataFrame], path: str, notes: Sequence[str] = ()) -> None:
+    """Write a table, or several by name, in the format that the file's ending names, whole or not at all.
+
+    Several are one in a data file, whose column `table` names them, and stand below each other on a page. Notes go on
+    pages only.
+    """
     is_page(path)
     suffix = Path(path).suffix.lower()
+    several = {"": tables} if isinstance(tables, pd.DataFrame) else {k: v for k, v in tables.items() if len(v)}
     with atomic_path(path) as temporary:
-        if suffix == ".csv":
-            table.to_csv(temporary, index=False)
-        elif suffix == ".parquet":
-            table.to_parquet(temporary, index=False)
-        elif suffix == ".md":
-            Path(temporary).write_text(
-                "\n".join([as_text(table, markdown=True), "", *(f"- {n}" for n in notes or ())]), encoding="utf-8"
-            )
+        if suffix in DATA:
+            data = tables if isinstance(tables, pd.DataFrame) else _joined(several)
+            data.to_csv(temporary, index=False) if suffix == ".csv" else data.to_parquet(temporary, index=False)
+            return
+        if suffix == ".md":
+            text = "\n\n".join(as_text(table, markdown=True) for table in several.values())
+            text += "\n".join(["\n", *(f"- {note}" for note in notes)])
         else:
-            Path(temporary).write_text(latex(table, notes or []), encoding="utf-8")
+            text = "\n".join(latex(table, notes) for table in several.values())
+        Path(temporary).write_text(text, encoding="utf-8")
 
 
-def latex(table: pd.DataFrame, notes: list[str]) -> str:
+def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables as one, which has the columns of all."""
+    named = [table.astype(object).assign(table=name) for name, table in tables.items()]
+    columns = dict.fromkeys(column for table in tables.values() for column in table.columns)
+    return pd.concat(named, ignore_index=True)[["table", *columns]].infer_objects()
+
+
+def latex(table: pd.DataFrame, notes: Sequence[str]) -> str:
     """A `booktabs` tabular with its notes as comments, so that what must be said travels with the numbers."""
     columns = [_tex(str(name)) for name in table.columns]
     rows = zip(*(as_cells(table[name]) for name in table.columns), strict=True)

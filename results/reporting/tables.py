@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ppodd.words import wrapped
 from results.analysis import (
     KINDS,
     OF_FULL_DATA,
@@ -67,6 +68,12 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return out.drop(columns=[name for name in KINDS if out[name].nunique() == 1])
 
 
+def means(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table's numbers: a row per setting, kind of evaluation and training budget, of the last stage."""
+    last = last_stages(frame.assign(poster_ipc=frame["poster_ipc"].round(4)))
+    return over_seeds(last, [*settings(last), *KINDS, "poster_ipc", "steps"])
+
+
 def _with_baselines(out: pd.DataFrame, last: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """What each setting has over random real images, and of what the whole training set gives, where that is known."""
     found = beside(chosen_steps(last, None) if len(last) else last, keys)
@@ -126,19 +133,49 @@ def mean_std(mean: float, std: float) -> str:
     return f"{mean:.1f}" + (f" ± {std:.1f}" if pd.notna(std) else "")
 
 
-def as_text(table: pd.DataFrame, markdown: bool = False) -> str:
-    """The table as aligned text, or as a Markdown table."""
-    cells = [
-        [str(name) for name in table.columns],
-        *zip(*(as_cells(table[name]) for name in table.columns), strict=True),
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+def as_text(table: pd.DataFrame, width: int | None = None, markdown: bool = False) -> str:
+    """The table as aligned text, or as a Markdown table.
+
+    Where its lines are longer than `width`, what is the same in every row is said once above it; where that does not
+    help, each row is a paragraph.
+    """
     if markdown:
-        rule = [f"{'-' * (width - 1)}:" if width > 1 else "-" for width in widths]
-        return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-    rule = ["─" * width for width in widths]
-    return "\n".join("  ".join(line) for line in [lines[0], rule, *lines[1:]])
+        head, *rows = _aligned(table)
+        rule = [f"{'-' * (len(cell) - 1)}:" if len(cell) > 1 else "-" for cell in head]
+        return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+    if width is None or len(_lines(table)[0]) <= width:
+        return "\n".join(_lines(table))
+    same = [name for name in table.columns if len(table) > 1 and table[name].map(str).nunique() == 1]
+    rest = table.drop(columns=same)
+    said = [_paragraph(_named(table[same].iloc[:1])[0], width, "in every row: ")] if same else []
+    if len(rest.columns) and len(_lines(rest)[0]) <= width:
+        return "\n".join([*said, *_lines(rest)])
+    return "\n".join([*said, *(_paragraph(row, width) for row in _named(rest))])
+
+
+def _aligned(table: pd.DataFrame) -> list[list[str]]:
+    """The headings and the rows, the cells of a column equally wide."""
+    columns = [[str(name), *as_cells(table[name])] for name in table.columns]
+    widths = [max(map(len, column)) for column in columns]
+    padded = [[cell.rjust(width) for cell in column] for column, width in zip(columns, widths, strict=True)]
+    return [list(row) for row in zip(*padded, strict=True)]
+
+
+def _lines(table: pd.DataFrame) -> list[str]:
+    head, *rows = _aligned(table)
+    return ["  ".join(line) for line in [head, ["─" * len(cell) for cell in head], *rows]]
+
+
+def _named(table: pd.DataFrame) -> list[list[str]]:
+    """Each row as `name value`."""
+    cells = zip(*(as_cells(table[name]) for name in table.columns), strict=True)
+    return [[f"{name} {cell}" for name, cell in zip(table.columns, row, strict=True) if cell] for row in cells]
+
+
+def _paragraph(items: list[str], width: int, begins: str = "") -> str:
+    """The items one after another, broken between them."""
+    whole = ", ".join(item.replace(" ", "\u00a0") for item in items)
+    return wrapped(begins + whole, width, indent="    ").replace("\u00a0", " ")
 
 
 def as_cells(column: pd.Series) -> list[str]:

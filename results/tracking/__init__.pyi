@@ -23,3 +23,5 @@ from .store_file import set_aside as set_aside
 from .store_file import sqlite_path as sqlite_path
 from .syncing import Syncer as Syncer
 from .syncing import sync as sync
+from .views import Link as Link
+from .views import links_of as links_of

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ SCHEMA = "1"
 # Tags
 KEY = "ppodd.key"  # unique: "<sweep>" for the parent run, "<sweep>/<trial>" for a trial's
 SCHEMA_TAG = "ppodd.schema"
+NAMES_TAG, NAMES = "ppodd.names", "2"  # which metrics a trial's run has: those without it get what is new
 STATUS = "ppodd.status"  # running, finished, failed, or stopped: early, by a scheduler
 FAILURE = "ppodd.failure"
 STOPPED = "ppodd.stopped"  # why it was stopped early
@@ -42,6 +44,7 @@ SETTING = "setting"  # of a trial: what it varies but for the seed; group runs b
 SPLIT = "ppodd.stage_accuracy_split"
 CLASSES = "ppodd.class_accuracy"  # {"<mode>/<arch>": {"stage", "steps", "percent": {class: accuracy}}}, see below
 TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
+BEST, ANSWER = "best setting", "answer"  # of a sweep: its answer, in words
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
@@ -63,20 +66,27 @@ PARENT_NOTE = (
 )
 
 
-def parent_note(description: str) -> str:
-    """The parent run's description: the sweep's own words, then how to read it."""
-    return f"{description}\n\n{PARENT_NOTE}"
+def parent_note(description: str, links: Mapping[str, str]) -> str:
+    """The parent run's description: the sweep's own words, pages that compare its trials, and how to read them."""
+    pages = " · ".join(f"[{title}]({url})" for title, url in links.items())
+    return f"{description}\n\n{PARENT_NOTE}\n\n**Compare:** {pages}"
 
 
 def own_words(note: str) -> str:
     """The inverse of `parent_note`."""
-    return note.removesuffix(PARENT_NOTE).strip()
+    return note.partition(PARENT_NOTE)[0].strip()
+
+
+def lacks_links(note: str) -> bool:
+    """Whether a parent run's description is as an earlier version wrote it, and nobody changed it since."""
+    return note.endswith(PARENT_NOTE)
 
 
 # Metrics
 BALANCED_ACCURACY = "balanced_accuracy/"  # likewise: the mean over classes of unequal size
 TEST_ACCURACY = "test_accuracy/"  # + mode, network, protocol and budget: see `AccuracyMetric`
 POSTER_IPC, CUMULATIVE_IPC, STORAGE = "poster_ipc", "cumulative_ipc", "storage_bytes"
+ACCURACY = "accuracy/"  # + mode: what `test_accuracy/…` says of the main network at the largest training budget
 STAGE_ACCURACY, META_LOSS, META_STEPS = "stage_accuracy", "meta_loss", "meta_steps"
 DISTILL_SECONDS = "seconds/distill"
 BLEND = "blend/stage_"  # + number of the poster: its weight
@@ -85,6 +95,11 @@ _SHOWN_IN_NAME = ("arch", "mode", "budgets")  # of a protocol
 _ACCURACY = re.compile(
     TEST_ACCURACY + r"(?P<mode>\w+)/(?P<arch>[^/]+?)(?:/protocol_(?P<protocol>\w+))?/steps_(?P<steps>\d+)$"
 )
+
+
+def headline(mode: str) -> str:
+    """The metric that pages show first: the accuracy by the main network at the largest training budget."""
+    return ACCURACY + mode
 
 
 def network(arch: str) -> str:
@@ -146,11 +161,6 @@ def _rest(protocol: EvaluationProtocol) -> dict[str, Any]:
     """
     rest = {k: v for k, v in sorted(protocol.canonical().items()) if k not in (*_SHOWN_IN_NAME, "source")}
     return {**rest, "decay_steps": max(protocol.budgets)} if protocol.decay else rest
-
-
-def own_protocol(config: DistillConfig, evaluation: EvaluationConfig) -> str:
-    """The hash of the protocol that a trial's sweep names; its metrics carry no suffix."""
-    return protocol_hash(evaluation.protocols(config)[0])
 
 
 def protocol_tag(config: DistillConfig, protocol: EvaluationProtocol) -> tuple[str, str]:
@@ -223,10 +233,12 @@ def evaluation_failures(records: Iterable[EvaluationFailureRecord]) -> str:
     return json.dumps(entries)
 
 
-def evaluation_metrics(record: EvaluationRecord, own: str) -> Iterator[tuple[str, float]]:
-    """Metrics of an evaluation's record, at step `record.stage`."""
+def evaluation_metrics(record: EvaluationRecord, own: str, main: EvaluationProtocol) -> Iterator[tuple[str, float]]:
+    """Metrics of an evaluation's record, at step `record.stage`. Pages show those of the `main` protocol first."""
     protocol = record.protocol
     found = protocol_hash(protocol)
+    if protocol == main.model_copy(update={"mode": protocol.mode}):
+        yield headline(protocol.mode), record.accuracy[max(record.accuracy)].mean
     for steps, accuracy in record.accuracy.items():
         names = AccuracyMetric(protocol.mode, protocol.arch, "" if found == own else found, steps)
         yield names.mean, accuracy.mean
@@ -251,6 +263,18 @@ def class_accuracies(tags: Mapping[str, str], record: EvaluationRecord, classes:
     percent = dict(zip(classes, record.per_class[steps], strict=True))
     text = json.dumps({**held, name: {"stage": record.stage, "steps": steps, "percent": percent}})
     return {CLASSES: text} if len(text) <= _TAG_CHARS else {}
+
+
+def answer_metrics(sizes: Sequence[tuple[float, Mapping[str, float]]]) -> Iterator[tuple[str, float]]:
+    """Metrics of a sweep's run: its answer's numbers by poster IPC; the first size's carry none."""
+    for number, (ipc, values) in enumerate(sizes):
+        where = f"/ipc_{ipc:.4g}" if number else ""
+        yield from ((f"{ANSWER}{where}/{name}", value) for name, value in values.items() if not math.isnan(value))
+
+
+def answer_tags(best: str, words: str) -> dict[str, str]:
+    """Tags of a sweep's run: the best setting of the first size, and the answer in words."""
+    return {BEST: best[:_TAG_CHARS], ANSWER: words[:_TAG_CHARS]}
 
 
 def setting(config: DistillConfig, varied: Sequence[str]) -> str:

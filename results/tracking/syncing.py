@@ -25,9 +25,9 @@ from ppodd.archive import (
     TrialState,
     stage_name,
 )
-from ppodd.config import DistillConfig, EvaluationConfig, protocols
+from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
-from results.tracking import schema
+from results.tracking import schema, views
 from results.tracking.reading import Run
 from results.tracking.store import exists, require_file, said
 from results.tracking.store_file import Changes, one_writer
@@ -71,6 +71,8 @@ class _LoggedTrial:
     config: DistillConfig
     pictures: set[str]
     logged: dict[str, list[str]]
+    main: EvaluationProtocol  # whose accuracy pages show first
+    renewed: bool = False  # it is to be given what an earlier version did not log
     records: dict[int, StageRecord] = field(default_factory=dict)
     entries: dict[int, str] = field(default_factory=dict)  # of `logged`, by stage
     status: Status = Status.GOING
@@ -93,6 +95,7 @@ class Syncer:
         self._changes = Changes(self._uri)
         self._trials: dict[str, _LoggedTrial] = {}
         self._own: dict[str, EvaluationConfig] = {}  # by sweep: the evaluation whose metrics carry no suffix
+        self._metrics: dict[str, set[str]] = {}  # by sweep: names of those that were logged
 
     def sync(self, sweeps: list[str] | None = None) -> SyncReport:
         """Log what is new of these sweeps (default: all). What cannot be read is reported and stops nothing else.
@@ -155,6 +158,8 @@ class Syncer:
         status = "finished" if finished == expected else "running"
         tags = {schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}
         self._store.add(parent, Additions(tags=tags, status=status, ended_ms=ended))
+        settings = sorted({trial.run.tags[schema.SETTING] for trial in trials if schema.SETTING in trial.run.tags})
+        self._save_views(sweep, plan, settings, report)
         if finished == expected and self._publish:
             self._summarise(self._publish, sweep, plan, parent, trials, report)
 
@@ -172,7 +177,8 @@ class Syncer:
         wanted = sum(len(t.records) * len(protocols(evaluations, t.config)) for t in trials)
         wanted -= sum(t.given_up for t in trials)
         there = sum(len(tickets) for t in trials for tickets in t.logged.values())
-        if not there or there < wanted or parent.tags.get(schema.SUMMARY) == str(there):
+        shown = f"{there} by names {schema.NAMES}"
+        if not there or there < wanted or parent.tags.get(schema.SUMMARY) == shown:
             return
         from mlflow.exceptions import MlflowException
 
@@ -183,7 +189,14 @@ class Syncer:
         except Exception as error:  # a picture that cannot be drawn stops no sync
             report.problems.append(f"no summary of sweep {sweep!r} in {hidden(self._uri)}: {one_line(error)}")
             return
-        self._store.add(parent, Additions(tags={schema.SUMMARY: str(there)}))
+        self._store.add(parent, Additions(tags={schema.SUMMARY: shown}))
+
+    def _save_views(self, sweep: str, plan: SweepRecord, settings: list[str], report: SyncReport) -> None:
+        """Have the sweep's experiment show views of what there is of it."""
+        modes = self._own_evaluation(sweep, plan, report).mode
+        saved, at_ms = self._store.experiment_tags(sweep), round(1000 * (plan.created_at or 0))
+        metrics = self._metrics.get(sweep, ())
+        self._store.describe(sweep, views.saved_views(modes, metrics, plan.varied, settings, at_ms, saved))
 
     def _plan(self, sweep: str, report: SyncReport) -> SweepRecord:
         """`sweep.json`; an empty one where there is none or it cannot be read: the trials are synced all the same."""
@@ -196,7 +209,8 @@ class Syncer:
 
     def _parent(self, sweep: str, plan: SweepRecord, report: SyncReport) -> Run:
         created_ms = "" if plan.created_at is None else str(round(1000 * plan.created_at))
-        note = schema.parent_note(plan.description or f"sweep {sweep}")
+        pages = {link.title: link.url for link in views.links(self._store.experiment(sweep))}
+        note = schema.parent_note(plan.description or f"sweep {sweep}", pages)
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
         parent = self._store.run(sweep, sweep, tags, lambda: int(created_ms) if created_ms else None)
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
@@ -204,6 +218,8 @@ class Syncer:
                 f"{self._uri} already shows another sweep {sweep!r}, not the one in {self.archive.url}: "
                 f"rename the sweep, or name another --tracking-uri"
             )
+        if schema.lacks_links(parent.tags.get(schema.NOTE, "")):
+            self._store.add(parent, Additions(tags={schema.NOTE: note}))
         return parent
 
     def _own_evaluation(self, sweep: str, plan: SweepRecord, report: SyncReport) -> EvaluationConfig:
@@ -226,10 +242,15 @@ class Syncer:
         key, new = f"{trial.sweep}/{trial.trial}", Additions()
         if key not in self._trials:
             config = trial.config()
-            own = schema.own_protocol(config, self._own_evaluation(trial.sweep, plan, report))
+            main = self._own_evaluation(trial.sweep, plan, report).protocols(config)[0]
             setting = schema.setting(config, plan.varied)
             name = f"{setting} s{config.seed}" if setting else trial.trial
-            tags = {schema.RUN_NAME: name, schema.PARENT: parent.id, schema.OWN_PROTOCOL: own}
+            tags = {
+                schema.RUN_NAME: name,
+                schema.PARENT: parent.id,
+                schema.OWN_PROTOCOL: schema.protocol_hash(main),
+                schema.NAMES_TAG: schema.NAMES,
+            }
             tags |= {schema.SETTING: setting} if setting else {}
             run = self._store.run(trial.sweep, key, tags, lambda: _started_ms(trial, stages))
             new.tags[schema.PARENT] = parent.id
@@ -239,7 +260,10 @@ class Syncer:
                     raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
             new.params = {name: value for name, value in params.items() if name not in run.params}
             pictures = self._store.pictures(run)
-            self._trials[key] = _LoggedTrial(run, config, pictures, json.loads(run.tags.get(schema.LOGGED, "{}")))
+            logged = json.loads(run.tags.get(schema.LOGGED, "{}"))
+            self._trials[key] = _LoggedTrial(
+                run, config, pictures, logged, main, run.tags.get(schema.NAMES_TAG) != schema.NAMES
+            )
         return self._trials[key], new
 
     def _sync_trial(
@@ -277,8 +301,10 @@ class Syncer:
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
         ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
         new.status, new.ended_ms = _STATUS[known.status], ended
-        new.tags[schema.STATUS] = new.status
+        new.tags |= {schema.STATUS: new.status, schema.NAMES_TAG: schema.NAMES}
         self._store.add(known.run, new)
+        known.renewed = False
+        self._metrics.setdefault(trial.sweep, set()).update(metric.key for metric in new.metrics)
         self._store.remove_tags(known.run, _OF_THE_MOMENT - set(new.tags))
 
     def _status(self, known: _LoggedTrial, state: TrialState) -> Status:
@@ -309,7 +335,8 @@ class Syncer:
         self._picture(known, trial, stage, report)
         logged = known.logged[known.entries[stage]]
         for ticket in tickets:
-            if _short(ticket) in logged:
+            there = _short(ticket) in logged
+            if there and not known.renewed:
                 continue
             try:
                 evaluation = trial.evaluation(stage, ticket)
@@ -321,13 +348,14 @@ class Syncer:
                 report.problems.append(f"{where} is of other posters than the archive has: {_REPAIR}")
                 continue
             own = known.run.tags[schema.OWN_PROTOCOL]
-            new.metrics += _metrics(schema.evaluation_metrics(evaluation, own), evaluation)
+            new.metrics += _metrics(schema.evaluation_metrics(evaluation, own, known.main), evaluation)
             name, text = schema.protocol_tag(known.config, evaluation.protocol)
             new.tags[name] = text
             if schema.protocol_hash(evaluation.protocol) == own:
                 tags = {**known.run.tags, **new.tags}
                 new.tags |= schema.class_accuracies(tags, evaluation, known.records[stage].data.classes)
-            logged.append(_short(ticket))
+            if not there:
+                logged.append(_short(ticket))
             report.evaluations += 1
 
     def _entry(self, trial: TrialArchive, known: _LoggedTrial, record: StageRecord) -> str:

@@ -61,6 +61,7 @@ class RunWriter:
         self.created = 0  # runs, so far
         self._artifacts = artifact_folder(self.uri, archive_url)
         self._experiments: dict[str, str] = {}
+        self._tags: dict[str, dict[str, str]] = {}  # of experiments, by sweep
         self._runs: dict[str, Run] = {}
         self._empty: set[str] = set()  # runs made here, to which nothing was added yet
         self._tidied: set[Path] = set()  # folders of pictures, in which nothing half-written is left
@@ -81,7 +82,7 @@ class RunWriter:
         Raises:
             BadInput: the sweep's experiment was deleted.
         """
-        experiment = self._experiment(sweep)
+        experiment = self.experiment(sweep)
         if key not in self._runs:
             tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
             self._runs[key] = self._create(experiment, tags, start_ms())
@@ -98,6 +99,19 @@ class RunWriter:
             run, artifacts = mlflow_internals.create(self.client, experiment, tags, start_ms)
             return Run(run, experiment, dict(tags), {}, "RUNNING", artifacts)
         return Run.of(self.client.create_run(experiment, start_time=start_ms, tags=tags))
+
+    def describe(self, sweep: str, tags: dict[str, str]) -> None:
+        """Have the sweep's experiment carry these tags."""
+        experiment = self.experiment(sweep)
+        for name, value in tags.items():
+            if self._tags[sweep].get(name) != value:
+                self.client.set_experiment_tag(experiment, name, value)
+                self._tags[sweep][name] = value
+
+    def experiment_tags(self, sweep: str) -> dict[str, str]:
+        """What the sweep's experiment carries."""
+        self.experiment(sweep)
+        return dict(self._tags[sweep])
 
     def add(self, run: Run, new: Additions) -> None:
         """Set the status; log params, metrics, then the tags that are not known to be so, in one request if they fit.
@@ -186,8 +200,8 @@ class RunWriter:
             Path(here, name).write_bytes(png)
             self.client.log_artifact(run.id, str(Path(here, name)), folder)
 
-    def _experiment(self, sweep: str) -> str:
-        """The sweep's experiment, created if need be; its runs are read once."""
+    def experiment(self, sweep: str) -> str:
+        """The id of the sweep's experiment, created if need be; its runs are read once."""
         if sweep not in self._experiments:
             found = self.client.get_experiment_by_name(sweep)
             if found and found.lifecycle_stage != "active":
@@ -198,11 +212,10 @@ class RunWriter:
                 )
             location = f"{self._artifacts}/{sweep}" if self._artifacts else None
             known = found.experiment_id if found else self.client.create_experiment(sweep, artifact_location=location)
-            if not found or schema.NOTE not in found.tags:
-                self.client.set_experiment_tag(known, schema.NOTE, schema.EXPERIMENT_NOTE)
-                self.client.set_experiment_tag(known, schema.KIND, schema.TRAINING)
             self._runs |= self._merged(sweep, runs_of(self.client, [known]) if found else [])
-            self._experiments[sweep] = known
+            self._experiments[sweep], self._tags[sweep] = known, dict(found.tags) if found else {}
+            if schema.NOTE not in self._tags[sweep]:
+                self.describe(sweep, {schema.NOTE: schema.EXPERIMENT_NOTE, schema.KIND: schema.TRAINING})
         return self._experiments[sweep]
 
     def _merged(self, sweep: str, runs: Iterable[Run]) -> dict[str, Run]:

@@ -2,13 +2,14 @@
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import yaml
 from image_sets import tree
 
-from ppodd.cli.main import COMMANDS, Parser, module_of
+from ppodd.cli.main import COMMANDS, Parser, _everywhere, module_of, parser_of
 from tune.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,9 @@ def commands(text):
     for block in blocks(text, "sh"):
         for line in block.splitlines():
             for part in line.split("&&"):
-                words = shlex.split(part, comments=True)
+                words = list(
+                    takewhile(lambda word: word not in (">", ">>", "2>", "|"), shlex.split(part, comments=True))
+                )
                 if words and words[0].endswith("ppodd"):
                     yield words[1:]
 
@@ -47,6 +50,7 @@ def commands(text):
 def test_commands_on_the_pages_are_accepted(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree(tmp_path / "photos")  # a layout is chosen for data that is read
+    _, words = _everywhere(words)
     assert words[0] in COMMANDS
     parser = Parser(prog=words[0])
     module = module_of(words[0])
@@ -54,6 +58,18 @@ def test_commands_on_the_pages_are_accepted(words, tmp_path, monkeypatch):
     args = parser.parse(words[1:])
     if words[0] == "distill":
         assert module.configure(args)
+
+
+EXAMPLES = [
+    (command, line) for command in COMMANDS for line in getattr(module_of(command), "EXAMPLES", "").splitlines()
+]
+
+
+@pytest.mark.parametrize(("command", "line"), EXAMPLES, ids=lambda value: value)
+def test_examples_of_the_help_are_accepted(command, line):
+    ((first, *words),) = commands(f"```sh\n{line}\n```")
+    assert first == command
+    parser_of(command).parse(words)
 
 
 def test_the_sweep_file_of_the_readme_is_a_sweep(tmp_path):
@@ -72,8 +88,9 @@ def test_the_sweep_files_of_the_docs_are_sweeps(text, tmp_path):
     assert load_sweep(str(tmp_path / "sweep.yaml")).wanted
 
 
-def test_the_library_example_runs(tiny, monkeypatch, capsys):
+def test_the_library_example_runs(tiny, tmp_path, monkeypatch, capsys):
     (code,) = blocks(README, "python")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ppodd.config.presets.PRESETS", {"digits": tiny})
     exec(compile(code, "README.md", "exec"), {})
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]

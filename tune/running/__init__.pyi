@@ -4,4 +4,7 @@ from .estimate import budgets as budgets
 from .node_placement import Node as Node
 from .node_placement import nodes as nodes
 from .node_placement import require_place as require_place
+from .progress import FinishedStage as FinishedStage
+from .progress import SweepProgress as SweepProgress
+from .sweep import Outcome as Outcome
 from .sweep import run_sweep as run_sweep

@@ -5,11 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ppodd.archive import Archive, Status, TrialArchive, TrialState
+from ppodd.archive import Archive, ProgressRecord, StageAccuracy, Status, TrialArchive, TrialState
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import PpoddError
+from tune.running.time_left import TimeLeft
 from tune.sweep_file import Sweep
+
+_SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has told nothing for so long may be gone
+
+
+class FinishedStage(NamedTuple):
+    """A stage that was finished while the sweep was watched."""
+
+    trial: str
+    stage: int
+    num_stages: int
+    accuracy: StageAccuracy
 
 
 @dataclass(frozen=True)
@@ -18,6 +31,14 @@ class SweepProgress:
 
     Trials that a scheduler `stopped` are done. Settings that a search has still to suggest count as many stages as
     those that are there.
+
+    Attributes:
+        waiting: evaluations of stages that are there.
+        share: of all meta-steps, those of stages under way too.
+        running: how far the trials are that have told so lately, by name.
+        finished: stages that are new since the last look.
+        best: of those seen so far, the one of the highest accuracy on validation images.
+        seconds_left: `None` where that is not known yet.
     """
 
     trials: int = 0
@@ -28,6 +49,12 @@ class SweepProgress:
     evaluations: int = 0
     evaluations_done: int = 0
     seconds: float = 0.0
+    waiting: int = 0
+    share: float = 0.0
+    running: dict[str, ProgressRecord] = field(default_factory=dict)
+    finished: tuple[FinishedStage, ...] = ()
+    best: FinishedStage | None = None
+    seconds_left: float | None = None
 
 
 @dataclass
@@ -39,11 +66,19 @@ class _KnownTrial:
     evaluations: int = 0
     protocols: int = 0
     stopped: bool = False
+    meta_steps: int = 0  # of a stage; relative to those of other trials where the data is not read
+    now: ProgressRecord | None = None
     waiting: dict[int, set[str]] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
         return self.stages >= self.wanted > 0
+
+    @property
+    def done(self) -> float:
+        """Meta-steps that it has taken."""
+        inside = self.now.meta_step / self.now.meta_steps if self.now and self.now.stage == self.stages + 1 else 0.0
+        return self.meta_steps * (self.stages + inside)
 
 
 class ProgressReader:
@@ -52,10 +87,15 @@ class ProgressReader:
     def __init__(self, sweep: Sweep, archive: Archive):
         self._sweep, self._archive, self._started = sweep, archive, time.time()
         self._trials: dict[str, _KnownTrial] = {}
+        self._looked = False
+        self._finished: list[FinishedStage] = []
+        self._best: FinishedStage | None = None
+        self._left = TimeLeft()
 
     def __call__(self) -> SweepProgress:
         """How far the sweep is now; what was complete before is not read again."""
-        found = self._archive.states(self._sweep.name)
+        found, now = self._archive.states(self._sweep.name), time.time()
+        self._finished = []
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _KnownTrial())
             if not known.over or known.waiting:
@@ -67,6 +107,10 @@ class ProgressReader:
         stages = sum(trial.wanted for trial in trials)
         evaluations = sum(trial.wanted * trial.protocols for trial in trials)
         more = self._sweep.wanted / len(trials) if trials else 1
+        self._looked = True
+        self._best = max([*filter(None, [self._best]), *self._finished], key=_by_validation, default=None)
+        share = _share(sum(trial.done for trial in trials), more * sum(t.meta_steps * t.wanted for t in trials))
+        evaluated = sum(trial.evaluations for trial in trials)
         return SweepProgress(
             trials=self._sweep.wanted,
             trials_done=sum(trial.over for trial in trials),
@@ -74,8 +118,14 @@ class ProgressReader:
             stages=round(stages * more),
             stages_done=sum(trial.stages for trial in trials),
             evaluations=round(evaluations * more),
-            evaluations_done=sum(trial.evaluations for trial in trials),
-            seconds=time.time() - self._started,
+            evaluations_done=evaluated,
+            seconds=now - self._started,
+            waiting=sum(len(tickets) for trial in trials for tickets in trial.waiting.values()),
+            share=share,
+            running={name: t.now for name, t in self._trials.items() if t.now and not t.over and _is_fresh(t.now, now)},
+            finished=tuple(self._finished),
+            best=self._best,
+            seconds_left=self._left(now, trials=share, evaluations=_share(evaluated, evaluations * more)),
         )
 
     def _read(self, known: _KnownTrial, trial: TrialArchive, state: TrialState, config: DistillConfig) -> None:
@@ -85,11 +135,29 @@ class ProgressReader:
             known.stopped = state.status(config.num_stages) is Status.STOPPED
             for stage in state.stages[known.stages :]:
                 known.waiting[stage] = set(trial.tickets(stage, asked))
+                if self._looked:
+                    accuracy = trial.stage(stage).stage_accuracy
+                    self._finished.append(FinishedStage(trial.trial, stage, config.num_stages, accuracy))
             known.stages = len(state.stages)
             known.wanted = known.stages if known.stopped else config.num_stages
+            known.meta_steps = config.stage_epochs * (config.steps_per_epoch or 1)
+            known.now = trial.progress() if state.told_progress else None
         for stage, tickets in list(known.waiting.items()):
             found = tickets & state.evaluations(stage)
             known.evaluations += len(found)
             tickets -= found
             if not tickets:
                 del known.waiting[stage]
+
+
+def _by_validation(stage: FinishedStage) -> tuple[bool, float]:
+    return stage.accuracy.split == "validation", stage.accuracy.mean
+
+
+def _share(done: float, wanted: float) -> float:
+    return min(1.0, done / wanted) if wanted else 0.0
+
+
+def _is_fresh(now: ProgressRecord, moment: float) -> bool:
+    """Whether a trial has told how far it is lately enough to be at it still."""
+    return moment - now.updated_at < _SILENT_S + _SILENT_STEPS * now.seconds_per_meta_step

@@ -3,6 +3,7 @@ from .distributions import Family as Family
 from .loading import SWEEPS as SWEEPS
 from .loading import find_sweep_file as find_sweep_file
 from .loading import load_sweep as load_sweep
+from .loading import sweep_of as sweep_of
 from .lockstep import groups as groups
 from .schema import Limits as Limits
 from .schema import Resources as Resources

@@ -55,6 +55,22 @@ def load_sweep(path_or_name: str, overrides: Sequence[str] = ()) -> Sweep:
         raise document.error(error.path, str(error)) from None
 
 
+def sweep_of(values: Mapping[str, Any] | SweepFile) -> Sweep:
+    """The sweep of a file's content, every trial validated.
+
+    Raises:
+        BadInput: one line naming the key.
+    """
+    if isinstance(values, SweepFile):
+        values = values.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    try:
+        return _sweep(_file(dict(values)), [])
+    except Misplaced as error:
+        raise BadInput(
+            f"sweep, {'.'.join(map(str, error.path))}: {error}" if error.path else f"sweep: {error}"
+        ) from None
+
+
 def _file(values: dict[str, Any]) -> SweepFile:
     """The file's values, validated. Raises `Misplaced`."""
     _check_keys(values, SweepFile, "key", ())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from ppodd.archive import TrialArchive
 from ppodd.cli.main import COMMANDS, main
 from ppodd.config import DistillConfig
 from ppodd.errors import BadInput
+from ppodd.posters import BLENDS
 
 CIFAR10_LINE = (
     "--name=PPoDD-CIFAR10-LT1-90 --distill_batch_size=96 --patch_num_x=16 --patch_num_y=6 --dataset=cifar10 "
@@ -165,6 +167,29 @@ def test_a_sweeps_driver_does_without_torch():
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PATH})
     assert done.stdout == "False\n", done.stderr
+
+
+def test_help_is_parted_by_the_papers_sections_with_defaults_choices_and_an_example(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["distill", "--help"]) == 0
+    page = capsys.readouterr().out
+    parts = [page.index(f"\n{title}") for title in DistillConfig.sections.values()]
+    assert parts == sorted(parts) and "examples:\n  ppodd distill --preset digits" in page
+    assert re.search(r"--dtype \{float32,float64\} +floating-point type of the run \(default: float32\)", page)
+    assert "poster width (px): with the height, the pixel budget (default: 38, of the preset digits; else 153)" in page
+    assert (
+        f"blend strategy: {BLENDS.listing} (default: dynamic)" in page
+        and "usage: ppodd distill [--preset NAME]" in page
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_shells_complete_commands_and_flags(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "num_stages" in script and "evaluators" in script
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
 def test_help_and_errors_bring_in_no_heavy_library():

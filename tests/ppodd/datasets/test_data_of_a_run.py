@@ -241,7 +241,7 @@ def test_accuracies_of_imbalanced_classes_are_balanced_and_told_by_class(command
         ant, bee = record.per_class[steps]
         assert accuracy.mean == pytest.approx((12 * ant + 2 * bee) / 14, abs=0.01)
         assert record.balanced[steps].mean == pytest.approx((ant + bee) / 2, abs=0.01)
-    named = dict(schema.evaluation_metrics(record, schema.protocol_hash(record.protocol)))
+    named = dict(schema.evaluation_metrics(record, schema.protocol_hash(record.protocol), record.protocol))
     assert named["balanced_accuracy/blend/convnet/steps_4"] == record.balanced[4].mean
 
 

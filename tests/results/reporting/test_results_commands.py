@@ -1,7 +1,10 @@
 """The command line over a real store: what it prints, writes and refuses."""
 
+import json
+import re
 import shlex
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -89,7 +92,61 @@ def test_a_comparison_shows_intervals_pairs_and_n(cli, tmp_path):
     # every seed differs by the same point: no variance, so the exact test of three seeds speaks
     assert "not shown" in out and "0.25" in out
     assert "cumulative_ipc is not equal" in out
-    assert pd.read_csv(tmp_path / "c.csv")["accuracy_pct"].tolist() == [26, 25]
+    file = pd.read_csv(tmp_path / "c.csv").groupby("table")
+    assert file.get_group("means")["accuracy_pct"].tolist() == [26, 25]
+    (pair,) = file.get_group("differences").to_dict("records")
+    assert (pair["difference_pct"], pair["seeds"], pair["p_exact"]) == (-1, 3, 0.25) and "low_pct" in pair
+
+
+def documented_keys(command):
+    """The keys that docs/json.md lists for a command."""
+    page = (Path(__file__).parents[3] / "docs/json.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("|") and f"`{command}`" in line.split("|")[1])
+    return {key for part in re.split("[;.] ", row.split("|")[2]) for key in re.findall(r"`(\w+)`", part.split(":")[0])}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["table"],
+        ["compare", "--by", "blend", "--sweep", "first"],
+        ["curve"],
+        ["report"],
+        ["sync"],
+        ["paper", "blend", "--sweep", "first"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_json_is_one_document_of_the_documented_keys(cli, capsys, arguments):
+    document = json.loads(cli(*arguments, "--json"))
+    assert document.keys() - {"schema", "ppodd", "command"} == documented_keys(f"results {arguments[0]}")
+    assert (document["schema"], document["command"]) == (1, f"results {arguments[0]}")
+
+
+def test_a_comparison_in_json_holds_the_numbers_that_are_shown(cli):
+    document = json.loads(cli("compare", "--by", "blend", "--sweep", "first", "--json"))
+    (pair,) = document["differences"]
+    assert pair["difference_pct"] == -1 and pair["verdict"] == "not shown" and document["overall"] == []
+    assert [row["accuracy_pct"] for row in document["means"]] == [26, 25] and "percent" in document["notes"][0]
+
+
+def test_a_file_goes_to_standard_output_alone(folder, capfd):
+    assert main(["results", "table", "-o", "-", "--archive", folder]) == 0
+    printed = capfd.readouterr()
+    assert len(printed.out.splitlines()) == 29 and printed.out.startswith("sweep,trial")
+    assert printed.err == "standard output: 28 rows\n"
+    assert main(["results", "table", "-o", "-.md", "--archive", folder]) == 0
+    assert capfd.readouterr().out.startswith("|   blend | poster_ipc |")
+
+
+def test_tables_fit_the_terminal_and_break_inside_no_word(cli, folder, monkeypatch):
+    whole = cli("table")
+    words = set(re.findall(r"[\w.±]+", whole))
+    for columns in (80, 50):
+        monkeypatch.setattr("ppodd.cli.console.width", lambda columns=columns: columns)
+        narrow = cli("table")
+        assert max(map(len, narrow.splitlines())) <= columns
+        assert words <= set(re.findall(r"[\w.±]+", narrow)) | {"setting"}
 
 
 def test_a_curve_a_report_and_their_files(cli, tmp_path):
@@ -114,6 +171,8 @@ def test_a_published_table_is_laid_beside(cli):
         ),
         (["table", "--where", "blend=x"], "--where blend=x matches nothing (there: dynamic, latest)"),
         (["table", "-o", "t.xls"], "cannot write 't.xls'"),
+        (["table", "-o", "-.xls"], "accepted are files that end in .csv, .parquet, .tex, .md"),
+        (["table", "-o", "-", "--json"], "--json and --output -: both want standard output"),
         (["compare", "--by", "blend", "--against", "x"], "unknown value of blend 'x'"),
         (["compare", "--by", "blend", "--at", "time"], "unknown budget 'time'"),
         (["compare", "--by", "lr"], "lr has one value"),

@@ -1,0 +1,12 @@
+from .pictures import Picture as Picture
+from .runs import Evaluations as Evaluations
+from .runs import Run as Run
+from .runs import Stage as Stage
+from .runs import distill as distill
+from .runs import evaluate as evaluate
+from .runs import render as render
+from .stores import compare as compare
+from .stores import curve as curve
+from .stores import results as results
+from .swept import SweepResult as SweepResult
+from .swept import sweep as sweep
