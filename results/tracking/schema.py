@@ -283,6 +283,7 @@ def setting(config: DistillConfig, varied: Sequence[str]) -> str:
     words = {
         "num_stages": f"{config.num_stages}st",
         "blend": config.blend,
+        "method": config.method,
         "poster_width": size,
         "poster_height": "" if "poster_width" in varied else size,
         "seed": "",
