@@ -209,15 +209,16 @@ def _runner_up(answer: Answer) -> list[str]:
     lead = answer.lead
     if lead is None or not lead.n:
         return []
+    behind = ["The test set, which does not choose, has the runner-up ahead."] if lead.difference < 0 else []
     if lead.n < ENOUGH_SEEDS:
-        return [
-            f"To the runner-up, {answer.runner_up}, it is {lead.difference:+.1f} points (n = {lead.n}, no interval)."
-        ]
+        beside = f"To the runner-up, {answer.runner_up}, it is {lead.difference:+.1f} points"
+        return [f"{beside} (n = {lead.n}, no interval).", *behind]
     verdict = "a real difference" if answer.p_holm < ALPHA else "not shown to be a real difference"
     return [
         f"To the runner-up, {answer.runner_up}, it is {lead.difference:+.1f} points (95% interval {lead.low:.1f} to "
         f"{lead.high:.1f}; p = {lead.p:.3g}, {answer.p_holm:.3g} corrected for {answer.others} comparisons; "
-        f"n = {lead.n}): {verdict}."
+        f"n = {lead.n}): {verdict}.",
+        *behind,
     ]
 
 

@@ -52,15 +52,22 @@ def _effect(rows: pd.DataFrame, by: str, at: str, steps: int | None) -> Effect |
     said = [_pair_sentence(pair, by, at) for pair in summed.to_dict("records")] if len(summed) <= _SAID else []
     shown = found.pairs.rename(columns={"a": by, "b": "minus"})
     told = int(summed["verdict"].isin(("higher", "lower")).sum())
-    real = (
-        f"{told} of {len(summed)} differences shown to be real"
-        if len(summed) > 1
-        else "a real difference"
-        if told
-        else "no difference shown"
-    )
+    real = _in_numbers(told, len(summed), len(_tested(summed)))
     short = in_short(summed, by)
     return Effect(by, _BUDGET_NAMES[at], real, short, said, grid(found.table), grid(shown), found.notes)
+
+
+def _tested(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of enough shared seeds for a test."""
+    return pairs[pairs["seeds"] >= ENOUGH_SEEDS]
+
+
+def _in_numbers(told: int, pairs: int, tested: int) -> str:
+    if not tested:
+        return f"too few shared seeds to test {'it' if pairs == 1 else 'them'}"
+    if pairs > 1:
+        return f"{told} of {pairs} differences shown to be real"
+    return "a real difference" if told else "no difference shown"
 
 
 def in_short(pairs: pd.DataFrame, by: str) -> str:
@@ -72,8 +79,10 @@ def in_short(pairs: pd.DataFrame, by: str) -> str:
         above.append(f"{high} above {low} by {abs(pair['difference_pct']):.1f} points (p {pair['p_holm']:.2g})")
     above += [f"{len(told) - _SHORT} more such"] if len(told) > _SHORT else []
     rest = len(pairs) - len(told)
+    if not len(_tested(pairs)):
+        return f"{by}: no difference could be tested (fewer than {ENOUGH_SEEDS} shared seeds)."
     if not told:
-        return f"{by}: no difference shown to be real ({rest} tested)."
+        return f"{by}: no difference shown to be real ({len(_tested(pairs))} tested)."
     return f"{by}: {'; '.join(above)}" + (f"; {rest} of {len(pairs)} not shown to be real." if rest else ".")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,11 +12,19 @@ from results.analysis import TrialStatus, label, main_protocol, varied
 
 
 class PosterImage(NamedTuple):
-    """A stage's poster as a data URI, and what is said below it."""
+    """A stage's poster as a data URI, what is said below it, and its size, so that nothing moves once it is drawn."""
 
     stage: int
     uri: str
     text: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, stage: int, png: bytes, text: str) -> PosterImage:
+        """The picture of a PNG, whose head holds its size."""
+        width, height = struct.unpack(">II", png[16:24]) if png.startswith(b"\x89PNG") else (0, 0)
+        return cls(stage, f"data:image/png;base64,{base64.b64encode(png).decode()}", text, width, height)
 
 
 class Card(NamedTuple):
@@ -58,9 +67,7 @@ def cards(
     found = []
     for trial in every:
         shown = [
-            PosterImage(
-                stage, f"data:image/png;base64,{base64.b64encode(png).decode()}", _caption(trial, stage, accuracy)
-            )
+            PosterImage.of(stage, png, _caption(trial, stage, accuracy))
             for stage, png in pictures.get(trial.run_id, {}).items()
         ]
         setting = _setting(trial, fields)

@@ -107,3 +107,13 @@ document.getElementById("seeds")?.addEventListener("click", ({ currentTarget }) 
   currentTarget.setAttribute("aria-pressed", on);
   document.querySelector("#posters .gallery").classList.toggle("every", on);
 });
+
+// On paper everything is there: what is folded is opened, and folded again.
+addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((one) => {
+  one.open = true;
+  one.dataset.folded = "";
+}));
+addEventListener("afterprint", () => document.querySelectorAll("[data-folded]").forEach((one) => {
+  one.open = false;
+  delete one.dataset.folded;
+}));

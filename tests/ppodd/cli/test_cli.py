@@ -175,7 +175,7 @@ def test_help_is_parted_by_the_papers_sections_with_defaults_choices_and_an_exam
     page = capsys.readouterr().out
     parts = [page.index(f"\n{title}") for title in DistillConfig.sections.values()]
     assert parts == sorted(parts) and "examples:\n  ppodd distill --preset digits" in page
-    assert re.search(r"--dtype \{float32,float64\} +floating-point type of the run \(default: float32\)", page)
+    assert re.search(r"--dtype \{float32,float64\}\s+floating-point type of the run \(default: float32\)", page)
     assert "poster width (px): with the height, the pixel budget (default: 38, of the preset digits; else 153)" in page
     assert (
         f"blend strategy: {BLENDS.listing} (default: dynamic)" in page

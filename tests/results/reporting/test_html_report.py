@@ -16,6 +16,7 @@ from PIL import Image
 from ppodd.archive import Archive, Digests, FailureRecord
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput
+from results.analysis.answer import answers
 from results.analysis.comparisons import compare
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
@@ -321,6 +322,44 @@ def test_the_page_fits_a_phone_and_a_desktop(opened, width):
         "const r = t.getBoundingClientRect(); return r.height})"
     )
     assert min(size for size in sizes if size) >= 9  # px: legible
+    apart = page.execute_script(
+        "const box = e => e.getBoundingClientRect(), meets = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 &&"
+        " a.top < b.bottom - 1 && b.top < a.bottom - 1;"
+        "const grid = document.querySelector('.chart:not([hidden]) svg .grid');"
+        "const titles = [...grid.querySelectorAll('.axis')], ticks = [...grid.querySelectorAll('text:not(.axis)')];"
+        "return [titles.length, titles.every(t => box(t).width && !ticks.some(k => meets(box(t), box(k))))]"
+    )
+    assert apart == [2, True]
+
+
+def test_on_paper_no_table_is_cut_and_nothing_is_folded(opened):
+    page = opened(1280)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    cut = "return [...document.querySelectorAll('.scroll')].filter(s => s.scrollHeight > s.clientHeight + 1).length"
+    assert page.execute_script(cut) == 0
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
+    page.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert page.execute_script("return document.querySelectorAll('details:not([open])').length") > 0
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_pictures_have_their_size_before_they_are_drawn(file):
+    pictures = re.findall(r"<img [^>]*>", file.read_text())
+    assert pictures and all('width="24" height="12"' in picture for picture in pictures)
+
+
+def test_where_nothing_could_be_tested_nothing_is_said_to_be(tmp_path):
+    two = rows([*spread("dynamic", 50, 51), *spread("latest", 40, 42)])
+    said = in_short(compare(two, "blend").pairs, "blend")
+    assert said == "blend: no difference could be tested (fewer than 3 shared seeds)."
+
+
+def test_a_best_setting_that_the_test_set_has_behind_says_so():
+    table = rows([*spread("dynamic", 50, 51, 52), *spread("latest", 60, 62, 61)])
+    table.loc[table["blend"] == "latest", "stage_accuracy_pct"] -= 30
+    (answer,) = answers(table)
+    assert answer.best == "blend dynamic" and "runner-up ahead" in answer.sentences[-1]
 
 
 def test_dark_and_light_differ_and_both_can_be_read(opened):
