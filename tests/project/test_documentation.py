@@ -93,7 +93,8 @@ def test_the_library_example_runs(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ppodd.config.presets.PRESETS", {"digits": tiny})
     exec(compile(code, "README.md", "exec"), {})
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if not line.startswith("stage ")]
+    assert said == ["1", "2"]  # beside what a slow machine says of how far it is
 
 
 def test_modules_named_in_the_readme_exist():
