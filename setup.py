@@ -25,8 +25,8 @@ EXTRAS = {
     "download": ["torchvision>=0.20"],
     "optuna": ["optuna>=4"],
     "s3": ["s3fs>=2024.9"],
-    "docs": ["mkdocs-material>=9.5"],
 }
+DOCS = ["mkdocs-material>=9.5"]  # that make the site
 CHECKS = [
     "pytest>=8.2",
     "pytest-cov>=6",
@@ -42,6 +42,7 @@ CHECKS = [
     "ipykernel>=6.29",
 ]
 SERVERS = ["moto[server]>=5", "psycopg2-binary>=2.9"]  # that the tests start: an S3 API, PostgreSQL's driver
+EXTRAS["docs"] = DOCS
 EXTRAS["dev"] = [
     *(p for name in ("sweep", "cluster", "clip", "optuna", "s3", "docs") for p in EXTRAS[name]),
     *CHECKS,
