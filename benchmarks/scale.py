@@ -8,6 +8,7 @@ peak memory are those of the command, its start included.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,7 @@ def main():
         store = folder / "mlflow.db"
         for file in folder.glob("mlflow.db*"):
             file.unlink()
+        shutil.rmtree(folder / "mlflow-artifacts", ignore_errors=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
         where = ["--archive", archive.url]
         measured("first sync", "sync", *where, environment=environment)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ppodd.words import counted
 from results.analysis.selection import Chosen, listed
-from results.tracking import Run, schema
+from results.tracking import Run, local_artifacts, schema
 
 _SHOWN = 3  # names and failures in a note
 _STAGE = re.compile(r"stage-(\d+)\.png$")
@@ -123,15 +123,24 @@ def _planned(parent: Run | None) -> int:
 
 def posters(chosen: Chosen, wanted: list[TrialStatus]) -> dict[str, dict[int, bytes]]:
     """The rendered posters (PNG) of these trials, by run and stage, out of the store's artifacts."""
+    here = {run.id: local_artifacts(run) for run in chosen.trials}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
 
         def fetch(trial: TrialStatus) -> dict[int, bytes]:
+            if place_here := here.get(trial.run_id):
+                return _pictures(Path(place_here, "posters"))
             place = Path(folder, trial.run_id)
             place.mkdir()
             if not chosen.client.list_artifacts(trial.run_id, "posters"):
                 return {}
-            local = Path(chosen.client.download_artifacts(trial.run_id, "posters", str(place)))
-            files = {int(match[1]): path for path in local.iterdir() if (match := _STAGE.search(path.name))}
-            return {stage: files[stage].read_bytes() for stage in sorted(files)}
+            return _pictures(Path(chosen.client.download_artifacts(trial.run_id, "posters", str(place))))
 
         return dict(zip((trial.run_id for trial in wanted), pool.map(fetch, wanted), strict=True))
+
+
+def _pictures(folder: Path) -> dict[int, bytes]:
+    """The posters in a folder, by stage; none where there is none."""
+    if not folder.is_dir():
+        return {}
+    files = {int(match[1]): path for path in folder.iterdir() if (match := _STAGE.search(path.name))}
+    return {stage: files[stage].read_bytes() for stage in sorted(files)}

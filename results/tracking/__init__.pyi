@@ -1,5 +1,6 @@
 from . import schema as schema
 from .reading import Run as Run
+from .reading import local_artifacts as local_artifacts
 from .reading import read as read
 from .store import (
     absolute as absolute,

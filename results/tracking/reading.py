@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -41,6 +42,12 @@ class Run:
         """A run that MLflow's client gave."""
         info, data = run.info, run.data
         return cls(info.run_id, info.experiment_id, data.tags, data.params, info.status, info.artifact_uri)
+
+
+def local_artifacts(run: Run) -> str:
+    """The folder of a run's artifacts, where it is one on this machine; MLflow's own way there takes far longer."""
+    uri = urlsplit(run.artifact_uri)
+    return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""
 
 
 def read(client: MlflowClient, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFrame]:

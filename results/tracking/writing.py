@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from ppodd.errors import BadInput
 from ppodd.files import Folder, atomic_write
 from ppodd.words import counted
 from results.tracking import mlflow_internals, schema
 from results.tracking.duplicates import told_apart
-from results.tracking.reading import Run, runs_of
+from results.tracking.reading import Run, local_artifacts, runs_of
 from results.tracking.store import absolute, all_runs, artifact_folder, open_store
 from results.tracking.store_file import sqlite_path
 
@@ -180,7 +179,7 @@ class RunWriter:
 
     def pictures(self, run: Run) -> set[str]:
         """The posters that the run shows, by their paths; seen without asking MLflow where they are on this machine."""
-        if folder := _local(run):
+        if folder := local_artifacts(run):
             with contextlib.suppress(FileNotFoundError):
                 return {f"posters/{name}" for name in os.listdir(f"{folder}/posters") if name.endswith(".png")}
             return set()
@@ -188,7 +187,7 @@ class RunWriter:
 
     def add_picture(self, run: Run, path: str, png: bytes) -> None:
         """Have the run show a poster at this path of its artifacts."""
-        if artifacts := _local(run):
+        if artifacts := local_artifacts(run):
             picture = Path(artifacts, path)
             atomic_write(picture, png)
             if picture.parent not in self._tidied:  # a sync that was killed at a picture of this run writes it again
@@ -232,9 +231,3 @@ class RunWriter:
 def _status(status: str) -> str:
     """MLflow's word for it."""
     return "KILLED" if status == "stopped" else status.upper()
-
-
-def _local(run: Run) -> str:
-    """The folder of a run's artifacts, where it is one on this machine."""
-    uri = urlsplit(run.artifact_uri)
-    return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""

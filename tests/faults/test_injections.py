@@ -15,15 +15,15 @@ INJECTIONS = Path(__file__).parents[1] / "support/faults.py"
 KILLS = int(os.environ.get("PPODD_KILLS", "60"))  # of the long part; 200 are some 20 minutes of one core
 
 
-def inject(*arguments, seconds):
+def inject(*arguments, seconds, script=INJECTIONS):
     environment = {**os.environ, **PATH, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(INJECTIONS), *arguments],
+        [sys.executable, str(script), *arguments],
         capture_output=True, text=True, env=environment, timeout=seconds,
     )  # fmt: skip
     print(done.stdout)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
-    assert done.stdout.rstrip().endswith("lost 0")
+    assert done.stdout.rstrip().endswith("lost 0"), done.stdout[-3000:]
     return done.stdout
 
 
@@ -37,6 +37,12 @@ def test_a_few_faults_of_each_kind_lose_nothing():
 def test_many_kills_lose_nothing():
     """Minutes: `PPODD_KILLS=200` for the table in docs/reliability.md."""
     inject("kills", f"--count={KILLS}", "--seed=1", seconds=600 + 30 * KILLS)
+
+
+@pytest.mark.slow
+def test_random_kills_of_what_a_running_sweep_is_made_of_lose_nothing():
+    """Some 10 minutes: driver, trials, evaluators, coordinator, and Ray's own GCS and raylet."""
+    inject("--count=15", "--seed=1", seconds=3600, script=INJECTIONS.with_name("sweep_faults.py"))
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
 from tune.running.stopping import NO_STORAGE, graceful_stop
+from tune.running.tune_defaults import NothingSaid, keep_credentials
 from tune.sweep_file import Sweep, groups
 
 _log = logging.getLogger(__name__)
@@ -249,6 +250,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         max_concurrent_trials=min(limits) if limits else None,
         reuse_actors=True,
     )
+    keep_credentials()
     with (
         storage_errors("write", storage_path),
         told,
@@ -261,7 +263,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             failure_config=tune.FailureConfig(max_failures=_LOSSES),
             storage_path=storage_path,
-            callbacks=[told, clock],
+            callbacks=[NothingSaid(), told, clock],
             stop=clock,
         )
         trainable = tune.with_resources(tune.with_parameters(trial, notice=notice), resources)

@@ -201,7 +201,9 @@ def test_the_slurm_script_is_warned_at_its_time_limit_requeued_and_completes_the
         return (tmp_path / "job.log").read_text()
 
     try:
-        wait_for(lambda: job.poll() is not None or any(archive.trial("tiny", t).progress() for t in trials(archive)))
+        wait_for(
+            lambda: job.poll() is not None or any(archive.trial("tiny", t).progress() for t in trials(archive)), 300
+        )
         assert job.poll() is None, said()
         (tmp_path / "limit").touch()
         assert job.wait(300) == 0, said()

@@ -1,5 +1,7 @@
 """What is left of an exception in a user's own network, raised in a worker: its trace, its log, and the user's line."""
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,25 @@ class Broken(nn.Module):
 """
 
 
+SECRETS = {
+    name: f"planted-{name.lower()}-{number}"
+    for number, name in enumerate(
+        ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "WANDB_API_KEY", "GITHUB_TOKEN", "LAB_PASSWORD",
+         "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD"]
+    )
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def rays_folder():
+    """Where Ray has its logs meanwhile."""
+    folder = tempfile.mkdtemp(prefix="ppodd-", dir="/tmp")  # sockets need a short path
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, rays_folder):
     """A sweep of one trial whose network is broken, at debug level, in the folder that holds the network."""
     from tiny import TINY
 
@@ -30,7 +49,10 @@ def ran(tmp_path_factory):
     (folder / "lab_networks.py").write_text(NETWORK)
     changes = {"grid": {"num_stages": [1]}, "evaluation": {"nets": 1, "budgets": [1]}}
     file = sweep_file(folder, {**TINY, "arch": "lab_networks:Broken"}, **changes)
-    return folder, ppodd("sweep", file, "--debug", cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SECRETS, "RAY_TMPDIR": str(rays_folder)}.items():
+            patch.setenv(name, value)
+        return folder, ppodd("sweep", file, "--debug", "-vv", cwd=folder)
 
 
 def test_the_archive_has_the_whole_trace_and_says_where_the_log_is(ran):
@@ -58,3 +80,23 @@ def test_the_command_names_file_and_line_of_the_users_code(ran):
 def test_debug_shows_the_remote_trace(ran):
     _, done = ran
     assert 'lab_networks.py", line 10, in forward' in done.stdout
+
+
+def test_a_failed_trial_is_not_said_to_be_completed(ran):
+    _, done = ran
+    assert "completed" not in (done.stdout + done.stderr).lower() and "Trial status" not in done.stdout
+
+
+def test_no_secret_of_the_environment_is_in_what_is_said_logged_archived_tracked_or_reported(ran, rays_folder):
+    folder, done = ran
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
+        report = ppodd("results", "report", "-o", "report.html", cwd=folder)
+    files = [path for place in (folder, rays_folder) for path in place.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    assert {"mlflow.db", "failure.json", "config.json", "raylet.out"} <= names, report.stderr
+    said = (done.stdout + done.stderr + report.stdout + report.stderr).encode()
+    for secret in map(str.encode, SECRETS.values()):
+        assert secret not in said
+        assert not [path for path in files if secret in path.read_bytes()]

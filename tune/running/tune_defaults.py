@@ -1,0 +1,34 @@
+"""What Tune does unasked, and is kept from: it says what is not so, and hands on what is secret."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from ray.tune.progress_reporter import TrialProgressCallback
+
+
+class NothingSaid(TrialProgressCallback):
+    """In place of Tune's own, which says "completed" of a trial that has failed; what is to be said we say."""
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    def on_trial_error(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+
+def keep_credentials() -> None:
+    """Have Tune not hand AWS's keys to trials by Ray's `env_vars`, which every node writes to its log.
+
+    Trials have them all the same: on a Ray of this process by their environment, in a job as `cluster.environment` has
+    them travel, on a cluster of others as whoever set it up gave them.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # where another Ray has it elsewhere: the test will say
+        from ray.tune.execution import class_cache
+
+        handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+        class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
