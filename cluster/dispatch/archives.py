@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from cluster.dispatch.backlog import Backlog
 from cluster.dispatch.leases import GivenUp
@@ -11,10 +11,10 @@ from ppodd.evaluation import Work
 
 
 class Archives:
-    """Archives by their URLs, each given so many seconds to answer."""
+    """Archives by their URLs, each given so many seconds to answer; `now` gives seconds since the epoch."""
 
-    def __init__(self, patience_s: float):
-        self._patience_s = patience_s
+    def __init__(self, patience_s: float, now: Callable[[], float]):
+        self._patience_s, self._now = patience_s, now
 
     def holds(self, archive_url: str, sweep: str) -> bool:
         """Whether the archive has a sweep of this name."""
@@ -30,5 +30,5 @@ class Archives:
         assert isinstance(work, Work)
         what = {"ticket": work.ticket, "stage": work.stage, "protocol": work.protocol, "attempts": failure.attempts}
         why = failure.failure.model_dump(exclude_unset=True)
-        record = EvaluationFailureRecord(**{"failed_at": time.time(), **why, **what})
+        record = EvaluationFailureRecord(**{"failed_at": self._now(), **why, **what})
         TrialArchive(work.trial_url, self._patience_s).write_evaluation_failure(record)

@@ -36,10 +36,7 @@ class Assignments:
 
     def worker_pool(self, share: Share) -> WorkerPool:
         """The pool for a share, created on first use."""
-        return self._worker_pools.setdefault(share, WorkerPool(share, self._queue()))
-
-    def _queue(self) -> Queue:
-        return Queue(self._timings.lease_s, self._clock, self._timings.rate_s)
+        return self._worker_pools.setdefault(share, WorkerPool(share, Queue(self._clock, self._timings)))
 
     def worker_pool_of(self, evaluator: str) -> WorkerPool | None:
         """The pool that an evaluator belongs to, if it is known."""

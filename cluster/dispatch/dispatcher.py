@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,9 +33,9 @@ _log = logging.getLogger(__name__)
 class Dispatcher:
     """Serves sweeps; evaluators call `register`, `lease`, `heartbeat` and `finish`, waiting trials `measure`.
 
-    Any thread may call any method. One lock is around what is decided here, and no archive or MLflow store is asked
-    under it; a sweep is looked at by one thread at a time, and MLflow has one writer. Restarted, it takes up what it
-    served; which work is open it reads from the archives.
+    Any thread may call any method. One lock is around what is decided here, and no archive, MLflow store, evaluator's
+    process or key-value store is asked under it, for heartbeats need it; a sweep is looked at by one thread at a time,
+    and MLflow has one writer. Restarted, it takes up what it served; which work is open it reads from the archives.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Dispatcher:
     ):
         self._evaluators, self._archives, self._open_syncer, self._store = evaluators, archives, open_syncer, store
         self._clock, self._timings = clock, timings
-        self._lock, self._syncing = threading.RLock(), threading.Lock()
+        self._lock, self._syncing, self._saving = threading.RLock(), threading.Lock(), threading.Lock()
         self._sweeps: dict[SweepKey, ServedSweep] = {}
         self._assignments = Assignments(clock, timings)
         self._unrecorded = Unrecorded(archives)
@@ -97,17 +97,18 @@ class Dispatcher:
         key = SweepKey(archive_url, sweep)
         with self._lock:
             served = self._sweeps.get(key) or self._served(key, tracking_uri, pool)
-        with served.looking, self._lock:
-            if self._retired:
-                return False
-            _log.info("serves it in %s: %s", archive_url, pool, extra={"sweep": sweep})
-            self._sweeps.setdefault(key, served).serve_anew(tracking_uri, pool)
-            self._unrecorded.forget(key)
-            self._assignments.withdraw(key)
-            self._save()
-            if begin:
+        with served.looking:
+            with self._lock:
+                if self._retired:
+                    return False
+                _log.info("serves it in %s: %s", archive_url, pool, extra={"sweep": sweep})
+                self._sweeps.setdefault(key, served).serve_anew(tracking_uri, pool)
+                self._unrecorded.forget(key)
+                self._assignments.withdraw(key)
                 workers = self._assignments.worker_pool(pool.share)
-                self._start(pool.share, workers.pool(self._pools()).count - len(workers.known))
+                missing = workers.pool(self._pools()).count - len(workers.known)
+                new = self._added(pool.share, missing if begin else 0)
+            self._start(new)
             return True
 
     def retire(self, besides: tuple[str, str]) -> list[str] | None:
@@ -135,18 +136,24 @@ class Dispatcher:
         with self._lock:
             for sweep in self._sweeps.values():
                 sweep.pool = replace(sweep.pool, count=count)
-            self._save()
+        self._save()
 
     def forget_all(self) -> None:
         """What is served is not to be remembered: it is about to be stopped."""
         with self._lock:
             self._retired = True
+        with self._saving:
             SavedState.forget(self._store)
 
     def _save(self) -> None:
-        if not self._retired:
-            served = [Asked(key, sweep.tracking_uri, sweep.pool) for key, sweep in self._sweeps.items()]
-            SavedState(served, self._assignments.shares).write(self._store)
+        """Write down what is served now, one thread after the other: the last writes what is newest."""
+        with self._saving:
+            with self._lock:
+                if self._retired:
+                    return
+                served = [Asked(key, sweep.tracking_uri, sweep.pool) for key, sweep in self._sweeps.items()]
+                state = SavedState(served, dict(self._assignments.shares))
+            state.write(self._store)
 
     def _pools(self) -> list[Pool]:
         return [sweep.pool for sweep in self._sweeps.values()]
@@ -220,29 +227,40 @@ class Dispatcher:
         with self._lock:
             if self._recovering:
                 return
-            self._assignments.forget_silent()
-            for name in existing - self._assignments.shares.keys():
-                self._evaluators.stop(name)  # it was given up as lost, and is there after all
-            for name in self._assignments.lost(existing):
-                self._assignments.drop(name)
-            for workers in list(self._assignments):
-                settled = all(s.backlog.settled for s in self._sweeps.values() if s.pool.share == workers.share)
-                start, stop = workers.plan(workers.pool(self._pools()), not settled)
-                for name in stop:
-                    _log.info("stops it: it has nothing to do", extra={"evaluator": name})
-                    self._evaluators.stop(name)
-                    self._assignments.drop(name)
-                self._start(workers.share, start)
+            stopped, new = self._scaled(existing)
+        for name in stopped:
+            self._evaluators.stop(name)
+        if new:
+            self._start(new)
 
-    def _start(self, share: Share, count: int) -> None:
-        if count < 1 or self._retired:
-            return
-        names = self._assignments.new_names(count)
-        _log.info("starts %s", ", ".join(names))
+    def _scaled(self, existing: set[str]) -> tuple[list[str], dict[str, Share]]:
+        """Count evaluators as the plans say. Returns those to stop, and those to start with their shares."""
+        self._assignments.forget_silent()
+        stopped = sorted(existing - self._assignments.shares.keys())  # given up as lost, and there after all
+        for name in self._assignments.lost(existing):
+            self._assignments.drop(name)
+        new: dict[str, Share] = {}
+        for workers in list(self._assignments):
+            settled = all(s.backlog.settled for s in self._sweeps.values() if s.pool.share == workers.share)
+            missing, idle = workers.plan(workers.pool(self._pools()), not settled)
+            for name in idle:
+                _log.info("stops it: it has nothing to do", extra={"evaluator": name})
+                self._assignments.drop(name)
+            stopped += idle
+            new |= self._added(workers.share, missing)
+        return stopped, new
+
+    def _added(self, share: Share, count: int) -> dict[str, Share]:
+        """So many evaluators of this share, which belong to their pool from now on; `_start` starts them."""
+        names = [] if self._retired else self._assignments.new_names(max(0, count))
         for name in names:
             self._assignments.add(name, share)
+        return dict.fromkeys(names, share)
+
+    def _start(self, new: Mapping[str, Share]) -> None:
         self._save()  # before they are there
-        for name in names:
+        for name, share in new.items():
+            _log.info("starts it", extra={"evaluator": name})
             self._evaluators.start(name, share)
 
     def sync(self, every: bool = False, only: tuple[str, str] | None = None) -> str:

@@ -6,15 +6,15 @@ heartbeats of its evaluator extend it; the work is then open again.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from cluster.dispatch.ports import Clock
+from cluster.dispatch.timings import ServiceTimings
 from ppodd.archive import FailureRecord
 
-MAX_ATTEMPTS = 3
 _DIED = FailureRecord(error="its evaluator's process died")
 
 
@@ -56,8 +56,8 @@ class EvaluatorStats:
 class Queue:
     """Leases on work items: urgent ones first, then the sources in turn."""
 
-    def __init__(self, lease_s: float = 60.0, clock: Callable[[], float] = time.monotonic, rate_s: float = 600.0):
-        self._lease_s, self._clock, self._rate_s = lease_s, clock, rate_s
+    def __init__(self, clock: Clock, timings: ServiceTimings):
+        self._clock, self._timings = clock, timings
         self._open: dict[Hashable, dict[str, WorkItem]] = {}
         self._urgent: dict[str, WorkItem] = {}
         self._leases: dict[str, Lease] = {}
@@ -109,7 +109,7 @@ class Queue:
         work = self._next(evaluator)
         if work:
             stats.busy_until = self.now()
-            self._leases[work.key] = Lease(work, evaluator, self.now(), self.now() + self._lease_s)
+            self._leases[work.key] = Lease(work, evaluator, self.now(), self.now() + self._timings.lease_s)
         return work
 
     def _next(self, evaluator: str) -> WorkItem | None:
@@ -132,7 +132,7 @@ class Queue:
 
     def living(self) -> set[str]:
         """Evaluators that sent a heartbeat within the time of a lease."""
-        return {name for name, stats in self.evaluators.items() if stats.seen > self.now() - self._lease_s}
+        return {name for name, stats in self.evaluators.items() if stats.seen > self.now() - self._timings.lease_s}
 
     def may_come_to(self, key: str) -> bool:
         """Whether an evaluator lives that has not failed at this work."""
@@ -145,7 +145,7 @@ class Queue:
         self._stats(evaluator).seen = self.now()
         for key, lease in self._leases.items():
             if lease.evaluator == evaluator:
-                self._leases[key] = lease._replace(expires=self.now() + self._lease_s)
+                self._leases[key] = lease._replace(expires=self.now() + self._timings.lease_s)
 
     def drop(self, evaluator: str, failure: FailureRecord = _DIED) -> None:
         """The evaluator's process died: what it had leased is open again, and that was an attempt."""
@@ -159,7 +159,7 @@ class Queue:
             del self._leases[lease.work.key]
 
     def finish(self, key: str, evaluator: str, failure: FailureRecord | None = None) -> None:
-        """The work is done, or failed: then it is open again, until it failed `MAX_ATTEMPTS` times."""
+        """The work is done, or failed: then it is open again, until it failed `max_attempts` times."""
         lease = self._leases.get(key)
         if lease is None or lease.evaluator != evaluator:
             return  # the lease expired meanwhile, and another evaluator has it
@@ -170,7 +170,7 @@ class Queue:
             stats.failed += 1
             self._failed_by.setdefault(key, set()).add(evaluator)
             self._attempts[key] = self._attempts.get(key, 0) + 1
-            if self._attempts[key] < MAX_ATTEMPTS:
+            if self._attempts[key] < self._timings.max_attempts:
                 return
             self._given_up.append(GivenUp(lease.work, failure, self._attempts[key]))
         else:
@@ -214,7 +214,7 @@ class Queue:
 
     def per_minute(self) -> float:
         """Evaluations finished per minute, over the last `rate_s` seconds."""
-        while self._finished and self._finished[0] < self.now() - self._rate_s:
+        while self._finished and self._finished[0] < self.now() - self._timings.rate_s:
             self._finished.popleft()
         if not self._finished:
             return 0.0
@@ -232,5 +232,5 @@ class Queue:
         now = self.now()
         for key, lease in list(self._leases.items()):
             if lease.expires <= now:
-                silent = FailureRecord(error=f"its evaluator sent no heartbeat for {self._lease_s:g} s")
+                silent = FailureRecord(error=f"its evaluator sent no heartbeat for {self._timings.lease_s:g} s")
                 self.finish(key, lease.evaluator, silent)

@@ -20,7 +20,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class ServiceTimings:
-    """Seconds, all of them.
+    """Seconds, all of them but `max_attempts`.
 
     Attributes:
         look: at the archives that are served.
@@ -37,6 +37,16 @@ class ServiceTimings:
         listed_s: Ray may not list at once what was started.
         probe_s: between two questions of a driver whether its Ray is there.
         lost_s: without an answer to them, after which it is lost.
+        max_attempts: failures of a work item after which it is given up.
+        start_s: for the coordinator's process, on a cluster that is busy or still to get its head's workers.
+        poll_s: between two looks of a client that waits for the coordinator.
+        replace_s: for another job that replaces the coordinator.
+        end_s, end_poll_s: for evaluators that are ended, and between two looks whether they are gone.
+        idle_s: between an evaluator's questions for work.
+        failing_s: the same at most, after work that failed: one that can do nothing does not race through it all.
+        measure_poll_s, measure_poll_at_most_s: between a trial's questions for its accuracy, at first and later.
+        measure_patience_s: without an evaluator that lives, after which a trial measures by itself.
+        node_s: for a node's answer whether it sees the archive: a worker's start and first import, where it is busy.
         answer_s: for an answer of the coordinator: a look at a large archive, a first sync of a large store.
         brief_answer_s: for one that asks neither archive nor store; the evaluators and trials then ask again.
     """
@@ -55,6 +65,18 @@ class ServiceTimings:
     listed_s: float = 10.0
     probe_s: float = 1.0
     lost_s: float = 20.0
+    max_attempts: int = 3
+    start_s: float = 300.0
+    poll_s: float = 0.5
+    replace_s: float = 120.0
+    end_s: float = 30.0
+    end_poll_s: float = 0.05
+    idle_s: float = 0.5
+    failing_s: float = 30.0
+    measure_poll_s: float = 0.2
+    measure_poll_at_most_s: float = 2.0
+    measure_patience_s: float = 60.0
+    node_s: float = 120.0
     answer_s: float = 3600.0
     brief_answer_s: float = 60.0
 

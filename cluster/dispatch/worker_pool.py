@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cluster.dispatch.leases import Queue
 from cluster.dispatch.pool_request import Pool, Share
 
-_MOMENT_S = 0.001
+_MOMENT_S = 0.001  # the least time without work: 0 says that there is a lease
 
 
 @dataclass
@@ -16,7 +16,7 @@ class WorkerPool:
     """Evaluators of one share by name, since when each is known, and the work that they take."""
 
     share: Share
-    queue: Queue = field(default_factory=Queue)
+    queue: Queue
     known: dict[str, float] = field(default_factory=dict)
 
     def pool(self, asked: Sequence[Pool]) -> Pool:

@@ -8,10 +8,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.dispatch import ServiceTimings
 from ppodd.errors import BadInput, one_line
 from ppodd.files import Folder
-
-_ANSWER_S = 120.0  # a worker's start and first import, on a busy node
 
 
 def check_archive(archive_url: str) -> None:
@@ -44,7 +43,7 @@ def _read(archive_url: str, name: str) -> bytes:
 
 def _check(archive_url: str, host: str, answer: ray.ObjectRef, content: bytes) -> None:
     try:
-        if ray.get(answer, timeout=_ANSWER_S) == content:
+        if ray.get(answer, timeout=ServiceTimings().node_s) == content:
             return
         reason = "another file is there"
     except ray.exceptions.RayTaskError as error:

@@ -10,15 +10,14 @@ from typing import Any, cast
 
 import ray
 
-from cluster.dispatch import Pool
+from cluster.dispatch import Pool, ServiceTimings
 from cluster.service.coordinator import CoordinatorActor
 from cluster.service.ray_adapter import answer, kill, on_the_head
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, named_evaluators
 from ppodd import __version__
 from ppodd.errors import BadInput, PpoddError
 
-_POLL_S, _END_POLL_S, _END_S, _REPLACE_S = 0.5, 0.05, 30.0, 120.0
-_START_S = 300.0  # of the coordinator's process, on a cluster that is busy or still to get its head's workers
+_TIMINGS = ServiceTimings()
 
 
 def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bool = True) -> Any:
@@ -33,7 +32,7 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
         PpoddError: the cluster's evaluators are of another ppodd version, or have other code or an environment that
             cannot read the archive, and work for other sweeps.
     """
-    end, ended = time.monotonic() + _REPLACE_S, False
+    end, ended = time.monotonic() + _TIMINGS.replace_s, False
     while time.monotonic() < end:
         with contextlib.suppress(ray.exceptions.RayActorError):  # another job has just ended it
             coordinator = _coordinator()
@@ -44,7 +43,7 @@ def start(archive_url: str, sweep: str, tracking_uri: str, pool: Pool, begin: bo
                 ended = _end_idle(coordinator, archive_url, sweep, why)
             elif answer(coordinator.serve.remote(archive_url, sweep, tracking_uri, pool, begin)):
                 return coordinator
-        time.sleep(_POLL_S)  # another job is replacing it
+        time.sleep(_TIMINGS.poll_s)  # another job is replacing it
     raise PpoddError(
         "the cluster's evaluators are being ended by another job: `ppodd evaluators stop`, then go on with --resume"
     )
@@ -56,7 +55,7 @@ def _coordinator() -> Any:
     coordinator = CoordinatorActor.options(
         name=COORDINATOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **on_the_head()
     ).remote()
-    running = answer(coordinator.version.remote(), _START_S)
+    running = answer(coordinator.version.remote(), _TIMINGS.start_s)
     if running != __version__:
         raise PpoddError(
             f"the cluster's evaluators are ppodd {running}, this is ppodd {__version__}: use that version, or end "
@@ -131,7 +130,7 @@ def wait(
         if idle == 2:  # what was given up before the first look is on record at the second
             answer(coordinator.sync.remote(every=True, only=sweep))
             return answer(coordinator.status.remote())
-        time.sleep(_POLL_S)
+        time.sleep(_TIMINGS.poll_s)
 
 
 def _idle(status: dict[str, Any], sweep: tuple[str, str] | None) -> bool:
@@ -148,11 +147,11 @@ def sweeps_in(status: dict[str, Any], sweep: tuple[str, str] | None) -> list[dic
 def stop() -> None:
     """End the coordinator and every evaluator; what they had leased is open again for the next ones."""
     with contextlib.suppress(ValueError, PpoddError, ray.exceptions.RayError):
-        answer(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote(), _END_S)
+        answer(ray.get_actor(COORDINATOR, NAMESPACE).forget_all.remote(), _TIMINGS.end_s)
     kill(COORDINATOR)  # first, so that it starts no others
-    end = time.monotonic() + _END_S
+    end = time.monotonic() + _TIMINGS.end_s
     # wait until they are gone, so that a restart does not reuse them
     while (left := named_evaluators()) and time.monotonic() < end:
         for name in left:
             kill(name)
-        time.sleep(_END_POLL_S)
+        time.sleep(_TIMINGS.end_poll_s)

@@ -28,7 +28,7 @@ class Coordinator(Dispatcher):
         timings = ServiceTimings()
         super().__init__(
             RayEvaluators(evaluator),
-            Archives(timings.archive_patience_s),
+            Archives(timings.archive_patience_s, time.time),
             lambda archive_url, tracking_uri: Syncer(archive_url, tracking_uri, publish),
             open_store(),
             time.monotonic,

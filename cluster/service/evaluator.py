@@ -18,8 +18,7 @@ from ppodd.archive import FailureRecord
 from ppodd.machine import DeviceError, device_error, limit_threads
 
 _log = logging.getLogger(__name__)
-_HEARTBEAT_S, _ANSWER_S = ServiceTimings().heartbeat_s, ServiceTimings().brief_answer_s
-_IDLE_S, _PAUSE_S = 0.5, 30.0
+_TIMINGS = ServiceTimings()
 
 
 class _Done(NamedTuple):
@@ -53,12 +52,12 @@ class Evaluator:
             yield_cores()
         while not _answer("register", self._name, self._where):
             continue  # the coordinator is being restarted
-        pause = _IDLE_S
+        pause = _TIMINGS.idle_s
         while True:
             self._current = _answer("lease", self._name)
             if self._current is None:
                 torch.cuda.empty_cache()  # trials beside it may need what it holds
-                time.sleep(_IDLE_S)
+                time.sleep(_TIMINGS.idle_s)
                 continue
             done = self._carry_out(self._current)
             key, self._current = self._current.key, None
@@ -66,7 +65,7 @@ class Evaluator:
             if done.lost_device:
                 return  # and so ends the process: the next one may have a device again
             # one that can do nothing does not race through everything there is
-            pause = min(2 * pause, _PAUSE_S) if done.failure else _IDLE_S
+            pause = min(2 * pause, _TIMINGS.failing_s) if done.failure else _TIMINGS.idle_s
             if done.failure:
                 time.sleep(pause)
 
@@ -96,7 +95,7 @@ class Evaluator:
     def _heartbeat_forever(self) -> None:
         while True:
             _answer("heartbeat", self._name, self._current, self._where)
-            time.sleep(_HEARTBEAT_S)
+            time.sleep(_TIMINGS.heartbeat_s)
 
 
 def _or_die(task: Callable[[], None]) -> None:
@@ -114,7 +113,7 @@ def _answer(method: str, *arguments: Any) -> Any:
     """What the coordinator answers; nothing while it is being restarted, or where it fails."""
     try:
         coordinator = ray.get_actor(COORDINATOR, NAMESPACE)
-        return ray.get(getattr(coordinator, method).remote(*arguments), timeout=_ANSWER_S)
+        return ray.get(getattr(coordinator, method).remote(*arguments), timeout=_TIMINGS.brief_answer_s)
     except (ray.exceptions.RayError, ValueError):
-        time.sleep(_IDLE_S)
+        time.sleep(_TIMINGS.idle_s)
         return None

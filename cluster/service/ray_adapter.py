@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from cluster.dispatch import ServiceTimings, Share
+from cluster.service.ray_internals import dead_processes
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
 from ppodd.errors import PpoddError
 
@@ -70,24 +71,8 @@ def answer(reference: Any, limit_s: float | None = None) -> Any:
 
 def lost_part() -> str:
     """Which part of Ray this process has lost, in words; empty while all are there. It hangs where the GCS does."""
-    if dead := _dead_processes():
+    if dead := dead_processes():
         return f"{' and '.join(dead)} ended"
     mine = ray.get_runtime_context().get_node_id()
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     return "" if mine in alive else "the node that this process has joined is gone"
-
-
-def _dead_processes() -> list[str]:
-    """Processes of a Ray that lives in this process that have ended.
-
-    Ray's public calls say it half a minute later. This one is private: where a version of Ray has it no more, they are
-    what is left.
-    """
-    from ray._private import worker
-
-    node = getattr(worker, "_global_node", None)
-    try:
-        ended = {name for name, _ in node.dead_processes()} if node else set()
-    except AttributeError:
-        return []
-    return sorted(ended & {"raylet", "gcs_server"})

@@ -46,9 +46,11 @@ def _connect(address: str | None, cpus: int | None, otherwise: str) -> bool:
     options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
         signals.ignore_hang_up()  # as do the processes started now: the driver shuts them down
-        options |= {"num_cpus": cpus or cores(), "_memory": memory_bytes() - _OBJECT_STORE_BYTES}
-        options["_temp_dir"] = ray_folder()
-        ray.init("local", include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **options)
+        from cluster.service.ray_internals import init_alone
+
+        options |= {"num_cpus": cpus or cores(), "include_dashboard": False}
+        options["object_store_memory"] = _OBJECT_STORE_BYTES
+        init_alone(memory_bytes() - _OBJECT_STORE_BYTES, ray_folder(), **options)
         return True
     check_address(address)
     try:

@@ -13,39 +13,18 @@ import ray
 
 from cluster.dispatch import KeyValueStore, ServiceTimings
 from cluster.service.ray_adapter import kill, on_the_head
+from cluster.service.ray_internals import CHANGED, InternalStore
 from cluster.service.ray_runtime import NAMESPACE
 
 
 def open_store() -> KeyValueStore:
     """Ray's own store, or actors where this Ray offers none."""
-    store = InternalStore()
+    store = InternalStore(NAMESPACE)
     try:
         store.get("ppodd")
-    except (ImportError, AttributeError, TypeError):  # a name or a signature that has changed
+    except CHANGED:
         return ActorStore()
     return store
-
-
-class InternalStore:
-    """Ray's own key-value store: all that is used of Ray beyond its documented API."""
-
-    def get(self, key: str) -> bytes | None:
-        """See `KeyValueStore`."""
-        from ray.experimental import internal_kv
-
-        return internal_kv._internal_kv_get(_key(key), namespace=NAMESPACE.encode())
-
-    def put(self, key: str, value: bytes) -> None:
-        """See `KeyValueStore`."""
-        from ray.experimental import internal_kv
-
-        internal_kv._internal_kv_put(_key(key), value, overwrite=True, namespace=NAMESPACE.encode())
-
-    def delete(self, key: str) -> None:
-        """See `KeyValueStore`."""
-        from ray.experimental import internal_kv
-
-        internal_kv._internal_kv_del(_key(key), namespace=NAMESPACE.encode())
 
 
 class ActorStore:
@@ -86,10 +65,6 @@ class _Kept:
 
     def value(self) -> bytes:
         return self._value
-
-
-def _key(key: str) -> bytes:
-    return f"ppodd/{key}".encode()
 
 
 def _name(key: str) -> str:

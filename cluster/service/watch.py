@@ -24,9 +24,7 @@ _log = logging.getLogger(__name__)
 class Watch:
     """Asks `probe` every `pause_s` seconds what is lost, and calls `lost` with it, or where no answer comes."""
 
-    def __init__(
-        self, probe: Callable[[], str], lost: Callable[[str], None], pause_s: float = 1.0, limit_s: float = 20.0
-    ):
+    def __init__(self, probe: Callable[[], str], lost: Callable[[str], None], pause_s: float, limit_s: float):
         self._probe, self._lost, self._pause_s, self._limit_s = probe, lost, pause_s, limit_s
         self._over = threading.Event()
         self._answers, self._found = 0, ""

@@ -1,19 +1,20 @@
 """Who evaluates what, how many evaluators there are, when archives and MLflow are asked: on a clock that is set."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 from archives import evaluation_record, failed, write_stage
-from dispatching import HERE, World
+from dispatching import FAILED_AT, HERE, World
 
 from cluster.dispatch.backlog import Backlog
-from cluster.dispatch.leases import MAX_ATTEMPTS
 from cluster.dispatch.pool_request import Pool, Share
-from cluster.dispatch.timings import Pace
+from cluster.dispatch.timings import Pace, ServiceTimings
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
 
 ONE = Pool(1, cpus=1, idle_s=60)
+MAX_ATTEMPTS = ServiceTimings().max_attempts
 
 
 @pytest.fixture
@@ -74,7 +75,8 @@ def test_what_cannot_be_recorded_as_given_up_is_shown_and_not_evaluated_again(wo
     world.archives.full = False
     dispatcher.look()
     (record,) = trial.evaluation_failures(1)
-    assert record.attempts == MAX_ATTEMPTS and len(dispatcher.status(fresh=True)["failed"]) == 1
+    assert (record.attempts, record.failed_at) == (MAX_ATTEMPTS, FAILED_AT)
+    assert len(dispatcher.status(fresh=True)["failed"]) == 1
     trial.folder.remove(f"stage-01/failures/{record.ticket}.json")
     world.clock.now += 1
     dispatcher.serve(*how)
@@ -346,3 +348,26 @@ def test_a_store_that_does_not_answer_is_said_and_tried_again(world, dispatcher,
 def test_a_slow_task_is_done_less_often_but_not_too_seldom():
     pace = Pace(1.0, 10.0)
     assert [pace.rest_s(took) for took in (0.0, 0.1, 1.0, 60.0)] == [1.0, 1.0, 5.0, 10.0]
+
+
+def test_no_heartbeat_waits_while_evaluators_are_started_or_stopped_or_the_state_is_saved(world, dispatcher, served):
+    came = []
+
+    def meanwhile(call):
+        def called(*arguments):
+            thread = threading.Thread(target=dispatcher.heartbeat, args=("evaluator-0", None, HERE), daemon=True)
+            thread.start()
+            thread.join(5)
+            came.append((call.__name__, not thread.is_alive()))
+            return call(*arguments)
+
+        return called
+
+    there, store = world.evaluators, world.store
+    there.start, there.stop, store.put = meanwhile(there.start), meanwhile(there.stop), meanwhile(store.put)
+    dispatcher.serve(*served[1])
+    there.there["evaluator-7"] = Share(0, 0)  # given up as lost, and there after all
+    dispatcher.scale()
+    dispatcher.resize(2)
+    names = {name for name, _ in came}
+    assert names == {"start", "stop", "__setitem__"} and all(beat for _, beat in came)

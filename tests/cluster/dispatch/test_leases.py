@@ -5,7 +5,10 @@ from typing import NamedTuple
 import pytest
 from archives import failed
 
-from cluster.dispatch.leases import MAX_ATTEMPTS, Queue
+from cluster.dispatch.leases import Queue
+from cluster.dispatch.timings import ServiceTimings
+
+MAX_ATTEMPTS = ServiceTimings().max_attempts
 
 
 class Work(NamedTuple):
@@ -26,7 +29,7 @@ def clock():
 
 @pytest.fixture
 def queue(clock):
-    queue = Queue(lease_s=60, clock=clock)
+    queue = Queue(clock, ServiceTimings(lease_s=60))
     for source in "ab":
         queue.offer(source, [Work(f"{source}{number}") for number in range(2)], as_of=1.0)
     return queue

@@ -3,13 +3,20 @@
 import pytest
 
 from cluster.dispatch.candidate_measurements import Measurements, MeasurementState
+from cluster.dispatch.leases import Queue
 from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.timings import ServiceTimings
 from cluster.dispatch.worker_pool import WorkerPool
 from cluster.service import client
 from cluster.service.client import _idle
 from ppodd.errors import PpoddError
 
 POOL = Pool(count=3, idle_s=60)
+
+
+def workers(*share):
+    """A pool of this share, at a time that stands still."""
+    return WorkerPool(Share(*share), Queue(lambda: 1000.0, ServiceTimings()))
 
 
 @pytest.mark.parametrize(
@@ -32,20 +39,20 @@ def test_the_pool_follows_the_backlog(idle_s, pending, start, stop):
 
 def test_sweeps_of_one_share_have_one_crew_of_the_larger_numbers_and_those_of_another_none_of_it():
     asked = [Pool(4, 1, 0.5, 10), Pool(2, 1, 0.5, 60), Pool(8, 1, 0, 90)]
-    assert WorkerPool(Share(1, 0.5)).pool(asked) == Pool(4, 1, 0.5, 60)
-    assert WorkerPool(Share(1, 0)).pool(asked) == asked[2]
-    assert WorkerPool(Share(2, 0)).pool(asked) == Pool(0, 2, 0, 0)
+    assert workers(1, 0.5).pool(asked) == Pool(4, 1, 0.5, 60)
+    assert workers(1, 0).pool(asked) == asked[2]
+    assert workers(2, 0).pool(asked) == Pool(0, 2, 0, 0)
 
 
 def test_an_evaluator_without_a_place_is_idle_for_a_moment_only_while_work_is_to_come():
-    workers = WorkerPool(Share(1, 0))
-    workers.known["waits"] = workers.queue.now() - 100
-    assert workers.idle_s("waits", work_to_come=True) < 1 < workers.idle_s("waits")
-    assert workers.plan(Pool(1, idle_s=60), True) == (0, []) and workers.plan(Pool(1, idle_s=60), False) == (
+    pool = workers(1, 0)
+    pool.known["waits"] = pool.queue.now() - 100
+    assert pool.idle_s("waits", work_to_come=True) < 1 < pool.idle_s("waits")
+    assert pool.plan(Pool(1, idle_s=60), True) == (0, []) and pool.plan(Pool(1, idle_s=60), False) == (
         0,
         ["waits"],
     )
-    assert workers.plan(Pool(0), True) == (0, ["waits"])  # nobody wants such ones any more
+    assert pool.plan(Pool(0), True) == (0, ["waits"])  # nobody wants such ones any more
 
 
 def test_a_measurement_is_shared_out_and_put_together_in_the_order_of_its_networks():
