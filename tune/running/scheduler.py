@@ -17,6 +17,7 @@ from ppodd.archive import Archive, StageRecord, StopRecord
 from ppodd.config import DistillConfig
 from ppodd.datasets import Spec
 from ppodd.errors import CorruptArchive
+from tune.running.job import names_in
 from tune.sweep_file import Scheduler, Sweep
 
 _RUNGS = 20  # more than any trial reaches
@@ -78,7 +79,7 @@ class StageScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         name = result["trial"]
         stopped = self._judge(name, self._archive.trial(self._sweep.name, name).stage(result["stage"]))
-        alone = len(trial.config["trial"]["trials"]) == 1  # others in lockstep go on, in a process that drops this one
+        alone = len(names_in(trial.config)) == 1  # others in lockstep go on, in a process that drops this one
         return TrialScheduler.STOP if stopped and alone else TrialScheduler.CONTINUE
 
     def _replay(self) -> None:

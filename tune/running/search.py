@@ -12,7 +12,7 @@ import json
 import logging
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,9 @@ class ArchivedSearch(Searcher):
         unfinished: trials of the archive to go on with.
     """
 
-    def __init__(self, sweep: Sweep, archive: Archive, job: Callable[[str], dict[str, Any]], unfinished: list[str]):
+    def __init__(
+        self, sweep: Sweep, archive: Archive, job: Callable[[str], Mapping[str, object]], unfinished: list[str]
+    ):
         super().__init__(metric=sweep.file.objective, mode=sweep.file.mode)
         assert sweep.file.search
         self._sweep, self._archive, self._job = sweep, archive, job

@@ -7,6 +7,7 @@ the archive, and a trial that was interrupted looks finished to it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -33,6 +34,7 @@ from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.data import check_data, record_first
 from tune.running.disk_space import check_free_space
+from tune.running.job import job_of, names_in
 from tune.running.limits import SweepClock, check_hours, take_up
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
@@ -270,8 +272,8 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         grid = tune.Tuner(trainable, param_space=plan.space, tune_config=how, run_config=where).fit()
     for result in (grid[number] for number in range(len(grid))):
         if result.error and result.config:
-            for job in result.config["trial"]["trials"]:
-                _record_failure(sweep, archive, job["config"]["name"], result.error)
+            for name in names_in(result.config):
+                _record_failure(sweep, archive, name, result.error)
     # an interrupted Tuner returns as if its trials were done
     open_ = _standing(sweep, archive, Status.GOING)
     left = bool(open_) or bool(plan.search and not plan.search.done)
@@ -300,7 +302,7 @@ class _Told(tune.Callback):
             raise StorageError(result[NO_STORAGE])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        names = ", ".join(job["config"]["name"] for job in trial.config["trial"]["trials"])
+        names = ", ".join(names_in(trial.config))
         self._say(
             f"{names} lost its process, node or device (loss {trial.num_failures}; {_LOSSES} are ridden out): it "
             f"goes on from its last checkpoint"
@@ -331,19 +333,7 @@ def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _RunPlan:
 
         scheduler = StageScheduler(sweep, archive)  # may stop what an earlier driver had no time to stop
 
-    def job(*names: str) -> dict[str, Any]:
-        return {
-            "trials": [
-                {"url": archive.trial(sweep.name, name).url, "config": sweep.trials[name].model_dump(mode="json")}
-                for name in names
-            ],
-            "cpus": sweep.file.resources.cpus,
-            "gpus": sweep.file.resources.gpus,
-            "hours": sweep.file.limits.trial_hours,
-            "stage_accuracy": sweep.file.stage_accuracy,
-            "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
-        }
-
+    job = functools.partial(job_of, sweep, archive)
     left = unfinished(sweep, archive)
     if not sweep.file.search:
         together = ([name for name in group if name in left] for group in groups(sweep.file, sweep.trials, at_once))

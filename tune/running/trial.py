@@ -24,6 +24,7 @@ from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
 from tune.running.data import check_alike
+from tune.running.job import Job, job_in
 from tune.running.limits import TrialClock
 from tune.running.stopping import NO_STORAGE, Told, when_told
 
@@ -36,10 +37,6 @@ _log = logging.getLogger(__name__)
 def trial(spec: dict[str, Any], notice: Any = None) -> None:
     """Tune's trainable: one trial of the sweep, or several in lockstep.
 
-    `spec["trial"]` holds `trials`, of each its `url` and `config` (fields); the reserved `cpus` and `gpus`, by whom the
-    `stage_accuracy` is measured; `halve_chunk`: whether to go on with half the `real_chunk` where memory runs out; and
-    `hours`, after which each is stopped.
-
     A trial resumes from its own archive, whatever Tune remembers; the checkpoint is only a pointer there. What fails is
     said in the archive and over for Tune, which begins again only what loses its process, node or device. Where the
     driver gives `notice` that it ends, so does the trial, with a checkpoint.
@@ -48,12 +45,12 @@ def trial(spec: dict[str, Any], notice: Any = None) -> None:
     if notice and ray.get(notice.over.remote()):  # the sweep is over, and Tune begins what waited
         return
     with contextlib.suppress(KeyboardInterrupt):  # as its driver is
-        _run(spec["trial"], when_told(notice) if notice else None)
+        _run(job_in(spec), when_told(notice) if notice else None)
     # the error and all that its frames held are gone here, before this process starts another trial
     _free_memory()
 
 
-def _run(job: dict[str, Any], told: Told | None = None) -> None:
+def _run(job: Job, told: Told | None = None) -> None:
     """Run the trials to their ends, reporting each stage; raise what Tune is to know of."""
     from ppodd.distillation import Lockstep  # in the trial's process alone: a driver does without torch
 
@@ -71,9 +68,7 @@ def _run(job: dict[str, Any], told: Told | None = None) -> None:
                 group.drop(member)
 
 
-def _one(
-    job: dict[str, Any], fields: dict[str, Any], archive: TrialArchive, told: Told
-) -> DistillationSteps[StageRecord]:
+def _one(job: Job, fields: dict[str, Any], archive: TrialArchive, told: Told) -> DistillationSteps[StageRecord]:
     """One trial to its end or that of its hours; archive why it failed if it did, raise what Tune is to know of."""
     config = build(DistillConfig, fields)
     clock = TrialClock(archive, job["hours"])

@@ -1,0 +1,59 @@
+"""What a process of trials is given to do. Tune carries it in its config, so it is made of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+from ppodd.archive import Archive
+from tune.sweep_file import Sweep
+
+
+class JobTrial(TypedDict):
+    """One trial: its archive folder, and the fields of its config."""
+
+    url: str
+    config: dict[str, Any]
+
+
+class Job(TypedDict):
+    """One trial, or several in lockstep.
+
+    Attributes:
+        cpus, gpus: that are reserved for it.
+        hours: after which each trial is stopped.
+        stage_accuracy: who measures it.
+        halve_chunk: whether to go on with half the `real_chunk` where memory runs out.
+    """
+
+    trials: list[JobTrial]
+    cpus: float
+    gpus: float
+    hours: float | None
+    stage_accuracy: str
+    halve_chunk: bool
+
+
+def job_of(sweep: Sweep, archive: Archive, *names: str) -> Job:
+    """The job of these trials of a sweep."""
+    return {
+        "trials": [
+            {"url": archive.trial(sweep.name, name).url, "config": sweep.trials[name].model_dump(mode="json")}
+            for name in names
+        ],
+        "cpus": sweep.file.resources.cpus,
+        "gpus": sweep.file.resources.gpus,
+        "hours": sweep.file.limits.trial_hours,
+        "stage_accuracy": sweep.file.stage_accuracy,
+        "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
+    }
+
+
+def job_in(config: Mapping[str, Any]) -> Job:
+    """The job in the config of one of Tune's trials."""
+    return cast("Job", config["trial"])
+
+
+def names_in(config: Mapping[str, Any]) -> list[str]:
+    """The names of the trials in the config of one of Tune's."""
+    return [one["config"]["name"] for one in job_in(config)["trials"]]
