@@ -25,7 +25,7 @@ def _fade_along(tiles: torch.Tensor, starts: list[int], length: int) -> torch.Te
     """Blend tiles `[n, …, size]` placed at `starts` along the last axis: `[…, length]`.
 
     Both tiles weigh in at every pixel of an overlap. The published fade includes the weights 0 and 1 at its ends; why
-    this one does not is in docs/architecture.md.
+    this one does not is in docs/fidelity.md.
     """
     size = tiles.shape[-1]
     out = tiles.new_zeros(*tiles.shape[1:-1], length)
