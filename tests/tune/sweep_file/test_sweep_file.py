@@ -393,6 +393,9 @@ def test_a_layout_is_chosen_for_data_of_ones_own(tmp_path):
     text = f"name: a\nconfig: {{dataset: {tmp_path}/photos}}\n"
     (config,) = load_sweep(write(tmp_path, text)).trials.values()
     assert (config.poster_class_num_x, config.poster_class_num_y, config.poster_width) == (3, 1, 24)
+    assert (config.steps_per_epoch, config.inner_lr, config.lr) == (6, 0.001, 0.003)  # for larger images than digits
+    (config,) = load_sweep(write(tmp_path, text), ["lr=0.1", "epochs=9"]).trials.values()
+    assert (config.steps_per_epoch, config.inner_lr, config.lr) == (0, 0.001, 0.1)
     given = write(tmp_path, f"name: a\nconfig: {{dataset: {tmp_path}/gone, poster_width: 30}}\n")
     assert load_sweep(given).trials["seed=0"].patch_num_x == 5  # as in the preset, where a file says its layout
 
