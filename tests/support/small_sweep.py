@@ -54,7 +54,18 @@ def load(listed):
     return build(DistillConfig, listed.config)
 
 
-_WHEN = {"finished_at", "seconds", "updated_at", "sha256", "renewed_at", "seconds_left", "seconds_per_meta_step"}
+_WHEN = {
+    "node",
+    "pid",
+    "log_file",
+    "finished_at",
+    "seconds",
+    "updated_at",
+    "sha256",
+    "renewed_at",
+    "seconds_left",
+    "seconds_per_meta_step",
+}
 
 
 def contents(archive, sweep=NAME):

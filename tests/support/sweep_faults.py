@@ -7,6 +7,7 @@ printed with its moment and the seed.
 """
 
 import argparse
+import csv
 import os
 import random
 import re
@@ -82,9 +83,12 @@ class Sweep:
         return (self.folder / f"driver-{self.begun}.log").read_text()[-1500:]
 
     def held(self):
+        """What its archive holds, but for pictures, and for which trial was the first to read its data."""
         found = contents(self.archive, "tiny")
         return {
-            name: held for name, held in found.items() if name != "accuracy-vs-ipc.png" and "sweep.json" not in name
+            name: held
+            for name, held in found.items()
+            if name != "accuracy-vs-ipc.png" and "sweep.json" not in name and not name.startswith("data/")
         }
 
     def table(self):
@@ -92,9 +96,8 @@ class Sweep:
         subprocess.run(
             command("results", "table", "-o", str(out)), cwd=self.folder, env={**os.environ, **PATH}, check=True
         )
-        head, *rows = [line.split(",") for line in out.read_text().splitlines()]
-        timed = re.compile(r"seconds|finished|_at$")
-        return sorted(",".join(v for name, v in zip(head, row, strict=False) if not timed.search(name)) for row in rows)
+        with out.open(newline="") as file:
+            return sorted(str({k: v for k, v in row.items() if "seconds" not in k}) for row in csv.DictReader(file))
 
     def look(self, driver):
         """What runs now of it; remembered, to be missed in the end."""
@@ -129,7 +132,7 @@ def finish(sweep, driver=None):
 
 def kill(sweep, driver, dice, injected):
     """Kill one of its processes at a random moment, of a kind that is drawn; whether there was one to kill."""
-    end = time.monotonic() + dice.uniform(0.3, 6)
+    end = time.monotonic() + dice.uniform(0.3, 20)
     while time.monotonic() < end and driver.poll() is None:
         sweep.look(driver)
         time.sleep(0.1)
