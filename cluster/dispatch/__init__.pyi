@@ -7,5 +7,9 @@ from .dispatcher import Dispatcher as Dispatcher
 from .pool_request import Pool as Pool
 from .pool_request import Share as Share
 from .ports import KeyValueStore as KeyValueStore
+from .status import DispatcherStatus as DispatcherStatus
+from .status import Log as Log
+from .status import ServiceStatus as ServiceStatus
+from .status import SweepStatus as SweepStatus
 from .timings import Pace as Pace
 from .timings import ServiceTimings as ServiceTimings

@@ -6,7 +6,7 @@ Its owner holds a lock around every call.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from cluster.dispatch.candidate_measurements import Measurement, Measurements, MeasurementState
 from cluster.dispatch.leases import GivenUp, Lease, Queue, WorkItem
@@ -21,6 +21,16 @@ from ppodd.evaluation import Work
 _NAME = "evaluator-"
 
 
+class Where(TypedDict):
+    """Where an evaluator runs; it does not say while it waits for its place."""
+
+    node: NotRequired[str]
+    node_id: NotRequired[str]
+    pid: NotRequired[int]
+    device: NotRequired[str]
+    log_file: NotRequired[str]
+
+
 class Assignments:
     """The worker pools, who belongs to which, where each evaluator runs, and the measurements that were asked for."""
 
@@ -28,7 +38,7 @@ class Assignments:
         self._clock, self._timings = clock, timings
         self._worker_pools: dict[Share, WorkerPool] = {}
         self._shares: dict[str, Share] = {}  # of evaluators, by their names
-        self._where: dict[str, dict[str, Any]] = {}  # node, process and device of each evaluator
+        self._where: dict[str, Where] = {}  # node, process and device of each evaluator
         self._next = 0  # number of an evaluator: no name is used twice
         self._measurements = Measurements()
 
@@ -79,7 +89,7 @@ class Assignments:
         known = (item for workers in self for item in workers.known.items())
         return [name for name, since in known if name not in existing and since < overdue]
 
-    def register(self, evaluator: str, where: dict[str, Any]) -> None:
+    def register(self, evaluator: str, where: Where) -> None:
         """A new process of this name starts: work leased to the one before it is open again."""
         before = self.where(evaluator)
         self._where[evaluator] = where
@@ -92,11 +102,11 @@ class Assignments:
         """Whether a process of this name has registered."""
         return evaluator in self._where
 
-    def where(self, evaluator: str) -> dict[str, Any]:
+    def where(self, evaluator: str) -> Where:
         """Where an evaluator runs; empty while it waits for its place."""
         return self._where.get(evaluator, {})
 
-    def heartbeat(self, evaluator: str, at: WorkItem | None, where: dict[str, Any]) -> None:
+    def heartbeat(self, evaluator: str, at: WorkItem | None, where: Where) -> None:
         """An evaluator is alive, and works on this item."""
         self._where.setdefault(evaluator, where)  # after a restart of the dispatcher no evaluator registers again
         if workers := self.worker_pool_of(evaluator):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from cluster.dispatch.archives import Archives
-from cluster.dispatch.assignments import Assignments
+from cluster.dispatch.assignments import Assignments, Where
 from cluster.dispatch.backlog import RunningTrial
 from cluster.dispatch.candidate_measurements import MeasurementState
 from cluster.dispatch.leases import WorkItem
@@ -21,7 +20,7 @@ from cluster.dispatch.pool_request import Pool, Share
 from cluster.dispatch.ports import Clock, EvaluatorProcesses, KeyValueStore, OpenSyncer
 from cluster.dispatch.saved_state import Asked, SavedState
 from cluster.dispatch.served_sweep import ServedSweep, SweepKey
-from cluster.dispatch.status import overview, sweep_status, work_status
+from cluster.dispatch.status import DispatcherStatus, overview, sweep_status, work_status
 from cluster.dispatch.timings import ServiceTimings
 from cluster.dispatch.unrecorded import Unrecorded
 from ppodd.archive import FailureRecord
@@ -160,7 +159,7 @@ class Dispatcher:
 
     # Evaluators and trials call these
 
-    def register(self, evaluator: str, where: dict[str, Any]) -> bool:
+    def register(self, evaluator: str, where: Where) -> bool:
         """A new process of this name starts: work leased to the one before it is open again."""
         if self._assignments.is_known(evaluator):
             self.release_lost()
@@ -174,7 +173,7 @@ class Dispatcher:
             workers = self._assignments.worker_pool_of(evaluator)
             return None if workers is None or self._recovering else workers.queue.lease(evaluator)
 
-    def heartbeat(self, evaluator: str, at: WorkItem | None, where: dict[str, Any]) -> None:
+    def heartbeat(self, evaluator: str, at: WorkItem | None, where: Where) -> None:
         """The evaluator is alive, and does this work: its lease is extended."""
         with self._lock:
             self._assignments.heartbeat(evaluator, at if self._recovering else None, where)
@@ -285,7 +284,7 @@ class Dispatcher:
 
     # Status
 
-    def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> dict[str, Any]:
+    def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> DispatcherStatus:
         """Counts of evaluations, evaluators, running trials, what went wrong; `fresh`: read the archives first.
 
         `only` an archive's URL and a sweep: only that one is read.
@@ -297,6 +296,6 @@ class Dispatcher:
             work = work_status(self._assignments, self._pools())
         return {**work, **overview(sweeps), "sweeps": sweeps, "trials": self._running_trials()}
 
-    def _running_trials(self) -> Sequence[RunningTrial]:
+    def _running_trials(self) -> list[RunningTrial]:
         """Where the trials are that have stages to come; read from their archives."""
         return [one for _, sweep in self._selected() if not sweep.away for one in sweep.backlog.progress()]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import ray
 
-from cluster.dispatch import Pool, ServiceTimings
+from cluster.dispatch import DispatcherStatus, Pool, ServiceStatus, ServiceTimings, SweepStatus
 from cluster.service.coordinator import CoordinatorActor
 from cluster.service.ray_adapter import answer, kill, on_the_head
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, named_evaluators
@@ -107,8 +107,8 @@ def serving(archive_url: str, sweep: str) -> tuple[str, Pool] | None:
 
 
 def wait(
-    coordinator: Any, sweep: tuple[str, str] | None = None, show: Callable[[dict[str, Any]], None] | None = None
-) -> dict[str, Any]:
+    coordinator: Any, sweep: tuple[str, str] | None = None, show: Callable[[ServiceStatus], None] | None = None
+) -> ServiceStatus:
     """Wait until nothing is pending or running, then bring MLflow up to date. Returns the last status.
 
     `sweep` (an archive's URL and a name) is all that is waited for, if it is given.
@@ -133,13 +133,13 @@ def wait(
         time.sleep(_TIMINGS.poll_s)
 
 
-def _idle(status: dict[str, Any], sweep: tuple[str, str] | None) -> bool:
+def _idle(status: DispatcherStatus, sweep: tuple[str, str] | None) -> bool:
     of = sweeps_in(status, sweep)
     waiting = status["pending"] or status["running"] if sweep is None else False
     return not waiting and not any(one["pending"] or one["running"] or one["away"] for one in of)
 
 
-def sweeps_in(status: dict[str, Any], sweep: tuple[str, str] | None) -> list[dict[str, Any]]:
+def sweeps_in(status: DispatcherStatus, sweep: tuple[str, str] | None) -> list[SweepStatus]:
     """What a status says of one sweep (an archive's URL and a name), or of each."""
     return [one for one in status["sweeps"] if sweep in (None, (one["archive_url"], one["sweep"]))]
 

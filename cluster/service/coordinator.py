@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from cluster.dispatch import Archives, Dispatcher, ServiceTimings
+from cluster.dispatch import Archives, Dispatcher, Log, ServiceStatus, ServiceTimings
 from cluster.service.evaluator import Evaluator
 from cluster.service.periodic import PeriodicTask
 from cluster.service.ray_adapter import RayEvaluators
@@ -51,11 +51,11 @@ class Coordinator(Dispatcher):
         """The digest of the code that the job shipped which began this; empty where it shipped none."""
         return os.environ.get("PPODD_CODE", "")
 
-    def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> dict[str, Any]:
+    def status(self, fresh: bool = False, only: tuple[str, str] | None = None) -> ServiceStatus:
         """The dispatcher's status, and how this process does."""
         status = super().status(fresh, only)
         troubles = [task.trouble for task in self._tasks if task.trouble]
-        log = {"node": socket.gethostname(), "log_file": logs.log_file()}
+        log: Log = {"node": socket.gethostname(), "log_file": logs.log_file()}
         return {**status, "version": __version__, "log": log, "trouble": [*status["trouble"], *troubles]}
 
 

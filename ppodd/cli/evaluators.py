@@ -16,7 +16,7 @@ from ppodd.errors import BadInput
 from ppodd.words import counted
 
 if TYPE_CHECKING:
-    from cluster.dispatch import Pool
+    from cluster.dispatch import Pool, ServiceStatus
     from ppodd.archive import Archive
     from ppodd.config import EvaluationConfig
 
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> Done:
     return Done(0, _found(_status(out, coordinator, args.watch)))
 
 
-def _found(status: dict[str, Any]) -> dict[str, Any]:
+def _found(status: ServiceStatus) -> dict[str, Any]:
     """A status for other programs."""
     trials = [{"sweep": sweep, "trial": trial, "now": now} for sweep, trial, now in status["trials"]]
     return {**status, "trials": trials}
@@ -232,10 +232,10 @@ def _until_done(out: Any, coordinator: Any) -> Done:
     return Done(1 if status["failed"] else 0, _found(status))
 
 
-def _status(out: Any, coordinator: Any, watch: bool) -> dict[str, Any]:
+def _status(out: Any, coordinator: Any, watch: bool) -> ServiceStatus:
     from cluster.service import answer, watched
 
-    status = answer(coordinator.status.remote(fresh=True))
+    status: ServiceStatus = answer(coordinator.status.remote(fresh=True))
     if not watch:
         out.print(tables(status), width=None if out.is_terminal else 160, soft_wrap=False)
         return status
@@ -264,7 +264,7 @@ class _Live:
         if self._live:
             self._live.stop()
 
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, status: ServiceStatus) -> None:
         if self._live:
             self._live.update(tables(status))
         elif (line := counts(status)) != self._line:
@@ -272,13 +272,13 @@ class _Live:
             self._out.print(line)
 
 
-def counts(status: dict[str, Any]) -> str:
+def counts(status: ServiceStatus) -> str:
     """The counts in a line."""
     failed = len(status["failed"])
     return f"{status['pending']} pending, {status['running']} running, {status['done']} done, {failed} failed"
 
 
-def tables(status: dict[str, Any]) -> Any:
+def tables(status: ServiceStatus) -> Any:
     """Sweeps, evaluators and running trials as tables, and what failed."""
     from rich.console import Group
 
@@ -301,12 +301,12 @@ def tables(status: dict[str, Any]) -> Any:
         what = (one["name"], one.get("node", ""), one.get("device", ""), one["at"], duration(one["seconds"]))
         evaluators.add_row(*what, str(one["done"]), str(one["failed"]))
     trials = _table("running trial", "stage", "meta-step", "meta-loss", "s/meta-step", "left")
-    for sweep, trial, now in status["trials"]:
+    for of, trial, now in status["trials"]:
         at = (f"{now.stage}/{now.num_stages}", f"{now.meta_step}/{now.meta_steps}", f"{now.meta_loss:.3f}")
         silent = time.time() - now.updated_at
         waited = silent > _SILENT_S + _SILENT_STEPS * now.seconds_per_meta_step
         left = f"silent for {duration(silent)}" if waited else duration(now.seconds_left)
-        trials.add_row(f"{sweep}/{trial}", *at, f"{now.seconds_per_meta_step:.2f}", left)
+        trials.add_row(f"{of}/{trial}", *at, f"{now.seconds_per_meta_step:.2f}", left)
     reasons = [f"failed: {reason}" for reason in status["failed"].values()]
     more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []
     lag = [f"MLflow lags: {status['sync_error']}"] if status["sync_error"] else []
@@ -314,7 +314,7 @@ def tables(status: dict[str, Any]) -> Any:
     return Group(head, *shown, *reasons[:_SHOWN_FAILURES], *more, *lag, *status["trouble"], *_logs(status))
 
 
-def _logs(status: dict[str, Any]) -> list[str]:
+def _logs(status: ServiceStatus) -> list[str]:
     """Where the log of each process is, as `node:path`."""
     processes = {"coordinator": status.get("log", {}), **{one["name"]: one for one in status["evaluators"]}}
     found = {name: (one.get("node"), one.get("log_file")) for name, one in processes.items()}
