@@ -3,6 +3,7 @@
 import http.client
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from pathlib import Path
@@ -16,6 +17,9 @@ import cluster
 cluster.prepare()  # before any test imports Ray
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_worker_niceness", "0")  # a test waits for its workers; it has no one to yield to
+# commands that tests start are to heed signals, also where the tests run in the background or under `nohup`
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)  # the machine's cores are shared; results must not depend on them
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -40,21 +39,13 @@ def ppodd(*arguments, cwd):
 
 @contextlib.contextmanager
 def started(command, **how):
-    """A process that runs the command, and does not outlive a test that fails while it runs.
-
-    It heeds signals also where the tests run in the background or under `nohup`, which have them ignored.
-    """
-    with subprocess.Popen(command, text=True, preexec_fn=_heed_signals, **how) as process:
+    """A process that runs the command, and does not outlive a test that fails while it runs."""
+    with subprocess.Popen(command, text=True, **how) as process:
         try:
             yield process
         except BaseException:
             process.kill()
             raise
-
-
-def _heed_signals():
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(condition, seconds=120):
