@@ -250,7 +250,7 @@ def _resumed(
     if not distillation.stage_meta_steps:  # nothing is trained: what a stage holds follows from the config
         return None
     saved = trial.resume()
-    state = TrainingState.from_arrays(*saved, distillation.device) if saved else None
+    state = distillation.laid_out(TrainingState.from_arrays(*saved, distillation.device)) if saved else None
     where = f"the checkpoint in {trial.url} (stage {state.stage}, meta-step {state.step})" if state else ""
     if state and (reason := _does_not_follow(state, distillation, finished)):
         raise CorruptArchive(f"{where} {reason}: {_REPAIR}")

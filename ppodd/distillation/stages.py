@@ -236,6 +236,19 @@ class Distillation:
         moments = {name: (torch.zeros_like(t), torch.zeros_like(t)) for name, t in learned.items()}
         return TrainingState(learned, moments, stage, curriculum=self.config.minwindow)
 
+    def laid_out(self, state: TrainingState) -> TrainingState:
+        """A state that was read, its tensors laid out in memory as a run's own are: sums are taken in that order."""
+        own = self._initial_learned(state.stage)
+
+        def as_own(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            like = own[name]
+            laid = torch.empty_strided(like.shape, like.stride(), dtype=tensor.dtype, device=tensor.device)
+            return laid.copy_(tensor)
+
+        state.moments = {n: (as_own(n, first), as_own(n, second)) for n, (first, second) in state.moments.items()}
+        state.learned = {name: as_own(name, tensor) for name, tensor in state.learned.items()}
+        return state
+
     def _initial_learned(self, stage: int) -> Learned:
         config = self.config
         if self.initial is not None:

@@ -94,6 +94,33 @@ def test_a_run_killed_at_any_meta_step_resumes_to_the_same_posters(tiny, tmp_pat
         assert killed.stage(stage).meta_loss == whole.stage(stage).meta_loss
 
 
+@pytest.mark.parametrize("options", [{}, {"train_y": True, "train_lr": True}])
+def test_a_resumed_run_takes_its_sums_in_the_order_of_an_undisturbed_one(tiny, tmp_path, monkeypatch, options):
+    """The norm that the gradient is clipped by depends, in its last digit, on how tensors lie in memory."""
+    layouts, step = [], module.outer_step
+
+    def noting(config, state, loss, gradients):
+        held = {"learned": state.learned, "gradient": gradients, "first": {n: m[0] for n, m in state.moments.items()}}
+        layouts.append({(kind, name): t.stride() for kind, tensors in held.items() for name, t in tensors.items()})
+        return step(config, state, loss, gradients)
+
+    monkeypatch.setattr(module, "outer_step", noting)
+    config, whole, killed = config_of(tiny, **options), trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
+    list(run(config, whole))
+    undisturbed, layouts = layouts, []
+
+    def kill(now: MetaStepProgress):
+        if now.meta_step == 2:
+            raise Killed
+
+    for _ in whole.stages():  # in each stage
+        with pytest.raises(Killed):
+            list(run(config, killed, resume=True, progress=kill))
+    list(run(config, killed, resume=True))
+    odd = [layout for layout in layouts if layout not in undisturbed]
+    assert len(undisturbed) == 8 and not odd
+
+
 def test_a_kill_between_the_last_checkpoint_and_the_stage_record_loses_nothing(tiny, tmp_path, monkeypatch):
     config = config_of(tiny)
     whole, killed = trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
