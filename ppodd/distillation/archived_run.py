@@ -90,10 +90,10 @@ def distillation_steps(
     dataset = data_of(config, device, say or _log.info)
     if check_digest:
         check_digest(dataset.digest)
-    if say and (long := warning(config, dataset.spec, len(dataset.train.y), device)):
-        say(long)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
+    if say and (long := warning(config, dataset.spec, len(dataset.train.y), device)):
+        say(long)
     busy = f"{trial.url} is being distilled by another process"
     only = only_writer(trial.folder, WRITER, busy, "go on with --resume", say) if alone else contextlib.nullcontext()
     with only as taken_over:

@@ -21,7 +21,7 @@ def sweep_file(folder, tiny, name, **changes):
     return path
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=240):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"

@@ -48,7 +48,7 @@ def started(command, **how):
             raise
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=240):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"
