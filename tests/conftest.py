@@ -4,6 +4,7 @@ import http.client
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -35,6 +36,14 @@ def own_cache(tmp_path_factory):
     for compiled in cache.glob("kernels-*.so"):
         if not (kept / compiled.name).exists():
             os.replace(shutil.copy(compiled, kept / f"{compiled.name}.{os.getpid()}"), kept / compiled.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ray_is_left():
+    """A file's tests meet no Ray that another's have joined: which ran before is chance."""
+    yield
+    if (ray := sys.modules.get("ray")) and ray.is_initialized():
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
