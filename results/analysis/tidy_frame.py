@@ -296,9 +296,10 @@ def chosen_steps(table: pd.DataFrame, steps: int | None) -> pd.DataFrame:
 def remarks(table: pd.DataFrame) -> list[str]:
     """What must be said beside any summary of these rows, a line each; `table` holds every stage."""
     notes = []
-    if "balanced_pct" in table and table["balanced_pct"].notna().any():
+    apart = (table["balanced_pct"] - table["accuracy_pct"]).abs() if "balanced_pct" in table else pd.Series(dtype=float)
+    if (apart >= schema.TELLING_PCT).any():
         notes.append(
-            "classes of the test set are of unequal size, so accuracy is mostly that of the large ones: `balanced` "
+            "classes of the test set are of unequal size, and accuracy is mostly that of the large ones: `balanced` "
             "(balanced_pct) counts each class alike; that of each class is in the report"
         )
     names = table["trial"] if table["sweep"].nunique() < 2 else trial_keys(table)

@@ -42,6 +42,9 @@ POSTERS = "ppodd.posters"  # digests of the stages' poster files, shortened: {"1
 SUMMARY = "ppodd.summary"  # of a sweep: how many evaluations its artifacts show
 SETTING = "setting"  # of a trial: what it varies but for the seed; group runs by it
 SPLIT = "ppodd.stage_accuracy_split"
+TELLING_PCT = (
+    1.0  # between accuracy and balanced accuracy: below, classes are nearly of one size, as those of digits are
+)
 CLASSES = "ppodd.class_accuracy"  # {"<mode>/<arch>": {"stage", "steps", "percent": {class: accuracy}}}, see below
 TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
 BEST, ANSWER = "best setting", "answer"  # of a sweep: its answer, in words
@@ -253,13 +256,16 @@ def evaluation_metrics(record: EvaluationRecord, own: str, main: EvaluationProto
 def class_accuracies(tags: Mapping[str, str], record: EvaluationRecord, classes: Sequence[str]) -> dict[str, str]:
     """The tag that holds the accuracy of each class in the last stage, at the last budget.
 
-    Only where classes are of unequal size: elsewhere the accuracy says as much. Without it where it is too long for a
-    tag.
+    Only where classes are so unequal that the balanced accuracy is another: else the accuracy says as much. Without it
+    where it is too long for a tag.
     """
     held, name = json.loads(tags.get(CLASSES, "{}")), f"{record.protocol.mode}/{record.protocol.arch}"
-    if not record.balanced or held.get(name, {}).get("stage", 0) > record.stage:
+    steps = max(record.accuracy)
+    even = record.balanced.get(steps)
+    if even is None or abs(even.mean - record.accuracy[steps].mean) < TELLING_PCT:
         return {}
-    steps = max(record.per_class)
+    if held.get(name, {}).get("stage", 0) > record.stage:
+        return {}
     percent = dict(zip(classes, record.per_class[steps], strict=True))
     text = json.dumps({**held, name: {"stage": record.stage, "steps": steps, "percent": percent}})
     return {CLASSES: text} if len(text) <= _TAG_CHARS else {}
