@@ -138,6 +138,8 @@ class RunWriter:
 
     def _fill(self, run: Run, new: Additions, tags: dict[str, str]) -> bool:
         """Give a run that holds nothing yet all of it at once, which is far quicker; whether the store offers that."""
+        if tags.keys() & run.tags.keys():
+            return False
         known = _status(new.status) if new.status else run.status
         ended = known not in ("RUNNING", run.status)
         contents = mlflow_internals.Contents(
@@ -147,8 +149,6 @@ class RunWriter:
             known if ended else None,
             new.ended_ms or round(1000 * time.time()),
         )
-        if tags.keys() & run.tags.keys():
-            return False
         try:
             mlflow_internals.fill(self.client, run.id, contents)
         except mlflow_internals.Unavailable as why:
