@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import torch
 from flags import flags
-from small_sweep import contents, differences
+from small_sweep import contents, differences, rows_without
 from tiny import TINY
 
 from ppodd.archive import Archive, TrialArchive
@@ -35,7 +35,7 @@ LONGEST_S = 300.0  # of a command here: what takes longer hangs
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 METHOD = flags({**TINY, "num_stages": 2, "train_y": True, "budgets": (2, 4)})
 METHOD = [flag.replace("--train_y=True", "--train_y") for flag in METHOD]
-_TIMES = re.compile(r"seconds|finished|_at$|^run_id$")
+_TIMES = r"seconds|finished|_at$|^run_id$"
 
 
 class Ended(NamedTuple):
@@ -87,10 +87,7 @@ class Place:
     def table(self):
         """The rows out of MLflow, but for times."""
         self.finish("table")
-        head, *rows = [line.split(",") for line in (self.folder / "table.csv").read_text().splitlines()]
-        return sorted(
-            ",".join(v for name, v in zip(head, row, strict=False) if not _TIMES.search(name)) for row in rows
-        )
+        return rows_without(_TIMES, self.folder / "table.csv")
 
 
 TASKS = ("distill", "import", "evaluate", "sync")

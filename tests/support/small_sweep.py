@@ -1,5 +1,8 @@
 """A small sweep without Ray: two trials of two stages, two protocols; and how whoever resumes it finishes it."""
 
+import csv
+import re
+
 import yaml
 from tiny import TINY
 
@@ -84,3 +87,10 @@ def _timeless(value):
 def differences(mine, theirs):
     """Which files differ, and in what, for messages."""
     return {name: (mine.get(name), theirs.get(name)) for name in mine | theirs if mine.get(name) != theirs.get(name)}
+
+
+def rows_without(left_out, path):
+    """The rows of a CSV file, sorted, but for the columns whose names match."""
+    with path.open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if not re.search(left_out, k)} for row in csv.DictReader(file)]
+    return sorted(map(str, rows))

@@ -1,7 +1,5 @@
 """Sweep files to submit, and what the archive holds of them."""
 
-import time
-
 import yaml
 
 
@@ -19,14 +17,6 @@ def sweep_file(folder, tiny, name, **changes):
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
-
-
-def wait_for(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
-    return found
 
 
 def evaluations(archive, sweep):

@@ -7,7 +7,6 @@ printed with its moment and the seed.
 """
 
 import argparse
-import csv
 import os
 import random
 import re
@@ -19,7 +18,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from small_sweep import contents, differences
+from process_tree import called, descendants
+from small_sweep import contents, differences, rows_without
 from sweeps import PATH, command, sweep_file
 from tiny import TINY
 
@@ -36,28 +36,6 @@ KINDS = {
     "gcs": r"^\S*/gcs_server ",
     "raylet": r"^\S*/raylet ",
 }
-
-
-def descendants(root):
-    """The processes that a process began, and those that these began: by number, what each is called."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:  # it has ended
-                continue
-    found = [root]
-    for one in found:
-        found += [pid for pid, parent in parents.items() if parent == one]
-    return {pid: name for pid in found[1:] if (name := called(pid))}
-
-
-def called(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
 
 
 class Sweep:
@@ -96,8 +74,7 @@ class Sweep:
         subprocess.run(
             command("results", "table", "-o", str(out)), cwd=self.folder, env={**os.environ, **PATH}, check=True
         )
-        with out.open(newline="") as file:
-            return sorted(str({k: v for k, v in row.items() if "seconds" not in k}) for row in csv.DictReader(file))
+        return rows_without("seconds", out)
 
     def look(self, driver):
         """What runs now of it; remembered, to be missed in the end."""

@@ -20,8 +20,8 @@ from others import put_in_the_way
 from ray_clusters import RayCluster, free_port
 from s3 import CREDENTIALS
 from servers import MlflowServer
-from submissions import evaluations, sweep_file, wait_for
-from sweeps import started
+from submissions import evaluations, sweep_file
+from sweeps import started, wait_for
 
 from cluster.jobs import package, versions
 from cluster.jobs.ray_jobs import Job, Jobs, Submission

@@ -12,8 +12,8 @@ import pytest
 from archives import progress, sweep_record
 from ray_clusters import RayCluster, end_session
 from servers import MlflowServer
-from submissions import evaluations, sweep_file, wait_for
-from sweeps import started
+from submissions import evaluations, sweep_file
+from sweeps import started, wait_for
 
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables

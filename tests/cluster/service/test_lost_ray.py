@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from process_tree import descendants
 from ray_clusters import RayCluster, end_session
-from submissions import evaluations, sweep_file, wait_for
+from submissions import evaluations, sweep_file
+from sweeps import wait_for
 
 from cluster.service.watch import Watch
 from ppodd.archive import Archive
@@ -43,16 +45,8 @@ def test_a_ray_that_is_lost_or_does_not_answer_is_said_once_and_one_that_errs_fo
     assert lost(recovers, 0.6) == []
 
 
-def children(pid):
-    """Processes that this one began, and theirs."""
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            yield child
-            yield from children(child)
-
-
 def child(pid, name):
-    return next(found for found in children(pid) if Path(f"/proc/{found}/comm").read_text().strip() == name)
+    return next(found for found in descendants(pid) if Path(f"/proc/{found}/comm").read_text().strip() == name)
 
 
 def command(path, archive, *more):

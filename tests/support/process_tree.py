@@ -1,0 +1,26 @@
+"""Processes found by their ancestry."""
+
+from pathlib import Path
+
+
+def descendants(root):
+    """The processes that a process began, and those that these began: by number, what each is called."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:  # it has ended
+                continue
+    found = [root]
+    for one in found:
+        found += [pid for pid, parent in parents.items() if parent == one]
+    return {pid: name for pid in found[1:] if (name := called(pid))}
+
+
+def called(pid):
+    """Its command line; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
