@@ -1,1 +1,5 @@
 """Sweeps: the sweep file, its trials, and the Tuner that runs them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

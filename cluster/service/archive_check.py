@@ -9,12 +9,17 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.dispatch import ServiceTimings
-from ppodd.errors import BadInput, one_line
+from ppodd.errors import BadInput, StorageError, one_line
 from ppodd.files import Folder
 
 
 def check_archive(archive_url: str) -> None:
-    """Raise `BadInput`, with the first such node, where a file written here is not seen from a node of the cluster."""
+    """Find a file that is written here seen from every node of the cluster.
+
+    Raises:
+        BadInput: a node sees another place, or lacks a package.
+        StorageError: a node cannot read the place, or does not answer.
+    """
     folder, name, content = Folder(archive_url), f".reach-{secrets.token_hex(8)}", secrets.token_bytes(16)
     folder.write(name, content)
     try:
@@ -52,8 +57,12 @@ def _check(archive_url: str, host: str, answer: ray.ObjectRef, content: bytes) -
             raise BadInput(
                 f"node {host} lacks a package: {reason}; install ppodd there, or ship it with --working-dir"
             ) from None
+        if isinstance(error.cause, StorageError):
+            raise StorageError(f"node {host} cannot read archive {archive_url!r}: {reason}") from None
     except ray.exceptions.RayError as error:
-        reason = one_line(error)
+        raise StorageError(
+            f"node {host} does not say whether it sees archive {archive_url!r}: {one_line(error)}"
+        ) from None
     raise BadInput(
         f"archive {archive_url!r} is not seen from node {host}: {reason}; "
         f"name a shared folder or a URL such as s3://… that every node can read and write"

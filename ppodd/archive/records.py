@@ -17,7 +17,7 @@ import pydantic
 from pydantic import Field
 
 from ppodd.archive.sealed import unsealed
-from ppodd.config import EvaluationProtocol
+from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, rebuild
 from ppodd.datasets import DataReport
 from ppodd.errors import CorruptArchive, LaterVersion, earlier_version, later_version, wrong_field
 from ppodd.failures import failure_of
@@ -381,7 +381,10 @@ def _listed(value: Any) -> Any:
 
 
 class SweepTrial(Record):
-    """A trial that a sweep lists: its config, and of a searched sweep the values that were suggested."""
+    """A trial that a sweep lists, and of a searched sweep the values that were suggested.
+
+    Its config is held as it was written; `SweepRecord.config` reads it, of whichever version it is.
+    """
 
     name: str
     config: dict[str, Any]
@@ -393,9 +396,10 @@ class SweepRecord(Versioned):
 
     Attributes:
         varied: config fields that differ between trials.
-        evaluation: how its stages are evaluated, by fields of the evaluation's config.
-        search, scheduler, objective: as its file says, where it says so.
+        evaluation: how its stages are evaluated, as it was written; `evaluations` reads it.
+        search, scheduler, objective: as its file says, where it says so: to be compared, never read by field.
         wanted: number of trials the search should produce.
+        writer: the version of ppodd that wrote the file, if it says so.
     """
 
     name: str
@@ -409,8 +413,27 @@ class SweepRecord(Versioned):
     scheduler: dict[str, Any] | None = None
     objective: str | None = None
     created_at: float | None = None
+    writer: str = Field("", alias="ppodd")
 
     @property
     def trials_wanted(self) -> int:
         """How many trials the sweep is to have; of a search, also those not suggested yet."""
         return max(self.wanted, len(self.trials))
+
+    def config(self, trial: SweepTrial) -> DistillConfig:
+        """The config of one of its trials.
+
+        Raises:
+            CorruptArchive: it is no valid config.
+            LaterVersion: it has fields that this version does not know.
+        """
+        return rebuild(DistillConfig, trial.config, f"trial {trial.name} in sweep.json", self.writer)
+
+    def configs(self) -> dict[str, DistillConfig]:
+        """The config of each trial, by its name. Raises as `config` does."""
+        return {trial.name: self.config(trial) for trial in self.trials}
+
+    def evaluations(self) -> list[EvaluationConfig]:
+        """How its stages are evaluated: the default, where it does not say. Raises as `config` does."""
+        where = f"sweep.json of {self.name}"
+        return [rebuild(EvaluationConfig, values, where, self.writer) for values in self.evaluation or ({},)]

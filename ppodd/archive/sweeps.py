@@ -132,8 +132,7 @@ class Archive:
             CorruptArchive: a record cannot be read, and there is nobody to tell.
         """
         record = self.sweep(sweep) if record is None else record
-        listed, where = (record.evaluation if record else ()) or ({},), self.folder.at(f"{sweep}/sweep.json")
-        found = [rebuild(EvaluationConfig, values, where) for values in listed]
+        found = record.evaluations() if record else [EvaluationConfig()]
         for name in (self.folder / f"{sweep}/protocols").names():
             try:
                 found.append(self.added_evaluation(sweep, name))

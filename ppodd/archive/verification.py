@@ -7,18 +7,17 @@ would give other bits is left, unless that is asked for (`redo`); one that canno
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 from ppodd.archive.records import ImportRecord, Record, StageRecord, StopRecord, SweepDataRecord, SweepRecord, parse
 from ppodd.archive.sweeps import DRIVER, Archive
 from ppodd.archive.tickets import ticket
 from ppodd.archive.trial_archive import EVALUATOR, RESUME, WRITER, TrialArchive
 from ppodd.archive.trial_state import TrialState, stage_name
-from ppodd.config import RUNS, DistillConfig, difference, rebuild
+from ppodd.config import RUNS, DistillConfig, difference
 from ppodd.errors import BadInput, CorruptArchive, LaterVersion, one_line
 from ppodd.files import Folder, only_writer, read_mark
 
@@ -131,7 +130,7 @@ def _mend(one: Damage) -> str:
 def _inspections(
     archive: Archive, sweep: str, record: SweepRecord | None, redo: bool = False, picture: DrawPicture | None = None
 ) -> list[_TrialInspection]:
-    listed = {trial.name: trial.config for trial in record.trials} if record else {}
+    listed = {trial.name: partial(record.config, trial) for trial in record.trials} if record else {}
     states = archive.states(sweep)
     return [
         _TrialInspection(archive.trial(sweep, name), states[name], listed.get(name), redo, picture) for name in states
@@ -198,11 +197,11 @@ def _remove(folder: Folder, *names: str) -> None:
 
 @dataclass
 class _TrialInspection:
-    """Inspects one trial; `listed` is its config as its sweep lists it."""
+    """Inspects one trial; `listed` reads its config as its sweep lists it."""
 
     trial: TrialArchive
     state: TrialState
-    listed: Mapping[str, Any] | None
+    listed: Callable[[], DistillConfig] | None
     redo: bool = False
     picture: DrawPicture | None = None
     unreadable: dict[int, CorruptArchive] = field(default_factory=dict)  # stages
@@ -253,7 +252,7 @@ class _TrialInspection:
         if self.listed is None:
             return None
         try:
-            return rebuild(DistillConfig, dict(self.listed), "sweep.json")
+            return self.listed()
         except CorruptArchive:
             return None
 

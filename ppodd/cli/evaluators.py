@@ -188,11 +188,11 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> Don
 
 def _check_protocols(archive: Archive, sweep: str, evaluations: list[EvaluationConfig]) -> None:
     """Raise `BadInput` where a network does not fit the images that a sweep's posters are of."""
-    from ppodd.config import DistillConfig, check_evaluation, rebuild
+    from ppodd.config import check_evaluation
     from ppodd.errors import CorruptArchive
 
     record = archive.sweep(sweep)
-    configs = [rebuild(DistillConfig, trial.config, f"{sweep}/sweep.json") for trial in record.trials] if record else []
+    configs = list(record.configs().values()) if record else []
     for trial in archive.trials(sweep) if record is None else ():
         with contextlib.suppress(CorruptArchive):  # the evaluators say so
             configs.append(archive.trial(sweep, trial).config())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Done:
     from cluster import prepare
-    from ppodd.config import LATER_STAGES
     from tune.sweep_file import load_sweep
 
     prepare()
@@ -53,14 +53,8 @@ def run(args: argparse.Namespace) -> Done:
 
         versions.require_equal(versions.here(), versions.parse(args.require))
     sweep = load_sweep(args.file, overrides(args))
-    stages = sum(config.num_stages for config in sweep.trials.values())
-    size = counted(sweep.wanted, "trial") + (f", {counted(stages, 'stage')}" if stages else "")
-    print(f"sweep {sweep.name}: {size} → {args.archive}/{sweep.name}", flush=True)
-    if repeats := sweep.repeats:
-        apart = ", ".join(sorted(LATER_STAGES & set(sweep.varied)))
-        print(f"{counted(len(repeats), 'trial')} will repeat another: in one stage, {apart} has no part", flush=True)
-    for layout in sweep.layouts[:_SHOWN]:
-        print(layout, flush=True)
+    for line in _announced(sweep, args.archive):
+        print(line, flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)
@@ -86,15 +80,10 @@ def run(args: argparse.Namespace) -> Done:
     with LiveSweep(out) as show:
         outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=out.print)
     out.print(f"took {duration(show.seconds)}")
-    _said(out, "failed", {**outcome.failures, **outcome.evaluation_failures})
-    if outcome.failures or outcome.evaluation_failures:
-        out.print(f"{'' if args.debug else '--debug shows their traces; '}{_RECORDED}")
+    _say_what_ended_early(out, outcome, args.debug)
     if args.debug:
         _show_traces(out, sweep, archive)
-    _said(out, "stopped early", outcome.stopped)
     found = {"sweep": sweep.name, "archive": archive.url, "seconds": show.seconds, "outcome": outcome}
-    if outcome.untried:
-        out.print(f"{counted(outcome.untried, 'trial')} fewer than wanted: the space holds no more (valid) settings")
     if outcome.open_evaluations:
         out.print(
             f"still open: {counted(outcome.open_evaluations, 'evaluation')}, which the evaluators finish: look with "
@@ -105,18 +94,46 @@ def run(args: argparse.Namespace) -> Done:
             found |= _results(out, archive, sweep, uri, args.tracking_uri)
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
+    for line in _what_resume_would_do(sweep, outcome):
+        out.print(line)
+    return Done(0 if outcome.complete else 1, found)
+
+
+def _announced(sweep: Any, archive: str) -> Iterator[str]:
+    """What is about to be run, and where to."""
+    from ppodd.config import LATER_STAGES
+
+    stages = sum(config.num_stages for config in sweep.trials.values())
+    size = counted(sweep.wanted, "trial") + (f", {counted(stages, 'stage')}" if stages else "")
+    yield f"sweep {sweep.name}: {size} → {archive}/{sweep.name}"
+    if repeats := sweep.repeats:
+        apart = ", ".join(sorted(LATER_STAGES & set(sweep.varied)))
+        yield f"{counted(len(repeats), 'trial')} will repeat another: in one stage, {apart} has no part"
+    yield from sweep.layouts[:_SHOWN]
+
+
+def _say_what_ended_early(out: Any, outcome: Any, debug: bool) -> None:
+    """Trials and evaluations that failed, trials that were stopped or never made, and why."""
+    _said(out, "failed", failures := {**outcome.failures, **outcome.evaluation_failures})
+    if failures:
+        out.print(f"{'' if debug else '--debug shows their traces; '}{_RECORDED}")
+    _said(out, "stopped early", outcome.stopped)
+    if outcome.untried:
+        out.print(f"{counted(outcome.untried, 'trial')} fewer than wanted: the space holds no more (valid) settings")
+
+
+def _what_resume_would_do(sweep: Any, outcome: Any) -> Iterator[str]:
+    """For what is left to do, the command that goes on."""
     if outcome.limited:
         given = sweep.file.limits.model_dump(exclude_none=True)
-        out.print(
-            f"limits ({', '.join(f'{limit} {hours:.3g}' for limit, hours in given.items())}) stopped "
-            f"{counted(len(outcome.limited), 'trial')}: the same command with --resume and more of them goes on"
-        )
+        limits = ", ".join(f"{limit} {hours:.3g}" for limit, hours in given.items())
+        stopped = counted(len(outcome.limited), "trial")
+        yield f"limits ({limits}) stopped {stopped}: the same command with --resume and more of them goes on"
     if outcome.unfinished:
-        out.print(f"unfinished: {counted(len(outcome.unfinished), 'trial')}; the same command with --resume goes on")
+        yield f"unfinished: {counted(len(outcome.unfinished), 'trial')}; the same command with --resume goes on"
     elif outcome.evaluation_failures:
         failed = counted(len(outcome.evaluation_failures), "evaluation")
-        out.print(f"{failed} failed: the same command with --resume tries again")
-    return Done(0 if outcome.complete else 1, found)
+        yield f"{failed} failed: the same command with --resume tries again"
 
 
 def _dry_run(sweep: Any, args: argparse.Namespace) -> Done:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ppodd.archive import SCHEMA, SweepRecord, SweepTrial
-from ppodd.config import CIRCUMSTANCES, IPC, LATER_STAGES, DistillConfig, EvaluationConfig, in_words, rebuild
+from ppodd.config import CIRCUMSTANCES, IPC, LATER_STAGES, DistillConfig, EvaluationConfig, in_words
 from ppodd.posters import BLENDS
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Distribution, Section, parameters, suggested_point, varied
@@ -103,9 +103,9 @@ class Sweep:
 
     def adopt(self, record: SweepRecord) -> None:
         """Take over the trials of a searched sweep that `sweep.json` lists."""
-        for trial in record.trials if self.file.search else ():
-            self.trials[trial.name] = rebuild(DistillConfig, trial.config, f"trial {trial.name} in sweep.json")
-            self.suggested[trial.name] = trial.suggested or {}
+        if self.file.search:
+            self.trials.update(record.configs())
+            self.suggested.update({trial.name: trial.suggested or {} for trial in record.trials})
 
     def suggestion(self, values: dict[str, Any]) -> dict[str, DistillConfig]:
         """The trials, one a seed, that a searcher's values stand for; some or all may be in `trials` already.

@@ -19,8 +19,8 @@ from ppodd.archive import (
 )
 from ppodd.archive.records import ImportRecord, parse
 from ppodd.archive.sealed import unsealed, write_sealed
-from ppodd.config import EvaluationProtocol
-from ppodd.errors import CorruptArchive
+from ppodd.config import DistillConfig, EvaluationProtocol
+from ppodd.errors import CorruptArchive, LaterVersion
 from ppodd.files import Folder
 
 ARCHIVE = Path(__file__).parents[2] / "upgrade/0.1.0/archive"
@@ -160,12 +160,27 @@ def test_a_changed_digit_is_found(path, kind, tmp_path):
     folder = Folder(tmp_path)
     write_sealed(folder, "r.json", json.loads(path.read_bytes()))
     data = folder.read("r.json")
-    assert parse(kind, data, "r") == parse(kind, path.read_bytes(), "old")
+    assert parse(kind, data, "r") and unsealed(data, "r").values == unsealed(path.read_bytes(), "old").values
     assert parse(kind, json.dumps(json.loads(data)).encode(), "indented otherwise")
     at = next(at for at, byte in enumerate(data) if chr(byte).isdigit() and data[at - 1 : at] not in b'".')
     changed = data[:at] + (b"8" if data[at : at + 1] != b"8" else b"9") + data[at + 1 :]
     with pytest.raises(CorruptArchive, match=r"r\.json (is damaged|has schema)"):
         parse(kind, changed, "r.json")
+
+
+def test_a_sweeps_configs_of_a_later_version_name_the_version_to_use(tmp_path):
+    sweep = {
+        "schema": 1,
+        "name": "s",
+        "trials": [{"name": "t", "config": {**DistillConfig().model_dump(mode="json"), "later": 1}}],
+        "evaluation": [{"later": 1}],
+        "ppodd": "9.1.0",
+    }
+    record = parse(SweepRecord, json.dumps(sweep).encode(), "sweep.json")
+    with pytest.raises(LaterVersion, match=r"trial t in sweep\.json: .*later.*use ppodd 9\.1\.0"):
+        record.configs()
+    with pytest.raises(LaterVersion, match=r"sweep\.json of s: .*later.*use ppodd 9\.1\.0"):
+        record.evaluations()
 
 
 def test_the_records_of_the_example_in_the_docs_are_read():
