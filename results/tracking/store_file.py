@@ -8,6 +8,7 @@ import re
 import secrets
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -188,4 +189,5 @@ class Changes:
                 self._database.close()
             uri = f"file:{quote(str(self._path))}?mode=ro"
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            weakref.finalize(self, self._database.close)
         return inode, self._database.execute("pragma data_version").fetchone()[0]

@@ -1,5 +1,6 @@
 """An SQLite store is made whole or not at all, known for what it is, and written by one process at a time."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -44,7 +45,7 @@ def command(*arguments):
 
 def half_made(path, tables):
     """A store as a kill leaves it that comes while MLflow makes its tables."""
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database:
         names = [n for (n,) in database.execute("select name from sqlite_master where type='table' order by name")]
         for name in names[tables:]:
             database.execute(f"drop table {name}")
@@ -73,7 +74,7 @@ def test_a_store_that_is_cut_short_is_named(archive, empty_store):
 
 def test_files_of_others_are_left_alone(tmp_path):
     (tmp_path / "text.db").write_text("dear diary")
-    with sqlite3.connect(tmp_path / "other.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:
         database.execute("create table recipes (name text)")
     for name, said in (("text.db", "is no SQLite file"), ("other.db", r"is no MLflow store \(it holds recipes\)")):
         before = (tmp_path / name).read_bytes()
