@@ -46,7 +46,8 @@ CIRCUMSTANCES = frozenset(
 LATER_STAGES = frozenset({"blend", "blend_boost", "blend_decay", "blend_floor", "stage_start"})
 # Fields of the meta-steps, which a method that learns nothing does not take.
 OUTER_LOOP = frozenset(
-    {"epochs", "start_epoch", "steps_per_epoch", "batch_size", "lr", "label_lr_scale", "eps", "wd", "clip_coef"}
+    {"epochs", "start_epoch", "steps_per_epoch", "batch_size", "lr", "outer_decay", "label_lr_scale"}
+    | {"eps", "wd", "clip_coef"}
     | {"ddtype", "cctype", "window", "minwindow", "totwindow", "real_strategy", "comp_aug_real", "test_freq"}
 )
 # Fields of the posters, which a reference of no pixel budget does not have.
@@ -151,6 +152,7 @@ class DistillConfig(Config):
     offload: bool = Field(False, description="keep the window's gradients in host memory, not on the GPU")
     outer_optim: Literal["Adam"] = Field("Adam", description="outer optimiser")
     lr: PositiveFloat = Field(0.001, description="outer learning rate")
+    outer_decay: bool = Field(False, description="cosine decay of the outer learning rate over a stage")
     label_lr_scale: PositiveFloat = Field(1.0, description="the label array learns at lr / this")
     eps: PositiveFloat = Field(1e-8, description="ε of the outer Adam")
     wd: NonNegativeFloat = Field(0.0, description="weight decay of the outer Adam")

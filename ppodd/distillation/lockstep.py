@@ -178,7 +178,7 @@ def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[S
 def _outer(step: MetaStep, loss: torch.Tensor, gradients: Learned) -> StepResult:
     """A member's own outer step, or why there is none."""
     try:
-        outer_step(step.config, step.state, loss, gradients)
+        outer_step(step.config, step.state, loss, gradients, step.rate)
     except NonFinite as error:
         return error
     return step.state.loss["last"]

@@ -23,10 +23,14 @@ class Prepared(NamedTuple):
 
 
 class MetaStep(NamedTuple):
-    """A requested meta-step: it changes `state`, and the answer is the meta-loss, both as if by `take`."""
+    """A requested meta-step: it changes `state`, and the answer is the meta-loss, both as if by `take`.
+
+    `rate` is the factor of the outer learning rate.
+    """
 
     config: DistillConfig
     state: TrainingState
+    rate: float
     prepare: Callable[[], Prepared]
     take: Callable[[], float]
 

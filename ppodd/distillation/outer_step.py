@@ -14,11 +14,13 @@ from ppodd.training import Learned
 _CLIP = 2.0  # times the average norm
 
 
-def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, gradients: Learned) -> None:
+def outer_step(
+    config: DistillConfig, state: TrainingState, loss: torch.Tensor, gradients: Learned, rate: float = 1.0
+) -> None:
     """Clip the poster's gradient to twice its running norm, take Adam's step, clip labels at 0 from below.
 
-    A poster that the method does not learn stays as it is. The state is not whole then: what else follows from the
-    meta-step is the caller's to do.
+    `rate` is a factor of the outer learning rates. A poster that the method does not learn stays as it is. The state is
+    not whole then: what else follows from the meta-step is the caller's to do.
 
     Raises:
         NonFinite: the loss or a gradient is no number; `state` is as it was.
@@ -40,7 +42,7 @@ def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, 
     state.norm_average = average
     if METHODS.known(config.method).learns != "all":
         del gradients["poster"]
-    _adam(config, state, gradients)
+    _adam(config, state, gradients, rate)
     if "label_array" in state.learned:
         state.learned["label_array"].clamp_(min=0)
     state.step += 1
@@ -51,15 +53,16 @@ def outer_step(config: DistillConfig, state: TrainingState, loss: torch.Tensor, 
     state.loss["sum"] += value
 
 
-def _adam(config: DistillConfig, state: TrainingState, gradients: Learned) -> None:
+def _adam(config: DistillConfig, state: TrainingState, gradients: Learned, rate: float) -> None:
     """The outer optimiser, torch's own, its state taken from and given back to the state."""
-    rates = {"label_array": config.lr / config.label_lr_scale}
+    lr = rate * config.lr
+    rates = {"label_array": lr / config.label_lr_scale}
     moving = {name: state.learned[name] for name in gradients}
     groups = []
     for name, tensor in moving.items():
         tensor.grad = gradients[name]
-        groups.append({"params": [tensor], "lr": rates.get(name, config.lr)})
-    adam = torch.optim.Adam(groups, lr=config.lr, eps=config.eps, weight_decay=config.wd)
+        groups.append({"params": [tensor], "lr": rates.get(name, lr)})
+    adam = torch.optim.Adam(groups, lr=lr, eps=config.eps, weight_decay=config.wd)
     for name, tensor in moving.items():
         first, second = state.moments[name]
         step = torch.tensor(float(state.adam_steps))

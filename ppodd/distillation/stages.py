@@ -288,7 +288,8 @@ class Distillation:
             while state.step < self.stage_meta_steps:
                 if stop and stop():
                     raise KeyboardInterrupt
-                yield MetaStep(config, state, partial(self.prepare, *how), partial(self._take, *how))
+                rate = self.rate(state)
+                yield MetaStep(config, state, rate, partial(self.prepare, *how), partial(self._take, *how))
                 if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
                     held_out = self._held_out_loss(state, problem_of, blend)
                     curriculum.grow(config, state, state.step // self.epoch_steps, held_out)
@@ -317,6 +318,11 @@ class Distillation:
             seconds_left=seconds_per_meta_step * (self.stage_meta_steps - state.step + later),
         )
 
+    def rate(self, state: TrainingState) -> float:
+        """The factor of the outer learning rate at the stage's next meta-step."""
+        done = state.step / self.stage_meta_steps
+        return (1 + math.cos(math.pi * done)) / 2 if self.config.outer_decay else 1.0
+
     def problems(self, frozen: Sequence[PosterFile]) -> Callable[[int], Problem]:
         """A function from a seed to the meta-gradient's problem with a fresh network of that seed."""
         config = self.config
@@ -342,7 +348,7 @@ class Distillation:
 
     def meta_step(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
         """One meta-step: the meta-gradient and the clipped outer step along it. Returns the meta-loss."""
-        outer_step(self.config, state, *self._meta_gradient(state, problem_of, blend))
+        outer_step(self.config, state, *self._meta_gradient(state, problem_of, blend), self.rate(state))
         return state.loss["last"]
 
     def _take(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:

@@ -22,8 +22,8 @@ _META_STEPS, _TRAINING_STEPS = 2, 10  # timed, after one that is not
 # Fields that a meta-step's time does not depend on.
 _TIMELESS = frozenset(
     {"name", "seed", "num_stages", "epochs", "start_epoch", "stage_start", "blend", "blend_boost", "blend_decay",
-     "blend_floor", "lr", "label_lr_scale", "eps", "wd", "clip_coef", "inner_lr", "checkpoint_every", "print_freq",
-     "test_freq", "load_poster_run_name", "update_steps", "batch_update_steps"}
+     "blend_floor", "lr", "outer_decay", "label_lr_scale", "eps", "wd", "clip_coef", "inner_lr", "checkpoint_every",
+     "print_freq", "test_freq", "load_poster_run_name", "update_steps", "batch_update_steps"}
 )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from tune.sweep_file.space import Misplaced
 
 # Fields that trials in lockstep may differ in: each has its own draws, rates, blend, stages and accuracies.
 OWN = frozenset(
-    {"name", "seed", "lr", "label_lr_scale", "eps", "wd", "clip_coef", "inner_lr", "blend", "blend_boost",
-     "blend_decay", "blend_floor", "stage_start", "stage_nets", "stage_steps", "num_train_eval", "budgets",
-     "print_freq"}
+    {"name", "seed", "lr", "outer_decay", "label_lr_scale", "eps", "wd", "clip_coef", "inner_lr", "blend",
+     "blend_boost", "blend_decay", "blend_floor", "stage_start", "stage_nets", "stage_steps", "num_train_eval",
+     "budgets", "print_freq"}
 )  # fmt: skip
 _MOST = 8  # trials that `auto` puts together
 _BYTES = 2**20  # of their first maps: more keep a core busy without company; measured on a CPU

@@ -39,7 +39,7 @@ def works_of(configs):
 def test_each_comes_to_what_it_comes_to_alone(tiny, options, together):
     different = [
         {"seed": 0},
-        {"seed": 1, "blend": "latest", "lr": 0.1},
+        {"seed": 1, "blend": "latest", "lr": 0.1, "outer_decay": True},
         {"seed": 2, "inner_lr": 0.02, "clip_coef": 0.5},
     ]
     configs = [build(DistillConfig, {**tiny, "dtype": "float64", **options, **change}) for change in different]

@@ -99,10 +99,10 @@ def test_a_resumed_run_takes_its_sums_in_the_order_of_an_undisturbed_one(tiny, t
     """The norm that the gradient is clipped by depends, in its last digit, on how tensors lie in memory."""
     layouts, step = [], module.outer_step
 
-    def noting(config, state, loss, gradients):
+    def noting(config, state, loss, gradients, rate):
         held = {"learned": state.learned, "gradient": gradients, "first": {n: m[0] for n, m in state.moments.items()}}
         layouts.append({(kind, name): t.stride() for kind, tensors in held.items() for name, t in tensors.items()})
-        return step(config, state, loss, gradients)
+        return step(config, state, loss, gradients, rate)
 
     monkeypatch.setattr(module, "outer_step", noting)
     config, whole, killed = config_of(tiny, **options), trial_at(tmp_path / "whole"), trial_at(tmp_path / "killed")
@@ -285,7 +285,7 @@ def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny, monkeypa
     position = distillation.first_state()
     seen = []
     monkeypatch.setattr(
-        outer_step, "_adam", lambda config, position, gradients: seen.append(float(gradients["poster"].norm()))
+        outer_step, "_adam", lambda config, position, gradients, rate: seen.append(float(gradients["poster"].norm()))
     )
     for norm in (1.0, 100.0):
         gradient = torch.zeros_like(position.learned["poster"])
@@ -293,6 +293,28 @@ def test_the_poster_gradient_is_clipped_to_twice_its_running_norm(tiny, monkeypa
         outer_step.outer_step(config, position, torch.tensor(1.0), {"poster": gradient})
     # average after the first: 1; after the second: 0.9 + 0.1 × 100 = 10.9
     assert seen == pytest.approx([1.0, 21.8])
+
+
+def test_the_outer_rate_decays_over_each_stage_if_it_is_to(tiny, monkeypatch):
+    rates, step = [], module.outer_step
+    monkeypatch.setattr(module, "outer_step", lambda *given: (rates.append(given[-1]), step(*given)))
+    config = config_of(tiny, outer_decay=True, epochs=4, steps_per_epoch=2, num_stages=2)
+    decayed = [result.poster.digest for result in distill(config, load_once(config.data, CPU))]
+    half = (1 + math.cos(math.pi / 4)) / 2
+    assert rates == pytest.approx(2 * [1, half, 0.5, 1 - half])
+    rates.clear()
+    config = config.model_copy(update={"outer_decay": False})
+    assert decayed != [result.poster.digest for result in distill(config, load_once(config.data, CPU))]
+    assert rates == 8 * [1]
+
+
+def test_the_first_step_of_adam_is_as_long_as_the_rate(tiny):
+    config = config_of(tiny, lr=0.5)
+    for rate in (1.0, 0.25):
+        state = module.Distillation(config, load_once(config.data, CPU), None).first_state()
+        before = state.learned["poster"].clone()
+        outer_step.outer_step(config, state, torch.tensor(1.0), {"poster": torch.ones_like(before)}, rate)
+        torch.testing.assert_close(before - state.learned["poster"], torch.full_like(before, 0.5 * rate))
 
 
 def test_an_epoch_passes_over_every_training_image_once(tiny):
