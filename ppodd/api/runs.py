@@ -51,7 +51,7 @@ class Stage:
         return Picture(strip([self.trial.png(self.number)], zoom))
 
     def training_set(self, mode: str = "blend") -> TrainingSet:
-        """Patches, soft labels and weights: what a network trains on."""
+        """Patches, soft labels and weights: what a network trains on; `.as_pixels()` has un-whitened images."""
         from ppodd.evaluation import training_set
 
         return training_set(self.trial, self.number, mode)

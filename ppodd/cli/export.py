@@ -10,6 +10,7 @@ from ppodd.words import counted
 
 EXAMPLES = """\
   ppodd export ppodd-archive/runs/NAME/stage-03 -o patches.safetensors
+  ppodd export ppodd-archive/runs/NAME/stage-03 -o patches.npz --unwhitened
 """
 _SUFFIXES = (".safetensors", ".npz", ".parquet", ".pt")
 
@@ -19,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(parser, ".safetensors", required=True, help=f"file to write: {', '.join(_SUFFIXES)}")
     parser.add_argument(
         "--mode", choices=("blend", "latest"), default="blend", help="all posters by π (default), or one"
+    )
+    parser.add_argument(
+        "--unwhitened",
+        action="store_true",
+        help="images in the data's own colours, not as the networks of an evaluation see them",
     )
 
 
@@ -35,6 +41,8 @@ def run(args: argparse.Namespace) -> Done:
     if len(stages) > 1:
         raise BadInput(f"{args.path!r} has {len(stages)} stages: name one, such as {args.path.rstrip('/')}/stage-01")
     content = training_set(trial, stages[0], args.mode)
+    if args.unwhitened:
+        content = content.as_pixels()
     atomic_write(args.output, FORMATS[suffix](content))
     stage = content.patches["stage"]
     print(f"{args.output}: {len(stage)} patches of {counted(len(set(stage)), 'poster')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import safetensors.numpy
@@ -26,9 +26,9 @@ class TrainingSet:
     """What an evaluation trains on.
 
     Attributes:
-        patches: a row a patch: `images` `[N, C, h, w]` in the whitened space of the data set, soft `labels` `[N, K]`,
-            `weights` `[N]` (the share of training draws that falls on each, from π; they sum to 1) and the `stage`
-            `[N]` that it was cut from.
+        patches: a row a patch: `images` `[N, C, h, w]` in the whitened space of the data set unless `unwhitened`, soft
+            `labels` `[N, K]`, `weights` `[N]` (the share of training draws that falls on each, from π; they sum to 1)
+            and the `stage` `[N]` that it was cut from.
         classes: names of the `K` classes.
         whitening: `mean` and `std` `[C]`, or the matrix `zca` `[D, D]`; nothing where the archive does not hold it.
     """
@@ -36,6 +36,27 @@ class TrainingSet:
     patches: Arrays
     classes: tuple[str, ...]
     whitening: Arrays
+    unwhitened: bool = False
+
+    def as_pixels(self) -> TrainingSet:
+        """The same with un-whitened images: for code that trains on images as they are.
+
+        Raises:
+            BadInput: the archive does not hold the whitening.
+        """
+        if not self.whitening:
+            raise BadInput("this archive does not hold how the images were whitened: export them as networks see them")
+        images = self._unwhitened(self.patches["images"])
+        return replace(self, patches={**self.patches, "images": images}, unwhitened=True)
+
+    def _unwhitened(self, images: np.ndarray) -> np.ndarray:
+        if "zca" in self.whitening:
+            flat = images.reshape(len(images), -1).astype(np.float64)
+            pixels = np.linalg.solve(self.whitening["zca"].T.astype(np.float64), flat.T).T.reshape(images.shape)
+        else:
+            mean, std = (self.whitening[name][:, None, None] for name in ("mean", "std"))
+            pixels = images * std + mean
+        return pixels.astype(np.float32)
 
     @property
     def about(self) -> dict[str, str]:
@@ -48,6 +69,9 @@ class TrainingSet:
 
     @property
     def _unwhiten(self) -> str:
+        if self.unwhitened:
+            how = "(x - x.mean()) / norm(x - x.mean()), each for itself" if "zca" in self.whitening else "x / 255"
+            return f"done: images are as {how}, of test images x from 0 to 255"
         if "zca" in self.whitening:
             return (
                 "images.reshape(N, -1) @ inverse(zca) are images of mean 0 and norm 1; test images x from 0 to 255 are "

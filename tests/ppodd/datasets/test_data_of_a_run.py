@@ -122,8 +122,13 @@ def test_an_export_needs_no_data_and_says_how_to_undo_the_whitening(command, tmp
         about = file.metadata()
         assert (file.get_tensor("images") == arrays["images"]).all()
     assert json.loads(about["classes"]) == arrays["classes"].tolist() == ["ant", "bee"]
+    assert command("export", "--unwhitened", f"{trial.url}/stage-02", output="plain.npz")[0] == 0
+    plain = np.load("plain.npz")
     train = images.x["train"] / 255
     if zca:
+        rows = plain["images"].reshape(len(plain["images"]), -1).astype(float)
+        np.testing.assert_allclose(rows @ plain["zca"], arrays["images"].reshape(rows.shape), atol=1e-4)
+        assert "images are as (x - x.mean())" in str(plain["unwhiten"])
         flat_ = train.reshape(len(train), -1) - train.reshape(len(train), -1).mean(1, keepdims=True)
         white = (flat_ / np.linalg.norm(flat_, axis=1, keepdims=True)) @ arrays["zca"].astype(float)
         covariance = white.T @ white / len(white)
@@ -131,7 +136,7 @@ def test_an_export_needs_no_data_and_says_how_to_undo_the_whitening(command, tmp
     else:
         np.testing.assert_allclose(arrays["mean"], train.mean((0, 2, 3)), rtol=1e-5)
         np.testing.assert_allclose(arrays["std"], train.std((0, 2, 3)), rtol=1e-4)
-        assert "images * std + mean" in about["unwhiten"]
+        assert "images * std + mean" in about["unwhiten"] and "images are as x / 255" in str(plain["unwhiten"])
 
 
 NAMES = {

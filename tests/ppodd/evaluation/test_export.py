@@ -1,13 +1,17 @@
 """A stage as a ready training set, in every format, through the command."""
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import torch
+from vision import run_with_torchvision
 
+import ppodd
 from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, build
@@ -51,6 +55,44 @@ def test_parquet_has_a_row_a_patch_and_says_the_images_shape(trial, tmp_path):
     assert table.num_rows == 24 and table.schema.metadata[b"image_shape"] == b"1,8,8"
     image = np.array(table["images"][12].as_py(), np.float32).reshape(1, 8, 8)
     np.testing.assert_array_equal(image, trial.poster(2).poster[:, :8, :8])
+
+
+LOADER = next(
+    block
+    for block in re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parents[3] / "docs/python.md").read_text(), re.DOTALL
+    )
+    if "torchvision" in block
+)
+JUDGE = """
+from ppodd.datasets import Request, read_images
+data, _ = read_images(Request("digits", ""))
+x = torch.from_numpy(data.x["test"])
+right = model.eval()(x / 255).argmax(1) == torch.from_numpy(data.y["test"])
+print(100 * right.float().mean().item())
+"""
+
+
+@pytest.mark.slow  # half a minute: a ResNet-18
+def test_a_network_of_torchvision_trains_on_an_export_as_the_docs_say(tiny, tmp_path):
+    """On real images in their own colours, so that what it has learned shows on test images as they are."""
+    held = {"method": "random-images", "num_stages": 2, "poster_width": 40, "poster_height": 16}
+    run = ppodd.distill(archive=tmp_path / "archive", progress=False, **{**tiny, **held})
+    assert main(["export", f"{run.path}/stage-02", "-o", str(tmp_path / "patches.safetensors"), "--unwhitened"]) == 0
+    assert len(LOADER.strip().splitlines()) - LOADER.count("import ") <= 11  # ten lines, and an empty one
+    assert float(run_with_torchvision(LOADER.replace("range(300)", "range(40)") + JUDGE, tmp_path)) > 30
+
+
+def test_unwhitened_images_are_what_was_whitened(trial, tmp_path):
+    white = safetensors.numpy.load_file(exported(trial, tmp_path, ".safetensors"))
+    plain = safetensors.numpy.load_file(exported(trial, tmp_path, ".safetensors", "--unwhitened"))
+    np.testing.assert_allclose((plain["images"] - plain["mean"]) / plain["std"], white["images"], atol=1e-5)
+    assert (plain["labels"] == white["labels"]).all()
+
+
+def test_images_whose_whitening_is_not_archived_cannot_be_unwhitened():
+    with pytest.raises(BadInput, match="this archive does not hold how they were whitened"):
+        training_set([0.1, 0.9]).as_pixels()
 
 
 def training_set(*labels):
