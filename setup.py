@@ -22,7 +22,6 @@ EXTRAS = {
     ],
     "cluster": ["ray[default]>=2.50", "jinja2>=3.1.4"],
     "clip": ["transformers>=4.45"],
-    "download": ["torchvision>=0.20"],
     "optuna": ["optuna>=4"],
     "s3": ["s3fs>=2024.9"],
 }
@@ -73,6 +72,7 @@ setup(
     },
     install_requires=[
         "torch>=2.5",
+        "torchvision>=0.20",
         "numpy>=1.26.4",
         "scipy>=1.13",
         "pydantic>=2.8",

@@ -21,6 +21,7 @@ EXAMPLES = """\
 """
 _PACKAGES = {
     "torch": "",
+    "torchvision": "",
     "ray": "sweep",
     "mlflow": "sweep",
     "pandas": "sweep",
@@ -28,7 +29,6 @@ _PACKAGES = {
     "datasets": "data",
     "pyarrow": "parquet",
     "transformers": "clip",
-    "torchvision": "download",
     "s3fs": "s3",
 }
 # The fields that say which data is read, and how.

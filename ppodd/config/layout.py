@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from ppodd.config.distillation import DistillConfig, absolute_paths
+from ppodd.config.fields import Positive, PositiveFloat
 from ppodd.config.presets import PRESETS
-from ppodd.config.validation import build
+from ppodd.config.validation import Config, build
 from ppodd.datasets import SPECS, Request, Spec
 from ppodd.errors import BadInput
 from ppodd.posters import Geometry, geometry_of
@@ -23,6 +23,20 @@ _EPOCH_STEPS = {"steps_per_epoch": 6}  # as digits has, so that its schedule tak
 _RATES = {"inner_lr": 0.001, "lr": 0.003}
 _SCHEDULE = {"steps_per_epoch", "epochs", "batch_size"}
 _BATCH = "distill_batch_size"
+
+
+class _Asked(Config):
+    """What is said of a layout: its pixel budget, in images per class, and those of its numbers that are given."""
+
+    ipc: PositiveFloat = DEFAULT_IPC
+    poster_width: Positive | None = None
+    poster_height: Positive | None = None
+    poster_class_num_x: Positive | None = None
+    poster_class_num_y: Positive | None = None
+    class_area_width: Positive | None = None
+    class_area_height: Positive | None = None
+    patch_num_x: Positive | None = None
+    patch_num_y: Positive | None = None
 
 
 class LaidOut(NamedTuple):
@@ -55,18 +69,16 @@ def laid_out(
     wanted = values.pop(IPC, None)
     if wanted is None and (meant or set(Geometry._fields) <= set(given)):
         return LaidOut(values)
-    fixed = {name: _whole(name, values[name]) for name in Geometry._fields if name in given}
-    if wanted is None:
-        ipc = DEFAULT_IPC
-    else:
-        ipc = _positive(wanted)
-        if fixed.keys() >= _SIZE:
-            raise BadInput(
-                f"ipc={wanted} beside poster_width={fixed['poster_width']} and poster_height={fixed['poster_height']}, "
-                f"which say the pixel budget already: leave one of them out"
-            )
+    asked = {IPC: wanted} if wanted is not None else {}
+    fixed = build(_Asked, asked | {name: values[name] for name in Geometry._fields if name in given})
+    ipc, sides = fixed.ipc, fixed.model_dump(exclude={IPC}, exclude_none=True)
+    if asked and sides.keys() >= _SIZE:
+        raise BadInput(
+            f"ipc={wanted} beside poster_width={fixed.poster_width} and poster_height={fixed.poster_height}, which say "
+            f"the pixel budget already: leave one of them out"
+        )
     spec = _spec(values, shape or shape_of)
-    geometry = geometry_of(ipc, spec, fixed)
+    geometry = geometry_of(ipc, spec, sides)
     patches = geometry.patch_num_x * geometry.patch_num_y
     batch = {} if _BATCH in given else {_BATCH: min(patches, values.get(_BATCH, patches))}
     steps = {} if meant or _SCHEDULE & set(given) else _EPOCH_STEPS
@@ -99,23 +111,3 @@ def _spec(values: Mapping[str, Any], shape: Callable[[Request], Spec]) -> Spec:
     data = {name: values[name] for name in Request._fields if name in values}
     config = absolute_paths(build(DistillConfig, data))
     return shape(config.data)
-
-
-def _positive(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 < number < math.inf or isinstance(value, bool):
-        raise BadInput(f"ipc={value!r}: images per class of a poster are a number above 0, such as 0.9")
-    return number
-
-
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise BadInput(f"{name}={value!r}: a whole number from 1 is accepted")
-    return number

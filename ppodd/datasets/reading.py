@@ -16,7 +16,7 @@ from ppodd.datasets.labels import keyed, numbered
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.pictures import Decoded, decode, stacked
 from ppodd.datasets.report import DataReport, bad_images, of_split
-from ppodd.datasets.sources import SOURCES, Request, Spec
+from ppodd.datasets.sources import Request, Spec
 from ppodd.datasets.splits import assigned
 from ppodd.errors import BadInput, near_miss
 from ppodd.words import counted
@@ -193,16 +193,12 @@ def _check(images: Images, request: Request, where: str) -> None:
                 f"{where}: the training images have nothing to learn from: {which} {pixels.min()} everywhere; look at "
                 f"the files"
             )
-    source = SOURCES.own.get(request.dataset)
-    expected = source.spec if source else None
-    if expected and not request.classes:
-        size = request.size if request.dataset != "digits" else 0
-        expected = expected._replace(height=size or expected.height, width=size or expected.width)
-        if images.spec != expected:
-            raise BadInput(
-                f"{where} is another data set: {_said(images.spec)}, but {request.dataset} has {_said(expected)}; "
-                f"give its path by --dataset"
-            )
+    expected = request.expected
+    if expected and images.spec != expected:
+        raise BadInput(
+            f"{where} is another data set: {_said(images.spec)}, but {request.dataset} has {_said(expected)}; "
+            f"give its path by --dataset"
+        )
 
 
 def _said(spec: Spec) -> str:

@@ -37,12 +37,13 @@ class DataSource(Entry):
         target: reads it. A function of the files that `find` returned; where there is no `find`, of the folder
             `--root`. It returns `{"train": (pictures, labels), "test": …}`, also `"validation"` and `"classes"` (the
             names of the labels 0, 1, …), or a list of `Part`s.
-        spec: its shape, where that is known unread.
+        spec: its shape, where that is known unread: data of another is refused.
         find: a function of a folder: the files that are read there, or `None` where the data set is not there. What
             lies in those files is cached; without `find`, it is read each time.
         hint: what `find` looks for, in words.
         download: a function of a folder: fetches the data set into it, or says why it cannot by `BadInput`.
-        resized: whether its pictures are of unequal sizes, and so resized to those of `spec` unless told otherwise.
+        resized: whether its pictures are of unequal sizes, and so resized to those of `spec`, which are square, unless
+            told otherwise.
     """
 
     spec: Spec | None = None
@@ -77,7 +78,8 @@ SOURCES = _Sources(
     "dataset",
     DataSource,
     "ppodd.datasets",
-    'a function of a folder that returns {"train": (pictures, labels), "test": (pictures, labels)}',
+    'a function of a folder that returns {"train": (pictures, labels), "test": …}, also "validation" and "classes", '
+    "or a list of Parts; or a DataSource of one",
     {
         "digits": _own("digits", "digits", Spec(10, 1, 8, 8), "scikit-learn"),
         "cifar10": _own(
@@ -148,16 +150,25 @@ class Request(NamedTuple):
     @property
     def size(self) -> int:
         """The side that pictures are resized to, also where the data set itself asks for it."""
-        source = SOURCES.own.get(self.dataset)
+        source = self.source
         return self.image_size or (source.spec.width if source and source.spec and source.resized else 0)
+
+    @property
+    def source(self) -> DataSource | None:
+        """What is known of a data set that has a name; of one by its path or of the hub, nothing is."""
+        return None if is_path(self.dataset) or self.dataset.startswith(HUB) else SOURCES.get(self.dataset)
+
+    @property
+    def expected(self) -> Spec | None:
+        """The shape that a data set has to have, where it is known, its pictures resized as asked."""
+        spec = self.source.spec if self.source and not self.classes else None
+        return spec._replace(height=self.size or spec.height, width=self.size or spec.width) if spec else None
 
 
 def known_spec(dataset: str, image_size: int) -> Spec | None:
     """The shape of a data set whose images are resized to `image_size` (0: not), where it is known unread."""
     spec = SPECS.get(dataset)
-    if spec is None or image_size == 0 or dataset == "digits":  # which is never resized
-        return spec
-    return spec._replace(height=image_size, width=image_size)
+    return spec._replace(height=image_size, width=image_size) if spec and image_size else spec
 
 
 def is_path(dataset: str) -> bool:

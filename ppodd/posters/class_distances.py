@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ppodd import libraries
 from ppodd.datasets import Dataset
 from ppodd.errors import BadInput
 
@@ -31,6 +32,7 @@ def clip_distances(names: tuple[str, ...]) -> np.ndarray:
 
     The model is `openai/clip-vit-base-patch32`, or the folder that `PPODD_CLIP` names.
     """
+    libraries.torchvision()  # which transformers imports
     try:
         from transformers import CLIPTextModel, CLIPTokenizer
     except ImportError:

@@ -301,7 +301,9 @@ def test_data_of_ones_own_is_distilled_and_evaluated_by_one_command(tmp_path, mo
 
 IPCS = {
     "of which no layout is": (0.05, {}, "ipc=0.05: .* the nearest that a layout can meet is 0.5556"),
-    "that is no number": ("much", {}, "ipc='much': .* a number above 0, such as 0.9"),
+    "that is no number": ("much", {}, "ipc='much': input should be a valid number"),
+    "of nothing": (0, {}, "ipc='0': input should be greater than 0"),
+    "beside a side that is none": (0.5, {"poster_width": "wide"}, "poster_width='wide': input should be a valid int"),
     "beside the poster's size": (0.5, {"poster_width": 40, "poster_height": 40}, "ipc=0.5 beside poster_width=40"),
 }
 

@@ -1,17 +1,19 @@
 """Readers, cache and splits; formats are small real files, CIFAR-10 the real one."""
 
+import hashlib
 import io
 import json
 import os
 import pickle
+import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.io
 import torch
 from PIL import Image
 
@@ -19,12 +21,14 @@ from ppodd.config import DistillConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.images import read_images
 from ppodd.datasets.loading import load, load_once
-from ppodd.datasets.sources import SPECS, Request
+from ppodd.datasets.sources import SPECS, DataSource, Request, Spec
 from ppodd.errors import BadInput
 from ppodd.evaluation.data import data_of
 from ppodd.files import cache_folder
+from ppodd.libraries import torchvision
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
 RANDOM = np.random.default_rng(0)
 
 
@@ -120,52 +124,61 @@ def test_images_are_resized_on_request_and_only_then(tmp_path):
     assert load(config_of(tmp_path / "tree", image_size=10).data, CPU).spec == (2, 3, 10, 10)
 
 
-def write_cifar(folder, fine=False):
-    def batch(rows, labels):
-        data = RANDOM.integers(0, 256, (rows, 3072), dtype=np.uint8)
-        return {b"data": data, (b"fine_labels" if fine else b"labels"): labels}
+@pytest.fixture
+def write_cifar(monkeypatch):
+    """Writes small sets in CIFAR's own format, for whose digests torchvision takes them."""
 
-    folder.mkdir(parents=True)
-    if fine:
-        parts = {"train": batch(200, list(range(100)) * 2), "test": batch(100, list(range(100)))}
-        parts["meta"] = {b"fine_label_names": [f"c{i}".encode() for i in range(100)]}
-    else:
-        parts = {f"data_batch_{n}": batch(10, list(range(10))) for n in range(1, 6)}
-        parts |= {"test_batch": batch(10, list(range(10)))}
-        parts["batches.meta"] = {b"label_names": [f"c{i}".encode() for i in range(10)]}
-    for name, part in parts.items():
-        (folder / name).write_bytes(pickle.dumps(part, protocol=2))
+    def write(folder, fine=False):
+        kind = torchvision().datasets.CIFAR100 if fine else torchvision().datasets.CIFAR10
+        rows, classes = (100, 100) if fine else (10, 10)
+        folder.mkdir(parents=True)
+
+        def kept(name, content):
+            (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+            return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+        def batch(name, level):
+            pixels = RANDOM.integers(level, level + 50, (rows, 3072), dtype=np.uint8)
+            return kept(name, {"data": pixels, "fine_labels" if fine else "labels": [i % classes for i in range(rows)]})
+
+        monkeypatch.setattr(kind, "train_list", [batch(name, 0) for name, _ in kind.train_list])
+        monkeypatch.setattr(kind, "test_list", [batch(name, 150) for name, _ in kind.test_list])
+        _, digest = kept(kind.meta["filename"], {kind.meta["key"]: [f"c{i}" for i in range(classes)]})
+        monkeypatch.setitem(kind.meta, "md5", digest)
+
+    return write
 
 
-def test_torchvisions_folders(tmp_path):
-    write_cifar(tmp_path / "cifar-10-batches-py")
-    write_cifar(tmp_path / "cifar100/cifar-100-python", fine=True)
-    ten = load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False}).data, CPU)
-    hundred = load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path), "zca": False}).data, CPU)
-    assert sizes(ten) == (40, 10, 10) and ten.classes[3] == "c3" and sizes(hundred) == (100, 100, 100)
+@pytest.mark.parametrize(
+    ("name", "folder", "train"), [("cifar10", "cifar-10-batches-py", 50), ("cifar100", "cifar-100-python", 100)]
+)
+def test_cifars_own_files_are_read_by_torchvision(tmp_path, write_cifar, name, folder, train):
+    write_cifar(tmp_path / name / folder, fine=name == "cifar100")
+    images, _ = read_images(Request(name, str(tmp_path)))
+    assert images.spec == SPECS[name] and images.classes[3] == "c3" and len(images.y["train"]) == train
+    assert images.x["train"].max() < 50 and images.x["test"].min() >= 150
+    assert images.y["test"].tolist() == list(range(len(images.classes)))
 
 
-def test_cifar_is_downloaded_by_torchvision_where_that_is_installed(tmp_path, monkeypatch):
-    """A stand-in for torchvision: what it puts in the folder is then read like any download of its own."""
-    asked = []
+def test_cifar_is_downloaded_by_torchvision(tmp_path, monkeypatch, write_cifar):
+    """A stand-in for the network: what torchvision puts in the folder is then read like any download of its own."""
+    asked, config = [], build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False})
 
-    def download(root, download):
-        asked.append((root, download))
-        write_cifar(Path(root, "cifar-10-batches-py"))
+    def fetched(self):
+        asked.append(str(self.root))
+        if len(asked) == 1:
+            write_cifar(Path(self.root, "cifar-10-batches-py"))
 
-    config = build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path), "zca": False})
-    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
-    datasets = types.SimpleNamespace(CIFAR10=download, CIFAR100=None)
-    monkeypatch.setattr(sys.modules["torchvision"], "datasets", datasets, raising=False)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
-    assert sizes(load(config.data, CPU)) == (40, 10, 10) and asked == [(str(tmp_path / "cifar10"), True)]
+    monkeypatch.setattr(torchvision().datasets.CIFAR10, "download", fetched)
+    assert sizes(load(config.data, CPU)) == (40, 10, 10) and set(asked) == {str(tmp_path / "cifar10")}
+    times = len(asked)
     load(config.data, CPU)
-    assert len(asked) == 1
+    assert len(asked) == times
 
-    def offline(root, download):
+    def offline(self):
         raise OSError("no route to host")
 
-    datasets.CIFAR100 = offline
+    monkeypatch.setattr(torchvision().datasets.CIFAR100, "download", offline)
     with pytest.raises(BadInput, match=r"torchvision could not download CIFAR100 to .*no route to host; fetch it by"):
         load(build(DistillConfig, {**preset("cifar100"), "root": str(tmp_path)}).data, CPU)
 
@@ -175,12 +188,22 @@ class Evil:
         return os.system, ("touch /tmp/ppodd-was-here",)
 
 
-def test_a_pickle_that_holds_code_is_refused(tmp_path):
-    write_cifar(tmp_path / "cifar-10-batches-py")
-    (tmp_path / "cifar-10-batches-py/data_batch_3").write_bytes(pickle.dumps({b"data": Evil()}))
-    with pytest.raises(BadInput, match=r"data_batch_3 is missing or damaged \(refused: posix.system\)"):
+def test_a_pickle_that_is_not_the_published_one_is_refused_unread(tmp_path, write_cifar):
+    folder = tmp_path / "cifar-10-batches-py"
+    write_cifar(folder)
+    (folder / "data_batch_3").write_bytes(pickle.dumps({"data": Evil()}))
+    with pytest.raises(BadInput, match=r"data_batch_3 is missing, or not the published file: fetch the data set again"):
         load(build(DistillConfig, {**preset("cifar10"), "root": str(tmp_path)}).data, CPU)
     assert not Path("/tmp/ppodd-was-here").exists()
+
+
+def test_what_an_old_torchvision_kept_of_mnist_is_never_unpickled(tmp_path):
+    write_mnist(tmp_path / "MNIST/raw")
+    (tmp_path / "MNIST/processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save(Evil(), tmp_path / "MNIST/processed" / name)
+    images, _ = read_images(Request("mnist", str(tmp_path)))
+    assert len(images.y["train"]) == 20 and not Path("/tmp/ppodd-was-here").exists()
 
 
 def test_tiny_imagenets_own_layout(tmp_path):
@@ -317,7 +340,6 @@ def write_mnist(folder):
     ("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
 )
 def test_mnist_and_its_like_are_read_by_torchvision(tmp_path, name, folder):
-    pytest.importorskip("torchvision.datasets", reason="no torchvision that fits this torch", exc_type=Exception)
     write_mnist(tmp_path / name / folder / "raw")
     images, _ = read_images(Request(name, str(tmp_path)))
     assert images.spec == SPECS[name] and len(images.classes) == 10
@@ -325,8 +347,62 @@ def test_mnist_and_its_like_are_read_by_torchvision(tmp_path, name, folder):
     assert images.y["test"].tolist() == list(range(10))
 
 
-def test_a_set_that_only_torchvision_reads_says_what_to_install(tmp_path, monkeypatch):
+def test_svhn_is_read_by_torchvision(tmp_path, monkeypatch):
+    for split, count, level in (("train", 20, 50), ("test", 10, 200)):
+        pixels = RANDOM.integers(level - 50, level, (32, 32, 3, count), np.uint8)
+        labels = np.arange(count)[:, None] % 10 + 1  # which count from 1: 10 is the digit 0
+        scipy.io.savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": labels.astype(np.uint8)})
+        digest = hashlib.md5((tmp_path / f"{split}_32x32.mat").read_bytes()).hexdigest()
+        monkeypatch.setitem(torchvision().datasets.SVHN.split_list, split, ["", f"{split}_32x32.mat", digest])
+    images, _ = read_images(Request("svhn", str(tmp_path)))
+    assert images.spec == SPECS["svhn"] and images.y["test"].tolist() == [*range(1, 10), 0]
+    assert images.x["train"].max() < 50 and images.x["test"].min() >= 150
+
+
+def test_a_torchvision_that_cannot_be_imported_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    write_mnist(tmp_path / "MNIST/raw")
-    with pytest.raises(BadInput, match=r"torchvision is not installed: pip install 'ppodd\[download\]'"):
-        read_images(Request("mnist", str(tmp_path)))
+    with pytest.raises(BadInput, match=r"torchvision cannot be imported .*: install the one made for this torch"):
+        torchvision()
+
+
+def test_torchvision_is_read_with_beside_a_torch_that_its_operators_do_not_fit(tmp_path):
+    """A stand-in for its package, which describes operators that are not there, as its builds for CUDA do."""
+    folder = tmp_path / "torchvision"
+    folder.mkdir()
+    described = "\n".join(f"@torch.library.register_fake('torchvision::{n}')\ndef {n}(x): ..." for n in ("far", "near"))
+    (folder / "__init__.py").write_text(f"import torch\n{described}\n")
+    script = "from ppodd.libraries import torchvision; print(torchvision().__file__)"
+    run = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+                         capture_output=True, text=True, check=True)  # fmt: skip
+    assert run.stdout.strip() == str(folder / "__init__.py")
+
+
+def shapes(root):
+    """A data set of 2 classes of 12 px."""
+    train, test = (RANDOM.integers(0, 256, (count, 12, 12), np.uint8) for count in (20, 10))
+    return {"train": (train, [0, 1] * 10), "test": (test, [0, 1] * 5), "classes": ["ant", "bee"]}
+
+
+FITTING = DataSource(shapes, spec=Spec(2, 1, 12, 12))
+RESIZED = DataSource(shapes, spec=Spec(2, 1, 8, 8), resized=True)
+OTHER = DataSource(shapes, spec=Spec(2, 1, 8, 8))
+
+
+def test_a_data_source_of_ones_own_is_obeyed():
+    assert read_images(Request(f"{__name__}:FITTING"))[0].spec == (2, 1, 12, 12)
+    assert read_images(Request(f"{__name__}:RESIZED"))[0].spec == (2, 1, 8, 8)
+    assert read_images(Request(f"{__name__}:RESIZED", image_size=10))[0].spec == (2, 1, 10, 10)
+    with pytest.raises(BadInput, match=r"is another data set: 2 classes, 1 × 12 × 12 .* has 2 classes, 1 × 8 × 8"):
+        read_images(Request(f"{__name__}:OTHER"))
+
+
+def test_what_a_function_of_ones_own_may_return_is_said(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "shapes", lambda root: [1, 2])
+    with pytest.raises(
+        BadInput, match=r'returned list.*\{"train": .*also "validation" and "classes", or a list of Part'
+    ):
+        read_images(Request(f"{__name__}:shapes"))
+
+
+def test_digits_are_resized_on_request_too():
+    assert read_images(Request("digits", image_size=16))[0].spec == (10, 1, 16, 16)
