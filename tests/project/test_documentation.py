@@ -9,6 +9,7 @@ import pytest
 import yaml
 from image_sets import tree
 
+import ppodd
 from ppodd.cli.main import COMMANDS, Parser, _everywhere, module_of, parser_of
 from tune.sweep_file import load_sweep
 
@@ -95,6 +96,37 @@ def test_the_library_example_runs(tiny, tmp_path, monkeypatch, capsys):
     exec(compile(code, "README.md", "exec"), {})
     said = [line.split()[0] for line in capsys.readouterr().out.splitlines() if not line.startswith("stage ")]
     assert said == ["1", "2"]  # beside what a slow machine says of how far it is
+
+
+EXTENDING = (ROOT / "docs/extending.md").read_text()
+
+
+def lines(code):
+    return [line for line in code.splitlines() if line.strip() and not line.startswith(("#", "import ", "from "))]
+
+
+def test_what_one_adds_from_outside_is_as_short_as_its_page_says():
+    blend, network, data, functions, sweep = map(lines, blocks(EXTENDING, "python"))
+    (protocol,) = [line for line in blocks(EXTENDING, "yaml")[0].splitlines() if "mine:" in line]
+    counts = [len(blend), len(network), len(data), len([*functions, protocol]), len(sweep)]
+    assert counts == [int(row) for row in re.findall(r"^\| [^|]+ \| (\d+) \|", EXTENDING, re.MULTILINE)]
+    assert max(counts) <= 8
+
+
+def test_what_the_page_adds_from_outside_distils_and_judges(tiny, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("\n".join(code for code in blocks(EXTENDING, "python") if "# mine.py" in code))
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"blend": "mine:mostly_new", "arch": "mine:linear", "dataset": "mine:scans"}
+    run = ppodd.distill(archive=tmp_path / "archive", progress=False, **{**tiny, **own})
+    assert list(run[-1].record.blend) == pytest.approx([1 / 3, 2 / 3])
+    (judged, *_) = ppodd.evaluate(run[-1:], optim="mine:soft_sign", strategy="mine:brighter", nets=1)
+    assert judged.protocol.arch == "mine:linear" and judged.protocol.optim == "mine:soft_sign"
+    sweep = blocks(EXTENDING, "python")[-1].splitlines()[2]
+    (tmp_path / "sweep.yaml").write_text(sweep.partition("ppodd.sweep(")[2].rstrip(")"))  # a dict is YAML too
+    assert {config.blend for config in load_sweep(str(tmp_path / "sweep.yaml")).trials.values()} == {
+        "dynamic",
+        own["blend"],
+    }
 
 
 def test_modules_named_in_the_readme_exist():
