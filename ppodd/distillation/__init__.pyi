@@ -2,7 +2,9 @@ from .archived_run import MeasureCandidate as MeasureCandidate
 from .archived_run import distillation_steps as distillation_steps
 from .archived_run import picture as picture
 from .archived_run import run as run
+from .cost import cpu_hours as cpu_hours
 from .cost import distillation_flops as distillation_flops
+from .cost import long_time as long_time
 from .curriculum import mean_steps as mean_steps
 from .imported import import_posters as import_posters
 from .imported import load_posters as load_posters

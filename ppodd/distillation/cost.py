@@ -28,23 +28,39 @@ def distillation_flops(config: DistillConfig, spec: Spec, meta_steps: int, stage
     return gradients * _GRADIENT * _image_flops(config.arch, spec, config.width)
 
 
+def cpu_hours(config: DistillConfig, spec: Spec, images: int, beside: int = 1) -> float:
+    """What its meta-steps take on this machine's CPU, about, on a training set of so many images.
+
+    Args:
+        beside: distillations that share the CPU: where operations are small, each goes on as fast as alone.
+    """
+    meta_steps = config.num_stages * config.stage_epochs * config.epoch_steps(images)
+    if not meta_steps:
+        return 0.0
+    counted = distillation_flops(config, spec, meta_steps, config.num_stages) / (cores() * _CORE_FLOPS)
+    return max(counted, meta_steps * _META_STEP_S / beside) / 3600
+
+
 def warning(config: DistillConfig, spec: Spec, images: int, device: torch.device) -> str:
     """That it takes hours or days on this CPU, and what to do; empty where it does not.
 
     Args:
         images: of the training set.
     """
+    if device.type != "cpu" or (hours := cpu_hours(config, spec, images)) < _LONG_H:
+        return ""
     meta_steps = config.num_stages * config.stage_epochs * config.epoch_steps(images)
-    if device.type != "cpu" or not meta_steps:
-        return ""
-    counted = distillation_flops(config, spec, meta_steps, config.num_stages) / (cores() * _CORE_FLOPS)
-    hours = max(counted, meta_steps * _META_STEP_S) / 3600
-    if hours < _LONG_H:
-        return ""
-    takes = f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
     small = f"{config.dataset}-small"
     way_out = f"; --preset {small} is scaled down to a CPU" if small in PRESETS else ""
-    return f"note: {meta_steps:,} meta-steps take about {takes} on the CPU of this machine: they want a GPU{way_out}"
+    takes = f"{meta_steps:,} meta-steps take {long_time(hours)}"
+    return f"note: {takes} on the CPU of this machine: they want a GPU{way_out}"
+
+
+def long_time(hours: float) -> str:
+    """Hours, or days, in words; empty where it is not long."""
+    if hours < _LONG_H:
+        return ""
+    return f"about {hours:.0f} hours" if hours < 48 else f"about {hours / 24:,.0f} days"
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from tune.sweep_file import Sweep
 
 _ABOUT = ("description", "preset")  # what a sweep is called in words; the trials' settings are in their configs
 # follows from the rest, is compared by itself, or may change
-_DERIVED = {"trials", "varied", "wanted", "created_at", "evaluation", *_ABOUT}
+_DERIVED = {"trials", "varied", "wanted", "created_at", "evaluation", "writer", *_ABOUT}
 
 
 def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> SweepRecord | None:

@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive
 from ppodd.config import DistillConfig
-from ppodd.datasets import Request, data_digest, read_images
+from ppodd.datasets import Request, Spec, data_digest, read_images
+from ppodd.distillation import cpu_hours, long_time
 from ppodd.errors import BadInput
+from ppodd.machine import cores
+from ppodd.words import counted
 from tune.sweep_file import Sweep
 
 
 def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None = None) -> None:
-    """Read the data of every trial, once, and say what was read; trials find it in the cache.
+    """Read the data of every trial, once, for them to find in the cache; say what was read, and whether they take long.
 
     Raises:
         BadInput: it is not on this machine (it is fetched where that is possible), it is no data set, a trial's poster
             does not fit it, or trials that the archive holds were distilled from other data.
     """
-    reports, digests = {}, {}
+    reports, digests, counts = {}, {}, {}
     for config in sweep.examples:
         if config.data not in reports:
             images, content = read_images(config.data)
             reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
+            counts[config.data] = len(images.y["train"])
         config.geometry.check(reports[config.data].spec)
     if say:
         say("\n".join(line for report in reports.values() for line in report.lines()))
+        if note := _long(sweep, archive, {data: (reports[data].spec, counts[data]) for data in reports}):
+            say(note)
     for request, trial, there in _archived(sweep, archive):
         if request in digests:
             trial.check_data(there.digest, digests[request], request.dataset)
+
+
+def _long(sweep: Sweep, archive: Archive, known: Mapping[Request, tuple[Spec, int]]) -> str:
+    """That the trials which are left take hours or days on the CPU of this machine, and how to know it better."""
+    resources, states = sweep.file.resources, archive.states(sweep.name)
+    if resources.gpus:
+        return ""
+    beside = max(1, int(cores() / (resources.cpus or 1)))
+
+    def hours(configs: Iterable[DistillConfig]) -> float:
+        with contextlib.suppress(BadInput):  # a network that does not fit: its trial says so
+            return sum(cpu_hours(config, *known[config.data], beside) for config in configs if config.data in known)
+        return 0.0
+
+    names = [n for n, c in sweep.trials.items() if n not in states or len(states[n].stages) < c.num_stages]
+    unsuggested = sweep.wanted - len(sweep.trials)  # by a search, whose settings are as the examples are
+    total = hours(sweep.trials[name] for name in names)
+    total += unsuggested * hours(sweep.examples) / len(sweep.examples) if unsuggested else 0.0
+    trials, time = counted(len(names) + unsuggested, "trial"), long_time(total)
+    return f"note: {trials} take {time} on this machine's CPU: --dry-run times some of it" if time else ""
 
 
 def record_first(sweep: Sweep, archive: Archive) -> None:

@@ -47,6 +47,17 @@ def test_what_was_read_is_said_once_for_all_trials(sweep_of, tmp_path):
     assert block.count("data: ") == 1 and "every fifth image of each class is cut off to test" in block
 
 
+def test_a_sweep_that_takes_hours_on_a_cpu_says_so_first(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    for epochs, notes in ((4, []), (200_000, ["note: 2 trials take about"])):
+        said = []
+        check_data(sweep_of(tmp_path / "photos", epochs=epochs), Archive(tmp_path / "archive"), said.append)
+        assert [line[: len(notes[0])] for line in said[1:]] == notes
+    gpus = sweep_of(tmp_path / "photos", "grid: {blend: [latest, uniform]}\nresources: {gpus: 1}", epochs=200_000)
+    check_data(gpus, Archive(tmp_path / "archive"), said.append)
+    assert len([line for line in said if line.startswith("note")]) == 1
+
+
 def test_a_poster_that_does_not_fit_is_refused_before_anything_runs(sweep_of, tmp_path):
     tree(tmp_path / "photos", ("ant", "bee", "cow"))
     with pytest.raises(BadInput, match="the data set has 3 classes: choose a layout whose product is 3"):
