@@ -16,7 +16,14 @@ class PpoddError(Exception):
 
 
 class BadInput(PpoddError):
-    """The user's input cannot work: the message names the value, what is accepted and the next step (exit code 2)."""
+    """The user's input cannot work: the message names the value, what is accepted and the next step (exit code 2).
+
+    `field` is that of the config whose value it is, where it is one: a sweep file's line is found by it.
+    """
+
+    def __init__(self, message: str, field: str = ""):
+        super().__init__(message)
+        self.field = field
 
 
 class StorageError(PpoddError):

@@ -223,7 +223,7 @@ class DistillConfig(Config):
             try:
                 tiling(self.geometry, spec)
             except BadInput as error:
-                raise BadInput(f"method={self.method} {error}") from None
+                raise BadInput(f"method={self.method} {error}", "method") from None
 
     @pydantic.model_validator(mode="wrap")
     @classmethod
@@ -240,25 +240,30 @@ class DistillConfig(Config):
         patches = self.patch_num_x * self.patch_num_y
         _require(
             self.distill_batch_size <= patches,
+            "distill_batch_size",
             f"distill_batch_size={self.distill_batch_size} exceeds the {patches} patches "
             f"(patch_num_x × patch_num_y): lower it or raise the patch grid",
         )
         _require(
             self.window <= self.totwindow,
+            "window",
             f"window={self.window} exceeds totwindow={self.totwindow}: lower window or raise totwindow",
         )
         _require(
             self.minwindow <= self.totwindow - self.window,
+            "minwindow",
             f"minwindow={self.minwindow} exceeds totwindow − window = {self.totwindow - self.window}: "
             f"lower minwindow or raise totwindow",
         )
         _require(
             self.num_stages <= self.epochs - self.start_epoch,
+            "num_stages",
             f"num_stages={self.num_stages} exceeds the {self.epochs - self.start_epoch} epochs to run: "
             f"give each stage at least one epoch",
         )
         _require(
             not (self.offload and self.engine == "unrolled"),
+            "offload",
             "offload=True needs engine=recomputed: the unrolled engine keeps graphs",
         )
         if self.dataset in SPECS and not self.image_size and not self.classes:
@@ -291,9 +296,9 @@ def difference(mine: DistillConfig, theirs: DistillConfig) -> str:
     return next((field for field in fields if getattr(mine, field) != getattr(theirs, field)), "")
 
 
-def _require(holds: bool, message: str) -> None:
+def _require(holds: bool, field: str, message: str) -> None:
     if not holds:
-        raise BadInput(message)
+        raise BadInput(message, field)
 
 
 def known_poster_ipc(config: DistillConfig) -> float | None:

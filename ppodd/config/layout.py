@@ -75,7 +75,8 @@ def laid_out(
     if asked and sides.keys() >= _SIZE:
         raise BadInput(
             f"ipc={wanted} beside poster_width={fixed.poster_width} and poster_height={fixed.poster_height}, which say "
-            f"the pixel budget already: leave one of them out"
+            f"the pixel budget already: leave one of them out",
+            IPC,
         )
     spec = _spec(values, shape or shape_of)
     geometry = geometry_of(ipc, spec, sides)

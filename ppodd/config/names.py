@@ -24,13 +24,14 @@ def check_name(name: str) -> str:
     """
     folded = name.casefold()  # on many disks, names that differ in case only are one
     if folded in _KEPT or folded.startswith(_STORE):
-        raise BadInput(f"name={name!r}: the archive keeps files of its own there; choose another name")
+        raise BadInput(f"name={name!r}: the archive keeps files of its own there; choose another name", "name")
     if not _CHARACTERS.fullmatch(name):
-        raise BadInput(f"name={name!r}: a name is a folder of the archive: write {_RULE}")
+        raise BadInput(f"name={name!r}: a name is a folder of the archive: write {_RULE}", "name")
     if len(name.encode()) > _LONGEST_BYTES:
         raise BadInput(
             f"name={shortened(name, 40)!r}…: a name is a folder of the archive: at most {_LONGEST_BYTES} bytes, "
-            f"not {len(name.encode())}"
+            f"not {len(name.encode())}",
+            "name",
         )
     return name
 
@@ -40,7 +41,8 @@ def check_twin(name: str, there: Collection[str]) -> None:
     for other in there if name not in there else ():
         if other.casefold() == name.casefold():
             raise BadInput(
-                f"name={name!r}: {other!r} is there, and on many disks the two are one folder; choose another name"
+                f"name={name!r}: {other!r} is there, and on many disks the two are one folder; choose another name",
+                "name",
             )
 
 

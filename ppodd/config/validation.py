@@ -31,13 +31,16 @@ def build(kind: type[C], values: dict[str, Any]) -> C:
     """A validated config of `kind`; every failure is one line of `BadInput`."""
     for key in values:
         if key not in kind.model_fields:
-            raise unknown("config field", key, kind.model_fields, kind.listed)
+            error = unknown("config field", key, kind.model_fields, kind.listed)
+            error.field = key
+            raise error
     try:
         return kind(**values)
     except pydantic.ValidationError as error:
         errors = error.errors()
         within = {e["loc"][:-1] for e in errors if e["loc"]}  # a list whose values are wrong is not also too short
-        raise BadInput("; ".join(said(e) for e in errors if e["loc"] not in within)) from None
+        field = next((str(e["loc"][0]) for e in errors if e["loc"]), "")
+        raise BadInput("; ".join(said(e) for e in errors if e["loc"] not in within), field) from None
 
 
 def said(error: Any) -> str:

@@ -58,7 +58,9 @@ class Geometry(NamedTuple):
         if columns * rows != spec.classes:
             raise BadInput(
                 f"poster_class_num_x × poster_class_num_y = {columns} × {rows} = {columns * rows}, but the data set "
-                f"has {spec.classes} classes: choose a layout whose product is {spec.classes}, or have it chosen by ipc"
+                f"has {spec.classes} classes: choose a layout whose product is {spec.classes}, or have it chosen by "
+                f"ipc",
+                "poster_class_num_x",
             )
         _check_axis("width", "x", self.x(spec.width))
         _check_axis("height", "y", self.y(spec.height))
@@ -69,18 +71,24 @@ def _check_axis(side: str, letter: str, axis: Axis) -> None:
     if image > poster:
         raise BadInput(
             f"poster_{side}={poster} is smaller than the image {side} {image}: raise it to at least {image}, "
-            f"or have the layout chosen by ipc"
+            f"or have the layout chosen by ipc",
+            f"poster_{side}",
         )
     if patches > poster - image + 1:
         raise BadInput(
             f"patch_num_{letter}={patches} patches of {image} px cannot be placed at different positions on "
-            f"poster_{side}={poster}: at most {poster - image + 1}"
+            f"poster_{side}={poster}: at most {poster - image + 1}",
+            f"patch_num_{letter}",
         )
     if area > poster:
-        raise BadInput(f"class_area_{side}={area} exceeds poster_{side}={poster}: lower it to at most {poster}")
+        raise BadInput(
+            f"class_area_{side}={area} exceeds poster_{side}={poster}: lower it to at most {poster}",
+            f"class_area_{side}",
+        )
     covered = area == poster if areas == 1 else math.ceil((poster - area) / (areas - 1)) <= area
     if not covered:
         raise BadInput(
             f"{areas} class areas of class_area_{side}={area} leave gaps on poster_{side}={poster}: "
-            f"raise class_area_{side} to at least {math.ceil(poster / areas)}"
+            f"raise class_area_{side} to at least {math.ceil(poster / areas)}",
+            f"class_area_{side}",
         )

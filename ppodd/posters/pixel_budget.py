@@ -67,14 +67,17 @@ def geometry_of(ipc: float, spec: Spec, given: Mapping[str, int]) -> Geometry:
     if not grids:
         field = next(name for name in _GRID if name in given)
         sides = [n for n in range(1, spec.classes + 1) if spec.classes % n == 0]
-        raise BadInput(f"{field}={given[field]}: {spec.classes} classes fill a grid with a side of {_few(sides)}")
+        raise BadInput(
+            f"{field}={given[field]}: {spec.classes} classes fill a grid with a side of {_few(sides)}", field
+        )
     sized = [_sized(columns, rows, ipc, spec, given) for columns, rows in grids]
     fitting = [grid for grid in sized if grid.fits]
     if not fitting and not set(_SIZES) & set(given):
         least = min(grid.x.least * grid.y.least for grid in sized) / (spec.classes * spec.height * spec.width)
         raise BadInput(
             f"ipc={ipc:g}: on so few pixels not each of {spec.classes} classes has a patch of {spec.width} × "
-            f"{spec.height} px of its own: the nearest that a layout can meet is {math.ceil(least * 1e4) / 1e4:g}"
+            f"{spec.height} px of its own: the nearest that a layout can meet is {math.ceil(least * 1e4) / 1e4:g}",
+            "ipc",
         )
     best = min(fitting or sized, key=lambda grid: grid.x.is_narrow or grid.y.is_narrow)  # the first of these
     return Geometry(

@@ -88,4 +88,4 @@ def check_architecture(arch: str, spec: Spec) -> None:
     images = f"images of {spec.height} × {spec.width} px"
     halvings = architecture.halvings
     why = f"its {halvings} blocks are too many for {images}" if halvings else f"it is too deep for {images}"
-    raise BadInput(f"arch={arch}: {why}, {least} px a side are the least: {choice}")
+    raise BadInput(f"arch={arch}: {why}, {least} px a side are the least: {choice}", "arch")

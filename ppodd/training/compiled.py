@@ -112,7 +112,7 @@ def choose_compiled(choice: str) -> None:
     global _chosen
     _chosen = choice
     if choice == "on" and isinstance(why := _compiled(torch.float32), str):
-        raise BadInput(f"compile=on: {why}: leave it at auto to do without")
+        raise BadInput(f"compile=on: {why}: leave it at auto to do without", "compile")
 
 
 def functions(dtype: torch.dtype) -> Functions | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,11 +169,11 @@ def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
     try:
         return build(EvaluationConfig, values)
     except BadInput as error:
-        raise Misplaced((*place, str(error).partition("=")[0]), str(error)) from None
+        raise Misplaced((*place, error.field), str(error)) from None
 
 
 class _at:
-    """Gives the `BadInput` raised inside the place of a key of the file, or of the field below that it begins with."""
+    """Gives the `BadInput` raised inside the place of a key of the file, or of its field below that."""
 
     def __init__(self, *path: str):
         self.path = path
@@ -184,7 +183,7 @@ class _at:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, BadInput) and not isinstance(error, Misplaced):
-            raise Misplaced((*self.path, *re.findall(r"^\w+", str(error))), str(error)) from None
+            raise Misplaced((*self.path, *filter(None, [error.field])), str(error)) from None
 
 
 def _check_keys(values: Mapping[str, Any], kind: Any, what: str, path: Path_) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -134,7 +133,7 @@ def seeded(
             try:
                 config = build(DistillConfig, {**values, "seed": seed, "name": called})
             except BadInput as error:
-                place = _blamed(str(error), file)
+                place = _blamed(error.field, file)
                 raise Misplaced(place, f"trial {called}: {error}{_drawn_by(place, file)}") from None
             config = absolute_paths(config)
             if there.get(called, config) == config:
@@ -151,7 +150,7 @@ def _laid_out(file: SweepFile, base: Mapping[str, Any], point: Point) -> dict[st
     try:
         return laid_out(values, given, is_meant_for(file, values["dataset"], given), shape_here).values
     except BadInput as error:
-        raise Misplaced(_blamed(str(error), file), str(error)) from None
+        raise Misplaced(_blamed(error.field, file), str(error)) from None
 
 
 def _decided(values: Mapping[str, Any], point: Point) -> Point:
@@ -174,14 +173,13 @@ def _drawn_by(place: Path_, file: SweepFile) -> str:
     return f", drawn by {own[0]!r}; accepted is {DISTRIBUTIONS.accepted}" if own else ""
 
 
-def _blamed(message: str, file: SweepFile) -> Path_:
-    """The key of the file that sets the field which an error begins with, or else the whole grid or config."""
-    found = re.match(r"\w+", message)
+def _blamed(field: str, file: SweepFile) -> Path_:
+    """The key of the file that sets a field, or else the whole grid or config."""
     sections: list[tuple[Path_, Mapping[str, Any]]] = [(("grid",), file.grid), (("sample",), file.sample)]
     for number, when in enumerate(file.when):
         sections += [(("when", str(number), kind), getattr(when, kind)) for kind in ("grid", "sample")]
     for path, joints in [*sections, (("config",), file.config)]:
         for joint in joints:
-            if found and found[0] in keys(joint):
+            if field in keys(joint):
                 return (*path, joint)
     return ("grid",) if file.grid else ("config",)

@@ -404,8 +404,8 @@ def test_a_layout_is_chosen_for_data_of_ones_own(tmp_path):
     ("overrides", "message"),
     [
         (["ipc=0.1"], r"--set 'ipc=0.1': ipc=0.1: .* nearest that a layout can meet is 0.1688"),
-        (["ipc=much"], r"--set 'ipc=much': ipc='much': .* a number above 0"),
-        (["grid.ipc=[0.5, -1]"], r"--set 'grid.ipc=\[0.5, -1\]': ipc=-1: .* a number above 0"),
+        (["ipc=much"], r"--set 'ipc=much': ipc='much': .* a valid number"),
+        (["grid.ipc=[0.5, -1]"], r"--set 'grid.ipc=\[0.5, -1\]': ipc=-1: .* greater than 0"),
         (["poster_width=30", "poster_height=12"], "line 4: ipc=0.3 beside poster_width=30 and poster_height=12"),
         (["dataset=./gone"], "dataset '.*gone': .* does not exist.*; where the data is on a cluster alone, write its"),
     ],
