@@ -126,7 +126,7 @@ class Backlog:
         for name in self.going:
             trial = self.archive.trial(self.sweep, name)
             with contextlib.suppress(Exception):  # it only informs
-                if (now := trial.progress()) and not trial.failure():
+                if now := trial.progress():
                     found.append(RunningTrial(self.sweep, name, now))
         return found
 

@@ -42,6 +42,9 @@ from .records import (
     ImportedPoster as ImportedPoster,
 )
 from .records import (
+    LossSoFar as LossSoFar,
+)
+from .records import (
     MetaLoss as MetaLoss,
 )
 from .records import (
@@ -52,6 +55,9 @@ from .records import (
 )
 from .records import (
     ResumePosition as ResumePosition,
+)
+from .records import (
+    SearchRecord as SearchRecord,
 )
 from .records import (
     StageAccuracy as StageAccuracy,

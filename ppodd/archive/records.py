@@ -24,6 +24,7 @@ from ppodd.failures import failure_of
 from ppodd.files import sha256
 
 SCHEMA = 1
+_SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has told no progress for so long may be gone
 
 
 class Record(pydantic.BaseModel):
@@ -281,6 +282,23 @@ class ProgressRecord(Record):
     pid: int | None = None
     log_file: str | None = None
 
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is so young at the time `now` that the trial is likely to be under way still."""
+        return now - self.updated_at < _SILENT_S + _SILENT_STEPS * self.seconds_per_meta_step
+
+
+class LossSoFar(Record):
+    """Meta-losses of the meta-steps of a stage that are done."""
+
+    first: float = 0.0
+    last: float = 0.0
+    sum: float = 0.0
+
+    def then(self, loss: float, is_first: bool) -> Self:
+        """With that of one more."""
+        first, before = (loss, 0.0) if is_first else (self.first, self.sum)
+        return type(self)(first=first, last=loss, sum=before + loss)
+
 
 class ResumePosition(Record):
     """Where a resume checkpoint stands: the numbers of `TrainingState`, of which this is the archived form.
@@ -301,7 +319,7 @@ class ResumePosition(Record):
     meta_steps: Count = 0
     follows: str = ""
     seconds: float = 0.0
-    loss: dict[str, float] = {"first": 0.0, "last": 0.0, "sum": 0.0}
+    loss: LossSoFar = LossSoFar(first=0.0, last=0.0, sum=0.0)
 
 
 class FailureRecord(Record):
@@ -380,6 +398,18 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
 
 
+class SearchRecord(Record):
+    """How a search finds trials: what its section of the sweep file says, and what it needs of the rest of the file.
+
+    Attributes:
+        base: config values of every trial, but for those that the search suggests.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
+
+    base: dict[str, Any]
+
+
 class SweepTrial(Record):
     """A trial that a sweep lists, and of a searched sweep the values that were suggested.
 
@@ -397,7 +427,7 @@ class SweepRecord(Versioned):
     Attributes:
         varied: config fields that differ between trials.
         evaluation: how its stages are evaluated, as it was written; `evaluations` reads it.
-        search, scheduler, objective: as its file says, where it says so: to be compared, never read by field.
+        search, scheduler, objective: as its file says, where it says so; the scheduler is only ever compared.
         wanted: number of trials the search should produce.
         writer: the version of ppodd that wrote the file, if it says so.
     """
@@ -408,7 +438,7 @@ class SweepRecord(Versioned):
     varied: tuple[str, ...] = ()
     trials: tuple[SweepTrial, ...]
     evaluation: Annotated[tuple[dict[str, Any], ...], pydantic.BeforeValidator(_listed)] = ()
-    search: dict[str, Any] | None = None
+    search: SearchRecord | None = None
     wanted: int = 0
     scheduler: dict[str, Any] | None = None
     objective: str | None = None

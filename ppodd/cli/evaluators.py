@@ -26,7 +26,6 @@ EXAMPLES = """\
 """
 _SHOWN_FAILURES = 20
 _WATCH_S = 2.0
-_SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has reported nothing for so long may be gone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -303,9 +302,8 @@ def tables(status: ServiceStatus) -> Any:
     trials = _table("running trial", "stage", "meta-step", "meta-loss", "s/meta-step", "left")
     for of, trial, now in status["trials"]:
         at = (f"{now.stage}/{now.num_stages}", f"{now.meta_step}/{now.meta_steps}", f"{now.meta_loss:.3f}")
-        silent = time.time() - now.updated_at
-        waited = silent > _SILENT_S + _SILENT_STEPS * now.seconds_per_meta_step
-        left = f"silent for {duration(silent)}" if waited else duration(now.seconds_left)
+        silent = f"silent for {duration(time.time() - now.updated_at)}"
+        left = duration(now.seconds_left) if now.is_fresh(time.time()) else silent
         trials.add_row(f"{of}/{trial}", *at, f"{now.seconds_per_meta_step:.2f}", left)
     reasons = [f"failed: {reason}" for reason in status["failed"].values()]
     more = [f"… and {len(reasons) - _SHOWN_FAILURES} more"] if len(reasons) > _SHOWN_FAILURES else []

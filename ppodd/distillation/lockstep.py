@@ -181,7 +181,7 @@ def _outer(step: MetaStep, loss: torch.Tensor, gradients: Learned) -> StepResult
         outer_step(step.config, step.state, loss, gradients, step.rate)
     except NonFinite as error:
         return error
-    return step.state.loss["last"]
+    return step.state.loss.last
 
 
 def _joined(problems: Sequence[Problem]) -> Problem:

@@ -47,10 +47,7 @@ def outer_step(
         state.learned["label_array"].clamp_(min=0)
     state.step += 1
     state.meta_steps += 1
-    if state.step == 1:
-        state.loss = {"first": value, "last": value, "sum": 0.0}
-    state.loss["last"] = value
-    state.loss["sum"] += value
+    state.loss = state.loss.then(value, is_first=state.step == 1)
 
 
 def _adam(config: DistillConfig, state: TrainingState, gradients: Learned, rate: float) -> None:

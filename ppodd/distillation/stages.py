@@ -210,8 +210,8 @@ class Distillation:
     def _meta_loss(self, state: TrainingState) -> MetaLoss:
         if not self.stage_meta_steps:
             return MetaLoss()
-        mean = state.loss["sum"] / self.stage_meta_steps
-        return MetaLoss(first=state.loss["first"], last=state.loss["last"], mean=mean)
+        mean = state.loss.sum / self.stage_meta_steps
+        return MetaLoss(first=state.loss.first, last=state.loss.last, mean=mean)
 
     # Training states
 
@@ -313,7 +313,7 @@ class Distillation:
             num_stages=self.config.num_stages,
             meta_step=state.step,
             meta_steps=self.stage_meta_steps,
-            meta_loss=state.loss["last"],
+            meta_loss=state.loss.last,
             seconds_per_meta_step=seconds_per_meta_step,
             seconds_left=seconds_per_meta_step * (self.stage_meta_steps - state.step + later),
         )
@@ -349,7 +349,7 @@ class Distillation:
     def meta_step(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
         """One meta-step: the meta-gradient and the clipped outer step along it. Returns the meta-loss."""
         outer_step(self.config, state, *self._meta_gradient(state, problem_of, blend), self.rate(state))
-        return state.loss["last"]
+        return state.loss.last
 
     def _take(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
         """A meta-step by itself, seeded, so that repeating the step repeats the network's random draws."""

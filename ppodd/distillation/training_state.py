@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ppodd.archive import ResumePosition
+from ppodd.archive import LossSoFar, ResumePosition
 from ppodd.training import Learned
 
 
@@ -40,7 +40,7 @@ class TrainingState:
     meta_steps: int = 0
     follows: str = ""
     seconds: float = 0.0
-    loss: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "last": 0.0, "sum": 0.0})
+    loss: LossSoFar = ResumePosition().loss
     whole: bool = True
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], ResumePosition]:
@@ -62,5 +62,5 @@ class TrainingState:
         return cls(
             {n: tensors[f"learned.{n}"] for n in names},
             {n: (tensors[f"moment0.{n}"], tensors[f"moment1.{n}"]) for n in names},
-            **{**position.model_dump(), "best_loss": best},
+            **{**dict(position), "best_loss": best},
         )

@@ -109,21 +109,18 @@ from .tidy_frame import (
 from .tidy_frame import (
     where as where,
 )
-from .trial_status import (
-    TrialStatus as TrialStatus,
+from .trial_summaries import (
+    TrialSummary as TrialSummary,
 )
-from .trial_status import (
-    at as at,
-)
-from .trial_status import (
+from .trial_summaries import (
     posters as posters,
 )
-from .trial_status import (
-    state as state,
+from .trial_summaries import (
+    standing as standing,
 )
-from .trial_status import (
+from .trial_summaries import (
     trial_remarks as trial_remarks,
 )
-from .trial_status import (
+from .trial_summaries import (
     trials as trials,
 )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from results.analysis import TrialStatus, label, main_protocol, varied
+from results.analysis import TrialSummary, label, main_protocol, varied
 
 
 class PosterImage(NamedTuple):
@@ -44,13 +44,13 @@ class BlendWeights(NamedTuple):
     stages: list[tuple[int, list[float]]]
 
 
-def varying(every: list[TrialStatus]) -> list[str]:
+def varying(every: list[TrialSummary]) -> list[str]:
     """Config fields that tell the trials' settings apart."""
     configs = pd.DataFrame([trial.config for trial in every])
     return varied(configs.astype(object)) if len(configs) else []
 
 
-def _setting(trial: TrialStatus, fields: list[str]) -> str:
+def _setting(trial: TrialSummary, fields: list[str]) -> str:
     """`num_stages 4, blend dynamic, 38×15 px`."""
     size = {"poster_width", "poster_height"}
     words = [label({n: trial.config[n] for n in fields if n not in size and n in trial.config})]
@@ -59,7 +59,7 @@ def _setting(trial: TrialStatus, fields: list[str]) -> str:
 
 
 def cards(
-    every: list[TrialStatus], pictures: dict[str, dict[int, bytes]], frame: pd.DataFrame, fields: list[str]
+    every: list[TrialSummary], pictures: dict[str, dict[int, bytes]], frame: pd.DataFrame, fields: list[str]
 ) -> list[Card]:
     """A card for each trial that has posters; `fields` tell their settings apart."""
     accuracy = _accuracies(frame)
@@ -85,13 +85,13 @@ def _accuracies(frame: pd.DataFrame) -> dict[tuple[str, int], str]:
     return {(run, stage): f"{value:.1f}% after {steps} steps" for run, stage, value, steps in found}  # the last counts
 
 
-def _caption(trial: TrialStatus, stage: int, accuracy: dict[tuple[str, int], str]) -> str:
+def _caption(trial: TrialSummary, stage: int, accuracy: dict[tuple[str, int], str]) -> str:
     return f"stage {stage}: {accuracy.get((trial.run_id, stage), 'not evaluated')}"
 
 
-def blends(every: list[TrialStatus], fields: list[str]) -> list[BlendWeights]:
+def blends(every: list[TrialSummary], fields: list[str]) -> list[BlendWeights]:
     """π of each setting, whatever the posters' size."""
-    groups: dict[str, list[TrialStatus]] = {}
+    groups: dict[str, list[TrialSummary]] = {}
     names = [name for name in fields if name not in ("poster_width", "poster_height")]
     for trial in every:
         if trial.blends:

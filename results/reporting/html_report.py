@@ -18,9 +18,8 @@ from results.analysis import (
     ENOUGH_SEEDS,
     Answer,
     Chosen,
-    TrialStatus,
+    TrialSummary,
     answers,
-    at,
     choose,
     frame_of,
     is_reference,
@@ -30,7 +29,7 @@ from results.analysis import (
     posters,
     scope,
     series,
-    state,
+    standing,
     trial_remarks,
     trials,
     where,
@@ -203,7 +202,7 @@ def _left_out(frame: pd.DataFrame) -> int:
     return imported["run_id"].nunique() if len(imported) < len(frame) else 0
 
 
-def _facts(every: list[TrialStatus], frame: pd.DataFrame) -> list[tuple[str, str]]:
+def _facts(every: list[TrialSummary], frame: pd.DataFrame) -> list[tuple[str, str]]:
     finished = sum(trial.status == "finished" for trial in every)
     stages = sum(trial.stages_done for trial in every)
     facts = [
@@ -236,12 +235,12 @@ def _charts(rows: pd.DataFrame, steps: int | None) -> list[Chart]:
     return found
 
 
-def _problems(trial: TrialStatus) -> list[TrialProblem]:
-    name, how = f"{trial.sweep}/{trial.name}", state(trial)
+def _problems(trial: TrialSummary) -> list[TrialProblem]:
+    name, how = f"{trial.sweep}/{trial.name}", standing(trial)
     done = f"{trial.stages_done} of {trial.num_stages}"
     found = [] if how == "finished" else [TrialProblem(name, how, done, _known(trial))]
     failures = trial.evaluation_failures
-    return [*found, *(TrialProblem(name, "evaluation failed", done, f"stage {at(failure)}") for failure in failures)]
+    return [*found, *(TrialProblem(name, "evaluation failed", done, f"stage {failure}") for failure in failures)]
 
 
 def _counted(problems: list[TrialProblem]) -> str:
@@ -249,21 +248,20 @@ def _counted(problems: list[TrialProblem]) -> str:
     return ", ".join(f"{count} {status}" for status, count in Counter(p.status for p in problems).items())
 
 
-def _known(trial: TrialStatus) -> str:
+def _known(trial: TrialSummary) -> str:
     if trial.status == "stopped":
         return f"stopped early, after stage {trial.stages_done}: it counts up to there in courses"
     if trial.failure:
         text = trial.failure
     elif trial.progress:
         now = trial.progress
-        text = f"in stage {now.get('stage', '?')}, meta-step {now.get('meta_step', '?')}"
-        text += f" of {now['meta_steps']}" if "meta_steps" in now else ""
+        text = f"in stage {now.stage}, meta-step {now.meta_step} of {now.meta_steps}"
     else:
         text = "not started" if not trial.stages_done else "between stages"
     return text
 
 
-def _provenance(every: list[TrialStatus], uri: str) -> list[tuple[str, str]]:
+def _provenance(every: list[TrialSummary], uri: str) -> list[tuple[str, str]]:
     def values(of: list[str]) -> str:
         return ", ".join(dict.fromkeys(text for text in of if text)) or "–"
 
@@ -285,7 +283,7 @@ def _place(uri: str) -> str:
     return uri.split("@")[-1]
 
 
-def _config(every: list[TrialStatus]) -> list[tuple[str, str]]:
+def _config(every: list[TrialSummary]) -> list[tuple[str, str]]:
     """Every config field with its values over the trials, those that vary first."""
     fields: dict[str, list[str]] = {}
     for trial in every:
@@ -296,7 +294,7 @@ def _config(every: list[TrialStatus]) -> list[tuple[str, str]]:
     return [(name, ", ".join(values)) for name, values in ordered]
 
 
-def _archive(every: list[TrialStatus]) -> Grid:
+def _archive(every: list[TrialSummary]) -> Grid:
     rows = [
         {"trial": f"{trial.sweep}/{trial.name}", "stage": stage, "poster digest (SHA-256)": f"{digest}…"}
         for trial in every

@@ -224,12 +224,35 @@ def _digest(record: StageRecord) -> str:
     return record.digests.poster[:16]
 
 
+class FailedEvaluation(NamedTuple):
+    """An evaluation that was given up, as the tag `EVALUATION_FAILURES` holds it: its error is shortened."""
+
+    stage: int
+    arch: str
+    mode: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.stage} ({self.arch}, {self.mode}): {self.error}"
+
+
+def failed_evaluations(tags: Mapping[str, str]) -> list[FailedEvaluation]:
+    """The inverse of `evaluation_failures`, out of a trial's tags."""
+    return [FailedEvaluation(**entry) for entry in json.loads(tags.get(EVALUATION_FAILURES, "[]"))]
+
+
+def progress_of(tags: Mapping[str, str]) -> ProgressRecord | None:
+    """How far a trial was that is under way, out of its tags; `None` where they do not say."""
+    told = tags.get(PROGRESS)
+    return ProgressRecord.model_validate_json(told) if told else None
+
+
 def evaluation_failures(records: Iterable[EvaluationFailureRecord]) -> str:
     """The tag `EVALUATION_FAILURES` of a trial's failed evaluations, as many as a tag holds; errors are shortened."""
     entries: list[dict[str, Any]] = []
     for record in records:
-        named = {"arch": record.protocol.arch, "mode": record.protocol.mode}
-        entry = {"stage": record.stage, **named, "error": record.error[:_ERROR_CHARS]}
+        of = record.protocol
+        entry = FailedEvaluation(record.stage, of.arch, of.mode, record.error[:_ERROR_CHARS])._asdict()
         if len(json.dumps([*entries, entry])) > _TAG_CHARS:
             break
         entries.append(entry)

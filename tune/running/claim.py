@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from ppodd.archive import Archive, SweepRecord
 from ppodd.config import CIRCUMSTANCES, DistillConfig, as_of_now, check_twin
@@ -29,10 +29,10 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> SweepRecord | N
     if held is None:
         check_twin(sweep.name, archive.folder.names())
         return None
-    mine, theirs = _contents(sweep, sweep.record()), _contents(sweep, held)
+    mine, theirs = _contents(sweep.record()), _contents(held)
     if mine != theirs and not _adds(mine, theirs):
         raise BadInput(
-            f"{archive.url} holds another sweep {sweep.name!r}: {_difference(mine, theirs)}; "
+            f"{archive.url} holds another sweep {sweep.name!r}: {_first_difference(mine, theirs)}; "
             f"{_way_out(sweep, mine, theirs)}"
         )
     if not resume:
@@ -59,16 +59,28 @@ def write_claim(sweep: Sweep, archive: Archive, **changes: Any) -> None:
     archive.write_sweep(sweep.record().model_copy(update={**changes, **kept}))
 
 
-def _contents(sweep: Sweep, record: SweepRecord) -> dict[str, Any]:
-    """A sweep's record without where and how it is carried out, and of a searched one without what was suggested.
+class _Contents(NamedTuple):
+    """A sweep's record without where and how it is carried out; evaluations are added to those it has.
 
-    Evaluations are added to those it has.
+    Attributes:
+        trials: what each computes; none of a searched sweep, whose trials are suggested.
+        scheduled: whether a scheduler compares them.
+        rest: everything else.
     """
-    trials = {trial.name: _method(trial.config) for trial in record.trials}
+
+    trials: dict[str, Any]
+    scheduled: bool
+    rest: dict[str, Any]
+
+
+def _contents(record: SweepRecord) -> _Contents:
+    search, trials = record.search, {}
+    if search:
+        record = record.model_copy(update={"search": search.model_copy(update={"base": _anywhere(search.base)})})
+    else:
+        trials = {trial.name: _method(trial.config) for trial in record.trials}
     rest = record.model_dump(mode="json", exclude_none=True, exclude=_DERIVED)
-    if not sweep.file.search:
-        return {**rest, "trials": trials}
-    return {**rest, "search": {**rest["search"], "base": _anywhere(rest["search"]["base"])}}
+    return _Contents(trials, record.scheduler is not None, rest)
 
 
 def _method(config: dict[str, Any]) -> dict[str, Any]:
@@ -81,21 +93,15 @@ def _anywhere(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "dataset": "a path"} if is_path(fields.get("dataset", "digits")) else fields
 
 
-def _adds(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+def _adds(mine: _Contents, theirs: _Contents) -> bool:
     """Whether mine is theirs and more trials; a scheduler would have judged theirs in other company."""
-    (rest, trials), (other, archived) = _split(mine), _split(theirs)
-    return rest == other and "scheduler" not in rest and archived.items() <= trials.items()
+    return mine.rest == theirs.rest and not mine.scheduled and theirs.trials.items() <= mine.trials.items()
 
 
-def _split(contents: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Everything but the trials, and the trials."""
-    return {key: value for key, value in contents.items() if key != "trials"}, contents.get("trials", {})
-
-
-def _way_out(sweep: Sweep, mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+def _way_out(sweep: Sweep, mine: _Contents, theirs: _Contents) -> str:
     """What to do instead, in words."""
-    (rest, trials), (other, archived) = _split(mine), _split(theirs)
-    if rest != other or any(trials[name] != archived[name] for name in trials.keys() & archived.keys()):
+    both = mine.trials.keys() & theirs.trials.keys()
+    if mine.rest != theirs.rest or any(mine.trials[name] != theirs.trials[name] for name in both):
         return "give this one another name, or another --archive"
     if sweep.file.scheduler:
         why = "none can be added where a scheduler compares them"
@@ -104,6 +110,11 @@ def _way_out(sweep: Sweep, mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     else:
         why = "keep all that are there to add to them"
     return f"{why}, or give this one another name: `ppodd results table --sweep {sweep.name} --sweep NAME` pools both"
+
+
+def _first_difference(mine: _Contents, theirs: _Contents) -> str:
+    there, here = ({**contents.rest, "trials": contents.trials} for contents in (theirs, mine))
+    return _difference(here, there)
 
 
 def _difference(mine: Any, theirs: Any, where: str = "") -> str:

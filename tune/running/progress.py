@@ -13,8 +13,6 @@ from ppodd.errors import PpoddError
 from tune.running.time_left import TimeLeft
 from tune.sweep_file import Sweep
 
-_SILENT_S, _SILENT_STEPS = 120, 20  # a trial that has told nothing for so long may be gone
-
 
 class FinishedStage(NamedTuple):
     """A stage that was finished while the sweep was watched."""
@@ -65,14 +63,15 @@ class _KnownTrial:
     wanted: int = 0
     evaluations: int = 0
     protocols: int = 0
-    stopped: bool = False
+    status: Status = Status.GOING
     meta_steps: int = 0  # of a stage; relative to those of other trials where the data is not read
     now: ProgressRecord | None = None
     waiting: dict[int, set[str]] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
-        return self.stages >= self.wanted > 0
+        """Whether no stage is to come."""
+        return self.status in (Status.COMPLETE, Status.STOPPED)
 
     @property
     def done(self) -> float:
@@ -114,7 +113,7 @@ class ProgressReader:
         return SweepProgress(
             trials=self._sweep.wanted,
             trials_done=sum(trial.over for trial in trials),
-            stopped=sum(trial.stopped for trial in trials),
+            stopped=sum(trial.status is Status.STOPPED for trial in trials),
             stages=round(stages * more),
             stages_done=sum(trial.stages for trial in trials),
             evaluations=round(evaluations * more),
@@ -122,7 +121,7 @@ class ProgressReader:
             seconds=now - self._started,
             waiting=sum(len(tickets) for trial in trials for tickets in trial.waiting.values()),
             share=share,
-            running={name: t.now for name, t in self._trials.items() if t.now and not t.over and _is_fresh(t.now, now)},
+            running={name: t.now for name, t in self._trials.items() if t.now and not t.over and t.now.is_fresh(now)},
             finished=tuple(self._finished),
             best=self._best,
             seconds_left=self._left(now, trials=share, evaluations=_share(evaluated, evaluations * more)),
@@ -132,14 +131,14 @@ class ProgressReader:
         asked = protocols(self._sweep.evaluations, config)
         known.protocols = len(asked)
         if not known.over:
-            known.stopped = state.status(config.num_stages) is Status.STOPPED
+            known.status = state.status(config.num_stages)
             for stage in state.stages[known.stages :]:
                 known.waiting[stage] = set(trial.tickets(stage, asked))
                 if self._looked:
                     accuracy = trial.stage(stage).stage_accuracy
                     self._finished.append(FinishedStage(trial.trial, stage, config.num_stages, accuracy))
             known.stages = len(state.stages)
-            known.wanted = known.stages if known.stopped else config.num_stages
+            known.wanted = known.stages if known.status is Status.STOPPED else config.num_stages
             known.meta_steps = config.stage_epochs * (config.steps_per_epoch or 1)
             known.now = trial.progress() if state.told_progress else None
         for stage, tickets in list(known.waiting.items()):
@@ -156,8 +155,3 @@ def _by_validation(stage: FinishedStage) -> tuple[bool, float]:
 
 def _share(done: float, wanted: float) -> float:
     return min(1.0, done / wanted) if wanted else 0.0
-
-
-def _is_fresh(now: ProgressRecord, moment: float) -> bool:
-    """Whether a trial has told how far it is lately enough to be at it still."""
-    return moment - now.updated_at < _SILENT_S + _SILENT_STEPS * now.seconds_per_meta_step

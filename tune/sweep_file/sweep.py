@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppodd.archive import SCHEMA, SweepRecord, SweepTrial
+from ppodd.archive import SCHEMA, SearchRecord, SweepRecord, SweepTrial
 from ppodd.config import CIRCUMSTANCES, IPC, LATER_STAGES, DistillConfig, EvaluationConfig, in_words
 from ppodd.posters import BLENDS
 from tune.sweep_file.schema import SweepFile
@@ -81,7 +81,7 @@ class Sweep:
             base = {key: value for key, value in self.base.items() if key not in CIRCUMSTANCES}
             when = [section.condition for section in self.sections[1:]]
             told = {"base": base, "space": space, "when": when, "seeds": list(file.seeds)}
-            chosen = {"search": {**file.search.model_dump(), **told}, "wanted": self.wanted}
+            chosen = {"search": SearchRecord(**file.search.model_dump(), **told), "wanted": self.wanted}
         if file.scheduler:
             chosen["scheduler"] = file.scheduler.model_dump()
         if file.search or file.scheduler:

@@ -20,7 +20,7 @@ from results.analysis.answer import answers
 from results.analysis.comparisons import compare
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
-from results.analysis.trial_status import trial_remarks, trials
+from results.analysis.trial_summaries import trial_remarks, trials
 from results.reporting.effects import in_short
 from results.reporting.html_report import gather, page, report
 from results.reporting.parent_run import publish

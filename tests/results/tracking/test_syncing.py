@@ -21,7 +21,7 @@ from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import MEASURED, frame
-from results.analysis.trial_status import trials
+from results.analysis.trial_summaries import trials
 from results.reporting.parent_run import publish
 from results.reporting.tables import as_text, table
 from results.tracking import mlflow_internals, schema

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ppodd.archive import ProgressRecord
 from ppodd.words import counted
 from results.analysis.selection import Chosen, listed
 from results.tracking import Run, local_artifacts, schema
@@ -17,13 +18,13 @@ _SHOWN = 3  # names and failures in a note
 _STAGE = re.compile(r"stage-(\d+)\.png$")
 
 
-class TrialStatus(NamedTuple):
+class TrialSummary(NamedTuple):
     """What is known of a trial beside its accuracies.
 
     Attributes:
         status: `finished`, `running`, `failed`, or `stopped`: early, by a scheduler.
         failure, progress: why it failed or was stopped; the stage it is in, as the trial last said.
-        evaluation_failures: `stage`, `arch`, `mode` and `error` of each evaluation that was given up.
+        evaluation_failures: the evaluations that were given up.
         blends: π of each finished stage, oldest poster first.
         digests: of each stage's poster file in the archive (the first 16 digits of its SHA-256).
         data: digest of the data set; versions: of the software.
@@ -36,8 +37,8 @@ class TrialStatus(NamedTuple):
     stages_done: int
     num_stages: int
     failure: str
-    progress: dict[str, Any]
-    evaluation_failures: list[dict[str, Any]]
+    progress: ProgressRecord | None
+    evaluation_failures: list[schema.FailedEvaluation]
     config: dict[str, Any]
     blends: dict[int, list[float]]
     digests: dict[int, str]
@@ -45,7 +46,7 @@ class TrialStatus(NamedTuple):
     versions: dict[str, str]
 
 
-def trials(chosen: Chosen) -> list[TrialStatus]:
+def trials(chosen: Chosen) -> list[TrialSummary]:
     """The chosen trials by sweep and name."""
     weights = chosen.metrics[chosen.metrics["key"].str.startswith(schema.BLEND)]
     weights = weights.sort_values(["stage", "key"])
@@ -56,12 +57,12 @@ def trials(chosen: Chosen) -> list[TrialStatus]:
     return sorted(found, key=lambda trial: (trial.sweep, trial.name))
 
 
-def _trial(run: Run, blends: dict[int, list[float]]) -> TrialStatus:
+def _trial(run: Run, blends: dict[int, list[float]]) -> TrialSummary:
     tags = run.tags
     sweep, name = tags[schema.KEY].split("/", 1)
     config = schema.config_values(run.params)
     digests = json.loads(tags.get(schema.POSTERS, "{}"))
-    return TrialStatus(
+    return TrialSummary(
         sweep=sweep,
         name=name,
         run_id=run.id,
@@ -69,8 +70,8 @@ def _trial(run: Run, blends: dict[int, list[float]]) -> TrialStatus:
         stages_done=int(tags.get(schema.STAGES, "0/0").split("/")[0]),
         num_stages=int(config.get("num_stages", 0)),
         failure=tags.get(schema.FAILURE, tags.get(schema.STOPPED, "")),
-        progress=json.loads(tags.get(schema.PROGRESS, "{}")),
-        evaluation_failures=json.loads(tags.get(schema.EVALUATION_FAILURES, "[]")),
+        progress=schema.progress_of(tags),
+        evaluation_failures=schema.failed_evaluations(tags),
         config=config,
         blends=blends,
         digests={int(stage): digest for stage, digest in digests.items()},
@@ -79,21 +80,21 @@ def _trial(run: Run, blends: dict[int, list[float]]) -> TrialStatus:
     )
 
 
-def state(trial: TrialStatus) -> str:
+def standing(trial: TrialSummary) -> str:
     """How far a trial is: `finished`, `failed`, `stopped`, `half-finished`, or `unfinished` before its first stage."""
     if trial.status in ("finished", "failed", "stopped"):
         return trial.status
     return "half-finished" if trial.stages_done else "unfinished"
 
 
-def trial_remarks(chosen: Chosen, every: list[TrialStatus]) -> list[str]:
+def trial_remarks(chosen: Chosen, every: list[TrialSummary]) -> list[str]:
     """A line for each sweep that is not finished, and one for each evaluation that failed, up to a few."""
     notes = []
     for sweep in dict.fromkeys(trial.sweep for trial in every):
         own = [trial for trial in every if trial.sweep == sweep]
         states: dict[str, list[str]] = {}
         for trial in own:
-            states.setdefault(state(trial), []).append(trial.name)
+            states.setdefault(standing(trial), []).append(trial.name)
         finished = len(states.pop("finished", []))
         not_begun = max(0, _planned(chosen.parents.get(sweep)) - chosen.begun[sweep])
         if not_begun:
@@ -107,26 +108,21 @@ def trial_remarks(chosen: Chosen, every: list[TrialStatus]) -> list[str]:
     bare = [t.name for t in every if t.status == "finished" and t.run_id not in evaluated]
     notes += [f"not evaluated yet: {counted(len(bare), 'finished trial')}: {listed(bare, _SHOWN)}"] if bare else []
     failed = [(trial, failure) for trial in every for failure in trial.evaluation_failures]
-    lines = [f"evaluation failed: {trial.name} stage {at(failure)}" for trial, failure in failed]
+    lines = [f"evaluation failed: {trial.name} stage {failure}" for trial, failure in failed]
     rest = len(lines) - _SHOWN
     return [*notes, *lines[:_SHOWN], *([f"… and {rest} more failed evaluations"] if rest > 0 else [])]
-
-
-def at(failure: dict[str, Any]) -> str:
-    """A failed evaluation in words: `2 (convnet, blend): ValueError: …`."""
-    return f"{failure['stage']} ({failure['arch']}, {failure['mode']}): {failure['error']}"
 
 
 def _planned(parent: Run | None) -> int:
     return int(parent.tags.get(schema.TRIALS, "0/0").split("/")[1]) if parent else 0
 
 
-def posters(chosen: Chosen, wanted: list[TrialStatus]) -> dict[str, dict[int, bytes]]:
+def posters(chosen: Chosen, wanted: list[TrialSummary]) -> dict[str, dict[int, bytes]]:
     """The rendered posters (PNG) of these trials, by run and stage, out of the store's artifacts."""
     here = {run.id: local_artifacts(run) for run in chosen.trials}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
 
-        def fetch(trial: TrialStatus) -> dict[int, bytes]:
+        def fetch(trial: TrialSummary) -> dict[int, bytes]:
             if place_here := here.get(trial.run_id):
                 return _pictures(Path(place_here, "posters"))
             place = Path(folder, trial.run_id)
