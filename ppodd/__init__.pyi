@@ -1,6 +1,6 @@
 from .api import Evaluations as Evaluations
-from .api import Picture as Picture
 from .api import Run as Run
+from .api import ShownImage as ShownImage
 from .api import Stage as Stage
 from .api import SweepResult as SweepResult
 from .api import compare as compare

@@ -5,7 +5,7 @@ from .candidate_measurements import Measurement as Measurement
 from .candidate_measurements import MeasurementState as MeasurementState
 from .dispatcher import Dispatcher as Dispatcher
 from .pool_request import Pool as Pool
-from .pool_request import Share as Share
+from .pool_request import ResourceShare as ResourceShare
 from .ports import KeyValueStore as KeyValueStore
 from .status import DispatcherStatus as DispatcherStatus
 from .status import Log as Log

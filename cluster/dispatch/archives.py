@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.dispatch.backlog import Backlog
-from cluster.dispatch.leases import GivenUp
+from cluster.dispatch.leases import FailedWork
 from ppodd.archive import Archive, EvaluationFailureRecord, TrialArchive
 from ppodd.evaluation import Work
 
@@ -24,7 +24,7 @@ class Archives:
         """A view of what is open of a sweep."""
         return Backlog(archive_url, sweep, self._patience_s)
 
-    def record(self, failure: GivenUp) -> None:
+    def record(self, failure: FailedWork) -> None:
         """Write down that an evaluation is given up, and why."""
         work = failure.work
         assert isinstance(work, Work)

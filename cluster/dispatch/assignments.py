@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 from cluster.dispatch.candidate_measurements import Measurement, Measurements, MeasurementState
-from cluster.dispatch.leases import GivenUp, Lease, Queue, WorkItem
-from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.leases import FailedWork, Lease, Queue, WorkItem
+from cluster.dispatch.pool_request import Pool, ResourceShare
 from cluster.dispatch.ports import Clock
 from cluster.dispatch.served_sweep import SweepKey
 from cluster.dispatch.timings import ServiceTimings
@@ -21,7 +21,7 @@ from ppodd.evaluation import Work
 _NAME = "evaluator-"
 
 
-class Where(TypedDict):
+class EvaluatorLocation(TypedDict):
     """Where an evaluator runs; it does not say while it waits for its place."""
 
     node: NotRequired[str]
@@ -36,15 +36,15 @@ class Assignments:
 
     def __init__(self, clock: Clock, timings: ServiceTimings):
         self._clock, self._timings = clock, timings
-        self._worker_pools: dict[Share, WorkerPool] = {}
-        self._shares: dict[str, Share] = {}  # of evaluators, by their names
-        self._where: dict[str, Where] = {}  # node, process and device of each evaluator
+        self._worker_pools: dict[ResourceShare, WorkerPool] = {}
+        self._shares: dict[str, ResourceShare] = {}  # of evaluators, by their names
+        self._where: dict[str, EvaluatorLocation] = {}  # node, process and device of each evaluator
         self._next = 0  # number of an evaluator: no name is used twice
         self._measurements = Measurements()
 
     # Worker pools
 
-    def worker_pool(self, share: Share) -> WorkerPool:
+    def worker_pool(self, share: ResourceShare) -> WorkerPool:
         """The pool for a share, created on first use."""
         return self._worker_pools.setdefault(share, WorkerPool(share, Queue(self._clock, self._timings)))
 
@@ -56,7 +56,7 @@ class Assignments:
         return iter(self._worker_pools.values())
 
     @property
-    def shares(self) -> Mapping[str, Share]:
+    def shares(self) -> Mapping[str, ResourceShare]:
         """What each evaluator reserves, by its name."""
         return self._shares
 
@@ -67,7 +67,7 @@ class Assignments:
         self._next += count
         return [f"{_NAME}{number}" for number in range(self._next - count, self._next)]
 
-    def add(self, evaluator: str, share: Share) -> None:
+    def add(self, evaluator: str, share: ResourceShare) -> None:
         """It belongs to the pool of this share from now on."""
         self._shares[evaluator] = share
         self.worker_pool(share).known[evaluator] = self._clock()
@@ -89,7 +89,7 @@ class Assignments:
         known = (item for workers in self for item in workers.known.items())
         return [name for name, since in known if name not in existing and since < overdue]
 
-    def register(self, evaluator: str, where: Where) -> None:
+    def register(self, evaluator: str, where: EvaluatorLocation) -> None:
         """A new process of this name starts: work leased to the one before it is open again."""
         before = self.where(evaluator)
         self._where[evaluator] = where
@@ -102,11 +102,11 @@ class Assignments:
         """Whether a process of this name has registered."""
         return evaluator in self._where
 
-    def where(self, evaluator: str) -> Where:
+    def where(self, evaluator: str) -> EvaluatorLocation:
         """Where an evaluator runs; empty while it waits for its place."""
         return self._where.get(evaluator, {})
 
-    def heartbeat(self, evaluator: str, at: WorkItem | None, where: Where) -> None:
+    def heartbeat(self, evaluator: str, at: WorkItem | None, where: EvaluatorLocation) -> None:
         """An evaluator is alive, and works on this item."""
         self._where.setdefault(evaluator, where)  # after a restart of the dispatcher no evaluator registers again
         if workers := self.worker_pool_of(evaluator):
@@ -120,7 +120,7 @@ class Assignments:
 
     # Work
 
-    def offer(self, sweep: SweepKey, share: Share, works: Iterable[Work], as_of: float) -> None:
+    def offer(self, sweep: SweepKey, share: ResourceShare, works: Iterable[Work], as_of: float) -> None:
         """Offer a sweep's open work to the pool of this share, without what another has leased or just finished."""
         workers = self.worker_pool(share)
         for other in self:
@@ -147,7 +147,7 @@ class Assignments:
             self._measurements.finish(key, values)
         return sweeps
 
-    def take_given_up(self) -> list[GivenUp]:
+    def take_given_up(self) -> list[FailedWork]:
         """Evaluations that were given up since the last time; a measurement that was has failed."""
         given_up = [failure for workers in self for failure in workers.queue.take_given_up()]
         for failure in given_up:

@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cluster.dispatch.archives import Archives
-from cluster.dispatch.assignments import Assignments, Where
+from cluster.dispatch.assignments import Assignments, EvaluatorLocation
 from cluster.dispatch.backlog import RunningTrial
 from cluster.dispatch.candidate_measurements import MeasurementState
 from cluster.dispatch.leases import WorkItem
-from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.pending_failures import PendingFailureRecords
+from cluster.dispatch.pool_request import Pool, ResourceShare
 from cluster.dispatch.ports import Clock, EvaluatorProcesses, KeyValueStore, OpenSyncer
-from cluster.dispatch.saved_state import Asked, SavedState
+from cluster.dispatch.saved_state import SavedState, ServedRequest
 from cluster.dispatch.served_sweep import ServedSweep, SweepKey
 from cluster.dispatch.status import DispatcherStatus, overview, sweep_status, work_status
 from cluster.dispatch.timings import ServiceTimings
-from cluster.dispatch.unrecorded import Unrecorded
 from ppodd.archive import FailureRecord
 from ppodd.errors import one_line
 
@@ -51,7 +51,7 @@ class Dispatcher:
         self._lock, self._syncing, self._saving = threading.RLock(), threading.Lock(), threading.Lock()
         self._sweeps: dict[SweepKey, ServedSweep] = {}
         self._assignments = Assignments(clock, timings)
-        self._unrecorded = Unrecorded(archives)
+        self._unrecorded = PendingFailureRecords(archives)
         self._retired = False  # others take over; nothing is started or saved any more
         self._lease_from = 0.0
         if saved := SavedState.read(store):
@@ -150,7 +150,7 @@ class Dispatcher:
             with self._lock:
                 if self._retired:
                     return
-                served = [Asked(key, sweep.tracking_uri, sweep.pool) for key, sweep in self._sweeps.items()]
+                served = [ServedRequest(key, sweep.tracking_uri, sweep.pool) for key, sweep in self._sweeps.items()]
                 state = SavedState(served, dict(self._assignments.shares))
             state.write(self._store)
 
@@ -159,7 +159,7 @@ class Dispatcher:
 
     # Evaluators and trials call these
 
-    def register(self, evaluator: str, where: Where) -> bool:
+    def register(self, evaluator: str, where: EvaluatorLocation) -> bool:
         """A new process of this name starts: work leased to the one before it is open again."""
         if self._assignments.is_known(evaluator):
             self.release_lost()
@@ -173,7 +173,7 @@ class Dispatcher:
             workers = self._assignments.worker_pool_of(evaluator)
             return None if workers is None or self._recovering else workers.queue.lease(evaluator)
 
-    def heartbeat(self, evaluator: str, at: WorkItem | None, where: Where) -> None:
+    def heartbeat(self, evaluator: str, at: WorkItem | None, where: EvaluatorLocation) -> None:
         """The evaluator is alive, and does this work: its lease is extended."""
         with self._lock:
             self._assignments.heartbeat(evaluator, at if self._recovering else None, where)
@@ -232,13 +232,13 @@ class Dispatcher:
         if new:
             self._start(new)
 
-    def _scaled(self, existing: set[str]) -> tuple[list[str], dict[str, Share]]:
+    def _scaled(self, existing: set[str]) -> tuple[list[str], dict[str, ResourceShare]]:
         """Count evaluators as the plans say. Returns those to stop, and those to start with their shares."""
         self._assignments.forget_silent()
         stopped = sorted(existing - self._assignments.shares.keys())  # given up as lost, and there after all
         for name in self._assignments.lost(existing):
             self._assignments.drop(name)
-        new: dict[str, Share] = {}
+        new: dict[str, ResourceShare] = {}
         for workers in list(self._assignments):
             settled = all(s.backlog.settled for s in self._sweeps.values() if s.pool.share == workers.share)
             missing, idle = workers.plan(workers.pool(self._pools()), not settled)
@@ -249,14 +249,14 @@ class Dispatcher:
             new |= self._added(workers.share, missing)
         return stopped, new
 
-    def _added(self, share: Share, count: int) -> dict[str, Share]:
+    def _added(self, share: ResourceShare, count: int) -> dict[str, ResourceShare]:
         """So many evaluators of this share, which belong to their pool from now on; `_start` starts them."""
         names = [] if self._retired else self._assignments.new_names(max(0, count))
         for name in names:
             self._assignments.add(name, share)
         return dict.fromkeys(names, share)
 
-    def _start(self, new: Mapping[str, Share]) -> None:
+    def _start(self, new: Mapping[str, ResourceShare]) -> None:
         self._save()  # before they are there
         for name, share in new.items():
             _log.info("starts it", extra={"evaluator": name})

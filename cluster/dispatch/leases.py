@@ -35,7 +35,7 @@ class Lease(NamedTuple):
     expires: float
 
 
-class GivenUp(NamedTuple):
+class FailedWork(NamedTuple):
     """Work that failed as often as it may."""
 
     work: WorkItem
@@ -67,7 +67,7 @@ class Queue:
         self._finished: deque[float] = deque()
         self._turn = 0
         self.evaluators: dict[str, EvaluatorStats] = {}
-        self._given_up: list[GivenUp] = []
+        self._given_up: list[FailedWork] = []
 
     def now(self) -> float:
         """The time by the clock that leases run by."""
@@ -172,7 +172,7 @@ class Queue:
             self._attempts[key] = self._attempts.get(key, 0) + 1
             if self._attempts[key] < self._timings.max_attempts:
                 return
-            self._given_up.append(GivenUp(lease.work, failure, self._attempts[key]))
+            self._given_up.append(FailedWork(lease.work, failure, self._attempts[key]))
         else:
             stats.done += 1
             self._finished.append(self.now())
@@ -186,7 +186,7 @@ class Queue:
         for works in self._open.values():
             works.pop(key, None)
 
-    def take_given_up(self) -> list[GivenUp]:
+    def take_given_up(self) -> list[FailedWork]:
         """What was given up since the last time, for the owner to record."""
         given_up, self._given_up = self._given_up, []
         return given_up

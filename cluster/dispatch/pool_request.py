@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Share(NamedTuple):
+class ResourceShare(NamedTuple):
     """What an evaluator reserves.
 
     With 0 CPUs it takes what trials leave: it runs at the lowest priority of the operating system.
@@ -27,9 +27,9 @@ class Pool:
     idle_s: float = 120
 
     @property
-    def share(self) -> Share:
+    def share(self) -> ResourceShare:
         """What each of its evaluators reserves."""
-        return Share(self.cpus, self.gpus)
+        return ResourceShare(self.cpus, self.gpus)
 
     def plan(self, idle_s: Mapping[str, float], pending: int) -> tuple[int, list[str]]:
         """How many evaluators to start, and which to stop.

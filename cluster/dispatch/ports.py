@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from cluster.dispatch.pool_request import Share
+from cluster.dispatch.pool_request import ResourceShare
 
 Clock = Callable[[], float]  # seconds, never running backwards
 
@@ -13,7 +13,7 @@ Clock = Callable[[], float]  # seconds, never running backwards
 class EvaluatorProcesses(Protocol):
     """The processes that evaluate, by their names."""
 
-    def start(self, name: str, share: Share) -> None:
+    def start(self, name: str, share: ResourceShare) -> None:
         """Begin one, which reserves this share of a node; it may have to wait for its place."""
 
     def stop(self, name: str) -> None:

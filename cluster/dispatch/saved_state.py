@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.pool_request import Pool, ResourceShare
 from cluster.dispatch.ports import KeyValueStore
 from cluster.dispatch.served_sweep import SweepKey
 
 _KEY = "served"
 
 
-class Asked(NamedTuple):
+class ServedRequest(NamedTuple):
     """How a sweep is served: the store that shows it, and its pool."""
 
     sweep: SweepKey
@@ -26,8 +26,8 @@ class Asked(NamedTuple):
 class SavedState:
     """Written whenever it changes, before evaluators are started, so that each is known after a restart."""
 
-    served: Iterable[Asked]
-    shares: Mapping[str, Share]  # of the evaluators, by their names
+    served: Iterable[ServedRequest]
+    shares: Mapping[str, ResourceShare]  # of the evaluators, by their names
 
     def write(self, store: KeyValueStore) -> None:
         """Put it in place of what was there."""
@@ -41,8 +41,8 @@ class SavedState:
         if held is None:
             return None
         values = json.loads(held)
-        served = [Asked(SweepKey(url, sweep), uri, Pool(**pool)) for url, sweep, uri, pool in values["served"]]
-        return cls(served, {name: Share(*share) for name, share in values["shares"].items()})
+        served = [ServedRequest(SweepKey(url, sweep), uri, Pool(**pool)) for url, sweep, uri, pool in values["served"]]
+        return cls(served, {name: ResourceShare(*share) for name, share in values["shares"].items()})
 
     @staticmethod
     def forget(store: KeyValueStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from cluster.dispatch.assignments import Assignments, Where, number_of
+from cluster.dispatch.assignments import Assignments, EvaluatorLocation, number_of
 from cluster.dispatch.backlog import RunningTrial, describe
 from cluster.dispatch.pool_request import Pool
 from cluster.dispatch.served_sweep import ServedSweep
@@ -46,7 +46,7 @@ class PoolStatus(TypedDict):
     idle_s: float
 
 
-class EvaluatorStatus(Where):
+class EvaluatorStatus(EvaluatorLocation):
     """What an evaluator is at, for how many seconds, and what it has done."""
 
     name: str

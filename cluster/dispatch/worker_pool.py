@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.dispatch.leases import Queue
-from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.pool_request import Pool, ResourceShare
 
 _MOMENT_S = 0.001  # the least time without work: 0 says that there is a lease
 
@@ -15,7 +15,7 @@ _MOMENT_S = 0.001  # the least time without work: 0 says that there is a lease
 class WorkerPool:
     """Evaluators of one share by name, since when each is known, and the work that they take."""
 
-    share: Share
+    share: ResourceShare
     queue: Queue
     known: dict[str, float] = field(default_factory=dict)
 

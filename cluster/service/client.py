@@ -107,11 +107,15 @@ def serving(archive_url: str, sweep: str) -> tuple[str, Pool] | None:
 
 
 def wait(
-    coordinator: Any, sweep: tuple[str, str] | None = None, show: Callable[[ServiceStatus], None] | None = None
+    coordinator: Any,
+    sweep: tuple[str, str] | None = None,
+    show: Callable[[ServiceStatus], None] | None = None,
+    answer: Callable[[Any], Any] = answer,
 ) -> ServiceStatus:
     """Wait until nothing is pending or running, then bring MLflow up to date. Returns the last status.
 
-    `sweep` (an archive's URL and a name) is all that is waited for, if it is given.
+    `sweep` (an archive's URL and a name) is all that is waited for, if it is given; `answer` is what resolves a remote
+    call.
 
     Raises:
         PpoddError: that sweep is not served any more.
@@ -126,14 +130,15 @@ def wait(
             )
         if show:
             show(status)
-        idle = idle + 1 if _idle(status, sweep) else 0
+        idle = idle + 1 if is_idle(status, sweep) else 0
         if idle == 2:  # what was given up before the first look is on record at the second
             answer(coordinator.sync.remote(every=True, only=sweep))
             return answer(coordinator.status.remote())
         time.sleep(_TIMINGS.poll_s)
 
 
-def _idle(status: DispatcherStatus, sweep: tuple[str, str] | None) -> bool:
+def is_idle(status: DispatcherStatus, sweep: tuple[str, str] | None) -> bool:
+    """Whether nothing of a sweep (or of all) is pending or running, as far as the archives can be read."""
     of = sweeps_in(status, sweep)
     waiting = status["pending"] or status["running"] if sweep is None else False
     return not waiting and not any(one["pending"] or one["running"] or one["away"] for one in of)

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from cluster.dispatch import ServiceTimings, Share
+from cluster.dispatch import ResourceShare, ServiceTimings
 from cluster.service.ray_internals import dead_processes
 from cluster.service.ray_runtime import NAMESPACE, named_evaluators
 from ppodd.errors import PpoddError
@@ -22,7 +22,7 @@ class RayEvaluators:
     def __init__(self, evaluator: type):
         self._actor: Any = ray.remote(max_restarts=-1)(evaluator)
 
-    def start(self, name: str, share: Share) -> None:
+    def start(self, name: str, share: ResourceShare) -> None:
         """See `EvaluatorProcesses`; one of this name that is there stays."""
         options = {"name": name, "num_cpus": share.cpus, "num_gpus": share.gpus}
         actor = self._actor.options(namespace=NAMESPACE, lifetime="detached", get_if_exists=True, **options)

@@ -1,4 +1,4 @@
-from .pictures import Picture as Picture
+from .pictures import ShownImage as ShownImage
 from .runs import Evaluations as Evaluations
 from .runs import Run as Run
 from .runs import Stage as Stage

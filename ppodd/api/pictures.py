@@ -7,7 +7,7 @@ from pathlib import Path
 from ppodd.files import atomic_write
 
 
-class Picture(bytes):
+class ShownImage(bytes):
     """The bytes of a PNG or GIF; a notebook shows it."""
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppodd.api.pictures import Picture
+from ppodd.api.pictures import ShownImage
 from ppodd.archive import EvaluationRecord, StageRecord, TrialArchive
 from ppodd.config import DistillConfig, EvaluationConfig, build
 
@@ -44,11 +44,11 @@ class Stage:
         """The poster `[C, H, W]`, in the whitened space of the data set."""
         return self.trial.poster(self.number).poster
 
-    def picture(self, zoom: int = 4) -> Picture:
+    def picture(self, zoom: int = 4) -> ShownImage:
         """The poster as people see it, a poster pixel being `zoom` screen pixels."""
         from ppodd.posters import strip
 
-        return Picture(strip([self.trial.png(self.number)], zoom))
+        return ShownImage(strip([self.trial.png(self.number)], zoom))
 
     def training_set(self, mode: str = "blend") -> TrainingSet:
         """Patches, soft labels and weights: what a network trains on; `.as_pixels()` has un-whitened images."""
@@ -193,12 +193,12 @@ def evaluate(
     return Evaluations(evaluate_archived(one, device) for one in work)
 
 
-def render(what: Run | Stage | str | Path, zoom: int = 4, animated: bool = False) -> Picture:
+def render(what: Run | Stage | str | Path, zoom: int = 4, animated: bool = False) -> ShownImage:
     """The stages' posters side by side as a PNG, or one after another as a GIF, as `ppodd render` does."""
     from ppodd.posters import gif, strip
 
     pngs = [stage.trial.png(stage.number) for stage in _stages([what])]
-    return Picture((gif if animated else strip)(pngs, zoom))
+    return ShownImage((gif if animated else strip)(pngs, zoom))
 
 
 def _stages(some: Iterable[Run | Stage | str | Path]) -> Iterator[Stage]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.api.pictures import Picture
+from ppodd.api.pictures import ShownImage
 from ppodd.api.runs import ARCHIVE
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compare(
 
 def curve(
     rows: pd.DataFrame | str | Path, x: str = "poster_ipc", by: Sequence[str] | None = None, steps: int | None = None
-) -> Picture:
+) -> ShownImage:
     """Accuracy against a budget, stages or compute, as `ppodd results curve` draws it.
 
     Args:
@@ -77,7 +77,7 @@ def curve(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "curve.png")
         drawn(_frame(rows), str(path), x, list(by) if by is not None else None, steps)
-        return Picture(path.read_bytes())
+        return ShownImage(path.read_bytes())
 
 
 def _frame(rows: pd.DataFrame | str | Path) -> pd.DataFrame:

@@ -39,7 +39,7 @@ class _Asked(Config):
     patch_num_y: Positive | None = None
 
 
-class LaidOut(NamedTuple):
+class ConfigWithLayout(NamedTuple):
     """Values of a config, and the shape of the data that a layout was chosen for; `None` where none was."""
 
     values: dict[str, Any]
@@ -53,7 +53,7 @@ def preset_for(dataset: str) -> str:
 
 def laid_out(
     values: Mapping[str, Any], given: Collection[str], meant: bool, shape: Callable[[Request], Spec] | None = None
-) -> LaidOut:
+) -> ConfigWithLayout:
     """Config values whose layout is chosen by their `ipc`, but for what was `given`.
 
     Args:
@@ -68,7 +68,7 @@ def laid_out(
     values = dict(values)
     wanted = values.pop(IPC, None)
     if wanted is None and (meant or set(Geometry._fields) <= set(given)):
-        return LaidOut(values)
+        return ConfigWithLayout(values)
     asked = {IPC: wanted} if wanted is not None else {}
     fixed = build(_Asked, asked | {name: values[name] for name in Geometry._fields if name in given})
     ipc, sides = fixed.ipc, fixed.model_dump(exclude={IPC}, exclude_none=True)
@@ -84,7 +84,7 @@ def laid_out(
     batch = {} if _BATCH in given else {_BATCH: min(patches, values.get(_BATCH, patches))}
     steps = {} if meant or _SCHEDULE & set(given) else _EPOCH_STEPS
     rates = {} if meant else {name: rate for name, rate in _RATES.items() if name not in given}
-    return LaidOut({**values, **geometry._asdict(), **batch, **steps, **rates}, spec)
+    return ConfigWithLayout({**values, **geometry._asdict(), **batch, **steps, **rates}, spec)
 
 
 def in_words(geometry: Geometry, spec: Spec) -> str:

@@ -63,7 +63,7 @@ class _Member(Generic[R]):
         return advance(self.steps, answer)
 
 
-class Came(NamedTuple, Generic[R]):
+class MemberEvent(NamedTuple, Generic[R]):
     """Something that came of a member, by its number."""
 
     member: int
@@ -84,7 +84,7 @@ class Lockstep(Generic[R]):
         gone = self._members.pop(member)
         gone.context.run(gone.steps.close)
 
-    def __iter__(self) -> Iterator[Came[R]]:
+    def __iter__(self) -> Iterator[MemberEvent[R]]:
         try:
             while self._members:
                 yield from self._until_they_wait()
@@ -97,7 +97,7 @@ class Lockstep(Generic[R]):
             for number in list(self._members):
                 self.drop(number)
 
-    def _until_they_wait(self) -> Iterator[Came[R]]:
+    def _until_they_wait(self) -> Iterator[MemberEvent[R]]:
         """Have every member go on to what it asks for next, or to its end."""
         for number, member in list(self._members.items()):
             while number in self._members and member.asked is None:
@@ -109,7 +109,7 @@ class Lockstep(Generic[R]):
                 if isinstance(came, Asked):
                     member.asked = came
                 else:
-                    yield Came(number, came)
+                    yield MemberEvent(number, came)
 
     def _answer(self) -> None:
         """Let those go on whose stage is trained; if none is, take the meta-steps of those furthest behind."""

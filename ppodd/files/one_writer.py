@@ -40,7 +40,7 @@ class Timings(NamedTuple):
     poll_s: float = 1.0
 
 
-class Mark(BaseModel, frozen=True):
+class LockRecord(BaseModel, frozen=True):
     """Who does the work."""
 
     host: str = Field(default_factory=socket.gethostname)
@@ -79,7 +79,7 @@ def only_writer(
     Raises:
         BadInput: another process does it.
     """
-    writer = _Writer(folder, Mark(), busy, then, say or (lambda text: None), timings or Timings())
+    writer = _Writer(folder, LockRecord(), busy, then, say or (lambda text: None), timings or Timings())
     writer.acquire(name)
     over, taken_over = threading.Event(), threading.Event()
     thread = threading.Thread(target=writer.renew, args=(name, over, taken_over), daemon=True)
@@ -97,7 +97,7 @@ class _Writer:
     """This process as a contender for the lock."""
 
     folder: Folder
-    mine: Mark
+    mine: LockRecord
     busy: str
     then: str
     say: Say
@@ -129,7 +129,7 @@ class _Writer:
                 _thread.interrupt_main()
                 return
 
-    def _takes_over(self, name: str, held: Mark) -> bool:
+    def _takes_over(self, name: str, held: LockRecord) -> bool:
         """Whether the mark that was another's is now this process's. Raises `BadInput`: the other lives."""
         if not held.ended_here:
             self.say(f"{self.busy} ({held.who}), which has not said that it ended: looking for a minute if it lives")
@@ -146,7 +146,7 @@ class _Writer:
         finally:
             self.release(succession)
 
-    def _lives(self, name: str, mark: Mark) -> bool:
+    def _lives(self, name: str, mark: LockRecord) -> bool:
         """Whether its process renews the mark, read until that would be dead."""
         end = time.monotonic() + self.timings.dead_s
         while time.monotonic() < end:
@@ -155,24 +155,24 @@ class _Writer:
                 return now is not None
         return False
 
-    def _holds(self, name: str, mark: Mark) -> bool:
+    def _holds(self, name: str, mark: LockRecord) -> bool:
         """Whether the file holds this mark, renewed or not."""
         there = self._read(name)
         return there is not None and there.token == mark.token
 
-    def _read(self, name: str) -> Mark | None:
+    def _read(self, name: str) -> LockRecord | None:
         return read_mark(self.folder, name)
 
 
-def read_mark(folder: Folder, name: str) -> Mark | None:
+def read_mark(folder: Folder, name: str) -> LockRecord | None:
     """The mark of this name, if there is one. Raises `CorruptArchive`."""
     data = folder.get(name)
     try:
-        return None if data is None else Mark.model_validate_json(data)
+        return None if data is None else LockRecord.model_validate_json(data)
     except ValidationError as error:
         what = f"{folder.at(name)} is damaged: {wrong_field(error)}"
         raise CorruptArchive(f"{what}: delete it, if no process of ppodd is at work there") from None
 
 
-def _bytes(mark: Mark) -> bytes:
+def _bytes(mark: LockRecord) -> bytes:
     return mark.model_dump_json(indent=1).encode() + b"\n"

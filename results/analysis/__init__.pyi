@@ -25,7 +25,7 @@ from .curves import (
     MARKERS as MARKERS,
 )
 from .curves import (
-    Lines as Lines,
+    CurveLines as CurveLines,
 )
 from .curves import (
     level as level,

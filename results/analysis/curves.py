@@ -27,14 +27,14 @@ BETWEEN = " · "
 _POINT = ["accuracy_pct", "std_pct", "low_pct", "high_pct", "seeds", "nets"]
 
 
-class Told(NamedTuple):
+class LineField(NamedTuple):
     """A field that tells lines apart, and its values in order."""
 
     name: str
     values: list[Any]
 
 
-class Lines(NamedTuple):
+class CurveLines(NamedTuple):
     """What a curve shows, before it is drawn.
 
     Attributes:
@@ -53,7 +53,7 @@ class Lines(NamedTuple):
     rows: pd.DataFrame
     pooled: list[str]
     looks: dict[str, tuple[int, int]]
-    told_by: list[Told]
+    told_by: list[LineField]
     short: dict[str, str]
     common: str
     references: dict[str, float]
@@ -74,7 +74,7 @@ def curve_points(
     return lines(frame, x, by, steps).points
 
 
-def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) -> Lines:
+def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) -> CurveLines:
     """The points of a curve, with the rows they come from. Raises `BadInput` as `curve_points`."""
     if x not in AXES:
         raise unknown("x", x, AXES)
@@ -109,21 +109,21 @@ def lines(frame: pd.DataFrame, x: str, by: list[str] | None, steps: int | None) 
     points = points.sort_values(["line", x], key=lambda c: c.map(order.index) if c.name == "line" else c, kind="stable")
     shown = points[["line", x, *_POINT]].reset_index(drop=True)
     beside = references(whole[level & whole["steps"].isin(rows["steps"])])
-    return Lines(shown, rows, pooled, looks, told_by, short, _label(alike) if alike else "", beside)
+    return CurveLines(shown, rows, pooled, looks, told_by, short, _label(alike) if alike else "", beside)
 
 
-def level(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
+def level(shown: CurveLines, x: str) -> dict[str, list[tuple[float, float]]]:
     """The references as lines from one end of the axis to the other."""
     ends = (float(shown.points[x].min()), float(shown.points[x].max()))
     return {f"{name} ({at:.1f})": [(end, at) for end in ends] for name, at in shown.references.items()}
 
 
-def _told_by(points: pd.DataFrame, fields: list[str]) -> list[Told]:
+def _told_by(points: pd.DataFrame, fields: list[str]) -> list[LineField]:
     values = {name: list(dict.fromkeys(points[name])) for name in fields}
-    return [Told(name, there) for name, there in values.items() if len(there) > 1]
+    return [LineField(name, there) for name, there in values.items() if len(there) > 1]
 
 
-def _looks(points: pd.DataFrame, told_by: list[Told]) -> dict[str, tuple[int, int]]:
+def _looks(points: pd.DataFrame, told_by: list[LineField]) -> dict[str, tuple[int, int]]:
     """Where two fields tell the lines apart, colour and marker show the one, dashes and hollow faces the other."""
     first = points.drop_duplicates("line")
     if len(told_by) == 2:
@@ -134,7 +134,7 @@ def _looks(points: pd.DataFrame, told_by: list[Told]) -> dict[str, tuple[int, in
     return dict(zip(first["line"], zip(colours, dashes, strict=True), strict=True))
 
 
-def _short_names(points: pd.DataFrame, told_by: list[Told]) -> dict[str, str]:
+def _short_names(points: pd.DataFrame, told_by: list[LineField]) -> dict[str, str]:
     if not told_by:
         return {line: line for line in points["line"]}
     said = [dict(zip(map(str, field.values), texts(field.values), strict=True)) for field in told_by]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from results.analysis import AXES, Lines, few_seeds
+from results.analysis import AXES, CurveLines, few_seeds
 
 WIDTH, HEIGHT = 720, 440  # of the view box
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 56
@@ -70,7 +70,9 @@ class _Scale(NamedTuple):
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
 
 
-def chart(lines: Lines, x: str, title: str, published: dict[str, list[tuple[float, float]]] | None = None) -> Chart:
+def chart(
+    lines: CurveLines, x: str, title: str, published: dict[str, list[tuple[float, float]]] | None = None
+) -> Chart:
     """Lay out the lines of a curve over `x`; bars are 95% intervals over seeds."""
     published = published or {}
     points = lines.points
@@ -95,7 +97,7 @@ def chart(lines: Lines, x: str, title: str, published: dict[str, list[tuple[floa
     )  # fmt: skip
 
 
-def _series(lines: Lines, line: str, number: int, x: str, across: _Scale, up: _Scale) -> Series:
+def _series(lines: CurveLines, line: str, number: int, x: str, across: _Scale, up: _Scale) -> Series:
     hue, look = lines.looks[line]
     count = len(lines.looks)
     # at one x the bars of all lines stand beside each other, not on each other

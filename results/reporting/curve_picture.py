@@ -17,7 +17,7 @@ from results.analysis import (
     DATASET,
     EVERY_STAGE,
     MARKERS,
-    Lines,
+    CurveLines,
     facts,
     level,
     lines,
@@ -111,7 +111,7 @@ def curve(
     return shown.points
 
 
-def _reference(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
+def _reference(shown: CurveLines, x: str) -> dict[str, list[tuple[float, float]]]:
     found = series(x)
     if not found:
         raise BadInput(f"nothing was published over x={x}: name --x poster_ipc or --x num_stages")
@@ -122,7 +122,7 @@ def _reference(shown: Lines, x: str) -> dict[str, list[tuple[float, float]]]:
     return {f"published {method}": points for method, points in found.items()}
 
 
-def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float, float]]]) -> None:
+def _draw(axes: Any, shown: CurveLines, x: str, reference: dict[str, list[tuple[float, float]]]) -> None:
     points = shown.points
     every = list(points.groupby("line", sort=False))
     ticks = sorted({*points[x], *(at for known in reference.values() for at, _ in known)})
@@ -154,7 +154,7 @@ def _draw(axes: Any, shown: Lines, x: str, reference: dict[str, list[tuple[float
     axes.set_axisbelow(True)
 
 
-def _legend(figure: Any, axes: Any, shown: Lines) -> tuple[float, float, float]:
+def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, float]:
     """The legend, at the side or in a narrow picture above.
 
     Returns the inches it takes: of width at the side, of height above, of height at the side.
@@ -224,7 +224,7 @@ def _wrapped(figure: Any, text: str, inches: float, points: float = _POINTS) -> 
     return "\n".join(lines)
 
 
-def _of_two_fields(shown: Lines) -> list[list[tuple[Any, str]]]:
+def _of_two_fields(shown: CurveLines) -> list[list[tuple[Any, str]]]:
     """Where two fields tell the lines apart, an entry for each value of the two instead of one for each line."""
     from matplotlib.lines import Line2D
 
@@ -252,7 +252,7 @@ def _heading(rows: pd.DataFrame, x: str) -> str:
     return f"{one_or_range(rows['dataset'])}: accuracy{after}"
 
 
-def _protocol(shown: Lines, x: str) -> str:
+def _protocol(shown: CurveLines, x: str) -> str:
     """What a reader must know to compare the curve with another: the protocol, the scale, what the bars are."""
     points, rows = shown.points, shown.rows
     several = points["seeds"].max() > 1

@@ -27,7 +27,7 @@ class PosterImage(NamedTuple):
         return cls(stage, f"data:image/png;base64,{base64.b64encode(png).decode()}", text, width, height)
 
 
-class Card(NamedTuple):
+class GalleryEntry(NamedTuple):
     """A trial in the gallery; `first` for the first seed of its setting."""
 
     title: str
@@ -60,7 +60,7 @@ def _setting(trial: TrialSummary, fields: list[str]) -> str:
 
 def cards(
     every: list[TrialSummary], pictures: dict[str, dict[int, bytes]], frame: pd.DataFrame, fields: list[str]
-) -> list[Card]:
+) -> list[GalleryEntry]:
     """A card for each trial that has posters; `fields` tell their settings apart."""
     accuracy = _accuracies(frame)
     seen: set[str] = set()
@@ -73,7 +73,7 @@ def cards(
         setting = _setting(trial, fields)
         first = setting not in seen
         seen.add(setting)
-        found.append(Card(f"{setting}, seed {trial.config.get('seed')}", trial.status, first, shown))
+        found.append(GalleryEntry(f"{setting}, seed {trial.config.get('seed')}", trial.status, first, shown))
     return [card for card in found if card.pictures]
 
 

@@ -37,7 +37,7 @@ from results.analysis import (
 from results.reporting.charts import Chart, chart
 from results.reporting.classes import class_grid
 from results.reporting.effects import Effect, effects
-from results.reporting.gallery import BlendWeights, Card, blends, cards, varying
+from results.reporting.gallery import BlendWeights, GalleryEntry, blends, cards, varying
 from results.reporting.grid import Grid, grid
 from results.reporting.heat_map import HeatMap, heat_map
 from results.reporting.tables import notes, table
@@ -78,7 +78,7 @@ class Report(NamedTuple):
     networks: HeatMap
     classes: Grid
     remarks: list[str]
-    cards: list[Card]
+    cards: list[GalleryEntry]
     blends: list[BlendWeights]
     problems: list[TrialProblem]
     unfinished: str

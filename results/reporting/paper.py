@@ -30,14 +30,14 @@ _NEAR_IPC = 0.04  # posters of 0.896 stand for the published 0.9
 _LEFT_OUT = ("poster_width", "poster_height", "num_stages", "blend", "blend_boost")
 
 
-class Beside(NamedTuple):
+class PublishedComparison(NamedTuple):
     """Published and measured accuracies, and what must be said beside them."""
 
     table: pd.DataFrame
     notes: list[str]
 
 
-def beside(frame: pd.DataFrame, published: Published, steps: int | None = None) -> Beside:
+def beside(frame: pd.DataFrame, published: Published, steps: int | None = None) -> PublishedComparison:
     """A row per published number and measured setting that stands for it; dashes where nothing was measured yet.
 
     Raises:
@@ -51,7 +51,7 @@ def beside(frame: pd.DataFrame, published: Published, steps: int | None = None) 
     if table["seeds"].sum() == 0:
         example = f"ppodd sweep examples/paper-{published.name}.yaml"
         raise BadInput(f"no trial here stands for a row of the table {published.name!r}: run `{example}` first")
-    return Beside(table, _notes(frame, rows, table, published))
+    return PublishedComparison(table, _notes(frame, rows, table, published))
 
 
 def _require_one_setting(rows: pd.DataFrame, published: Published) -> None:

@@ -129,6 +129,16 @@ def test_what_the_page_adds_from_outside_distils_and_judges(tiny, tmp_path, monk
     }
 
 
+def test_the_page_of_the_architecture_names_every_sub_package():
+    page = (ROOT / "docs/architecture.md").read_text()
+    rooms = [
+        face.parent.relative_to(ROOT)
+        for top in ("ppodd", "tune", "cluster", "results")
+        for face in (ROOT / top).glob("*/__init__.pyi")
+    ]
+    assert len(rooms) > 15 and not [room for room in rooms if f"`{room}`" not in page]
+
+
 def test_modules_named_in_the_readme_exist():
     for path in re.findall(r"`((?:ppodd|results|cluster|tune)/[\w/]*(?:\.py)?)`", README):
         assert (ROOT / path).exists(), path

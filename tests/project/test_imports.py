@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("ppodd", "results", "cluster", "tune")  # each may import those before it
 # these know all of them, and import each when a command or a call needs it
 COMMAND_LINE, API = "ppodd.cli", "ppodd.api"
-APART = {"ppodd": {"ray", "mlflow", "pandas"}, "results": {"ray"}}  # what each does without
+# what each does without
+APART = {"ppodd": {"ray", "mlflow", "pandas"}, "results": {"ray"}, "cluster.dispatch": {"ray", "mlflow"}}
 FILES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
 
 
@@ -86,9 +87,10 @@ def test_none_but_the_command_line_and_the_api_import_them():
     assert not said(found for found in OURS if knows_all(found.source) and not knows_all(found.module))
 
 
-def test_the_method_needs_no_ray_mlflow_or_pandas_and_results_no_ray():
+def test_the_method_needs_no_ray_mlflow_or_pandas_and_results_and_the_dispatcher_no_ray():
     def apart(found):
-        return found.source.split(".")[0] in APART.get(found.module.split(".")[0], ())
+        without = [names for package, names in APART.items() if f"{found.module}.".startswith(f"{package}.")]
+        return any(found.source.split(".")[0] in names for names in without)
 
     assert not said(found for found in IMPORTS if apart(found) and not (knows_all(found.module) and found.lazy))
 
@@ -126,6 +128,15 @@ def test_no_function_on_a_face_is_called_as_a_module_there(room):
     tree = ast.parse(MODULES[room].with_suffix(".pyi").read_text())
     functions = [alias.name for node in tree.body if node.module for alias in node.names]
     assert not [name for name in functions if f"{room}.{name}" in MODULES]
+
+
+def test_a_class_that_others_use_is_the_only_one_of_its_name():
+    classes = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in classes.items() if len(modules) > 1 and name != "Run"} == {}
 
 
 def refuse_circles(needs):

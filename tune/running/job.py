@@ -16,7 +16,7 @@ class JobTrial(TypedDict):
     config: dict[str, Any]
 
 
-class Job(TypedDict):
+class TrialJob(TypedDict):
     """One trial, or several in lockstep.
 
     Attributes:
@@ -34,7 +34,7 @@ class Job(TypedDict):
     halve_chunk: bool
 
 
-def job_of(sweep: Sweep, archive: Archive, *names: str) -> Job:
+def job_of(sweep: Sweep, archive: Archive, *names: str) -> TrialJob:
     """The job of these trials of a sweep."""
     return {
         "trials": [
@@ -49,9 +49,9 @@ def job_of(sweep: Sweep, archive: Archive, *names: str) -> Job:
     }
 
 
-def job_in(config: Mapping[str, Any]) -> Job:
+def job_in(config: Mapping[str, Any]) -> TrialJob:
     """The job in the config of one of Tune's trials."""
-    return cast("Job", config["trial"])
+    return cast("TrialJob", config["trial"])
 
 
 def names_in(config: Mapping[str, Any]) -> list[str]:

@@ -73,15 +73,15 @@ def _give(notice: Any) -> None:
         notice.give.remote()
 
 
-class Told(threading.Event):
+class StopSignal(threading.Event):
     """Set once the driver has given notice, with why its trials are stopped, if they are."""
 
     why = ""
 
 
-def when_told(notice: Any) -> Told:
+def when_told(notice: Any) -> StopSignal:
     """Set once the driver has given notice; never where it is lost, which ends its trials anyway."""
-    told = Told()
+    told = StopSignal()
 
     def wait() -> None:
         with contextlib.suppress(ray.exceptions.RayError):

@@ -40,7 +40,7 @@ from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
 from tune.running.stopping import NO_STORAGE, graceful_stop
-from tune.running.tune_defaults import NothingSaid, keep_credentials
+from tune.running.tune_defaults import SilentReporter, keep_credentials
 from tune.sweep_file import Sweep, groups
 
 _log = logging.getLogger(__name__)
@@ -241,7 +241,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         return False
     folder = archive.folder / sweep.name
     storage_path = str(own_temporary_folder() / "tune") if is_remote(folder.url) else f"{folder.url}/.tune"
-    told = _Told(say or (lambda line: None), lambda: starving(file.resources))
+    told = _TuneReporter(say or (lambda line: None), lambda: starving(file.resources))
     if not _log.isEnabledFor(logging.DEBUG):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its traces: the archive has them, `told` says a line
     resources = {"cpu": file.resources.cpus, "gpu": file.resources.gpus, **file.resources.others}
@@ -265,7 +265,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             failure_config=tune.FailureConfig(max_failures=_LOSSES),
             storage_path=storage_path,
-            callbacks=[NothingSaid(), told, clock],
+            callbacks=[SilentReporter(), told, clock],
             stop=clock,
         )
         trainable = tune.with_resources(tune.with_parameters(trial, notice=notice), resources)
@@ -280,7 +280,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
     return signals.came().is_set() or (left and not clock.over and ray.is_initialized())
 
 
-class _Told(tune.Callback):
+class _TuneReporter(tune.Callback):
     """Says, a line each, what Tune tells in tracebacks: trials that begin again, and once that none has found a place.
 
     Raises `StorageError` where the archive takes no records any more, which ends the Tuner.

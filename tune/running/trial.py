@@ -24,9 +24,9 @@ from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
 from tune.running.data import check_alike
-from tune.running.job import Job, job_in
+from tune.running.job import TrialJob, job_in
 from tune.running.limits import TrialClock
-from tune.running.stopping import NO_STORAGE, Told, when_told
+from tune.running.stopping import NO_STORAGE, StopSignal, when_told
 
 if TYPE_CHECKING:
     from ppodd.distillation import DistillationSteps, MeasureCandidate
@@ -50,13 +50,13 @@ def trial(spec: dict[str, Any], notice: Any = None) -> None:
     _free_memory()
 
 
-def _run(job: Job, told: Told | None = None) -> None:
+def _run(job: TrialJob, told: StopSignal | None = None) -> None:
     """Run the trials to their ends, reporting each stage; raise what Tune is to know of."""
     from ppodd.distillation import Lockstep  # in the trial's process alone: a driver does without torch
 
     limit_threads(job["cpus"])
     limit_gpu_memory(job["gpus"])
-    told = told or Told()  # of a process that nobody tells
+    told = told or StopSignal()  # of a process that nobody tells
     archives = [TrialArchive(one["url"]) for one in job["trials"]]
     pairs = zip(job["trials"], archives, strict=True)
     group = Lockstep([_one(job, one["config"], archive, told) for one, archive in pairs])
@@ -68,7 +68,9 @@ def _run(job: Job, told: Told | None = None) -> None:
                 group.drop(member)
 
 
-def _one(job: Job, fields: dict[str, Any], archive: TrialArchive, told: Told) -> DistillationSteps[StageRecord]:
+def _one(
+    job: TrialJob, fields: dict[str, Any], archive: TrialArchive, told: StopSignal
+) -> DistillationSteps[StageRecord]:
     """One trial to its end or that of its hours; archive why it failed if it did, raise what Tune is to know of."""
     config = build(DistillConfig, fields)
     clock = TrialClock(archive, job["hours"])

@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.progress_reporter import TrialProgressCallback
 
 
-class NothingSaid(TrialProgressCallback):
+class SilentReporter(TrialProgressCallback):
     """In place of Tune's own, which says "completed" of a trial that has failed; what is to be said we say."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:

@@ -15,7 +15,7 @@ from tune.sweep_file.document import Document
 from tune.sweep_file.lockstep import check_lockstep
 from tune.sweep_file.overrides import apply_override
 from tune.sweep_file.schema import NESTED, SweepFile
-from tune.sweep_file.space import Misplaced, Path_, Section, check_conditions, check_field, keys
+from tune.sweep_file.space import Path_, Section, SweepFileError, check_conditions, check_field, keys
 from tune.sweep_file.sweep import Sweep
 from tune.sweep_file.trials import example_trials, fixed, listed_trials, shape_here
 
@@ -50,7 +50,7 @@ def load_sweep(path_or_name: str, overrides: Sequence[str] = ()) -> Sweep:
     fields = [apply_override(values, override, document) for override in overrides]
     try:
         return _sweep(_file(values), [key for key in fields if key])
-    except Misplaced as error:
+    except SweepFileError as error:
         raise document.error(error.path, str(error)) from None
 
 
@@ -64,14 +64,14 @@ def sweep_of(values: Mapping[str, Any] | SweepFile) -> Sweep:
         values = values.model_dump(mode="json", by_alias=True, exclude_unset=True)
     try:
         return _sweep(_file(dict(values)), [])
-    except Misplaced as error:
+    except SweepFileError as error:
         raise BadInput(
             f"sweep, {'.'.join(map(str, error.path))}: {error}" if error.path else f"sweep: {error}"
         ) from None
 
 
 def _file(values: dict[str, Any]) -> SweepFile:
-    """The file's values, validated. Raises `Misplaced`."""
+    """The file's values, validated. Raises `SweepFileError`."""
     _check_keys(values, SweepFile, "key", ())
     try:
         with _at():
@@ -81,14 +81,14 @@ def _file(values: dict[str, Any]) -> SweepFile:
         path = tuple(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             known = [f.alias or key for key, f in NESTED[path[0]].model_fields.items()]
-            raise Misplaced(path, str(unknown(f"{path[0]} key", path[-1], known))) from None
+            raise SweepFileError(path, str(unknown(f"{path[0]} key", path[-1], known))) from None
         if first["type"] == "missing":
-            raise Misplaced(path, f"{'.'.join(path)} is missing: write {_NEEDED[path[-1]]}") from None
-        raise Misplaced(path, said(first)) from None
+            raise SweepFileError(path, f"{'.'.join(path)} is missing: write {_NEEDED[path[-1]]}") from None
+        raise SweepFileError(path, said(first)) from None
 
 
 def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
-    """The sweep of a validated file. Raises `Misplaced`."""
+    """The sweep of a validated file. Raises `SweepFileError`."""
     shape_here.cache_clear()  # the data may be others than when the last file was read
     for key, value in file.config.items():
         check_field(key, ("config", key), value)
@@ -97,7 +97,7 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
     sections = [Section.of((), {}, file.grid, file.sample)]
     for key in sections[0].fields:
         if key in file.config:
-            raise Misplaced(("config", key), f"{key} varies under grid or sample: remove it there, or from config")
+            raise SweepFileError(("config", key), f"{key} varies under grid or sample: remove it there, or from config")
     for number, when in enumerate(file.when):
         sections.append(Section.of(("when", str(number)), when.condition, when.grid, when.sample))
     check_conditions(sections, fixed(base), overridden)
@@ -122,24 +122,24 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
 
 
 def _check_device(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
-    """Raise `Misplaced` where a trial is to compute on a GPU and reserves none: Ray would show it none."""
+    """Raise `SweepFileError` where a trial is to compute on a GPU and reserves none: Ray would show it none."""
     wanted = next((config.device for config in examples if config.device.startswith("cuda")), None)
     if wanted and not file.resources.gpus:
         key = next((joint for joint in file.grid if "device" in keys(joint)), "")
-        raise Misplaced(
+        raise SweepFileError(
             ("grid", key) if key else ("config", "device"),
             f"device {wanted}: trials reserve no GPU; write resources: {{gpus: 1}} or a fraction, or leave device out",
         )
 
 
 def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
-    """Raise `Misplaced` where a searcher or scheduler would choose by the test set, or has nothing to choose by."""
+    """Raise `SweepFileError` where a searcher or scheduler would choose by the test set, or has nothing to go by."""
     section = "search" if file.search else "scheduler"
     if not (file.search or file.scheduler):
         return
     leaking = {config.blend for config in examples if BLENDS.known(config.blend).leaks}
     if file.objective == "stage_accuracy" and leaking:
-        raise Misplaced(
+        raise SweepFileError(
             (section,),
             f"blend {', '.join(sorted(leaking))} measures its stage accuracy on the test set, which no {section} may "
             f"choose by: leave that blend out",
@@ -147,7 +147,7 @@ def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
     if file.scheduler:
         untrained = sorted({config.method for config in examples if not config.learns})
         if untrained:
-            raise Misplaced(
+            raise SweepFileError(
                 ("scheduler",),
                 f"method {', '.join(untrained)} learns nothing, so it has no course to be compared along: leave it "
                 f"out, or the scheduler",
@@ -156,7 +156,7 @@ def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
         longest = max(min(grace, config.num_stages) * config.stage_epochs for config in examples)
         if file.scheduler.compare_at == "epochs" and all(c.num_stages * c.stage_epochs <= longest for c in examples):
             few = min(config.num_stages for config in examples)
-            raise Misplaced(
+            raise SweepFileError(
                 ("scheduler",),
                 f"nothing can be stopped: a trial of {few} stages is first compared after {longest} epochs "
                 f"(grace_stages: {grace}), when every trial is at its end; leave out few stages, or the scheduler",
@@ -169,7 +169,7 @@ def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
     try:
         return build(EvaluationConfig, values)
     except BadInput as error:
-        raise Misplaced((*place, error.field), str(error)) from None
+        raise SweepFileError((*place, error.field), str(error)) from None
 
 
 class _at:
@@ -182,11 +182,11 @@ class _at:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, BadInput) and not isinstance(error, Misplaced):
-            raise Misplaced((*self.path, *filter(None, [error.field])), str(error)) from None
+        if isinstance(error, BadInput) and not isinstance(error, SweepFileError):
+            raise SweepFileError((*self.path, *filter(None, [error.field])), str(error)) from None
 
 
 def _check_keys(values: Mapping[str, Any], kind: Any, what: str, path: Path_) -> None:
     for key in values:
         if key not in kind.model_fields:
-            raise Misplaced((*path, str(key)), str(unknown(what, key, kind.model_fields, kind.listed)))
+            raise SweepFileError((*path, str(key)), str(unknown(what, key, kind.model_fields, kind.listed)))

@@ -9,7 +9,7 @@ from ppodd.config import DistillConfig
 from ppodd.datasets import known_spec
 from ppodd.training import ARCHITECTURES, OPTIMISERS, first_padding
 from tune.sweep_file.schema import SweepFile
-from tune.sweep_file.space import Misplaced
+from tune.sweep_file.space import SweepFileError
 
 # Fields that trials in lockstep may differ in: each has its own draws, rates, blend, stages and accuracies.
 OWN = frozenset(
@@ -78,20 +78,20 @@ def _shape(config: DistillConfig) -> str:
 
 
 def check_lockstep(file: SweepFile, trials: Mapping[str, DistillConfig]) -> None:
-    """Raise `Misplaced` where a file forces a lockstep that a trial finds no company for."""
+    """Raise `SweepFileError` where a file forces a lockstep that a trial finds no company for."""
     if not isinstance(file.resources.lockstep, int):
         return
     place, forced = ("resources", "lockstep"), f"lockstep: {file.resources.lockstep}"
     if file.search:
-        raise Misplaced(place, f"{forced}: a search suggests one setting after another: leave it out")
+        raise SweepFileError(place, f"{forced}: a search suggests one setting after another: leave it out")
     trials = {name: config for name, config in trials.items() if config.learns}
     shapes = [_shape(config) for config in trials.values()]
     for (name, config), shape in zip(trials.items(), shapes, strict=True):
         if why := unfit(config):
-            raise Misplaced(place, f"{forced}: trial {name} cannot share its meta-steps: {why}; write auto")
+            raise SweepFileError(place, f"{forced}: trial {name} cannot share its meta-steps: {why}; write auto")
         if shapes.count(shape) == 1 and len(trials) > 1:
             other, field = _nearest(name, trials)
-            raise Misplaced(
+            raise SweepFileError(
                 place,
                 f"{forced}: trial {name} has no company: its {field}={getattr(config, field)!r} is "
                 f"{getattr(trials[other], field)!r} in {other}; write auto, or keep {field} the same",

@@ -25,7 +25,7 @@ Path_ = tuple[str, ...]
 Point = dict[str, Any]  # values of the fields that vary
 
 
-class Misplaced(BadInput):
+class SweepFileError(BadInput):
     """What is wrong at a key of the sweep file; `path` leads to it."""
 
     def __init__(self, path: Path_, message: str):
@@ -78,14 +78,14 @@ class Section:
     def of(
         cls, path: Path_, condition: Mapping[str, Any], grid: Mapping[str, Any], sample: Mapping[str, Any]
     ) -> Section:
-        """A section as the file writes it. Raises `Misplaced` at what cannot be read."""
+        """A section as the file writes it. Raises `SweepFileError` at what cannot be read."""
         for place, joints in (("if", condition), ("grid", grid), ("sample", sample)):
             for joint in joints:
                 for key in keys(joint):
                     check_field(key, (*path, place, joint), joints[joint])
         for joint in grid:
             if both := set(keys(joint)) & {key for drawn in sample for key in keys(drawn)}:
-                raise Misplaced(
+                raise SweepFileError(
                     (*path, "sample"), f"{', '.join(both)} is both in grid and in sample: vary it in one place"
                 )
         return cls(
@@ -107,13 +107,15 @@ class Section:
 
 
 def check_field(key: str, path: Path_, value: Any) -> None:
-    """Raise `Misplaced` where a sweep file may not set or vary `key`: it is no field, or the sweep sets it itself."""
+    """Raise `SweepFileError` where a sweep file may not set or vary `key`: it is no field, or the sweep sets it."""
     if key not in FIELDS:
-        raise Misplaced(path, str(unknown("config field", key, FIELDS, DistillConfig.listed)))
+        raise SweepFileError(path, str(unknown("config field", key, FIELDS, DistillConfig.listed)))
     if key == "seed":
-        raise Misplaced(path, f"a sweep repeats every setting by its seeds: write seeds: {_as_seeds(value)}")
+        raise SweepFileError(path, f"a sweep repeats every setting by its seeds: write seeds: {_as_seeds(value)}")
     if key == "name":
-        raise Misplaced(path, "trials are named after what varies: leave it out; the sweep's own name is the key name")
+        raise SweepFileError(
+            path, "trials are named after what varies: leave it out; the sweep's own name is the key name"
+        )
 
 
 def _as_seeds(value: Any) -> list[int]:
@@ -123,7 +125,7 @@ def _as_seeds(value: Any) -> list[int]:
 
 
 def check_conditions(sections: Sequence[Section], fixed: Mapping[str, Any], overridden: Sequence[str] = ()) -> None:
-    """Raise `Misplaced` at a condition that can never hold, or that asks for what is varied only after it.
+    """Raise `SweepFileError` at a condition that can never hold, or that asks for what is varied only after it.
 
     Args:
         fixed: values of the fields that do not vary.
@@ -133,12 +135,14 @@ def check_conditions(sections: Sequence[Section], fixed: Mapping[str, Any], over
         for key, accepted in section.condition.items():
             path = (*section.path, "if", key)
             if any(key in later.fields for later in sections[number:]):
-                raise Misplaced(path, f"{key} is varied only here or further down: put the entry that varies it first")
+                raise SweepFileError(
+                    path, f"{key} is varied only here or further down: put the entry that varies it first"
+                )
             there = _possible(key, sections[:number], fixed)
             if there is None or key in overridden or any(value in there for value in accepted):
                 continue
             wanted, found = (", ".join(map(str, values)) for values in (accepted, there))
-            raise Misplaced(path, f"{key} is never {wanted}: here it is {found}")
+            raise SweepFileError(path, f"{key} is never {wanted}: here it is {found}")
 
 
 def _possible(key: str, sections: Sequence[Section], fixed: Mapping[str, Any]) -> list[Any] | None:
@@ -177,7 +181,7 @@ def points(
 def _check_new(section: Section, point: Point) -> None:
     for key in section.fields:
         if key in point:
-            raise Misplaced(section.path, f"{key} is varied already where this holds: vary it in one place")
+            raise SweepFileError(section.path, f"{key} is varied already where this holds: vary it in one place")
 
 
 def suggested_point(sections: Sequence[Section], fixed: Mapping[str, Any], values: Mapping[str, Any]) -> Point:
@@ -243,24 +247,24 @@ def _axis(path: Path_, joint: str, values: list[Any]) -> list[Point]:
 def _joint(path: Path_, fields: list[str], values: list[Any]) -> list[Any]:
     for value in values:
         if not isinstance(value, list) or len(value) != len(fields):
-            raise Misplaced(path, f"{value!r} must be a list of {len(fields)} values, for {', '.join(fields)}")
+            raise SweepFileError(path, f"{value!r} must be a list of {len(fields)} values, for {', '.join(fields)}")
     return values
 
 
 def _distribution(path: Path_, joint: str, how: Mapping[str, Any]) -> Distribution:
     """As the file writes it, such as `{loguniform: [1e-4, 1e-2]}`."""
     if len(how) != 1:
-        raise Misplaced(path, f"{how!r} must name one of {DISTRIBUTIONS.listing}")
+        raise SweepFileError(path, f"{how!r} must name one of {DISTRIBUTIONS.listing}")
     ((kind, values),) = how.items()
     try:
         family = DISTRIBUTIONS.get(kind)
     except BadInput as error:
-        raise Misplaced(path, str(error)) from None
+        raise SweepFileError(path, str(error)) from None
     fields = keys(joint)
     if len(fields) > 1 and not family.listed:
-        raise Misplaced(path, f"{joint} vary together: draw them by choice, not {kind}")
+        raise SweepFileError(path, f"{joint} vary together: draw them by choice, not {kind}")
     try:
         read = family.read(values)
     except (TypeError, ValueError):
-        raise Misplaced(path, f"{kind}: {values!r} must be {family.written}") from None
+        raise SweepFileError(path, f"{kind}: {values!r} must be {family.written}") from None
     return Distribution(fields, kind, _joint(path, fields, read) if len(fields) > 1 else read)

@@ -24,7 +24,7 @@ from ppodd.errors import BadInput
 from ppodd.posters import Geometry
 from tune.sweep_file.distributions import DISTRIBUTIONS
 from tune.sweep_file.schema import SweepFile
-from tune.sweep_file.space import Misplaced, Path_, Point, Section, keys, marked, name, parameters, points
+from tune.sweep_file.space import Path_, Point, Section, SweepFileError, keys, marked, name, parameters, points
 
 _EXAMPLES = 100  # settings drawn of a searched space, to check it by
 
@@ -65,7 +65,7 @@ def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[S
             ignored = {"name", *(config.idle if baseline else ())}
             same = there.setdefault(config.model_dump_json(exclude=ignored), called)
             if not drawn and (called in trials or (same != called and not baseline)):
-                raise Misplaced(("grid",), f"trial {_both(same, called)} appears twice: remove the repeated value")
+                raise SweepFileError(("grid",), f"trial {_both(same, called)} appears twice: remove the repeated value")
             trials.setdefault(same, config)
     _check_twins(trials)
     return trials
@@ -76,40 +76,40 @@ def _both(first: str, second: str) -> str:
 
 
 def _check_twins(trials: Iterable[str]) -> None:
-    """Raise `Misplaced` where two trials' names differ in case only."""
+    """Raise `SweepFileError` where two trials' names differ in case only."""
     folded: dict[str, str] = {}
     for called in trials:
         if (other := folded.setdefault(called.casefold(), called)) != called:
-            raise Misplaced(
+            raise SweepFileError(
                 ("grid",),
                 f"trials {other} and {called} differ in case only, and on many disks are one folder: rename a value",
             )
 
 
 def example_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, DistillConfig]:
-    """Trials drawn at random from a searched space. Raises `Misplaced` where none of them is valid."""
+    """Trials drawn at random from a searched space. Raises `SweepFileError` where none of them is valid."""
     for section in sections:
         if section.grid:
-            raise Misplaced(
+            raise SweepFileError(
                 (*section.path, "grid"), "a searched sweep tries no grid: write sample: {field: {choice: […]}} instead"
             )
         for joint, distribution in section.sample.items():
             if distribution.family.domain is None:
-                raise Misplaced(
+                raise SweepFileError(
                     (*section.path, "sample", joint),
                     f"no search knows {distribution.kind}: register a Family whose domain returns what Ray's searchers "
                     f"take for it, or leave search out",
                 )
     if not sections or not parameters(sections):
-        raise Misplaced(("search",), "there is nothing to search: write what varies under sample")
+        raise SweepFileError(("search",), "there is nothing to search: write what varies under sample")
     if file.num_samples == 1:
-        raise Misplaced(("search",), "say how many settings to try: num_samples")
+        raise SweepFileError(("search",), "say how many settings to try: num_samples")
     source, wrong = random.Random(file.name), None
     trials: dict[str, DistillConfig] = {}
     for point in points(sections, fixed(base), _EXAMPLES, source):
         try:
             trials |= seeded(file, base, point, trials)
-        except Misplaced as error:
+        except SweepFileError as error:
             wrong = wrong or error
     if not trials:
         assert wrong
@@ -134,12 +134,12 @@ def seeded(
                 config = build(DistillConfig, {**values, "seed": seed, "name": called})
             except BadInput as error:
                 place = _blamed(error.field, file)
-                raise Misplaced(place, f"trial {called}: {error}{_drawn_by(place, file)}") from None
+                raise SweepFileError(place, f"trial {called}: {error}{_drawn_by(place, file)}") from None
             config = absolute_paths(config)
             if there.get(called, config) == config:
                 break
         if called in trials:
-            raise Misplaced(("seeds",), f"trial {called} appears twice: remove the repeated seed")
+            raise SweepFileError(("seeds",), f"trial {called} appears twice: remove the repeated seed")
         trials[called] = config
     return trials
 
@@ -150,7 +150,7 @@ def _laid_out(file: SweepFile, base: Mapping[str, Any], point: Point) -> dict[st
     try:
         return laid_out(values, given, is_meant_for(file, values["dataset"], given), shape_here).values
     except BadInput as error:
-        raise Misplaced(_blamed(error.field, file), str(error)) from None
+        raise SweepFileError(_blamed(error.field, file), str(error)) from None
 
 
 def _decided(values: Mapping[str, Any], point: Point) -> Point:

@@ -8,7 +8,7 @@ from archives import evaluation_record, failed, write_stage
 from dispatching import FAILED_AT, HERE, World
 
 from cluster.dispatch.backlog import Backlog
-from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.pool_request import Pool, ResourceShare
 from cluster.dispatch.timings import Pace, ServiceTimings
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
@@ -207,7 +207,7 @@ def test_the_loss_of_a_node_is_no_fault_of_the_work(world, dispatcher, started, 
 def test_an_evaluator_that_was_taken_for_gone_is_ended_when_it_is_there_after_all(dispatcher, started, served):
     dispatcher.serve(*served[1])
     dispatcher.look()
-    started["evaluator-9"] = Share(1, 0)
+    started["evaluator-9"] = ResourceShare(1, 0)
     dispatcher.scale()
     assert list(started) == ["evaluator-0"]
 
@@ -366,7 +366,7 @@ def test_no_heartbeat_waits_while_evaluators_are_started_or_stopped_or_the_state
     there, store = world.evaluators, world.store
     there.start, there.stop, store.put = meanwhile(there.start), meanwhile(there.stop), meanwhile(store.put)
     dispatcher.serve(*served[1])
-    there.there["evaluator-7"] = Share(0, 0)  # given up as lost, and there after all
+    there.there["evaluator-7"] = ResourceShare(0, 0)  # given up as lost, and there after all
     dispatcher.scale()
     dispatcher.resize(2)
     names = {name for name, _ in came}

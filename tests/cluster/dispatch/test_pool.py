@@ -4,19 +4,16 @@ import pytest
 
 from cluster.dispatch.candidate_measurements import Measurements, MeasurementState
 from cluster.dispatch.leases import Queue
-from cluster.dispatch.pool_request import Pool, Share
+from cluster.dispatch.pool_request import Pool, ResourceShare
 from cluster.dispatch.timings import ServiceTimings
 from cluster.dispatch.worker_pool import WorkerPool
-from cluster.service import client
-from cluster.service.client import _idle
-from ppodd.errors import PpoddError
 
 POOL = Pool(count=3, idle_s=60)
 
 
 def workers(*share):
     """A pool of this share, at a time that stands still."""
-    return WorkerPool(Share(*share), Queue(lambda: 1000.0, ServiceTimings()))
+    return WorkerPool(ResourceShare(*share), Queue(lambda: 1000.0, ServiceTimings()))
 
 
 @pytest.mark.parametrize(
@@ -72,25 +69,6 @@ def test_a_measurement_that_nobody_asks_for_any_more_is_known_by_its_silence():
         asked.ask("m", "t", 1, nets=2, parts=1, now=now)
     asked.ask("n", "t", 1, nets=2, parts=1, now=9.0)
     assert asked.silent(since=5.0) == [] and asked.silent(since=6.0) == ["m"]
-
-
-def test_nothing_is_idle_while_an_archive_cannot_be_read():
-    quiet = {"archive_url": "a", "sweep": "s", "pending": 0, "running": 0, "away": ""}
-    other = {**quiet, "sweep": "t", "running": 1}
-    status = {"pending": 0, "running": 1, "sweeps": [quiet, other]}
-    assert _idle(status, ("a", "s")) and not _idle(status, ("a", "t")) and not _idle(status, None)
-    away = {"pending": 0, "running": 0, "sweeps": [{**quiet, "away": "no answer"}]}
-    assert not _idle(away, ("a", "s")) and not _idle(away, None)
-
-
-def test_waiting_for_a_sweep_that_is_served_no_more_ends_with_what_to_do(monkeypatch):
-    class Coordinator:
-        class status:
-            remote = staticmethod(lambda **asked: {"pending": 0, "running": 0, "sweeps": []})
-
-    monkeypatch.setattr(client, "answer", lambda reference: reference)
-    with pytest.raises(PpoddError, match=r"no longer serve sweep 's' of a: .* --resume"):
-        client.wait(Coordinator, ("a", "s"))
 
 
 def test_a_measurement_of_which_a_piece_failed_has_failed():

@@ -15,10 +15,12 @@ from servers import MlflowServer
 from submissions import evaluations, sweep_file
 from sweeps import started, wait_for
 
+from cluster.service.client import is_idle, wait
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, build
+from ppodd.errors import PpoddError
 from results.analysis.tidy_frame import frame
 from results.tracking.syncing import sync
 
@@ -193,6 +195,24 @@ def test_without_a_cluster_an_archive_is_evaluated_here_and_now(tiny, tmp_path):
     assert "in the archive: 1 evaluation, 1 failed" in done.stdout
     assert "failed: one stage 1, blend, nowhere:net: " in done.stdout
     assert evaluations(archive, "runs") == [1]
+
+
+def test_nothing_is_idle_while_an_archive_cannot_be_read():
+    quiet = {"archive_url": "a", "sweep": "s", "pending": 0, "running": 0, "away": ""}
+    other = {**quiet, "sweep": "t", "running": 1}
+    status = {"pending": 0, "running": 1, "sweeps": [quiet, other]}
+    assert is_idle(status, ("a", "s")) and not is_idle(status, ("a", "t")) and not is_idle(status, None)
+    away = {"pending": 0, "running": 0, "sweeps": [{**quiet, "away": "no answer"}]}
+    assert not is_idle(away, ("a", "s")) and not is_idle(away, None)
+
+
+def test_waiting_for_a_sweep_that_is_served_no_more_ends_with_what_to_do():
+    class Coordinator:
+        class status:
+            remote = staticmethod(lambda **asked: {"pending": 0, "running": 0, "sweeps": []})
+
+    with pytest.raises(PpoddError, match=r"no longer serve sweep 's' of a: .* --resume"):
+        wait(Coordinator, ("a", "s"), answer=lambda reference: reference)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 
 from ppodd.errors import BadInput, CorruptArchive
 from ppodd.files.folder import Folder
-from ppodd.files.one_writer import Mark, Timings, only_writer
+from ppodd.files.one_writer import LockRecord, Timings, only_writer
 
 QUICK = Timings(renew_s=0.05, dead_s=30.0, poll_s=0.02)
 BUSY = "sweep 's' is being run by another driver"
-ELSEWHERE = Mark(host="spot-7", machine="another", pid=1, token="0", renewed_at=0)
+ELSEWHERE = LockRecord(host="spot-7", machine="another", pid=1, token="0", renewed_at=0)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -32,7 +32,7 @@ def leave(folder, mark):
 
 
 def held(folder):
-    return Mark.model_validate_json(folder.read("driver.json"))
+    return LockRecord.model_validate_json(folder.read("driver.json"))
 
 
 def everything(folder):

@@ -7,23 +7,23 @@ from collections.abc import Collection
 
 from cluster.dispatch.archives import Archives
 from cluster.dispatch.backlog import describe
-from cluster.dispatch.leases import GivenUp
+from cluster.dispatch.leases import FailedWork
 from cluster.dispatch.served_sweep import SweepKey
 from ppodd.evaluation import Work
 
 
-class Unrecorded:
+class PendingFailureRecords:
     """They are added as they are given up, and written to their archives when these answer."""
 
     def __init__(self, archives: Archives):
         self._archives = archives
-        self._failures: dict[str, GivenUp] = {}
+        self._failures: dict[str, FailedWork] = {}
         self._writing = threading.Lock()
 
     def __contains__(self, key: str) -> bool:
         return key in self._failures
 
-    def add(self, failure: GivenUp) -> None:
+    def add(self, failure: FailedWork) -> None:
         """Keep a failure until it can be recorded."""
         self._failures[failure.work.key] = failure
 
@@ -53,6 +53,6 @@ class Unrecorded:
         return {failure.work.key: f"{describe(failure.work)}: {failure.failure.error}" for failure in found}
 
 
-def _sweep(failure: GivenUp) -> SweepKey:
+def _sweep(failure: FailedWork) -> SweepKey:
     assert isinstance(failure.work, Work)
     return SweepKey.of_trial(failure.work.trial_url)
