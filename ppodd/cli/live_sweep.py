@@ -9,15 +9,18 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from ppodd.cli.console import duration
 
 if TYPE_CHECKING:
+    from ppodd.archive import ProgressRecord
     from tune.running import FinishedStage, SweepProgress
 
 _SAY_EVERY_S = 60.0  # without a terminal, where no stage is finished
 _ROWS = 12  # running trials that are shown
 _NARROW = 70  # columns below which only stage, loss and time left of a trial are shown
+_GAP = 2  # columns between those of the table
 
 
 class LiveSweep:
@@ -69,8 +72,17 @@ def view(now: SweepProgress, width: int) -> Group:
     if now.running:
         parts.append(_running(now, width))
     if now.best:
-        parts.append(f"best so far, on {now.best.accuracy.split} images: {_accuracy(now.best)} ({now.best.trial})")
-    return Group(*parts)
+        best = f"best so far, on {now.best.accuracy.split} images: {_accuracy(now.best)}"
+        parts += [best, shortened(now.best.trial, width)]
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
+
+
+def shortened(trial: str, columns: int) -> str:
+    """A trial's name in so many columns: its end, the seed, tells it from its like, so it stays."""
+    if len(trial) <= columns:
+        return trial
+    end = trial[trial.rfind(",") + 1 :][-(columns // 2) :]
+    return f"{trial[: max(0, columns - len(end) - 1)]}…{end}"
 
 
 def _whole(now: SweepProgress) -> float:
@@ -81,19 +93,26 @@ def _whole(now: SweepProgress) -> float:
 
 
 def _running(now: SweepProgress, width: int) -> Table:
+    """Numbers are shown whole; the trials' names take the columns that are left."""
     wide = width >= _NARROW
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("running trial", overflow="ellipsis", no_wrap=True, ratio=1)
-    for name in ("stage", *(("meta-step",) if wide else ()), "loss", *(("s/step",) if wide else ()), "left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, at in list(now.running.items())[:_ROWS]:
-        steps = (f"{at.meta_step}/{at.meta_steps}",) if wide else ()
-        rate = (f"{at.seconds_per_meta_step:.2g}",) if wide else ()
-        loss, left = f"{at.meta_loss:.3f}", duration(at.seconds_left)
-        table.add_row(name, f"{at.stage}/{at.num_stages}", *steps, loss, *rate, left)
+    heads = ("stage", *(("meta-step",) if wide else ()), "loss", *(("s/step",) if wide else ()), "left")
+    rows = {name: _numbers(at, wide) for name, at in list(now.running.items())[:_ROWS]}
+    taken = sum(_GAP + max(map(len, column)) for column in zip(heads, *rows.values(), strict=True))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table.add_column("running trial", no_wrap=True, width=width - taken)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, numbers in rows.items():
+        table.add_row(shortened(name, width - taken), *numbers)
     if (more := len(now.running) - _ROWS) > 0:
         table.add_row(f"… and {more} more")
     return table
+
+
+def _numbers(at: ProgressRecord, wide: bool) -> tuple[str, ...]:
+    steps = (f"{at.meta_step}/{at.meta_steps}",) if wide else ()
+    rate = (f"{at.seconds_per_meta_step:.2g}",) if wide else ()
+    return f"{at.stage}/{at.num_stages}", *steps, f"{at.meta_loss:.3f}", *rate, duration(at.seconds_left)
 
 
 def _counts(now: SweepProgress) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from ppodd.cli.options import add_archive, add_autoscaling, add_overrides, check_autoscaling, overrides
 from ppodd.cli.output import Done, records
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
-from ppodd.words import counted
+from ppodd.words import counted, wrapped
 
 EXAMPLES = """\
   ppodd sweep quickstart                                 # ships with ppodd: five minutes on two cores
@@ -139,6 +139,7 @@ def _what_resume_would_do(sweep: Any, outcome: Any) -> Iterator[str]:
 def _dry_run(sweep: Any, args: argparse.Namespace) -> Done:
     """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
     from ppodd.archive import Archive
+    from ppodd.cli.console import fitted
     from tune.running import Timer, budgets, check_claim
 
     timer = None
@@ -156,13 +157,15 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> Done:
         space = "; ".join(f"{key}: {d.kind} {d.values}" for key, d in sweep.space.items())
         print(f"{file.search.algorithm} suggests {file.num_samples} settings (× {len(file.seeds)} seeds) of {space}")
     if timer:
-        print(_hours(sweep, timer))
+        print(fitted([_hours(sweep, timer)]))
         found["estimate"] = None if timer.no_gpu else timer.hours()
     check_claim(sweep, Archive(args.archive), args.resume)
     return Done(0, found)
 
 
 def _budget_table(budgets: list[Any]) -> str:
+    from ppodd.cli.console import fitted, width
+
     head = ("setting", "seeds", "stages", "poster IPC", "cumulative IPC", "meta-steps", "evaluation steps")
     rows = [head]
     for b in budgets:
@@ -172,13 +175,15 @@ def _budget_table(budgets: list[Any]) -> str:
         rows.append((b.setting, seeds, str(b.stages), ipc, cumulative, steps, f"{b.evaluation_steps:,}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
-        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        "  ".join(cell.ljust(wide) if column < 2 else cell.rjust(wide) for column, (cell, wide) in enumerate(cells))
         for cells in (list(zip(row, widths, strict=True)) for row in rows)
     ]
+    if (columns := width()) and len(lines[0]) > columns:
+        lines = [wrapped(", ".join(map(" ".join, zip(head, row, strict=True))), columns) for row in rows[1:]]
     known = all(b.meta_steps is not None for b in budgets)
     steps = f"{sum((b.meta_steps or 0) * len(b.seeds) for b in budgets):,} meta-steps, " if known else ""
     evaluations = sum(b.evaluation_steps * len(b.seeds) for b in budgets)
-    return "\n".join([*lines, f"in all: {steps}{evaluations:,} training steps of evaluations"])
+    return "\n".join([*lines, fitted([f"in all: {steps}{evaluations:,} training steps of evaluations"])])
 
 
 def _hours(sweep: Any, timer: Any) -> str:

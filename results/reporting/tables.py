@@ -24,6 +24,8 @@ from results.analysis import (
     trial_keys,
 )
 
+# Columns that a narrow terminal does without, the first of them first; then training budgets, but for the largest.
+_SPARE = ("balanced", "p_exact", "p", "nets", "meta_steps", "cumulative_ipc", "of_full_data_pct")
 _BASELINES = {OVER_RANDOM: ("over random", "{:+.1f}"), OF_FULL_DATA: ("of full data", "{:.0f} %")}
 
 
@@ -136,8 +138,8 @@ def mean_std(mean: float, std: float) -> str:
 def as_text(table: pd.DataFrame, width: int | None = None, markdown: bool = False) -> str:
     """The table as aligned text, or as a Markdown table.
 
-    Where its lines are longer than `width`, what is the same in every row is said once above it; where that does not
-    help, each row is a paragraph.
+    Where its lines are longer than `width`, what is the same in every row is said once above it; then columns that say
+    least are left out, and named below it; where that does not help, each row is a paragraph.
     """
     if markdown:
         head, *rows = _aligned(table)
@@ -150,7 +152,20 @@ def as_text(table: pd.DataFrame, width: int | None = None, markdown: bool = Fals
     said = [_paragraph(_named(table[same].iloc[:1])[0], width, "in every row: ")] if same else []
     if len(rest.columns) and len(_lines(rest)[0]) <= width:
         return "\n".join([*said, *_lines(rest)])
+    if len((few := _fewer(rest, width)).columns):
+        left_out = [str(name) for name in rest.columns if name not in few]
+        return "\n".join([*said, *_lines(few), _paragraph(left_out, width, "for want of room without ")])
     return "\n".join([*said, *(_paragraph(row, width) for row in _named(rest))])
+
+
+def _fewer(table: pd.DataFrame, width: int) -> pd.DataFrame:
+    """The table without the spare columns that it takes to fit; without any column where that is not enough."""
+    budgets = [name for name in table.columns if str(name).endswith(" steps")]
+    for name in (*_SPARE, *budgets[:-1]):
+        table = table.drop(columns=[name], errors="ignore")
+        if len(_lines(table)[0]) <= width:
+            return table
+    return table.iloc[:, :0]
 
 
 def _aligned(table: pd.DataFrame) -> list[list[str]]:

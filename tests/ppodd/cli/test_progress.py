@@ -35,6 +35,21 @@ def test_a_sweep_shows_its_bar_its_running_trials_and_the_best_so_far(columns):
     assert max(map(len, text.splitlines())) <= columns
 
 
+@pytest.mark.parametrize("columns", [50, 80])
+def test_long_names_of_trials_leave_their_numbers_whole(columns):
+    names = [f"num_stages=3,blend=dynamic,poster_width=28,poster_height=12,seed={seed}" for seed in (0, 1)]
+    long = SweepProgress(
+        **{**vars(NOW), "running": dict.fromkeys(names, progress()), "best": STAGE._replace(trial=names[1])}
+    )
+    text = drawn(view(long, columns), columns)
+    assert max(map(len, text.splitlines())) <= columns and text.splitlines()[-1].endswith("seed=1")
+    for seed in (0, 1):
+        (line,) = [line for line in text.splitlines() if f"…seed={seed} " in line]
+        assert line.startswith("num_stages=3,blend=") and line.split()[1:] == (
+            ["2/4", "1.500", "3:00"] if columns == 50 else ["2/4", "3/40", "1.500", "0.25", "3:00"]
+        )
+
+
 def test_a_sweep_without_a_terminal_says_a_line_for_each_stage_and_is_never_silent_for_long():
     out = Console(file=io.StringIO(), width=200)
     with LiveSweep(out) as show:

@@ -17,6 +17,7 @@ from ppodd.cli.console import console
 from ppodd.cli.main import main
 from ppodd.cli.sweep import _results
 from ppodd.config import EvaluationConfig
+from results.reporting import as_text
 from results.tracking.syncing import sync
 
 
@@ -140,13 +141,25 @@ def test_a_file_goes_to_standard_output_alone(folder, capfd):
 
 
 def test_tables_fit_the_terminal_and_break_inside_no_word(cli, folder, monkeypatch):
-    whole = cli("table")
-    words = set(re.findall(r"[\w.±]+", whole))
+    words = set(re.findall(r"[\w.±]+", cli("table")))
+    headings = set(cli("table").splitlines()[1].split())
     for columns in (80, 50):
         monkeypatch.setattr("ppodd.cli.console.width", lambda columns=columns: columns)
         narrow = cli("table")
         assert max(map(len, narrow.splitlines())) <= columns
-        assert words <= set(re.findall(r"[\w.±]+", narrow)) | {"setting"}
+        shown = set(re.findall(r"[\w.±]+", narrow))
+        assert headings <= shown and shown - words <= {"for", "want", "room", "without", "every", "row", "in", "of"}
+
+
+def test_a_narrow_table_names_the_columns_that_it_leaves_out():
+    row = {"blend": "dynamic", "50 steps": "25.5 ± 0.7", "100 steps": "26.5 ± 0.7", "balanced": "26.1 ± 0.7"}
+    table = pd.DataFrame([row, {**row, "blend": "latest", "50 steps": "2", "100 steps": "3", "balanced": "4"}])
+    head, *_, left_out = as_text(table, 40).splitlines()
+    assert head.split() == ["blend", "50", "steps", "100", "steps"]
+    assert left_out == "for want of room without balanced"
+    head, _, dynamic, _, *left_out = as_text(table, 24).splitlines()
+    assert head.split() == ["blend", "100", "steps"] and dynamic == "dynamic  26.5 ± 0.7"
+    assert " ".join(" ".join(left_out).split()) == "for want of room without 50 steps, balanced"
 
 
 def test_a_curve_a_report_and_their_files(cli, tmp_path):

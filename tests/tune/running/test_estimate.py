@@ -123,6 +123,14 @@ def test_a_dry_run_prints_budgets_and_hours_and_touches_nothing(path, tmp_path, 
     assert not (tmp_path / "ppodd-archive").exists()
 
 
+def test_the_table_of_a_dry_run_fits_a_narrow_terminal(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ppodd.cli.console.width", lambda: 50)
+    assert main(["sweep", path, "--dry-run", "--no-estimate"]) == 0
+    narrow = capsys.readouterr().out.splitlines()[2:]
+    assert max(map(len, narrow)) <= 50 and "setting num_stages=1,blend=dynamic, seeds 0,1," in narrow
+
+
 def test_a_dry_run_without_the_data_says_so_and_what_can_be_said(path, tmp_path, capsys):
     arguments = ["--set", "dataset=./gone.parquet", "--set", "steps_per_epoch=0", f"--archive={tmp_path / 'a'}"]
     assert main(["sweep", path, "--dry-run", *arguments]) == 0
