@@ -72,7 +72,7 @@ class Run:
 
     def __init__(self, path: str | Path):
         """Raises `BadInput` where there is no run."""
-        from ppodd.cli.targets import trial_at
+        from ppodd.archive import trial_at
 
         self.trial = trial_at(str(path))
 
@@ -153,8 +153,9 @@ def distill(
     Raises:
         BadInput: a setting is none, or the archive holds this run already and it is not to `resume`.
     """
+    from ppodd.archive import trial_of
     from ppodd.cli.console import bar, console
-    from ppodd.cli.distill import configured, trial_of
+    from ppodd.config import configured
     from ppodd.distillation import run
     from ppodd.machine import limit_threads
 
@@ -203,7 +204,7 @@ def render(what: Run | Stage | str | Path, zoom: int = 4, animated: bool = False
 
 def _stages(some: Iterable[Run | Stage | str | Path]) -> Iterator[Stage]:
     """The stages meant. Raises `BadInput` where a folder holds none."""
-    from ppodd.cli.targets import stages_at
+    from ppodd.archive import stages_at
 
     for one in some:
         if isinstance(one, Stage):

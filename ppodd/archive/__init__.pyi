@@ -89,6 +89,15 @@ from .sweeps import (
 from .sweeps import (
     Archive as Archive,
 )
+from .targets import (
+    stages_at as stages_at,
+)
+from .targets import (
+    trial_at as trial_at,
+)
+from .targets import (
+    trial_of as trial_of,
+)
 from .tickets import (
     drawn_posters as drawn_posters,
 )

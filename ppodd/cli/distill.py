@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ppodd import logs
 from ppodd.cli.options import add_archive, add_config_flags, given
@@ -14,23 +12,12 @@ from ppodd.cli.output import Done
 from ppodd.config import (
     DEFAULT_IPC,
     IPC,
-    P_PODD,
     PRESETS,
-    RUNS,
     DistillConfig,
-    absolute_paths,
-    as_name,
-    build,
-    check_name,
-    check_twin,
-    in_words,
+    configured,
     known_poster_ipc,
-    laid_out,
     preset,
-    preset_for,
-    shortened,
 )
-from ppodd.datasets import is_path
 from ppodd.words import counted
 
 USAGE = "%(prog)s [--preset NAME] [--archive DIR] [--resume] [--FLAG VALUE …]"
@@ -39,10 +26,6 @@ EXAMPLES = """\
   ppodd distill --preset digits --num_stages 2 --blend uniform --seed 1
   ppodd distill --dataset ./my-images --preset cifar10-small
 """
-_LONGEST_LABEL_BYTES = 100
-
-if TYPE_CHECKING:
-    from ppodd.archive import TrialArchive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,67 +56,11 @@ def configure(
     return configured(args.preset, {**given(args, DistillConfig), **ipc}, default, say)
 
 
-def configured(
-    start_from: str,
-    settings: dict[str, Any],
-    default: dict[str, Any] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> DistillConfig:
-    """The config: the preset (by name, else the data set's own), then the settings, fields or `ipc`.
-
-    Args:
-        default: what is known of a run that is imported, whose other settings are the published ones.
-        say: is told which layout was chosen for the data.
-    """
-    flags = {name: value for name, value in settings.items() if name != IPC}
-    if "name" in flags:
-        check_name(flags["name"])
-    name = start_from or preset_for(flags.get("dataset", "digits"))
-    start = preset(name)
-    its_own = flags.get("dataset", start["dataset"]) == start["dataset"]
-    meant = its_own or bool(start_from)
-    if default is not None and not meant:
-        start, meant = {}, True
-    values, spec = laid_out({**start, **(default or {}), **settings}, flags, meant)
-    config = absolute_paths(build(DistillConfig, values))
-    if spec:
-        say(in_words(config.geometry, spec))
-    if not config.name:
-        label = name if its_own else _label(config.dataset)
-        method = "" if config.method == P_PODD else f"-{config.method}"
-        called = as_name(f"{label}{method}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
-        config = config.model_copy(update={"name": called})
-    check_name(config.name)
-    return config
-
-
-def _label(dataset: str) -> str:
-    """What a run on a data set is called after: for data of one's own its folder or file, told apart where need be.
-
-    Two folders whose names are cleaned to the same get distinct ones, and none is called as a preset is.
-    """
-    if not is_path(dataset):
-        return shortened(dataset, _LONGEST_LABEL_BYTES)
-    called = os.path.basename(dataset)
-    label = as_name(shortened(called, _LONGEST_LABEL_BYTES))
-    plain = label == called and label.casefold() not in PRESETS
-    return label if plain else f"{label}-{hashlib.sha256(called.encode()).hexdigest()[:6]}"
-
-
-def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
-    """The folder of a run that belongs to no sweep. Raises `BadInput` where its name is another's but for case."""
-    from ppodd.archive import TrialArchive
-    from ppodd.files import Folder
-
-    runs = Folder(archive) / RUNS
-    check_twin(config.name, runs.names())
-    return TrialArchive(runs.at(config.name))
-
-
 def run(args: argparse.Namespace) -> Done:
     notices: list[str] = []
     config = configure(args, say=notices.append)
 
+    from ppodd.archive import trial_of
     from ppodd.cli.console import bar, console, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig

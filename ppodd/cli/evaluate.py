@@ -45,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Done:
     evaluation = build(EvaluationConfig, given(args, EvaluationConfig))
 
-    from ppodd.archive import copied
+    from ppodd.archive import copied, stages_at
     from ppodd.cli.console import console
-    from ppodd.cli.targets import stages_at
 
     targets = [stages_at(path) for path in args.paths]
     if args.out:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> Done:
     if suffix is None:
         raise BadInput(f"cannot write {args.output!r}: accepted are files that end in {', '.join(_SUFFIXES)}")
 
-    from ppodd.cli.targets import stages_at
+    from ppodd.archive import stages_at
     from ppodd.evaluation import FORMATS, training_set
     from ppodd.files import atomic_write
 

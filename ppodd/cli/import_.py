@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ppodd.cli.distill import announce, configure, trial_of
+from ppodd.cli.distill import announce, configure
 from ppodd.cli.options import add_archive, add_config_flags
 from ppodd.cli.output import Done
 from ppodd.config import PRESETS, DistillConfig, as_name
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Done:
     files = paired(args.files)
 
+    from ppodd.archive import trial_of
     from ppodd.cli.console import console, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig

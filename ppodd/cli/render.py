@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> Done:
     if args.zoom < 1:
         raise BadInput(f"--zoom={args.zoom}: at least 1")
 
-    from ppodd.cli.targets import stages_at
+    from ppodd.archive import stages_at
     from ppodd.files import atomic_write
     from ppodd.posters import gif, strip
 

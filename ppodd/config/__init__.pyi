@@ -29,6 +29,7 @@ from .names import check_twin as check_twin
 from .names import shortened as shortened
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset
+from .single_run import configured as configured
 from .validation import Config as Config
 from .validation import build as build
 from .validation import said as said

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from typing import TYPE_CHECKING
 
 from ppodd.config import PRESETS, DistillConfig
 from ppodd.datasets import Spec
-from ppodd.distillation import curriculum
 from ppodd.machine import cores
-from ppodd.training import fresh_network
+
+if TYPE_CHECKING:
+    import torch
 
 _CORE_FLOPS, _META_STEP_S = 40e9, 0.2  # of a core of a CPU, about; what a meta-step takes where operations are small
 _LONG_H = 1.0
@@ -21,6 +20,8 @@ _DIFFERENTIATED = 3  # gradients that a step of the window is worth: its own, an
 
 def distillation_flops(config: DistillConfig, spec: Spec, meta_steps: int, stages: int) -> float:
     """Multiplications and additions of `meta_steps` meta-steps and the stage accuracies of `stages` stages."""
+    from ppodd.distillation import curriculum
+
     plain, window = curriculum.mean_steps(config)
     meta_step = config.distill_batch_size * (plain + _DIFFERENTIATED * window) + config.batch_size
     accuracy = config.stage_nets * config.stage_steps * config.distill_batch_size
@@ -66,6 +67,11 @@ def long_time(hours: float) -> str:
 @lru_cache
 def _image_flops(arch: str, spec: Spec, width: int) -> int:
     """Of one image's way through the network."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ppodd.training import fresh_network
+
     device = torch.device("cpu")
     network = fresh_network(arch, spec, width, 0, device)
     images = torch.zeros(2, spec.channels, spec.height, spec.width)  # batch statistics want two

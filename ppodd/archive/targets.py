@@ -1,9 +1,11 @@
-"""The trials and stages of an archive that a command's arguments name."""
+"""The trials and stages of an archive that users name, and the folder of a run that belongs to no sweep."""
 
 from __future__ import annotations
 
-from ppodd.archive import TrialArchive
+from ppodd.archive.trial_archive import TrialArchive
+from ppodd.config import RUNS, DistillConfig, check_twin
 from ppodd.errors import BadInput
+from ppodd.files import Folder
 
 
 def trial_at(path: str) -> TrialArchive:
@@ -31,3 +33,10 @@ def stages_at(path: str) -> tuple[TrialArchive, list[int]]:
     if not trial.stages():
         raise BadInput(f"{path!r} has no finished stage yet")
     return trial, trial.stages()
+
+
+def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
+    """The folder of a run that belongs to no sweep. Raises `BadInput` where its name is another's but for case."""
+    runs = Folder(archive) / RUNS
+    check_twin(config.name, runs.names())
+    return TrialArchive(runs.at(config.name))
