@@ -29,6 +29,7 @@ LONGEST_S = 900.0  # of a sweep here: what takes longer hangs
 GONE_S = 20.0  # after which no process of an ended sweep may be left
 SWEEP = {**TINY, "epochs": 60}
 CORES = {"resources": {"cpus": 0.5}, "evaluators": {"cpus": 0.5}}  # evaluators of none would yield to all else
+LATEST_S = 6.0  # after a process is seen, it is killed
 KINDS = {
     "trial": r"^ray::(ImplicitFunc|trial)",
     "evaluator": r"^ray::Evaluator",
@@ -107,21 +108,43 @@ def finish(sweep, driver=None):
     raise AssertionError(f"it is not done after 6 drivers: {sweep.said()}")
 
 
-def kill(sweep, driver, dice, injected):
-    """Kill one of its processes at a random moment, of a kind that is drawn; whether there was one to kill."""
-    end = time.monotonic() + dice.uniform(0.3, 20)
-    while time.monotonic() < end and driver.poll() is None:
-        sweep.look(driver)
+def name(kind):
+    return f"{kind} of a sweep, SIGKILL"
+
+
+def waited(there, driver):
+    """Wait until something is there; whether it came to that while the driver ran."""
+    while driver.poll() is None:
+        if there():
+            return True
         time.sleep(0.1)
-    running = sweep.look(driver)
-    by_kind = {kind: [pid for pid, name in running.items() if re.search(p, name)] for kind, p in KINDS.items()}
-    victims = {kind: pids for kind, pids in by_kind.items() if pids}
-    if driver.poll() is not None or not victims:  # it has ended, or Ray is still to start
+    return False
+
+
+def kill(sweep, driver, dice, injected):
+    """Kill one of its processes, of a kind that had few kills so far, at a random moment of its life.
+
+    Returns whether there was one to kill before the sweep ended.
+    """
+    kinds = ["driver", *KINDS]
+    fewest = min(injected[name(kind)] for kind in kinds)
+    kind = dice.choice([kind for kind in kinds if injected[name(kind)] == fewest])
+
+    def victims():
+        if kind == "driver":
+            return [driver.pid]
+        return sorted(pid for pid, said in sweep.look(driver).items() if re.search(KINDS[kind], said))
+
+    if not waited(victims, driver):
         return False
-    kind = "driver" if dice.random() < 0.15 else dice.choice(sorted(victims))
-    pid = driver.pid if kind == "driver" else dice.choice(sorted(victims[kind]))
+    moment = time.monotonic() + dice.uniform(0, LATEST_S)
+    waited(lambda: time.monotonic() > moment, driver)
+    there = victims()
+    if driver.poll() is not None or not there:
+        return False
+    pid = dice.choice(there)
     os.kill(pid, signal.SIGKILL)
-    injected[f"{kind} of a sweep, SIGKILL"] += 1
+    injected[name(kind)] += 1
     moment = time.monotonic() - sweep.began
     print(f"{sum(injected.values())}: {kind}, process {pid}, {moment:.1f} s after its driver began", flush=True)
     if kind == "driver":
