@@ -14,7 +14,7 @@ from typing import Any
 from cluster.environment import prepare
 from cluster.service.ray_start import check_address, ray_folder, reach
 from ppodd import signals
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, PpoddError
 from ppodd.machine import cores, memory_bytes
 
 NAMESPACE = "ppodd"
@@ -50,7 +50,13 @@ def _connect(address: str | None, cpus: int | None, otherwise: str) -> bool:
 
         options |= {"num_cpus": cpus or cores(), "include_dashboard": False}
         options["object_store_memory"] = _OBJECT_STORE_BYTES
-        init_alone(memory_bytes() - _OBJECT_STORE_BYTES, ray_folder(), **options)
+        folder = ray_folder()
+        try:
+            init_alone(memory_bytes() - _OBJECT_STORE_BYTES, folder, **options)
+        except Exception as error:  # bare ones, too
+            raise PpoddError(
+                f"Ray did not start: {_said(error).rstrip('.')}; its logs are in {folder}/session_latest/logs"
+            ) from error
         return True
     check_address(address)
     try:
@@ -124,7 +130,8 @@ def _said(error: Exception) -> str:
     text = str(error)
     if "ersion mismatch" in text:
         return " ".join(text.split())
-    line = text.splitlines()[0].partition(". Please specify")[0]  # which names flags of Ray's own commands
+    first = (text.splitlines() or [type(error).__name__])[0]
+    line = first.partition(". Please specify")[0]  # which names flags of Ray's own commands
     if "InvalidAuthToken" in str(error.__cause__):
         return f"{line}: it asks for another token than is here (RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token)"
     return line

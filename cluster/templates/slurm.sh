@@ -35,33 +35,37 @@ export RAY_USAGE_STATS_ENABLED=0
 export MLFLOW_TRACKING_URI={{ s.tracking_uri | shell }}
 {% endif %}
 
-# a token of this job's own, in a file that its nodes see and others may not read
+# a token of this start's own, in a file that its nodes see and others may not read
 private=$(mktemp -d "$HOME/.ppodd-$SLURM_JOB_ID.XXXXXX")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$private/token"
 od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH"
 
-# not `ray stop`, which would end every Ray of this user on the node
-steps=()
-trap 'kill "${steps[@]}" 2>/dev/null || true; wait; rm -rf "$private"' EXIT
+end_ray() { # not `ray stop`, which would end every Ray of this user on the node
+    kill $(jobs -p) 2>/dev/null || true
+    wait
+}
+trap 'end_ray; rm -rf "$private"' EXIT
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # nothing is left to wait for once the driver has ended
 
-on() { # on NODE COMMAND…
-    srun --nodes=1 --ntasks=1 --cpus-per-task={{ s.cpus }} --nodelist="$1" "${@:2}"
+on() { # on NODE COMMAND…, in place of this shell: with & or in $(…), so that a signal to it is one to srun
+    exec srun --nodes=1 --ntasks=1 --cpus-per-task={{ s.cpus }} --nodelist="$1" "${@:2}"
 }
 start=(ray start --block --num-cpus={{ s.cpus }} --num-gpus={{ s.gpus }} --temp-dir="/tmp/ray-$SLURM_JOB_ID"{% if s.ray_resources %} --resources={{ s.ray_resources | quoted | shell }}{% endif %})
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 ip=$(on "$head" hostname --ip-address | awk '{print $1}')
-port=$((20000 + SLURM_JOB_ID % 20000))
-on "$head" "${start[@]}" --head --node-ip-address="$ip" --port="$port" --include-dashboard=false &
-steps+=($!)
+listens() { (exec 3<>"/dev/tcp/$ip/$1") 2>/dev/null; }
+# two ports, others at each start: queued again on this node, it may meet what its Ray has not yet let go of
+port=$((20000 + (SLURM_JOB_ID + 100 * ${SLURM_RESTART_COUNT:-0}) % 6000 * 2))
+while listens "$port" || listens $((port + 1)); do port=$((port + 2)); done
+on "$head" "${start[@]}" --head --node-ip-address="$ip" --port="$port" --ray-client-server-port=$((port + 1)) --include-dashboard=false &
 for ((tries = 0; tries < 120; tries++)); do
-    if (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; then break; fi
+    if listens "$port"; then break; fi
     sleep 1
 done
 for node in "${nodes[@]:1}"; do
     on "$node" "${start[@]}" --address="$ip:$port" &
-    steps+=($!)
 done
 
 # all of them: a sweep is refused whose trials ask for more than is there
@@ -87,6 +91,7 @@ while kill -0 "$driver" 2>/dev/null; do # the signal ended the wait, not the dri
 done
 # a job that is cancelled gets the signal too, but is not RUNNING any more
 if [[ $code == 143 && $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
+    end_ray
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

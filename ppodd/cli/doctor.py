@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -101,7 +102,7 @@ def _look_at_machine(args: argparse.Namespace) -> Done:
     if not torch.cuda.device_count():
         print("no CUDA device: the …-small presets are meant for this machine; the others need a GPU")
     for what, folder in (("here", Path.cwd()), ("data cache", cache_folder())):
-        there = next(p for p in (folder, *folder.parents) if p.exists())
+        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.exists(p))
         writable = "" if may_write(folder) else ", NOT WRITABLE"
         print(f"{what}: {folder}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free{writable}")
     if args.ray_address:

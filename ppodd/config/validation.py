@@ -45,7 +45,7 @@ def build(kind: type[C], values: dict[str, Any]) -> C:
 
 def said(error: Any) -> str:
     """One of pydantic's errors in one line that begins with the field and its value."""
-    *names, last = [str(part) for part in error["loc"]] or ["config"]
+    *names, last = [str(part) for part in error["loc"] if part != "[key]"] or ["config"]
     field = ".".join(names if names and last.isdigit() else [*names, last])
     return f"{field}={error['input']!r}: {_reason(error)}"
 

@@ -15,6 +15,9 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _ALMOST = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/?[^/].*)", re.DOTALL)
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"}  # protocols whose URLs begin with a bucket
 _FILES = {"file", "local"}
+# protocols of single files, of what may only be read, and of what a process has to itself
+_NO_FOLDERS = {"http", "https", "data", "zip", "tar", "libarchive", "memory", "github", "gist", "git", "reference"}
+_LONGEST_NAME, _LONGEST_PATH = 255, 3500  # bytes; below an archive's folder lie paths of some hundreds
 
 
 def address(text: str) -> str:
@@ -35,7 +38,7 @@ def address(text: str) -> str:
     if (almost := _ALMOST.fullmatch(text)) and _is_protocol(almost[1]):
         meant, folder = almost[2].lstrip("/"), text
         raise BadInput(f"archive {text!r}: write {almost[1]}://{meant}, or ./{folder} for a folder of that name here")
-    return os.path.expanduser(text).rstrip("/") or "/"
+    return _of_some_length(os.path.expanduser(text).rstrip("/") or "/")
 
 
 def is_remote(url: str) -> bool:
@@ -43,13 +46,22 @@ def is_remote(url: str) -> bool:
     return "://" in url
 
 
-def _local(text: str, path: str) -> str:
-    if not path.startswith("/") or re.search("[%?#]", path):
-        raise BadInput(f"archive {text!r}: write the folder's path itself, without file://")
+def _of_some_length(path: str) -> str:
+    whole = os.fsencode(os.path.abspath(path))
+    if len(whole) > _LONGEST_PATH or any(len(name) > _LONGEST_NAME for name in whole.split(b"/")):
+        raise BadInput(f"archive '{path[:40]}…' is longer than disks take: choose a folder with a shorter path")
     return path
 
 
+def _local(text: str, path: str) -> str:
+    if not path.startswith("/") or re.search("[%?#]", path):
+        raise BadInput(f"archive {text!r}: write the folder's path itself, without file://")
+    return _of_some_length(path)
+
+
 def _remote(text: str, protocol: str, rest: str) -> str:
+    if protocol in _NO_FOLDERS:
+        raise BadInput(f"archive {text!r}: {protocol} has no folders to write to: write a folder's path or s3://…")
     if not rest.strip("/") or (protocol in _BUCKETS and rest.startswith("/")):
         raise BadInput(f"archive {text!r} names no bucket: write {protocol}://bucket/folder")
     if wrong := re.search(r"\?|#|::", rest):

@@ -5,28 +5,30 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
+_URL = re.compile(r"[a-z0-9]+:/")  # of which a path leaves one slash
 
 
 def cache_folder() -> Path:
     """`$PPODD_CACHE`, by default `~/.cache/ppodd`; where that cannot be written, a temporary folder of this user's."""
     folder = _asked()
-    return folder if may_write(folder) else _instead(folder)
+    return folder if may_write(folder) and not _URL.match(str(folder)) else _instead(folder)
 
 
 def cached(name: str) -> Path:
     """A file of the cache: one that is there may be read where this user may not write."""
     there = _asked() / name
-    return there if there.exists() else cache_folder() / name
+    return there if os.path.exists(there) else cache_folder() / name
 
 
 def may_write(folder: Path) -> bool:
     """Whether this process may write files into the folder, or make it first."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

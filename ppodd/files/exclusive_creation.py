@@ -22,7 +22,6 @@ _NOT_OFFERED = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # by di
 
 def link_new(path: str, data: bytes) -> bool | None:
     """Whether the local file was made; `None` where its disk cannot tell. Raises `OSError` where it may not be."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     with beside(path) as temporary:
         Path(temporary).write_bytes(data)
         try:

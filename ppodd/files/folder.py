@@ -47,15 +47,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """
     path = Path(path)
     with storage_errors("write", path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise BadInput(f"cannot write {path}: {error.filename} is a file; name another folder") from error
+        _make_parent(path)
         with temporaries.beside(path) as temporary:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadInput(f"cannot write {path}: {error.filename} is a file; name another folder") from error
 
 
 @contextlib.contextmanager
@@ -180,6 +184,8 @@ class Folder:
             return self._do(self._fs.cat_file, f"{self._path}/{name}")
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            raise BadInput(f"{self.at(name)} is below a file; name a folder") from None
 
     def read(self, name: str) -> bytes:
         """Raise `CorruptArchive` where the file is missing."""
@@ -204,6 +210,7 @@ class Folder:
         path = f"{self._path}/{name}"
         if self._local:
             with storage_errors("write", path):
+                _make_parent(Path(path))
                 made = link_new(path, data)
         else:
             made = self._do(upload_new, self._fs, path, data)

@@ -12,12 +12,14 @@ from pathlib import Path
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 _SLURM_MEMORY = "SLURM_MEM_PER_NODE"  # MiB; 0 is all of it
+_SLURM_CORES_MEMORY = "SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE"  # MiB of each core, and how many
+_PYTHON_CORES = "PYTHON_CPU_COUNT"  # which `os.process_cpu_count` obeys from Python 3.13 on
 _MIB = 2**20
 
 
 def cores() -> int:
     """How many cores this process may keep busy, at least one: the least of what anything allows."""
-    return max(1, int(min([_affinity(), *_quotas(), *_given(*_SLURM_CORES)])))
+    return max(1, int(min([_affinity(), *_quotas(), *_given(*_SLURM_CORES), *_given(_PYTHON_CORES)])))
 
 
 def machine_cores() -> int:
@@ -27,7 +29,9 @@ def machine_cores() -> int:
 
 def memory_bytes() -> int:
     """How many bytes of memory this process may take, with those that share its container or batch job."""
-    return min([machine_memory_bytes(), *_memory_limits(), *(mib * _MIB for mib in _given(_SLURM_MEMORY))])
+    each, number = (_given(name) for name in _SLURM_CORES_MEMORY)
+    batch = [*_given(_SLURM_MEMORY), *(mib * count for mib in each for count in number)]
+    return min([machine_memory_bytes(), *_memory_limits(), *(mib * _MIB for mib in batch)])
 
 
 def machine_memory_bytes() -> int:

@@ -9,6 +9,9 @@ from .store import (
     all_runs as all_runs,
 )
 from .store import (
+    check_place as check_place,
+)
+from .store import (
     default_tracking_uri as default_tracking_uri,
 )
 from .store import (

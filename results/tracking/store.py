@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.errors import BadInput, PpoddError, StorageError, hidden
-from ppodd.files import cache_folder, is_remote, sha256
+from ppodd.files import cache_folder, is_remote, may_write, sha256
 from ppodd.proxies import bypass_for_loopback, through_proxy
 from results.tracking.store_file import make_or_check, sqlite_path, sqlite_uri
 
@@ -102,6 +102,17 @@ def open_store(tracking_uri: str) -> MlflowClient:
             f"{why}; accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
         ) from None
     return client
+
+
+def check_place(tracking_uri: str) -> None:
+    """Raise `BadInput` where an SQLite store could never be made, without making it."""
+    path = sqlite_path(tracking_uri)
+    if path and not path.exists() and not may_write(path.parent):
+        there = next(folder for folder in path.parents if folder.exists())
+        raise BadInput(
+            f"cannot open the MLflow store {tracking_uri!r}: {there} is no folder that this user may write; name "
+            f"another --tracking-uri"
+        )
 
 
 def _is_away(error: BaseException | None) -> bool:

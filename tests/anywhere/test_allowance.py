@@ -64,6 +64,18 @@ def test_a_slurm_allocation_of_memory_is_obeyed(tree, monkeypatch):
     assert memory_bytes() == 2**31
 
 
+def test_memory_that_slurm_gives_with_each_core_is_obeyed(tree, monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1024")
+    assert memory_bytes() == 2**40  # of how many cores is not said
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
+    assert memory_bytes() == 2**32
+
+
+def test_what_python_is_told_of_cores_is_obeyed(tree, monkeypatch):
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "2")
+    assert cores() == 2
+
+
 def test_the_tightest_group_around_the_process_counts(tree):
     """Version 2: the limit may be one of the slice that the process's own group lies in."""
     files = {"lab/cpu.max": "350000 100000", "lab/job/cpu.max": "max 100000", "lab/job/memory.max": "1073741824"}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sweeps import PATH, command, sweep_file
 
-from cluster.service import ray_start
+from cluster.service import connect, ray_internals, ray_start
 from cluster.service.ray_start import check_address, ray_folder, reach
 from ppodd.cli.main import main
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, PpoddError
 
 FORMS = "accepted are auto, HOST:PORT, [IPv6]:PORT and ray://HOST:PORT"
 REFUSED = [
@@ -118,3 +118,13 @@ def test_where_ray_finds_no_place_at_all_a_short_one_is_asked_for(short, monkeyp
     monkeypatch.setattr(ray_start, "own_temporary_folder", lambda place: short / ("y" * 60))
     with pytest.raises(BadInput, match="of at most 36 bytes, by RAY_TMPDIR"):
         ray_folder()
+
+
+def test_a_ray_that_does_not_start_is_said_with_the_place_of_its_logs(short, monkeypatch):
+    def timed_out(memory, folder, **options):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setenv("RAY_TMPDIR", str(short))
+    monkeypatch.setattr(ray_internals, "init_alone", timed_out)
+    with pytest.raises(PpoddError, match=f"Ray did not start: The current .* startup; its logs are in {short}/ray/"):
+        connect()

@@ -29,6 +29,7 @@ while :; do
         [[ $left == $$ ]] || kill -KILL $left 2>/dev/null
     done
     [[ $may_requeue && -e $FAKE_SLURM/requeued ]] || exit $code
+    export SLURM_RESTART_COUNT=$((${SLURM_RESTART_COUNT:-0} + 1))
 done
 """
 
@@ -50,6 +51,7 @@ def fake_slurm(folder: Path, root: Path, number: int) -> dict[str, str]:
         "SLURM_JOB_ID": str(number),
         "SLURM_JOB_NODELIST": "node[1-2]",
         "FAKE_SLURM": str(folder),
+        "RAY_worker_niceness": "0",  # as for all tests
     }
 
 

@@ -30,7 +30,7 @@ from ppodd.errors import PpoddError, StorageError, one_line, under_way
 from ppodd.files import is_remote, only_writer, own_temporary_folder, storage_errors
 from ppodd.words import counted
 from results.reporting import publish
-from results.tracking import open_store, sync
+from results.tracking import check_place, open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.data import check_data, record_first
 from tune.running.disk_space import check_free_space
@@ -103,6 +103,7 @@ def run_sweep(
         check_installed(sweep.file.search.algorithm)
     check_hours(sweep, archive, [*unfinished(sweep, archive), *_limited(sweep, archive)])
     check_free_space(archive, _left(sweep, archive), sweep.evaluations)
+    check_place(tracking_uri)
     if ray_address is None:
         check_data(sweep, archive, say)
     in_process = connect(ray_address)

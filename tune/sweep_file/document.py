@@ -11,11 +11,34 @@ import yaml
 from ppodd.errors import BadInput
 from tune.sweep_file.space import Path_
 
+_MOST_VALUES = 100_000  # which a few aliases of aliases make thousands of millions of
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as people mean it: 6:00 and 2024-05-01 are text, not 360 minutes and a date."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        """A number, unless it is written as a time."""
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
+
+    def construct_text(self, node: Any) -> str:
+        """What is written there."""
+        return str(node.value)
+
+    def construct_yaml_float(self, node: Any) -> Any:
+        """A number, unless it is written as a time."""
+        return node.value if ":" in node.value else super().construct_yaml_float(node)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
+Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_text)
+
 
 class Document:
     """A YAML mapping: its values, and for errors the line of each key and what `--set` put in its place.
 
-    Making one raises `BadInput` where the file cannot be read, is no YAML or has a key twice.
+    Making one raises `BadInput` where the file cannot be read, is no YAML, has a key twice or no end.
     """
 
     def __init__(self, path: Path):
@@ -24,7 +47,7 @@ class Document:
         self.overrides: dict[Path_, str] = {}  # keys that `--set` put there
         try:
             text = path.read_text(encoding="utf-8")
-            node, self.values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+            node, self.values = yaml.compose(text, Loader=Loader), yaml.load(text, Loader=Loader)
         except OSError as error:
             raise BadInput(f"cannot read sweep file {path}: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -33,6 +56,8 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             where = f" line {mark.line + 1}" if mark else ""
             raise BadInput(f"{path}{where}: no valid YAML: {getattr(error, 'problem', error)}") from None
+        except RecursionError:
+            raise BadInput(f"{path}: no sweep file is nested that deep") from None
         if not isinstance(self.values, dict):
             raise BadInput(f"{path}: a sweep file is a mapping of keys such as name, preset, grid, seeds")
         try:
@@ -41,6 +66,10 @@ class Document:
             raise BadInput(f"{path}: an alias (*…) stands within what it is an alias of: write the value out") from None
 
     def _visit(self, node: Any, path: Path_) -> None:
+        if len(self.lines) > _MOST_VALUES:
+            raise BadInput(f"{self.path}: more than {_MOST_VALUES} values, written out: a sweep file has fewer")
+        if isinstance(node, yaml.ScalarNode) and any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            raise BadInput(f"{self.path} line {node.start_mark.line + 1}: {node.value!a} is no UTF-8 text")
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 here = (*path, str(key.value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def find_sweep_file(name: str) -> Path:
     shipped = {path.stem: path for path in sorted(SWEEPS.glob("*.yaml"))}
     if name in shipped:
         return shipped[name]
-    if Path(name).is_file():
+    if os.path.isfile(name):  # which says no of what can be no path
         return Path(name)
     if name.endswith((".yaml", ".yml")) or "/" in name:
         raise BadInput(f"no sweep file {name!r} (shipped by name: {', '.join(shipped)})")
@@ -122,14 +123,18 @@ def _sweep(file: SweepFile, overridden: Sequence[str]) -> Sweep:
 
 
 def _check_device(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
-    """Raise `SweepFileError` where a trial is to compute on a GPU and reserves none: Ray would show it none."""
-    wanted = next((config.device for config in examples if config.device.startswith("cuda")), None)
-    if wanted and not file.resources.gpus:
+    """Raise `SweepFileError` where a trial is to compute on what it will not see: Ray shows it its own GPU alone."""
+    for device in {config.device: None for config in examples}:
+        if device in ("auto", "cpu") or (file.resources.gpus and device in ("cuda", "cuda:0")):
+            continue
+        if not device.startswith("cuda"):
+            what = "accepted are auto, cpu and cuda"
+        elif file.resources.gpus:
+            what = "a trial sees the one GPU that it reserves; write cuda, or leave device out"
+        else:
+            what = "trials reserve no GPU; write resources: {gpus: 1} or a fraction, or leave device out"
         key = next((joint for joint in file.grid if "device" in keys(joint)), "")
-        raise SweepFileError(
-            ("grid", key) if key else ("config", "device"),
-            f"device {wanted}: trials reserve no GPU; write resources: {{gpus: 1}} or a fraction, or leave device out",
-        )
+        raise SweepFileError(("grid", key) if key else ("config", "device"), f"device {device}: {what}")
 
 
 def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from ppodd.config import DistillConfig
 from ppodd.errors import BadInput, unknown
-from tune.sweep_file.document import Document
+from tune.sweep_file.document import Document, Loader
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import FIELDS, keys
 
@@ -23,8 +23,8 @@ def apply_override(values: dict[str, Any], override: str, document: Document) ->
     if not equals:
         raise BadInput(f"--set {override!r}: write key=value, such as num_samples=2, evaluation.nets=4 or lr=0.01")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, RecursionError):
         raise BadInput(f"--set {override!r}: {text!r} is no YAML value") from None
     head, dot, tail = key.partition(".")
     if head in SweepFile.model_fields:

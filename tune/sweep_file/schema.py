@@ -11,6 +11,9 @@ from ppodd.config import check_name
 
 _SOME = 0.001  # of a GPU's model, as Ray asks for it: a node that has it has 1
 
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -19,8 +22,8 @@ class _Section(pydantic.BaseModel):
 class Resources(_Section):
     """What a trial or an evaluator reserves; may be fractions of a CPU; of a GPU at most one, on which it computes."""
 
-    cpus: Annotated[float, Field(ge=0)] = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    cpus: Share = 1
+    gpus: Share = 0
 
     @pydantic.field_validator("gpus")
     @classmethod
@@ -48,9 +51,9 @@ class TrialResources(Resources):
         lockstep: how many trials of one shape share a process: so many, as many as it is known to pay, or one.
     """
 
-    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    memory_gib: Amount | None = None
     accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
-    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
+    custom: dict[Annotated[str, Field(pattern=r"^\S+$")], Amount] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
     lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "off"
 
@@ -77,7 +80,7 @@ class Evaluators(Resources):
     """
 
     count: Annotated[int, Field(ge=1)] = 1
-    idle_s: Annotated[float, Field(gt=0)] = 120
+    idle_s: Amount = 120
 
 
 def _listed(value: Any) -> Any:
@@ -130,8 +133,8 @@ class Limits(_Section):
         sweep_hours: of the sweep by the clock, as long as a driver runs it.
     """
 
-    trial_hours: Annotated[float, Field(gt=0)] | None = None
-    sweep_hours: Annotated[float, Field(gt=0)] | None = None
+    trial_hours: Amount | None = None
+    sweep_hours: Amount | None = None
 
 
 class SweepFile(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import Path_, Point, Section, SweepFileError, keys, marked, name, parameters, points
 
 _EXAMPLES = 100  # settings drawn of a searched space, to check it by
+_MOST_TRIALS = 100_000
 
 
 def fixed(base: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[S
 
     So are points of a baseline that differ in what plays no part in it.
     """
+    _check_number(file, sections[0])
     source = random.Random(f"{file.name}/{file.seeds}")
     drawn = any(section.sample for section in sections)
     trials: dict[str, DistillConfig] = {}
@@ -69,6 +72,15 @@ def listed_trials(file: SweepFile, base: Mapping[str, Any], sections: Sequence[S
             trials.setdefault(same, config)
     _check_twins(trials)
     return trials
+
+
+def _check_number(file: SweepFile, always: Section) -> None:
+    """Raise `SweepFileError` where there are more trials than anyone means, before they are made."""
+    axes = [len(axis) for axis in always.grid]
+    trials = math.prod(axes) * (file.num_samples if always.sample else 1) * len(file.seeds)
+    if trials > _MOST_TRIALS:
+        longest = "num_samples" if always.sample and file.num_samples > max(axes, default=1) else "grid"
+        raise SweepFileError((longest,), f"{trials:,} trials, of at most {_MOST_TRIALS:,}: vary less, or search")
 
 
 def _both(first: str, second: str) -> str:
@@ -123,7 +135,7 @@ def seeded(
     """A point's trials, one a seed. A name that is there for another config gets all its digits, or a digest.
 
     Raises:
-        Misplaced: a value makes no valid config, or a seed appears twice.
+        SweepFileError: a value makes no valid config, or a seed appears twice.
     """
     trials: dict[str, DistillConfig] = {}
     values = _laid_out(file, base, point)

@@ -7,14 +7,20 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ppodd.errors import StorageError
+from ppodd.errors import BadInput
 from ppodd.files import exclusive_creation, retries
 from ppodd.files import folder as folders
 from ppodd.files.folder import Folder
 
 
+class Lasting(MemoryFileSystem):
+    """A remote file system that may be told not to write over."""
+
+    protocol = "lasting"
+
+
 class Plain(MemoryFileSystem):
-    """A remote file system that can only write over."""
+    """One that can only write over."""
 
     protocol = "plain"
 
@@ -22,10 +28,11 @@ class Plain(MemoryFileSystem):
         super().pipe_file(path, value)
 
 
+fsspec.register_implementation("lasting", Lasting)
 fsspec.register_implementation("plain", Plain)
 
 
-@pytest.fixture(params=["local", "no hard links", "memory", "s3", "s3 that cannot", "plain"])
+@pytest.fixture(params=["local", "no hard links", "lasting", "s3", "s3 that cannot", "plain"])
 def folder(request, tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "_SETTLE_S", 0.2)
     if request.param == "s3":
@@ -40,7 +47,7 @@ def folder(request, tmp_path, monkeypatch):
             raise OSError(errno.EPERM, "Operation not permitted")
 
         monkeypatch.setattr(exclusive_creation.os, "link", link)
-    return Folder(f"{request.param}://{tmp_path}" if request.param in ("memory", "plain") else tmp_path / "f")
+    return Folder(f"{request.param}://{tmp_path}" if request.param in ("lasting", "plain") else tmp_path / "f")
 
 
 def test_the_first_has_it_and_the_second_does_not(folder):
@@ -78,5 +85,14 @@ def test_a_file_that_was_made_though_the_answer_was_lost_is_ours(bucket, gate, m
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises((StorageError, OSError)):
+    with pytest.raises(BadInput):
         Folder(tmp_path / "file").create("a.json", b"")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = Folder(tmp_path / "notes.txt/below")
+    with pytest.raises(BadInput, match="is a file; name another folder"):
+        folder.create("a.json", b"first")
+    with pytest.raises(BadInput, match=r"below/a\.json is below a file"):
+        folder.get("a.json")
