@@ -67,7 +67,7 @@ def one_after_another(*arguments):
     if task.split.x.device.type == "cpu":
         judged = [one_alone(task, network, net) for net, network in enumerate(networks)]
     else:
-        judged = [one_ensemble(task, [network.module], [net], Event())[0] for net, network in enumerate(networks)]
+        judged = [one_ensemble(task, [network], [net], Event())[0] for net, network in enumerate(networks)]
     values = [[one.accuracy for one in of_net] for of_net in judged]
     return dict(zip(task.protocol.budgets, map(list, zip(*values, strict=True)), strict=True))
 

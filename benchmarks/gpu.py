@@ -5,7 +5,7 @@
 
 In this order: the `gpu` tests; 150 meta-steps of the paper's CIFAR-10 setting, with rate and peak memory, on random
 images or on `--root`'s; a profile of meta-steps (which share of the time goes into launches, which into convolutions);
-the four benchmarks. Every part has a limit of seconds, so that the whole ends in time; what fails or runs out of it is
+the five benchmarks. Every part has a limit of seconds, so that the whole ends in time; what fails or runs out of it is
 said in the page, and the rest goes on. `OUTPUT.json` and `OUTPUT.txt` are written after every part.
 """
 
@@ -44,20 +44,23 @@ def parts(args: argparse.Namespace) -> dict[str, Part]:
     steps = ["--meta-steps", "3" if quick else "150", *(["--root", args.root] if args.root else []), *small]
     rounds = ["--rounds", "1" if quick else "3"]
     window = ["--window", "2", "--real", "20", "width=8"] if quick else ["--window", "60", "--real", "5000"]
+    kinds = [] if args.device == "cpu" else ["tf32", "bf16", "plain=tf32", "window=tf32", "real=tf32"]
+    seeds = ["--seeds", "1", "--before", "1"] if quick else ["--seeds", "2", "--before", "10"]
     sizes = ["--sizes", "digits-small", "--steps", "2"] if quick else ["--steps", "500", "--images", "10000"]
     own, here = [sys.executable, __file__, *device], [sys.executable]
     return {
         "tests": Part(
             [*here, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-rs", str(HERE.parent / "tests" / "ppodd")], 90
         ),
-        "meta_steps": Part([*own, "--part", "meta_steps", *steps], 150),
-        "profile": Part([*own, "--part", "profile", *steps], 60),
+        "meta_steps": Part([*own, "--part", "meta_steps", *steps], 130),
+        "profile": Part([*own, "--part", "profile", *steps], 50),
         "meta_step": Part([*here, str(HERE / "meta_step.py"), *device, *rounds, *window], 70),
         "plain_steps": Part(
             [*here, str(HERE / "plain_steps.py"), *device, *rounds, *(["width=8"] if quick else [])], 30
         ),
         "crops": Part([*here, str(HERE / "crops.py"), *device, *rounds], 20),
-        "evaluate": Part([*here, str(HERE / "evaluate.py"), *device, *rounds, *sizes], 60),
+        "precision": Part([*here, str(HERE / "precision.py"), *device, *seeds, "--precision", *kinds], 40),
+        "evaluate": Part([*here, str(HERE / "evaluate.py"), *device, *rounds, *sizes], 50),
     }
 
 

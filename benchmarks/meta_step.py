@@ -8,8 +8,8 @@ and nothing is downloaded; there are no plain steps. Each line is a process of i
 `--device cuda` measures on a GPU, and its memory.
 
 `--sizes` prints a table over presets and widths instead: seconds of one seed's meta-step with `--window` steps (10), as
-published, by the default engine with torch's operations alone and with compiled functions, and in lockstep of 4 where a
-sweep's `lockstep: auto` forms such groups. At digits size 10 plain steps come before the window, as they do in a run.
+published, by the default engine with torch's operations alone and with compiled functions, and in lockstep of 4, which
+a sweep's `lockstep: auto` forms at digits size. There 10 plain steps come before the window, as they do in a run.
 """
 
 from __future__ import annotations
@@ -123,8 +123,7 @@ def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
             "torch": (meta_step, ({**values, "compile": "off"}, threads, False, True)),
             "compiled": (meta_step, ({**values, "compile": "on"}, threads, False, True)),
         }
-        if size.startswith("digits"):
-            tasks["lockstep"] = (in_lockstep, (values, threads))
+        tasks["lockstep"] = (in_lockstep, (values, threads))
         took = {
             name: (m.cpu_median if threads == 1 else m.median) / (_MEMBERS if name == "lockstep" else 1)
             for name, m in in_turn(tasks, rounds).items()

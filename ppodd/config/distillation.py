@@ -33,7 +33,7 @@ from ppodd.config.validation import Config
 from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_path, known_spec
 from ppodd.errors import BadInput
 from ppodd.posters import BLENDS, BlendParameters, Geometry
-from ppodd.training import check_architecture
+from ppodd.training import BF16, FLOAT32, PRECISIONS, Precision, check_architecture, written_out
 
 ENGINES = ("recomputed", "unrolled")
 SAVED_POSTERS = "checkpoints"  # where PoDD's code keeps `<run>_poster.pt` and, with learned labels, `<run>_label.pt`
@@ -49,6 +49,7 @@ OUTER_LOOP = frozenset(
     {"epochs", "start_epoch", "steps_per_epoch", "batch_size", "lr", "outer_decay", "label_lr_scale"}
     | {"eps", "wd", "clip_coef"}
     | {"ddtype", "cctype", "window", "minwindow", "totwindow", "real_strategy", "comp_aug_real", "test_freq"}
+    | {"precision"}
 )
 # Fields of the posters, which a reference of no pixel budget does not have.
 POSTERS = frozenset({*Geometry._fields, "class_order", "train_y", "comp_ipc", "label_cells"})
@@ -82,6 +83,11 @@ class DistillConfig(Config):
         "auto",
         description="on a CPU, functions compiled for it: where it has a C compiler, by all means, or never (the same "
         "to rounding)",
+    )
+    precision: Annotated[str, pydantic.AfterValidator(lambda v: str(Precision.read(v)))] = Field(
+        FLOAT32,
+        description=f"of a meta-step's convolutions, where the machine has it: {', '.join(PRECISIONS)}; or of its "
+        "parts, such as plain=bf16,real=tf32 or window=bf16",
     )
     checkpoint_every: Positive = Field(20, description="meta-steps between two resume checkpoints")
     print_freq: Positive = Field(10, description="meta-steps between two refreshes of the progress")
@@ -266,6 +272,7 @@ class DistillConfig(Config):
             "offload",
             "offload=True needs engine=recomputed: the unrolled engine keeps graphs",
         )
+        _check_precision(self)
         if self.dataset in SPECS and not self.image_size and not self.classes:
             self.check_fits(SPECS[self.dataset])
         if spec := known_spec(self.dataset, self.image_size):  # which does not depend on how many classes there are
@@ -299,6 +306,19 @@ def difference(mine: DistillConfig, theirs: DistillConfig) -> str:
 def _require(holds: bool, field: str, message: str) -> None:
     if not holds:
         raise BadInput(message, field)
+
+
+def _check_precision(config: DistillConfig) -> None:
+    said, precision = f"precision={config.precision}", Precision.read(config.precision)
+
+    def needs(holds: bool, what: str) -> None:
+        _require(holds, "precision", f"{said}{what}")
+
+    reduced = precision != (FLOAT32,) * len(precision)
+    needs(not reduced or config.dtype == FLOAT32, f" needs dtype={FLOAT32}, not {config.dtype}")
+    if BF16 in precision:
+        needs(written_out(config.arch), f": {BF16} needs a ConvNet with instance norm, not arch={config.arch}")
+        needs(config.engine == "recomputed", f": {BF16} needs engine=recomputed, not {config.engine}")
 
 
 def known_poster_ipc(config: DistillConfig) -> float | None:

@@ -38,7 +38,7 @@ from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.methods import layout_of, trained_on
 from ppodd.posters import BLENDS, Layout, render
-from ppodd.training import choose_compiled
+from ppodd.training import Precision, choose_compiled
 from ppodd.words import counted
 
 _log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ def distillation_steps(
     keep_freed_memory()
     choose_compiled(config.compile)
     device = resolve_device(config.device)
+    Precision.read(config.precision).check_device(device)
     trial.check_free(config, resume)  # before the data is read, which may take a while
     dataset = data_of(config, device, say or _log.info)
     if check_digest:

@@ -216,7 +216,9 @@ def _plain_steps(problem: Problem, members: Sequence[Prepared], posters: Posters
         now = Posters(*(tensor[:training] for tensor in posters))
         steps = zip(*(each.plain[len(each.plain) - left :][: left - ahead] for each in members[:training]), strict=True)
         draws = [problem.inner.joined(each, posters.images.shape[1], posters.images) for each in steps]
-        state = problem.inner.train(problem.network, state, now, draws, lr[:training], training)
+        state = problem.inner.train(
+            problem.network, state, now, draws, lr[:training], training, problem.precision.plain
+        )
     return state
 
 

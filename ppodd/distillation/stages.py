@@ -42,6 +42,7 @@ from ppodd.training import (
     InnerLoop,
     Learned,
     Posters,
+    Precision,
     Problem,
     State,
     augment,
@@ -138,6 +139,8 @@ class Distillation:
     def __init__(self, config: DistillConfig, dataset: Dataset, initial: InitialPoster | None):
         self.config, self.dataset, self.method = config, dataset, METHODS.get(config.method)
         self.device, self.dtype = dataset.train.x.device, dataset.train.x.dtype
+        self.precision = Precision.read(config.precision)
+        self.precision.check_device(self.device)
         rows, columns = config.poster_class_num_y, config.poster_class_num_x
         if initial is not None:
             initial.check(config, dataset.spec)
@@ -342,7 +345,7 @@ class Distillation:
 
         def problem(seed: int) -> Problem:
             network = fresh_network(config.arch, self.layout.spec, config.width, seed, self.device, self.dtype)
-            return Problem(self.inner, network, posters, lr)
+            return Problem(self.inner, network, posters, lr, precision=self.precision)
 
         return problem
 
@@ -366,7 +369,9 @@ class Distillation:
         if plain:
             with torch.no_grad():
                 constant, lr = problem.posters(state.learned), problem.lr(state.learned)
-            inner_state = self.inner.train(problem.network, inner_state, constant, plain, lr)
+            inner_state = self.inner.train(
+                problem.network, inner_state, constant, plain, lr, precision=self.precision.plain
+            )
         return meta_gradient(
             problem, state.learned, inner_state, window, real, config.real_chunk, config.engine, config.offload
         )
@@ -390,9 +395,10 @@ class Distillation:
         problem = problem_of(derived_seed(*key))
         posters, lr = problem.posters(state.learned), problem.lr(state.learned)
         draws = list(self.inner.draws(blend, config.totwindow, key, config.totwindow, self.dataset.train.x))
-        end = self.inner.train(problem.network, State.start(problem.network.theta), posters, draws, lr)
+        start, precision = State.start(problem.network.theta), self.precision
+        end = self.inner.train(problem.network, start, posters, draws, lr, precision=precision.plain)
         images = getattr(self.dataset, self._choice_split())
-        return float(real_loss(problem.network, end.theta, images, config.real_chunk)[0])
+        return float(real_loss(problem.network, end.theta, images, config.real_chunk, precision.real)[0])
 
     def _real_batch(self, state: TrainingState) -> tuple[torch.Tensor, torch.Tensor]:
         """The next real images of the epoch's own permutation, augmented."""

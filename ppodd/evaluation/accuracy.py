@@ -33,9 +33,9 @@ from ppodd.training import (
     Network,
     Posters,
     State,
-    Trainer,
     batches,
     fresh_network,
+    trainer,
 )
 
 _TEST_BATCH = 1024  # images of a network that is judged alone
@@ -200,22 +200,22 @@ def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[li
     def train(group: range, stop: Event) -> list[list[Judged]]:
         if alone:
             return [one_alone(task, networks[group[0]], first + group[0], stop)]
-        return one_ensemble(task, [modules[net] for net in group], [first + net for net in group], stop)
+        return one_ensemble(task, [networks[net] for net in group], [first + net for net in group], stop)
 
     return [values for group in on_threads(train, groups, threads) for values in group]
 
 
-def one_ensemble(task: Task, modules: Sequence[ConvNet], nets: Sequence[int], stop: Event) -> list[list[Judged]]:
+def one_ensemble(task: Task, networks: Sequence[Network], nets: Sequence[int], stop: Event) -> list[list[Judged]]:
     """What the networks `nets` get right at each budget: `[N][budgets]`; nothing once `stop` is set."""
-    trainer = Trainer(Ensemble(modules), task.protocol.optim, task.lr)
+    training = trainer(networks, task.protocol.optim, task.lr)
     on_host = torch.empty(0, dtype=task.split.x.dtype)
     steps, read = batches(task.inner, task.posters, [task.draws(net, on_host) for net in nets]), []
     for count in task.steps_between():
         for batch in itertools.islice(steps, count):
             if stop.is_set():
                 return []
-            trainer.step(batch)
-        read.append(judged(trainer.ensemble, task.split))
+            training.step(batch)
+        read.append(judged(training.ensemble(), task.split))
     return [list(of_net) for of_net in zip(*read, strict=True)]
 
 

@@ -20,6 +20,7 @@ from .device_errors import (
 from .device_errors import (
     device_error as device_error,
 )
+from .instruction_sets import instructions as instructions
 from .memory import keep_freed_memory as keep_freed_memory
 from .seeding import (
     GlobalRandomness as GlobalRandomness,

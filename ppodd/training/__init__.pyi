@@ -3,11 +3,12 @@ from .architectures import ARCHITECTURES as ARCHITECTURES
 from .architectures import Architecture as Architecture
 from .architectures import check_architecture as check_architecture
 from .architectures import first_padding as first_padding
+from .architectures import written_out as written_out
 from .compiled import choose_compiled as choose_compiled
 from .convnet_derivatives import ConvNetDerivatives as ConvNetDerivatives
 from .ensemble import Ensemble as Ensemble
-from .ensemble_training import Trainer as Trainer
 from .ensemble_training import batches as batches
+from .ensemble_training import trainer as trainer
 from .inner_loop import Draw as Draw
 from .inner_loop import InnerLoop as InnerLoop
 from .inner_loop import Posters as Posters
@@ -18,6 +19,10 @@ from .networks import fresh_network as fresh_network
 from .optimisers import OPTIMISERS as OPTIMISERS
 from .optimisers import Optimiser as Optimiser
 from .optimisers import State as State
+from .precision import BF16 as BF16
+from .precision import FLOAT32 as FLOAT32
+from .precision import PRECISIONS as PRECISIONS
+from .precision import Precision as Precision
 from .rat_bptt import Learned as Learned
 from .rat_bptt import Problem as Problem
 from .rat_bptt import meta_gradient as meta_gradient

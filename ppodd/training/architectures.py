@@ -60,6 +60,12 @@ ARCHITECTURES = Registry(
 )
 
 
+def written_out(arch: str) -> bool:
+    """Whether it is one of our ConvNets with instance norm, whose derivatives are written out."""
+    known = ARCHITECTURES.own.get(arch)
+    return known is not None and known.halvings > 0 and known.options["norm"] == "instance"
+
+
 def first_padding(spec: Spec) -> int:
     """Pixels around the image in the first block: of one channel, 28-pixel images count as 32."""
     return 3 if spec.channels == 1 else 1

@@ -24,10 +24,11 @@ import torch
 
 from ppodd.errors import BadInput
 from ppodd.files import cached
+from ppodd.machine import instructions
 
 _log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("kernels.c")
-_FLAGS = ("-std=c11", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math")
+_FLAGS = ("-std=c11", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 _REAL = {torch.float32: "float", torch.float64: "double"}
 _PATIENCE_S = 120
 
@@ -55,6 +56,24 @@ class Few(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_long)
         for name in ("images", "height", "width", "groups", "channels", "out", "padding", "threads")
+    ]
+
+
+class Small(ctypes.Structure):
+    """Of a convolution of small maps; with weights from last to first, if they are mirrored."""
+
+    _fields_ = [
+        (name, ctypes.c_long)
+        for name in ("images", "height", "width", "groups", "channels", "out", "mirrored", "threads")
+    ]
+
+
+class Narrow(ctypes.Structure):
+    """Of products of narrow matrices, `[batch, rows, channels]` by weights, which may be mirrored; or added to."""
+
+    _fields_ = [
+        (name, ctypes.c_long)
+        for name in ("batch", "rows", "from_channels", "to_channels", "from_", "to", "mirrored", "adds", "threads")
     ]
 
 
@@ -95,6 +114,10 @@ class Functions:
         self.few_forward = function("few_forward", "images weights maps", Few)
         self.few_image = function("few_image", "to_maps weights to_images", Few)
         self.few_weight = function("few_weight", "images to_maps to_weights", Few)
+        self.narrow_product = function("narrow_product", "images weights maps", Narrow)
+        self.narrow_weight = function("narrow_weight", "images to_maps to_weights", Narrow)
+        self.small_product = function("small_product", "images weights maps", Small)
+        self.small_weight = function("small_weight", "images to_maps to_weights", Small)
 
 
 class _Address:
@@ -143,7 +166,7 @@ def _compiled(dtype: torch.dtype) -> Functions | str:
 def _library(compiler: Sequence[str], real: str, parallel: bool) -> Path:
     """The compiled file, made unless it is there for just this machine, compiler and source."""
     flags = [*_FLAGS, f"-DREAL={real}", *(["-fopenmp"] if parallel else [])]
-    about = [_SOURCE.read_text(), *compiler, *flags, platform.machine(), platform.processor(), _instructions()]
+    about = [_SOURCE.read_text(), *compiler, *flags, platform.machine(), platform.processor(), *sorted(instructions())]
     place = cached(f"kernels-{hashlib.sha256(chr(0).join(about).encode()).hexdigest()[:16]}.so")
     if place.exists():
         return place
@@ -155,12 +178,3 @@ def _library(compiler: Sequence[str], real: str, parallel: bool) -> Path:
             subprocess.run([*compiler, *command], check=True, capture_output=True, timeout=_PATIENCE_S)
         os.replace(whole, place)
     return place
-
-
-def _instructions() -> str:
-    """The processor's instruction sets, as far as the system says: a cache may serve several machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -27,6 +27,7 @@ from ppodd.training.blocks import Block, blocks
 from ppodd.training.convolution import Convolution, convolution, layout
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives, Products
 from ppodd.training.networks import ConvNet, Network
+from ppodd.training.precision import BF16, FLOAT32
 
 _PIECE_BYTES = 8 << 20  # of the first block's output, on a CPU
 
@@ -34,14 +35,15 @@ Tensor = torch.Tensor
 _aten = torch.ops.aten
 
 
-def derivatives_of(network: Network, shape: Sequence[int], networks: int = 1) -> Derivatives:
+def derivatives_of(network: Network, shape: Sequence[int], networks: int = 1, precision: str = FLOAT32) -> Derivatives:
     """The fastest derivatives of `network` for images of `shape` `[…, h, w]`: those below, else autograd's.
 
     Of several `networks` like it at once only those below.
     """
     if ConvNetDerivatives.fits(network):
-        return ConvNetDerivatives(network, shape, networks)
+        return ConvNetDerivatives(network, shape, networks, precision)
     assert networks == 1, f"{type(network.module)} is differentiated by autograd, one network at a time"
+    assert precision != BF16, f"{type(network.module)} is differentiated by autograd, in its own precision"
     return AutogradDerivatives(network)
 
 
@@ -59,7 +61,7 @@ class ConvNetDerivatives:
     With `networks`, everything given has a leading axis `E`: as many networks like `network`, each on its own images.
     """
 
-    def __init__(self, network: Network, shape: Sequence[int], networks: int = 1):
+    def __init__(self, network: Network, shape: Sequence[int], networks: int = 1, precision: str = FLOAT32):
         """For images of `shape` `[…, h, w]`."""
         self._network, self._networks = network, networks
         modules = list(cast("ConvNet", network.module).features)
@@ -72,7 +74,7 @@ class ConvNetDerivatives:
             if isinstance(m, nn.Conv2d):
                 padding = int(m.padding[0])
                 channels = m.in_channels, m.out_channels
-                kind = convolution(network.theta, *channels, height, width, padding, networks)
+                kind = convolution(network.theta, *channels, height, width, padding, networks, precision)
                 self._convolutions.append(kind)
                 height, width = height + 2 * padding - 2, width + 2 * padding - 2
                 if len(self._convolutions) == 1:

@@ -16,11 +16,13 @@ import torch
 import torch.nn.functional as F
 
 from ppodd.training import compiled
+from ppodd.training.precision import BF16, FLOAT32
 
 Tensor = torch.Tensor
 
 # Fewer channels are faster without Winograd's, its transforms being compiled or not.
 _WINOGRAD_CHANNELS = {True: 32, False: 64}
+_SMALL_PIXELS = 64  # of a map at most
 _FEW_CHANNELS, _MANY_CHANNELS = 4, 8  # of images and maps, where a convolution of few channels is faster
 
 
@@ -49,9 +51,18 @@ class Convolution(Protocol):
 
 
 def convolution(
-    like: Tensor, channels: int, out: int, height: int, width: int, padding: int, groups: int = 1
+    like: Tensor,
+    channels: int,
+    out: int,
+    height: int,
+    width: int,
+    padding: int,
+    groups: int = 1,
+    precision: str = FLOAT32,
 ) -> Convolution:
     """The fastest kind for images of `height` × `width` pixels; on a GPU torch's own library chooses."""
+    if precision == BF16:
+        return Bf16(padding, groups)
     if like.device.type == "cpu":
         functions = compiled.functions(like.dtype)
         if functions and channels <= _FEW_CHANNELS and out >= _MANY_CHANNELS:
@@ -59,6 +70,8 @@ def convolution(
         tiled = padding == 1 and height % _SIDE == 0 and width % _SIDE == 0 and groups == 1
         if tiled and min(channels, out) >= _WINOGRAD_CHANNELS[functions is not None]:
             return Winograd(CompiledTiles(functions) if functions else TorchTiles())
+        if functions and SmallMaps.fits(like, channels, out, height, width, padding):
+            return SmallMaps(functions, groups)
     return Direct(padding, groups)
 
 
@@ -119,6 +132,23 @@ class Direct:
         )
 
 
+class Bf16(Direct):
+    """Torch's own in bfloat16; its domain is bfloat16, maps and gradients outside are as they were."""
+
+    def weight(self, weight: Tensor) -> Tensor:
+        return weight.bfloat16()
+
+    def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x.bfloat16(), weight)
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return super()._product(x, weight).float()
+
+    def _gradients(self, g: Tensor, x: Tensor, weight: Tensor, image: bool, to_weight: bool) -> tuple[Any, ...]:
+        found = super()._gradients(g.bfloat16(), x, weight, image, to_weight)
+        return tuple(None if one is None else one.float() for one in found)
+
+
 class FewChannels(Direct):
     """From images of few channels to maps of many, compiled.
 
@@ -170,6 +200,50 @@ class FewChannels(Direct):
         return compiled.Few(len(maps), height, width, self._groups, channels, out, self._padding, threads)
 
 
+class SmallMaps(Direct):
+    """From and to maps of few pixels and whole vectors of channels, padding 1, compiled.
+
+    Torch's takes up to three times as long, of which much is its preparations. The domain is weights `[G, 9, C, O]`.
+    """
+
+    def __init__(self, functions: compiled.Functions, groups: int = 1):
+        super().__init__(1, groups)
+        self._do = functions
+
+    @staticmethod
+    def fits(like: Tensor, channels: int, out: int, height: int, width: int, padding: int) -> bool:
+        """Whether it can do these, and faster."""
+        return padding == 1 and _whole(like, channels, out) and height * width <= _SMALL_PIXELS
+
+    def weight(self, weight: Tensor) -> Tensor:
+        """`[G·O, C, 3, 3]` → `[G, 9, C, O]`."""
+        return weight.reshape(self._groups, -1, weight.shape[1], 9).permute(0, 3, 2, 1).contiguous()
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self._products(x, weight, False)
+
+    def _products(self, x: Tensor, weight: Tensor, mirrored: bool) -> Tensor:
+        count, _, height, width = x.shape
+        maps = x.new_empty(count, height, width, self._groups * weight.shape[-1]).permute(0, 3, 1, 2)
+        self._do.small_product(self._size(x, weight, mirrored), x, weight, maps)
+        return maps
+
+    def _gradients(self, g: Tensor, x: Tensor, weight: Tensor, image: bool, to_weight: bool) -> tuple[Any, ...]:
+        g, weights = laid_out(g), None
+        images = self._products(g, weight.mT.contiguous(), True) if image else None
+        if to_weight:
+            weights = torch.empty_like(weight)
+            self._do.small_weight(self._size(x, weight, False), x, g, weights)
+            weights = weights.permute(0, 3, 2, 1).reshape(-1, weight.shape[2], 3, 3)
+        return images, weights, None
+
+    def _size(self, x: Tensor, weight: Tensor, mirrored: bool) -> compiled.Small:
+        count, _, height, width = x.shape
+        channels, out = weight.shape[2:]
+        threads = torch.get_num_threads()
+        return compiled.Small(count, height, width, self._groups, channels, out, mirrored, threads)
+
+
 _SIDE = 4  # of the tile of a map; an image's is wider by 2, and overlaps its neighbours by as much
 _WIDE = _SIDE + 2
 
@@ -192,22 +266,24 @@ class Winograd:
 
     def forward(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         inside = self._tiles.image_inside(x)
-        return self._tiles.map_outside(torch.bmm(inside.flatten(1, -2), weight), inside), inside
+        return self._tiles.map_outside(self._tiles.product(inside.flatten(1, -2), weight), inside), inside
 
     def backward(self, inside: Tensor, g: Tensor, weight: Tensor, to_image: bool) -> tuple[Tensor | None, Tensor]:
         g = self._tiles.map_inside(g)
-        to_x = self._tiles.image_outside(torch.bmm(g.flatten(1, -2), weight.mT), inside) if to_image else None
-        return to_x, _weight_outside(inside, g)
+        to_x = None
+        if to_image:
+            to_x = self._tiles.image_outside(self._tiles.product(g.flatten(1, -2), weight, mirrored=True), inside)
+        return to_x, self._weight_outside(inside, g)
 
     def forward_along(self, x: Tensor, weight: Tensor, weight_dot: Tensor, moves: bool) -> tuple[Tensor, Tensor]:
         inside = self._tiles.image_inside(x)
         tiles = inside.flatten(1, -2)
         if moves:
-            maps = torch.bmm(tiles, weight)
+            maps = self._tiles.product(tiles, weight)
             half = maps.shape[1] // 2
-            maps[:, :half].baddbmm_(tiles[:, half:], weight_dot)
+            self._tiles.add_product(maps[:, :half], tiles[:, half:], weight_dot)
         else:
-            maps = torch.cat([torch.bmm(tiles, weight_dot), torch.bmm(tiles, weight)], 1)
+            maps = torch.cat([self._tiles.product(tiles, weight_dot), self._tiles.product(tiles, weight)], 1)
         return self._tiles.map_outside(maps, inside), inside
 
     def backward_along(
@@ -216,14 +292,22 @@ class Winograd:
         g = self._tiles.map_inside(g)
         half = g.shape[1] // 2
         wanted = g if moves else g[:, half:]
-        images = torch.bmm(wanted.flatten(1, -2), weight.mT)
+        images = self._tiles.product(wanted.flatten(1, -2), weight, mirrored=True)
         of_moving = images[:, images.shape[1] // 2 :] if moves else images
-        of_moving.baddbmm_(g[:, :half].flatten(1, -2), weight_dot.mT)
-        return self._tiles.image_outside(images, inside), _weight_outside(inside, wanted)
+        self._tiles.add_product(of_moving, g[:, :half].flatten(1, -2), weight_dot, mirrored=True)
+        return self._tiles.image_outside(images, inside), self._weight_outside(inside, wanted)
+
+    def _weight_outside(self, inside: Tensor, g: Tensor) -> Tensor:
+        """The weight's gradient `[O, C, 3, 3]` from images and gradients of maps, both inside."""
+        weights = self._tiles.weight_product(inside.flatten(1, -2), g.flatten(1, -2)).unflatten(0, (_WIDE, _WIDE))
+        return _transform(_WEIGHT.T, weights).unflatten(0, (3, 3)).permute(3, 2, 0, 1)
 
 
 class Tiles(Protocol):
-    """Between maps and their tiles in Winograd's domain, `[36, B, h/4, w/4, C]` or flat, `[36, N, C]`."""
+    """Between maps and their tiles in Winograd's domain, `[36, B, h/4, w/4, C]` or flat, `[36, N, C]`; products there.
+
+    With weights `[36, C, O]`, or with their transposes where these are `mirrored`.
+    """
 
     def image_inside(self, x: Tensor) -> Tensor:
         """`Bᵀ d B` of each tile: `[B, C, h, w]` → `[36, B, h/4, w/4, C]`."""
@@ -237,12 +321,21 @@ class Tiles(Protocol):
     def map_outside(self, maps: Tensor, inside: Tensor) -> Tensor:
         """`[36, N, O]`, tiles as in `inside` → `[B, O, h, w]`."""
 
+    def product(self, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> Tensor:
+        """Tiles by weights."""
+
+    def add_product(self, to: Tensor, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> None:
+        """The same, added to other tiles."""
+
+    def weight_product(self, images: Tensor, maps: Tensor) -> Tensor:
+        """The gradient `[36, C, O]` of the weights."""
+
 
 class CompiledTiles:
-    """By functions of `kernels.c`."""
+    """By functions of `kernels.c`; products by torch's, where channels are no whole vectors."""
 
     def __init__(self, functions: compiled.Functions):
-        self._do = functions
+        self._do, self._torchs = functions, TorchTiles()
 
     def image_inside(self, x: Tensor) -> Tensor:
         """See `Tiles`."""
@@ -273,6 +366,41 @@ class CompiledTiles:
         function(compiled.size(maps), tiles.contiguous(), maps)
         return maps
 
+    def product(self, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> Tensor:
+        """See `Tiles`."""
+        if not _whole(tiles, *weight.shape[1:]):
+            return self._torchs.product(tiles, weight, mirrored)
+        maps = tiles.new_empty(*tiles.shape[:2], weight.shape[1 if mirrored else 2])
+        self._do.narrow_product(_narrow(tiles, maps, mirrored=mirrored), tiles, weight, maps)
+        return maps
+
+    def add_product(self, to: Tensor, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> None:
+        """See `Tiles`."""
+        if not _whole(tiles, *weight.shape[1:]):
+            self._torchs.add_product(to, tiles, weight, mirrored)
+        else:
+            self._do.narrow_product(_narrow(tiles, to, mirrored=mirrored, adds=True), tiles, weight, to)
+
+    def weight_product(self, images: Tensor, maps: Tensor) -> Tensor:
+        """See `Tiles`."""
+        if not _whole(images, images.shape[-1], maps.shape[-1]):
+            return self._torchs.weight_product(images, maps)
+        weights = images.new_empty(len(images), images.shape[-1], maps.shape[-1])
+        self._do.narrow_weight(_narrow(images, maps), images, maps, weights)
+        return weights
+
+
+def _whole(like: Tensor, *channels: int) -> bool:
+    """Whether so many channels are whole vectors."""
+    return all(count % (64 // like.element_size()) == 0 for count in channels)
+
+
+def _narrow(images: Tensor, maps: Tensor, mirrored: bool = False, adds: bool = False) -> compiled.Narrow:
+    """The size of a product from images to maps, both `[batch, rows, channels]`, a batch's rows one after another."""
+    batch, rows, channels = images.shape
+    apart, threads = (images.stride(0), maps.stride(0)), torch.get_num_threads()
+    return compiled.Narrow(batch, rows, channels, maps.shape[-1], *apart, mirrored, adds, threads)
+
 
 class TorchTiles:
     """In torch's operations."""
@@ -298,11 +426,17 @@ class TorchTiles:
         tiles = _transform(_MAP, _unflattened(maps, inside)).unflatten(0, (_SIDE, _SIDE))
         return tiles.permute(2, 3, 0, 4, 1, 5).contiguous().flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
+    def product(self, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> Tensor:
+        """See `Tiles`."""
+        return torch.bmm(tiles, weight.mT if mirrored else weight)
 
-def _weight_outside(inside: Tensor, g: Tensor) -> Tensor:
-    """The weight's gradient `[O, C, 3, 3]` from images and gradients of maps, both inside."""
-    weights = torch.bmm(inside.flatten(1, -2).mT, g.flatten(1, -2))
-    return _transform(_WEIGHT.T, weights.unflatten(0, (_WIDE, _WIDE))).unflatten(0, (3, 3)).permute(3, 2, 0, 1)
+    def add_product(self, to: Tensor, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> None:
+        """See `Tiles`."""
+        to.baddbmm_(tiles, weight.mT if mirrored else weight)
+
+    def weight_product(self, images: Tensor, maps: Tensor) -> Tensor:
+        """See `Tiles`."""
+        return torch.bmm(images.mT, maps)
 
 
 def _square(rows: list[list[float]]) -> Tensor:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils import vector_to_parameters
 
+from ppodd.training import compiled
 from ppodd.training.augment import augmented
+from ppodd.training.convnet_derivatives import ConvNetDerivatives
 from ppodd.training.ensemble import Ensemble
 from ppodd.training.inner_loop import Draw, InnerLoop, Posters
-from ppodd.training.optimisers import MOMENTUM, OPTIMISERS, WEIGHT_DECAY
+from ppodd.training.networks import ConvNet, Network
+from ppodd.training.optimisers import MOMENTUM, OPTIMISERS, WEIGHT_DECAY, State
 
 _AHEAD_BYTES = 2**25  # of patches prepared ahead of their steps
 
@@ -60,27 +64,80 @@ def fused_sgd(parameters: Sequence[torch.nn.Parameter], lr: float) -> torch.opti
     return torch.optim.SGD(parameters, lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
 
 
-class Trainer:
-    """An ensemble in training: one optimiser over all its parameters, the update of each network its own."""
+def trainer(networks: Sequence[Network], optim: str, lr: float) -> Trainer:
+    """The fastest there is for ConvNets of one shape, which become the ensemble's own."""
+    assert OPTIMISERS.get(optim).fused, f"{optim} is for one network at a time: it has no fused form"
+    theta = networks[0].theta
+    written_out = (
+        theta.device.type == "cpu" and compiled.functions(theta.dtype) and ConvNetDerivatives.fits(networks[0])
+    )
+    return WrittenOutTrainer(networks, optim, lr) if written_out else AutogradTrainer(networks, optim, lr)
 
-    def __init__(self, ensemble: Ensemble, optim: str, lr: float):
-        self.ensemble, self.lr = ensemble, lr
-        fused = OPTIMISERS.get(optim).fused
-        assert fused, f"{optim} has no fused form"
-        self.optimiser: torch.optim.Optimizer = fused(list(ensemble.parameters()), lr)
+
+class Trainer(Protocol):
+    """An ensemble in training: one optimiser over all its parameters, the update of each network its own."""
 
     def step(self, batch: Batch) -> None:
         """One step of every network; nothing waits for the device."""
-        self.optimiser.zero_grad()
+
+    def ensemble(self) -> Ensemble:
+        """The networks as they are now."""
+
+
+class AutogradTrainer:
+    """By autograd through the wide network, and torch's optimisers."""
+
+    def __init__(self, networks: Sequence[Network], optim: str, lr: float):
+        self._ensemble, self._lr = Ensemble(_modules(networks)), lr
+        fused = OPTIMISERS.get(optim).fused
+        assert fused, optim
+        self._optimiser: torch.optim.Optimizer = fused(list(self._ensemble.parameters()), lr)
+
+    def ensemble(self) -> Ensemble:
+        """See `Trainer`."""
+        return self._ensemble
+
+    def step(self, batch: Batch) -> None:
+        """See `Trainer`."""
+        self._optimiser.zero_grad()
         at_once = len(batch.images)
-        if self.ensemble.per_image():
-            at_once = min(at_once, self.ensemble.images_at_once(*batch.images.shape[2:]))
+        if self._ensemble.per_image():
+            at_once = min(at_once, self._ensemble.images_at_once(*batch.images.shape[2:]))
         for images, labels in zip(batch.images.split(at_once), batch.labels.split(at_once, dim=1), strict=True):
             with torch.enable_grad():
-                logits = self.ensemble(images).flatten(0, 1)
+                logits = self._ensemble(images).flatten(0, 1)
                 # a sum over networks: each has the gradient of its own mean
                 loss = F.cross_entropy(logits, labels.flatten(0, 1), reduction="sum") / len(batch.images)
             loss.backward()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * batch.lr_factor
-        self.optimiser.step()
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._lr * batch.lr_factor
+        self._optimiser.step()
+
+
+class WrittenOutTrainer:
+    """By the derivatives and the updates of the inner loop, which on a CPU are compiled: in half the time or less."""
+
+    def __init__(self, networks: Sequence[Network], optim: str, lr: float):
+        self._modules, self._update, self._lr = _modules(networks), OPTIMISERS.get(optim), lr
+        self._network = networks[0]
+        self._derivatives: ConvNetDerivatives | None = None  # made when the images' size is known
+        self._state = State.start(torch.stack([network.theta for network in networks]))
+
+    def ensemble(self) -> Ensemble:
+        """See `Trainer`."""
+        for theta, module in zip(self._state.theta, self._modules, strict=True):
+            vector_to_parameters(theta, module.parameters())
+        return Ensemble(self._modules)
+
+    @torch.no_grad()
+    def step(self, batch: Batch) -> None:
+        """See `Trainer`."""
+        images = batch.images.unflatten(1, (len(self._modules), -1)).transpose(0, 1)
+        if self._derivatives is None:
+            self._derivatives = ConvNetDerivatives(self._network, images.shape, len(images))
+        _, gradient = self._derivatives.gradient(self._state.theta, images, batch.labels)
+        self._state = self._update(self._state, gradient, self._lr * batch.lr_factor)
+
+
+def _modules(networks: Sequence[Network]) -> list[ConvNet]:
+    return [cast("ConvNet", network.module) for network in networks]

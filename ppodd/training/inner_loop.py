@@ -19,6 +19,7 @@ from ppodd.training import augment
 from ppodd.training.convnet_derivatives import derivatives_of
 from ppodd.training.networks import Network
 from ppodd.training.optimisers import OPTIMISERS, State
+from ppodd.training.precision import FLOAT32, convolutions_in
 
 
 class Posters(NamedTuple):
@@ -126,10 +127,14 @@ class InnerLoop:
         draws: Sequence[AnyDraw],
         lr: float | torch.Tensor,
         networks: int = 1,
+        precision: str | None = None,
     ) -> State:
-        """Plain training: no graph is kept, nothing waits for the device. With `networks`, of as many at once."""
-        derivatives = derivatives_of(network, self.patches.shape, networks)
-        with torch.no_grad():
+        """Plain training: no graph is kept, nothing waits for the device. With `networks`, of as many at once.
+
+        Its convolutions in a `precision`, or as torch has them.
+        """
+        derivatives = derivatives_of(network, self.patches.shape, networks, precision or FLOAT32)
+        with torch.no_grad(), convolutions_in(precision, state.theta.device):
             for draw in draws:
                 _, gradient = derivatives.gradient(state.theta, *self.batch_of(posters, draw))
                 state = self.update(state, gradient, draw.lr_factor * lr)

@@ -497,6 +497,198 @@ void few_weight(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights
         BY_CHANNELS(few_weight_of, s, images, to_maps, to_weights, b, g, row)
 }
 
+/* Below, sums stay in registers, of which AVX-512 has twice as many and twice as wide: so many rows by so many vectors. */
+#ifdef __AVX512F__
+#define AT_ONCE 12
+#define VECTORS 2
+#define ROWS 8 /* of the gradient of weights */
+#else
+#define AT_ONCE 6
+#define VECTORS 1
+#define ROWS 4
+#endif
+#define PANEL (VECTORS * WIDE)
+
+/* A 3x3 convolution of padding 1 from and to whole vectors of channels, for small maps: images x [B, h, w, G*C], weights
+   [G, 9, C, O], maps y [B, h, w, G*O]. One pixel of some images at a time, so that taps beside the image are left out. */
+
+typedef struct { long images, height, width, groups, channels, out, mirrored, threads; } Small;
+
+
+INLINE void small_product_one(const long run, const long vectors, long c, Small s, const REAL *images,
+                              const REAL *weights, REAL *maps, long g, long y, long x, long first) {
+    Vector sum[AT_ONCE][2] = {{{0}}};
+    const long image = s.height * s.width * s.groups * s.channels;
+    for (long t = 0; t < 9; t++) {
+        long down = y + t / 3 - 1, right = x + t % 3 - 1;
+        if (down < 0 || down >= s.height || right < 0 || right >= s.width) continue;
+        const REAL *w = weights + (g * 9 + (s.mirrored ? 8 - t : t)) * s.channels * s.out + c, *from[AT_ONCE];
+        for (long p = 0; p < run; p++) {
+            long b = first + p < s.images ? first + p : s.images - 1;
+            from[p] = images + b * image + ((down * s.width + right) * s.groups + g) * s.channels;
+        }
+        for (long k = 0; k < s.channels; k++) {
+            Vector w0 = load(w + k * s.out, WIDE), w1 = vectors > 1 ? load(w + k * s.out + WIDE, WIDE) : w0;
+            UNROLLED for (long p = 0; p < run; p++) {
+                sum[p][0] += w0 * from[p][k];
+                if (vectors > 1) sum[p][1] += w1 * from[p][k];
+            }
+        }
+    }
+    for (long p = 0; p < run && first + p < s.images; p++)
+        for (long v = 0; v < vectors; v++) {
+            long pixel = ((first + p) * s.height + y) * s.width + x;
+            store(maps + (pixel * s.groups + g) * s.out + c + v * WIDE, sum[p][v], WIDE);
+        }
+}
+
+INLINE void small_product_of(const long run, Small s, const REAL *images, const REAL *weights, REAL *maps, long g, long y,
+                             long x) {
+    for (long first = 0; first < s.images; first += run)
+        for (long c = 0; c < s.out; c += PANEL) {
+            if (s.out - c > WIDE) small_product_one(run, VECTORS, c, s, images, weights, maps, g, y, x, first);
+            else small_product_one(run, 1, c, s, images, weights, maps, g, y, x, first);
+        }
+}
+
+void small_product(Small s, const REAL *images, const REAL *weights, REAL *maps) {
+    long runs = (s.images + AT_ONCE - 1) / AT_ONCE, run = (s.images + runs - 1) / runs; /* of about one length */
+    _Pragma("omp parallel for collapse(3) num_threads(s.threads) if (s.threads > 1)")
+    for (long g = 0; g < s.groups; g++)
+        for (long y = 0; y < s.height; y++)
+            for (long x = 0; x < s.width; x++) {
+                if (AT_ONCE > 10 && run > 10) small_product_of(12, s, images, weights, maps, g, y, x);
+                else if (AT_ONCE > 8 && run > 8) small_product_of(10, s, images, weights, maps, g, y, x);
+                else if (AT_ONCE > 6 && run > 6) small_product_of(8, s, images, weights, maps, g, y, x);
+                else if (run > 4) small_product_of(6, s, images, weights, maps, g, y, x);
+                else small_product_of(4, s, images, weights, maps, g, y, x);
+            }
+}
+
+INLINE void small_weight_one(const long vectors, long c, Small s, const REAL *images, const REAL *to_maps,
+                             REAL *to_weights, long g, long t, long k) {
+    Vector all[ROWS][2] = {{{0}}};
+    long down = t / 3 - 1, right = t % 3 - 1;
+    for (long b = 0; b < s.images; b++) {
+        Vector sum[ROWS][2] = {{{0}}};
+        for (long y = down < 0; y < s.height - (down > 0); y++)
+            for (long x = right < 0; x < s.width - (right > 0); x++) {
+                long pixel = (b * s.height + y) * s.width + x;
+                const REAL *to_map = to_maps + (pixel * s.groups + g) * s.out + c;
+                const REAL *from = images + ((pixel + down * s.width + right) * s.groups + g) * s.channels + k;
+                Vector g0 = load(to_map, WIDE), g1 = vectors > 1 ? load(to_map + WIDE, WIDE) : g0;
+                UNROLLED for (long r = 0; r < ROWS; r++) {
+                    sum[r][0] += g0 * from[r];
+                    if (vectors > 1) sum[r][1] += g1 * from[r];
+                }
+            }
+        for (long r = 0; r < ROWS; r++)
+            for (long v = 0; v < vectors; v++) all[r][v] += sum[r][v];
+    }
+    for (long r = 0; r < ROWS; r++)
+        for (long v = 0; v < vectors; v++)
+            store(to_weights + ((g * 9 + t) * s.channels + k + r) * s.out + c + v * WIDE, all[r][v], WIDE);
+}
+
+void small_weight(Small s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    _Pragma("omp parallel for collapse(3) num_threads(s.threads) if (s.threads > 1)")
+    for (long g = 0; g < s.groups; g++)
+        for (long t = 0; t < 9; t++)
+            for (long k = 0; k < s.channels; k += ROWS)
+                for (long c = 0; c < s.out; c += PANEL) {
+                    if (s.out - c > WIDE) small_weight_one(VECTORS, c, s, images, to_maps, to_weights, g, t, k);
+                    else small_weight_one(1, c, s, images, to_maps, to_weights, g, t, k);
+                }
+}
+
+/* Products of narrow matrices, as many as there are places in Winograd's domain; a library's are made for wide ones.
+   Channels, of which the weights are a matrix, are whole vectors. `from` and `to` are how far the matrices of a batch of
+   images and of maps lie apart. */
+
+typedef struct { long batch, rows, from_channels, to_channels, from, to, mirrored, adds, threads; } Narrow;
+
+
+/* Columns c to c + n of weights, or of their transpose, side by side: [from_channels, PANEL]. */
+INLINE void panel_of(Narrow s, const REAL *weights, long c, long n, REAL *panel) {
+    for (long k = 0; k < s.from_channels; k++)
+        for (long l = 0; l < n; l++)
+            panel[k * PANEL + l] = s.mirrored ? weights[(c + l) * s.from_channels + k] : weights[k * s.to_channels + c + l];
+}
+
+INLINE void narrow_rows(const long run, const long vectors, Narrow s, const REAL *images, const REAL *panel, REAL *maps) {
+    Vector sum[AT_ONCE][2] = {{{0}}};
+    if (s.adds)
+        for (long p = 0; p < run; p++)
+            for (long v = 0; v < vectors; v++) sum[p][v] = load(maps + p * s.to_channels + v * WIDE, WIDE);
+    for (long k = 0; k < s.from_channels; k++) {
+        Vector w0 = load(panel + k * PANEL, WIDE), w1 = vectors > 1 ? load(panel + k * PANEL + WIDE, WIDE) : w0;
+        UNROLLED for (long p = 0; p < run; p++) {
+            sum[p][0] += w0 * images[p * s.from_channels + k];
+            if (vectors > 1) sum[p][1] += w1 * images[p * s.from_channels + k];
+        }
+    }
+    for (long p = 0; p < run; p++)
+        for (long v = 0; v < vectors; v++) store(maps + p * s.to_channels + v * WIDE, sum[p][v], WIDE);
+}
+
+INLINE void narrow_columns(const long vectors, Narrow s, const REAL *images, const REAL *panel, REAL *maps) {
+    long r = 0;
+    for (; r + AT_ONCE <= s.rows; r += AT_ONCE)
+        narrow_rows(AT_ONCE, vectors, s, images + r * s.from_channels, panel, maps + r * s.to_channels);
+    for (; r + 4 <= s.rows; r += 4)
+        narrow_rows(4, vectors, s, images + r * s.from_channels, panel, maps + r * s.to_channels);
+    for (; r < s.rows; r++) narrow_rows(1, vectors, s, images + r * s.from_channels, panel, maps + r * s.to_channels);
+}
+
+/* Images [batch, rows, from_channels] by weights [batch, from_channels, to_channels], or by mirrored ones. */
+void narrow_product(Narrow s, const REAL *images, const REAL *weights, REAL *maps) {
+    _Pragma("omp parallel for num_threads(s.threads) if (s.threads > 1)")
+    for (long b = 0; b < s.batch; b++) {
+        REAL *panel = aligned_alloc(64, s.from_channels * PANEL * sizeof(REAL));
+        const REAL *w = weights + b * s.from_channels * s.to_channels, *from = images + b * s.from;
+        for (long c = 0; c < s.to_channels; c += PANEL) {
+            REAL *to = maps + b * s.to + c;
+            if (s.to_channels - c > WIDE) { panel_of(s, w, c, PANEL, panel); narrow_columns(VECTORS, s, from, panel, to); }
+            else { panel_of(s, w, c, WIDE, panel); narrow_columns(1, s, from, panel, to); }
+        }
+        free(panel);
+    }
+}
+
+#define PART 128 /* rows whose sum is one of sums */
+
+INLINE void narrow_weight_one(const long vectors, Narrow s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    Vector all[ROWS][2] = {{{0}}};
+    for (long first = 0; first < s.rows; first += PART) {
+        Vector sum[ROWS][2] = {{{0}}};
+        for (long r = first; r < first + PART && r < s.rows; r++) {
+            const REAL *g = to_maps + r * s.to_channels, *from = images + r * s.from_channels;
+            Vector g0 = load(g, WIDE), g1 = vectors > 1 ? load(g + WIDE, WIDE) : g0;
+            UNROLLED for (long k = 0; k < ROWS; k++) {
+                sum[k][0] += g0 * from[k];
+                if (vectors > 1) sum[k][1] += g1 * from[k];
+            }
+        }
+        for (long k = 0; k < ROWS; k++)
+            for (long v = 0; v < vectors; v++) all[k][v] += sum[k][v];
+    }
+    for (long k = 0; k < ROWS; k++)
+        for (long v = 0; v < vectors; v++) store(to_weights + k * s.to_channels + v * WIDE, all[k][v], WIDE);
+}
+
+/* The gradient of the weights, [batch, from_channels, to_channels]. */
+void narrow_weight(Narrow s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    _Pragma("omp parallel for collapse(2) num_threads(s.threads) if (s.threads > 1)")
+    for (long b = 0; b < s.batch; b++)
+        for (long k = 0; k < s.from_channels; k += ROWS)
+            for (long c = 0; c < s.to_channels; c += PANEL) {
+                const REAL *from = images + b * s.from + k, *g = to_maps + b * s.to + c;
+                REAL *to = to_weights + (b * s.from_channels + k) * s.to_channels + c;
+                if (s.to_channels - c > WIDE) narrow_weight_one(VECTORS, s, from, g, to);
+                else narrow_weight_one(1, s, from, g, to);
+            }
+}
+
 /* Adam and its cotangents, as in optimisers.py: of `rows` networks of so many parameters, each with rates of its own. */
 
 typedef struct { long rows, parameters; double beta1, beta2, eps, root; } Adam;

@@ -28,6 +28,7 @@ from ppodd.training.derivatives import AutogradDerivatives, Derivatives
 from ppodd.training.inner_loop import AnyDraw, Draw, InnerLoop, Posters
 from ppodd.training.networks import Network
 from ppodd.training.optimisers import OPTIMISERS, State
+from ppodd.training.precision import FLOAT32, FULL, Precision, convolutions_in
 
 Learned = dict[str, torch.Tensor]
 
@@ -43,6 +44,7 @@ class Problem:
         lr: the inner learning rate as a function of what is learned.
         networks: how many networks like `network` there are at once, each with its own posters, draws, real images and
             rate: all of these, and the state, then have a leading axis `E`, rates are `[E, 1]`. Only `recomputed`.
+        precision: of convolutions; those of plain steps are none of its business.
     """
 
     inner: InnerLoop
@@ -50,6 +52,7 @@ class Problem:
     posters: Callable[[Learned], Posters]
     lr: Callable[[Learned], float | torch.Tensor]
     networks: int = 1
+    precision: Precision = FULL
 
 
 class _Inputs(NamedTuple):
@@ -87,10 +90,11 @@ def meta_gradient(
         lr = problem.lr(leaves)
         # filled in on the device: a copy of the number would wait for the plain steps
         inputs = _Inputs(*problem.posters(leaves), lr if torch.is_tensor(lr) else state.theta.new_full((), lr))
-    if engine == "unrolled":
-        loss, cotangents = _unrolled(problem, inputs, state, cast("Sequence[Draw]", window), real, chunk)
-    else:
-        loss, cotangents = _recomputed(problem, inputs, state, window, real, chunk, offload)
+    with convolutions_in(problem.precision.window, state.theta.device):
+        if engine == "unrolled":
+            loss, cotangents = _unrolled(problem, inputs, state, cast("Sequence[Draw]", window), real, chunk)
+        else:
+            loss, cotangents = _recomputed(problem, inputs, state, window, real, chunk, offload)
     pairs = [(t, c) for t, c in zip(inputs, cotangents, strict=True) if t.requires_grad]
     gradients = torch.autograd.grad(
         [t for t, _ in pairs], list(leaves.values()), [c for _, c in pairs], materialize_grads=True
@@ -103,16 +107,18 @@ def real_loss(
     theta: torch.Tensor,
     real: tuple[torch.Tensor, torch.Tensor],
     chunk: int,
+    precision: str = FLOAT32,
     derivatives: Derivatives | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy on real images and its gradient to `θ`, in chunks so that memory does not grow with them."""
     images, labels = real
-    derivatives = derivatives or derivatives_of(network, images.shape)
+    derivatives = derivatives or derivatives_of(network, images.shape, precision=precision)
     loss, gradient = theta.new_zeros(()), torch.zeros_like(theta)
-    for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
-        part, slope = derivatives.gradient(theta, x, F.one_hot(y, network.classes).to(x.dtype))
-        loss += part * (len(x) / len(images))
-        gradient += slope * (len(x) / len(images))
+    with convolutions_in(precision, theta.device):
+        for x, y in zip(images.split(chunk), labels.split(chunk), strict=True):
+            part, slope = derivatives.gradient(theta, x, F.one_hot(y, network.classes).to(x.dtype))
+            loss += part * (len(x) / len(images))
+            gradient += slope * (len(x) / len(images))
     return loss, gradient
 
 
@@ -120,9 +126,10 @@ def _real_losses(
     problem: Problem, theta: torch.Tensor, real: tuple[torch.Tensor, torch.Tensor], chunk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`real_loss` of every network; one after another, for so many images leave nothing to gain by doing it at once."""
+    network, precision = problem.network, problem.precision.real
     if theta.dim() == 1:
-        return real_loss(problem.network, theta, real, chunk)
-    each = [real_loss(problem.network, t, (x, y), chunk) for t, x, y in zip(theta, *real, strict=True)]
+        return real_loss(network, theta, real, chunk, precision)
+    each = [real_loss(network, t, (x, y), chunk, precision) for t, x, y in zip(theta, *real, strict=True)]
     losses, gradients = zip(*each, strict=True)
     return torch.stack(losses), torch.stack(gradients)
 
@@ -142,7 +149,7 @@ def _recomputed(
 ) -> tuple[torch.Tensor, _Inputs]:
     inner, posters = problem.inner, Posters(inputs.images.detach(), inputs.labels.detach())
     lr, device = inputs.lr.detach(), state.theta.device
-    derivatives = derivatives_of(problem.network, real[0].shape, problem.networks)
+    derivatives = derivatives_of(problem.network, real[0].shape, problem.networks, problem.precision.window)
     kept: list[State] = []
     # in one block, so as not to riddle the heap; pinned, so that copies to and from the device need no waiting
     kept_on, pinned = torch.device("cpu") if offload else device, offload and device.type == "cuda"
@@ -242,5 +249,6 @@ def _unrolled(
             step_loss = inner.loss(network, end.theta, Posters(leaves.images, leaves.labels), draw)
             (gradient,) = torch.autograd.grad(step_loss, end.theta, create_graph=True)
             end = inner.update(end, gradient, draw.lr_factor * leaves.lr)
-    loss, theta_bar = real_loss(network, end.theta.detach(), real, chunk, AutogradDerivatives(network))
+    autograd, precision = AutogradDerivatives(network), problem.precision.real
+    loss, theta_bar = real_loss(network, end.theta.detach(), real, chunk, precision, autograd)
     return loss, _Inputs(*torch.autograd.grad(end.theta, leaves, theta_bar, materialize_grads=True))

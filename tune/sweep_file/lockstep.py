@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ppodd.config import DistillConfig
 from ppodd.datasets import known_spec
-from ppodd.training import ARCHITECTURES, OPTIMISERS, first_padding
+from ppodd.training import OPTIMISERS, first_padding, written_out
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import SweepFileError
 
@@ -59,10 +59,9 @@ def _first_map_bytes(config: DistillConfig) -> int:
 
 def unfit(config: DistillConfig) -> str:
     """The setting that lets a trial share its meta-steps with no other; empty where it can."""
-    known = ARCHITECTURES.own.get(config.arch)
     if not config.learns:
         return f"method={config.method}, which takes no meta-steps"
-    if known is None or known.options.get("norm") != "instance":
+    if not written_out(config.arch):
         return f"arch={config.arch} (needed is a ConvNet with instance norm)"
     if config.inner_optim not in OPTIMISERS.own:
         return f"inner_optim={config.inner_optim} (needed is one of {', '.join(OPTIMISERS.own)})"

@@ -8,7 +8,7 @@ from ppodd.datasets.sources import Spec
 from ppodd.machine.seeding import generator
 from ppodd.training import compiled, convnet_derivatives, convolution
 from ppodd.training.convnet_derivatives import ConvNetDerivatives, derivatives_of
-from ppodd.training.convolution import CompiledTiles, Direct, FewChannels, TorchTiles, Winograd
+from ppodd.training.convolution import CompiledTiles, Direct, FewChannels, SmallMaps, TorchTiles, Winograd
 from ppodd.training.derivatives import AutogradDerivatives
 from ppodd.training.networks import fresh_network
 
@@ -150,18 +150,45 @@ def test_the_gradient_is_the_same_bit_for_bit_each_time():
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_a_compiled_convolution_of_few_channels_is_torchs(channels, padding, groups):
     x, w = random(2, groups * channels, 5, 9), random(groups * 10, channels, 3, 3)
-    torchs, ours = Direct(padding, groups), FewChannels(functions, padding, groups)
-    expected, whole = torchs.forward(x, w)
-    maps, inside = ours.forward(x, ours.weight(w))
+    does_as(Direct(padding, groups), FewChannels(functions, padding, groups), x, w, False)
+
+
+@pytest.mark.skipif(not functions, reason="no C compiler")
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("channels", "out"), [(8, 8), (24, 16), (16, 40)])
+@pytest.mark.parametrize(("images", "height", "width"), [(1, 1, 1), (3, 3, 3), (7, 2, 5), (10, 1, 4), (13, 3, 2)])
+def test_a_compiled_convolution_of_small_maps_is_torchs(images, height, width, channels, out, groups, moves):
+    """As many images as make runs of every length, the last of them shorter."""
+    assert SmallMaps.fits(torch.empty(0, dtype=torch.float64), channels, out, height, width, 1)
+    x, w = random((1 + moves) * images, groups * channels, height, width), random(groups * out, channels, 3, 3)
+    does_as(Direct(1, groups), SmallMaps(functions, groups), x, w, moves)
+
+
+@pytest.mark.skipif(not functions, reason="no C compiler")
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize(("channels", "out"), [(8, 8), (24, 16), (16, 40), (12, 8)])
+@pytest.mark.parametrize(("images", "height", "width"), [(1, 4, 4), (3, 8, 4), (17, 12, 8)])
+def test_a_compiled_winograd_convolution_is_torchs(images, height, width, channels, out, moves):
+    """Its products are compiled, too, where channels are whole vectors."""
+    x, w = random((1 + moves) * images, channels, height, width), random(out, channels, 3, 3)
+    does_as(Direct(1), Winograd(CompiledTiles(functions)), x, w, moves)
+
+
+def does_as(torchs, ours, x, w, moves):
+    """Forward, backward, and both along a direction."""
+    inner, (expected, whole) = ours.weight(w), torchs.forward(x, w)
+    maps, inside = ours.forward(x, inner)
     torch.testing.assert_close(maps, expected)
     g = random(*maps.shape)
-    torch.testing.assert_close(ours.backward(inside, g, ours.weight(w), True), torchs.backward(whole, g, w, True))
-    along = (random(*w.shape, key="along"), random(2 * len(g), *g.shape[1:], key="along"))
-    inner = ours.weight(w), ours.weight(along[0])
-    torch.testing.assert_close(ours.forward_along(x, *inner, False)[0], torchs.forward_along(x, w, along[0], False)[0])
+    torch.testing.assert_close(ours.backward(inside, g, inner, True), torchs.backward(whole, g, w, True))
+    w_dot, both = random(*w.shape, key="along"), random(*(g if moves else torch.cat([g, g])).shape, key="along")
+    inner_dot = ours.weight(w_dot)
+    mine, _ = ours.forward_along(x, inner, inner_dot, moves)
+    torch.testing.assert_close(mine, torchs.forward_along(x, w, w_dot, moves)[0])
     for mine, expected in zip(
-        ours.backward_along(inside, along[1], *inner, False),
-        torchs.backward_along(whole, along[1], w, along[0], False),
+        ours.backward_along(inside, both, inner, inner_dot, moves),
+        torchs.backward_along(whole, both, w, w_dot, moves),
         strict=True,
     ):
         torch.testing.assert_close(mine, expected)

@@ -14,7 +14,7 @@ from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.posters.layout import Layout
-from ppodd.training.ensemble_training import Trainer
+from ppodd.training.ensemble_training import AutogradTrainer
 
 CPU = torch.device("cpu")
 
@@ -95,7 +95,7 @@ def test_an_evaluation_elsewhere_is_that_of_the_cpu_and_waits_once_a_budget(tiny
     (protocol,) = EvaluationConfig(arch=(arch,), nets=3, budgets=(2, 5)).protocols(config)
     values = {}
     with Accelerator() as accelerator:
-        monkeypatch.setattr(Trainer, "__init__", cleared(Trainer.__init__, accelerator.waits))
+        monkeypatch.setattr(AutogradTrainer, "__init__", cleared(AutogradTrainer.__init__, accelerator.waits))
         for device in (CPU, DEVICE):
             dataset = load(config.data, device)
             layout = Layout.of(config.geometry, dataset.spec, stage.poster.class_order)

@@ -19,10 +19,11 @@ from ppodd.machine.seeding import generator
 from ppodd.machine.threads import on_threads
 from ppodd.posters.labels import fixed_labels
 from ppodd.posters.layout import Layout
-from ppodd.training import augment
+from ppodd.training import augment, compiled
 from ppodd.training.architectures import ARCHITECTURES
+from ppodd.training.convnet_derivatives import ConvNetDerivatives
 from ppodd.training.ensemble import Ensemble, RectifiedPool
-from ppodd.training.ensemble_training import Trainer, augmented, batches
+from ppodd.training.ensemble_training import AutogradTrainer, WrittenOutTrainer, augmented, batches, trainer
 from ppodd.training.networks import fresh_network
 from ppodd.training.optimisers import State
 from ppodd.training.strategies import AUGMENTATIONS
@@ -70,18 +71,30 @@ def trained_alone(task, net, steps):
 
 def assert_trains_alike(task, steps=5):
     nets = range(task.protocol.nets)
-    trainer = Trainer(Ensemble([task.network(net).module for net in nets]), task.protocol.optim, task.lr)
-    draws = [task.draws(net, torch.empty(0, dtype=torch.float64)) for net in nets]
-    for batch in itertools.islice(batches(task.inner, task.posters, draws), steps):
-        trainer.step(batch)
-    trainer.ensemble.eval()
-    with torch.no_grad():
-        logits = trainer.ensemble.judge(task.split.x)
-    for net in nets:
-        network, theta = trained_alone(task, net, steps)
-        network.module.eval()
-        torch.testing.assert_close(logits[net], network(theta, task.split.x), rtol=1e-7, atol=1e-8)
-        assert (logits[net] - logits[net - 1]).abs().max() > 1e-3
+    written_out = [WrittenOutTrainer] if ConvNetDerivatives.fits(task.network(0)) else []
+    for kind in (AutogradTrainer, *written_out):
+        training = kind([task.network(net) for net in nets], task.protocol.optim, task.lr)
+        draws = [task.draws(net, torch.empty(0, dtype=torch.float64)) for net in nets]
+        for batch in itertools.islice(batches(task.inner, task.posters, draws), steps):
+            training.step(batch)
+        ensemble = training.ensemble()
+        ensemble.eval()
+        with torch.no_grad():
+            logits = ensemble.judge(task.split.x)
+        for net in nets:
+            network, theta = trained_alone(task, net, steps)
+            network.module.eval()
+            torch.testing.assert_close(logits[net], network(theta, task.split.x), rtol=1e-7, atol=1e-8)
+            assert (logits[net] - logits[net - 1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("arch", "kind"), [("convnet", WrittenOutTrainer), ("convnetw2", AutogradTrainer)])
+def test_derivatives_that_are_written_out_and_compiled_are_taken_where_there_are_any(arch, kind, monkeypatch):
+    networks = [task(arch=(arch,)).network(0)]
+    compiles = compiled.functions(torch.float64) is not None
+    assert type(trainer(networks, "Adam", 0.01)) is (kind if compiles else AutogradTrainer)
+    monkeypatch.setattr(compiled, "_chosen", "off")
+    assert type(trainer(networks, "Adam", 0.01)) is AutogradTrainer
 
 
 @pytest.mark.parametrize("arch", [name for name, network in ARCHITECTURES.own.items() if network.halvings])  # ConvNets
@@ -167,7 +180,7 @@ def test_an_error_in_a_thread_stops_the_others_and_the_threads_are_put_back(thre
 def test_an_ensemble_that_is_told_to_stop_trains_no_further():
     job, stop = task(), threading.Event()
     stop.set()
-    assert one_ensemble(job, [job.network(0).module], [0], stop) == []
+    assert one_ensemble(job, [job.network(0)], [0], stop) == []
 
 
 def test_a_users_own_network_is_trained_alone():
