@@ -33,9 +33,14 @@ def width() -> int | None:
 
 
 def fitted(lines: Iterable[str]) -> str:
-    """The lines, broken between words where the terminal is narrower."""
+    """The lines, broken between words where the terminal is narrower, each a little further in than it began."""
     columns = width()
-    return "\n".join(line if columns is None else wrapped(line, columns) for line in lines)
+    every = [one for line in lines for one in line.split("\n")]
+    return "\n".join(one if columns is None else wrapped(one, columns, f"{_indent(one)}  ") for one in every)
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
 @contextlib.contextmanager

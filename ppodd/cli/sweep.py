@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> Done:
     if args.resume and held is None:
         print("nothing to resume: no sweep of this name is archived there; it starts anew", flush=True)
 
-    from ppodd.cli.console import console, duration
+    from ppodd.cli.console import console, duration, fitted
     from ppodd.cli.live_sweep import LiveSweep
     from results.tracking import default_tracking_uri
     from tune.running import run_sweep
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> Done:
     how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
     how["autoscaling"] = args.autoscaling
     with LiveSweep(out) as show:
-        outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=out.print)
+        outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=lambda text: out.print(fitted([text])))
     out.print(f"took {duration(show.seconds)}")
     _say_what_ended_early(out, outcome, args.debug)
     if args.debug:

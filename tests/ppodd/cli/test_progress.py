@@ -50,6 +50,12 @@ def test_long_names_of_trials_leave_their_numbers_whole(columns):
         )
 
 
+def test_lines_are_broken_between_words_and_keep_their_indent(monkeypatch):
+    monkeypatch.setattr(consoles, "width", lambda: 24)
+    text = "data: digits\n  train: 1,442 images from scikit-learn"
+    assert consoles.fitted([text]) == "data: digits\n  train: 1,442 images\n    from scikit-learn"
+
+
 def test_a_sweep_without_a_terminal_says_a_line_for_each_stage_and_is_never_silent_for_long():
     out = Console(file=io.StringIO(), width=200)
     with LiveSweep(out) as show:
