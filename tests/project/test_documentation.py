@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from archives import write_sweep
 from image_sets import tree
 
 import ppodd
-from ppodd.cli.main import COMMANDS, Parser, _everywhere, module_of, parser_of
+from ppodd.archive import Archive
+from ppodd.cli.main import COMMANDS, Parser, _everywhere, main, module_of, parser_of
+from ppodd.config import EvaluationConfig
 from tune.sweep_file import load_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +140,29 @@ def test_the_page_of_the_architecture_names_every_sub_package():
         for face in (ROOT / top).glob("*/__init__.pyi")
     ]
     assert len(rooms) > 15 and not [room for room in rooms if f"`{room}`" not in page]
+
+
+# What the tour shows but cannot be run here: days on a GPU, data and posters of others, a cluster.
+ELSEWHERE = ("cifar10", "boost.yaml", "submit", "cluster", "import", "./PATH", "quickstart", "completion", "doctor")
+
+
+@pytest.mark.slow  # half a minute
+def test_the_tour_of_the_readme_runs(tiny, tmp_path, monkeypatch):
+    """Its commands one after another, on small settings, beside a sweep that is there already."""
+    monkeypatch.chdir(tmp_path)
+    small = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in {**tiny, "num_stages": 3}.items()
+    }
+    monkeypatch.setattr("ppodd.config.presets.PRESETS", {"digits": small})
+    varied = [{**tiny, "num_stages": n, "seed": seed} for n in (1, 2) for seed in (0, 1, 2)]
+    write_sweep(Archive("ppodd-archive"), "boost", varied, EvaluationConfig(nets=3))
+    ran = [words for words in commands(README) if not any(part in " ".join(words) for part in ELSEWHERE)]
+    for words in ran:
+        assert main(words) == 0, words
+    assert [words[0] for words in ran][:4] == ["distill", "render", "evaluate", "export"]
+    assert sum(words[0] == "results" for words in ran) >= 5
+    for made in ("stages.png", "patches.safetensors", "curve.svg", "report.html"):
+        assert (tmp_path / made).stat().st_size, made
 
 
 def test_modules_named_in_the_readme_exist():

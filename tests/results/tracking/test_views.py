@@ -117,7 +117,9 @@ def test_mlflow_shows_both_views(uri, tmp_path):
             until(page, lambda text: "1st dynamic" in text and "accuracy/blend" in text and "cumulative_ipc" in text)
             page.get("about:blank")
             page.get(curves.url)
-            until(page, lambda text: "blend vs stage" in text and "blend: dynamic" in text)
+            until(page, lambda text: "num_stages: 2, blend: dynamic (accuracy/blend)" in text)
+            shown = page.find_element("css selector", "body").text
+            assert "Accuracy against stage" in shown and "Accuracy against IPC" in shown
             assert page.find_elements("css selector", ".js-plotly-plot .scatterlayer .trace")
     finally:
         server.stop()
