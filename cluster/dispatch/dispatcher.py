@@ -181,7 +181,7 @@ class Dispatcher:
     def finish(
         self, key: str, evaluator: str, failure: FailureRecord | None = None, values: list[float] | None = None
     ) -> None:
-        """The evaluator has done this work, or failed at it."""
+        """Record that the evaluator has finished this work, or failed."""
         if failure:
             _log.warning("failed at %s: %s", key, failure.error, extra={"evaluator": evaluator})
         with self._lock:

@@ -47,7 +47,7 @@ class PoolStatus(TypedDict):
 
 
 class EvaluatorStatus(EvaluatorLocation):
-    """What an evaluator is at, for how many seconds, and what it has done."""
+    """The current work of an evaluator, for how many seconds, and how much it has done."""
 
     name: str
     at: str

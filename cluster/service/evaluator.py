@@ -1,4 +1,4 @@
-"""The evaluator: a detached, named actor that takes work from the coordinator until it is told to stop."""
+"""The evaluator: a detached, named actor that takes work from the coordinator until it is stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIMINGS = ServiceTimings()
 
 
 class _Done(NamedTuple):
-    """What came of a work item: the values of a measurement; why it failed; whether the device was lost by it."""
+    """The result of a work item: the values of a measurement, or why it failed and whether the device was lost."""
 
     values: list[float] | None
     failure: FailureRecord | None = None

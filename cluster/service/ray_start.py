@@ -1,4 +1,4 @@
-"""What Ray is told when it starts or is joined: an address in one of its forms, and a folder that it can use."""
+"""Settings with which Ray is started or joined: an address in one of its forms, and a folder that it can use."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _BYTES = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 class Settings(pydantic.BaseModel):
-    """What every template is told."""
+    """The settings that every template has."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Sweeps from Python: run one from a file, a dict or its model, and ask what came of it."""
+"""Sweeps from Python: run one from a file, a dict or its model, and query its results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of a sweep; a notebook shows its table.
+    """The results of a sweep; a notebook shows its table.
 
     Attributes:
         outcome: what is unfinished, failed or stopped; `outcome.complete` where nothing is.

@@ -125,8 +125,8 @@ class Archive:
         """How a sweep's stages are evaluated: as its file says (the default without one), and as was added since.
 
         Args:
-            record: what `sweep.json` holds, for who has read it.
-            problems: is told what was added and cannot be read, which then stops nothing.
+            record: what `sweep.json` holds, if the caller has read it already.
+            problems: collects the protocols that cannot be read, instead of an error.
 
         Raises:
             CorruptArchive: a record cannot be read, and there is nobody to tell.

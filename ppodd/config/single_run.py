@@ -28,7 +28,7 @@ def configured(
 
     Args:
         default: what is known of a run that is imported, whose other settings are the published ones.
-        say: is told which layout was chosen for the data.
+        say: receives a line with the layout that was chosen for the data.
     """
     flags = {name: value for name, value in settings.items() if name != IPC}
     if "name" in flags:

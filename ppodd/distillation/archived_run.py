@@ -70,9 +70,9 @@ def distillation_steps(
     `measure(trial_url, stage, nets)` may have others measure a candidate, by `measure_candidate`: it returns the
     accuracy of each of the networks, or `None` to have them measured here.
 
-    With `alone`, no other process may write to the folder meanwhile; `say` is told what is waited for to know that. A
-    sweep's trials do without: its driver is the only one. `say` is told what was read of the data, too, and
-    `check_digest` the digest of it, to refuse what is not the data of the sweep's other trials.
+    With `alone`, no other process may write to the folder meanwhile; `say` receives a line when it has to wait to be
+    sure of that. A sweep's trials need no such check: their driver is the only one. `say` also receives the report of
+    the data, and `check_digest` its digest, to refuse data other than that of the sweep's other trials.
 
     An interrupt, and `stop` where it says so before a meta-step, archives a checkpoint and raises `KeyboardInterrupt`.
 

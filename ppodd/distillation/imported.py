@@ -55,8 +55,8 @@ def import_posters(
     that are archived already are left as they are.
 
     Args:
-        show_layout: is told the class layout `[rows, columns]` that fixed labels follow from, before anything is done.
-        say: is told what was read of the data, and what is waited for, where another process may be at the same import.
+        show_layout: receives the class layout `[rows, columns]` that fixed labels follow from, before anything is done.
+        say: receives the report of the data, and a line when another process may be importing the same posters.
 
     Raises:
         BadInput: the posters are not as many as the stages or do not fit the config, their class layout is not known,

@@ -17,7 +17,7 @@ def data_of(config: DistillConfig, device: torch.device, say: Say | None = None)
     """The data set of a config, kept for the next call of this process.
 
     Args:
-        say: is told what was read, before anything is computed.
+        say: receives the report of the data, before anything is computed.
 
     Raises:
         BadInput: the data is missing or damaged, or the config's poster does not fit it.

@@ -74,7 +74,7 @@ def only_writer(
         name: of the mark's file in `folder`.
         busy: what to say where another does it, such as "sweep 'a' is being run by another driver".
         then: how to go on after the other's end, such as "go on with --resume".
-        say: is told what is waited for, and that another has taken over.
+        say: receives a line when it has to wait, and when another process has taken over.
 
     Raises:
         BadInput: another process does it.
@@ -123,7 +123,7 @@ class _Writer:
                     self.folder.write(name, _bytes(self.mine.model_copy(update={"renewed_at": time.time()})))
                     continue
                 taken_over.set()
-                self.say(f"this process was not heard of, and now {self.busy}: it ends here")
+                self.say(f"this process missed its heartbeats, and now {self.busy}: it ends here")
                 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script starts in the background
                     os.kill(os.getpid(), signal.SIGTERM)
                 _thread.interrupt_main()
@@ -132,7 +132,7 @@ class _Writer:
     def _takes_over(self, name: str, held: LockRecord) -> bool:
         """Whether the mark that was another's is now this process's. Raises `BadInput`: the other lives."""
         if not held.ended_here:
-            self.say(f"{self.busy} ({held.who}), which has not said that it ended: looking for a minute if it lives")
+            self.say(f"{self.busy} ({held.who}), which left no word of its end: waiting a minute for its heartbeat")
             if self._lives(name, held):
                 raise BadInput(f"{self.busy} ({held.who}): wait for its end, or end it, then {self.then}")
         succession = f".{name}.{held.token}"

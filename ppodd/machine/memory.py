@@ -9,7 +9,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt's names for them (malloc.h)
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc reuse large blocks instead of returning them to the system; whether that could be had.
+    """Have glibc reuse large blocks instead of returning them to the system; returns whether it does.
 
     A tensor above `M_MMAP_THRESHOLD` (32 MiB at most) is mapped afresh each time, and a shrinking heap is trimmed; each
     page of the next tensor then faults and is zeroed. So: no mappings, no trimming. For the whole process; the peak

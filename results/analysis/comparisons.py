@@ -38,7 +38,7 @@ OVERALL = "all of these"
 
 
 class Comparison(NamedTuple):
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
         table: means over seeds.

@@ -1,4 +1,4 @@
-"""Accuracy against a budget, the stages or the compute: the lines of a curve, and how they are told apart."""
+"""Accuracy against a budget, the stages or the compute: the lines of a curve, and what distinguishes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that stand for one trial twice: how that is told, so that reading counts one and a sync merges them.
+"""Runs that stand for one trial twice: how that is detected, so that reading counts one and a sync merges them.
 
 An SQLite store has one writer at a time. A server has no lock to take: two syncs that begin in one moment may each
 create a trial's run, as may those of an older version.

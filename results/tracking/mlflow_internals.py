@@ -18,7 +18,7 @@ _BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"  # what MLflow's own pag
 
 _NAME = "mlflow.runName"
 _ROWS_AT_ONCE = 10_000
-_ORDER = ("step", "timestamp", "value")  # by which a metric's latest value is told
+_ORDER = ("step", "timestamp", "value")  # by which a metric's latest value is chosen
 
 Value = tuple[str, str, int, int, float]
 """Run, metric, step, time in ms since the epoch, value."""

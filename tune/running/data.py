@@ -70,7 +70,7 @@ def record_first(sweep: Sweep, archive: Archive) -> None:
 def check_alike(trial: TrialArchive, config: DistillConfig, digest: str) -> None:
     """Raise `BadInput` where other trials of the sweep, maybe on other nodes, read other data by the same name.
 
-    Whoever comes first says what the data is.
+    The first trial decides what the data is.
     """
     archive = Archive(trial.url.rsplit("/", 2)[0])
     mine = SweepDataRecord(digest=digest, trial=trial.trial, node=socket.gethostname())

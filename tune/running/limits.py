@@ -95,7 +95,7 @@ def _computed_hours(trial: TrialArchive) -> float:
 class SweepClock(tune.Callback, tune.Stopper):
     """Counts in the archive for how long the sweep is run, and ends the Tuner once its hours are used up.
 
-    Trials are told first; the Tuner ends when those that compute have left their checkpoints.
+    Trials are notified first; the Tuner ends when the running ones have left their checkpoints.
 
     Args:
         tell: has trials end, with why.

@@ -1,7 +1,7 @@
-"""Searched sweeps: settings suggested one after another by what came of earlier ones, each archived when it is made.
+"""Searched sweeps: settings suggested one after another from the results of earlier ones, each archived when made.
 
-A suggestion is one setting, tried with every seed of the file; what the searcher is told of it is the mean over the
-seeds, read from the archive. So a resumed search is told all that the archive knows, and continues.
+A suggestion is one setting, tried with every seed of the file; what the searcher learns of it is the mean over the
+seeds, read from the archive. So a resumed search learns all that the archive holds, and continues.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How a driver that is to end tells its trials, and a trial that cannot go on its driver.
 
 Told to end, by a signal or as the sweep's hours are over, each trial archives a checkpoint at the end of its meta-step.
-Where the archive takes not even the record of a trial's failure, the driver is told why, and ends the sweep.
+Where not even the record of a trial's failure can be archived, the driver learns why from its result, and ends the
+sweep.
 """
 
 from __future__ import annotations

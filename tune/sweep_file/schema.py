@@ -102,7 +102,7 @@ class When(_Section):
 
 
 class Search(_Section):
-    """Who suggests the `num_samples` settings that are tried, out of `sample`, by what came of earlier ones."""
+    """Who suggests the `num_samples` settings that are tried, out of `sample`, from the results of earlier ones."""
 
     algorithm: Literal["optuna", "hyperopt"] = "optuna"
     seed: Annotated[int, Field(ge=0)] = 0

@@ -48,7 +48,7 @@ def test_a_second_process_is_refused_while_the_first_lives_and_no_longer(folder)
             alone(folder, said.append),
         ):
             pass
-        assert len(said) == 1 and "looking for a minute if it lives" in said[0]
+        assert len(said) == 1 and "waiting a minute for its heartbeat" in said[0]
         with alone(folder / "other"):
             pass
     assert not folder.find()
@@ -156,4 +156,4 @@ def test_a_process_that_slept_and_was_replaced_ends_and_leaves_the_others_mark(t
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-    assert held(folder) == ELSEWHERE and said == [f"this process was not heard of, and now {BUSY}: it ends here"]
+    assert held(folder) == ELSEWHERE and said == [f"this process missed its heartbeats, and now {BUSY}: it ends here"]
