@@ -97,6 +97,7 @@ class Functions:
             found.restype = None
             return cast("Function", found)
 
+        self.lanes = int(library.lanes())  # of a vector: products that go by whole ones leave none out
         self.forward = function("forward", "maps scale shift eps pooled rstds")
         self.backward = function("backward", "g maps rstds scale shift to_scale to_shift")
         self.forward_along = function("forward_along", "both scale_dot scale shift_dot shift eps pooled rstds slopes")

@@ -70,7 +70,7 @@ def convolution(
         tiled = padding == 1 and height % _SIDE == 0 and width % _SIDE == 0 and groups == 1
         if tiled and min(channels, out) >= _WINOGRAD_CHANNELS[functions is not None]:
             return Winograd(CompiledTiles(functions) if functions else TorchTiles())
-        if functions and SmallMaps.fits(like, channels, out, height, width, padding):
+        if functions and SmallMaps.fits(functions, channels, out, height, width, padding):
             return SmallMaps(functions, groups)
     return Direct(padding, groups)
 
@@ -189,9 +189,8 @@ class FewChannels(Direct):
 
     def _by_taps(self, weight: Tensor) -> Tensor:
         """`[G, 9, C, O]` → `[G, O, 9·C]`, the last filled up with zeros to whole vectors."""
-        lanes = 64 // weight.element_size()
         taps = weight.flatten(1, 2).mT
-        return F.pad(taps, (0, -taps.shape[-1] % lanes)).contiguous()
+        return F.pad(taps, (0, -taps.shape[-1] % self._do.lanes)).contiguous()
 
     def _size(self, maps: Tensor, weight: Tensor, shape: torch.Size | None = None) -> compiled.Few:
         height, width, _ = shape or maps.shape[1:]
@@ -211,9 +210,9 @@ class SmallMaps(Direct):
         self._do = functions
 
     @staticmethod
-    def fits(like: Tensor, channels: int, out: int, height: int, width: int, padding: int) -> bool:
+    def fits(functions: compiled.Functions, channels: int, out: int, height: int, width: int, padding: int) -> bool:
         """Whether it can do these, and faster."""
-        return padding == 1 and _whole(like, channels, out) and height * width <= _SMALL_PIXELS
+        return padding == 1 and _whole(functions, channels, out) and height * width <= _SMALL_PIXELS
 
     def weight(self, weight: Tensor) -> Tensor:
         """`[G·O, C, 3, 3]` → `[G, 9, C, O]`."""
@@ -368,7 +367,7 @@ class CompiledTiles:
 
     def product(self, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> Tensor:
         """See `Tiles`."""
-        if not _whole(tiles, *weight.shape[1:]):
+        if not _whole(self._do, *weight.shape[1:]):
             return self._torchs.product(tiles, weight, mirrored)
         maps = tiles.new_empty(*tiles.shape[:2], weight.shape[1 if mirrored else 2])
         self._do.narrow_product(_narrow(tiles, maps, mirrored=mirrored), tiles, weight, maps)
@@ -376,23 +375,23 @@ class CompiledTiles:
 
     def add_product(self, to: Tensor, tiles: Tensor, weight: Tensor, mirrored: bool = False) -> None:
         """See `Tiles`."""
-        if not _whole(tiles, *weight.shape[1:]):
+        if not _whole(self._do, *weight.shape[1:]):
             self._torchs.add_product(to, tiles, weight, mirrored)
         else:
             self._do.narrow_product(_narrow(tiles, to, mirrored=mirrored, adds=True), tiles, weight, to)
 
     def weight_product(self, images: Tensor, maps: Tensor) -> Tensor:
         """See `Tiles`."""
-        if not _whole(images, images.shape[-1], maps.shape[-1]):
+        if not _whole(self._do, images.shape[-1], maps.shape[-1]):
             return self._torchs.weight_product(images, maps)
         weights = images.new_empty(len(images), images.shape[-1], maps.shape[-1])
         self._do.narrow_weight(_narrow(images, maps), images, maps, weights)
         return weights
 
 
-def _whole(like: Tensor, *channels: int) -> bool:
+def _whole(functions: compiled.Functions, *channels: int) -> bool:
     """Whether so many channels are whole vectors."""
-    return all(count % (64 // like.element_size()) == 0 for count in channels)
+    return all(count % functions.lanes == 0 for count in channels)
 
 
 def _narrow(images: Tensor, maps: Tensor, mirrored: bool = False, adds: bool = False) -> compiled.Narrow:

@@ -244,8 +244,17 @@ void backward_along(Size s, const REAL *g, REAL *both, const REAL *rstds, const 
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDE (64 / (long)sizeof(REAL))
-typedef REAL Vector __attribute__((vector_size(64)));
+#if defined __AVX512F__
+#define BYTES 64
+#elif defined __AVX__
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#define WIDE (BYTES / (long)sizeof(REAL)) /* of the processor's own: wider ones go through memory */
+typedef REAL Vector __attribute__((vector_size(BYTES)));
+
+long lanes(void) { return WIDE; }
 
 INLINE Vector load(const REAL *from, long n) {
     Vector v = {0};
@@ -497,16 +506,15 @@ void few_weight(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights
         BY_CHANNELS(few_weight_of, s, images, to_maps, to_weights, b, g, row)
 }
 
-/* Below, sums stay in registers, of which AVX-512 has twice as many and twice as wide: so many rows by so many vectors. */
+/* Below, sums stay in registers, of which AVX-512 has twice as many: so many rows by so many vectors. */
 #ifdef __AVX512F__
 #define AT_ONCE 12
-#define VECTORS 2
 #define ROWS 8 /* of the gradient of weights */
 #else
 #define AT_ONCE 6
-#define VECTORS 1
 #define ROWS 4
 #endif
+#define VECTORS 2
 #define PANEL (VECTORS * WIDE)
 
 /* A 3x3 convolution of padding 1 from and to whole vectors of channels, for small maps: images x [B, h, w, G*C], weights

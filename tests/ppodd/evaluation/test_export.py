@@ -92,7 +92,7 @@ def test_unwhitened_images_are_what_was_whitened(trial, tmp_path):
 
 
 def test_images_whose_whitening_is_not_archived_cannot_be_unwhitened():
-    with pytest.raises(BadInput, match="this archive does not hold how they were whitened"):
+    with pytest.raises(BadInput, match="this archive does not hold how the images were whitened"):
         training_set([0.1, 0.9]).as_pixels()
 
 

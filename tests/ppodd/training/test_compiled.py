@@ -1,13 +1,17 @@
 """Blocks compiled for this machine are those in torch's operations, and nothing fails where there is no compiler."""
 
 import os
+import platform
+import shutil
 
 import pytest
 import torch
 
 from ppodd.errors import BadInput
+from ppodd.machine import instructions
 from ppodd.training import compiled
 from ppodd.training.blocks import Block, CompiledBlocks, TorchBlocks, blocks
+from ppodd.training.convolution import CompiledTiles, Direct, FewChannels, SmallMaps, Winograd
 from ppodd.training.optimisers import State, adam, adam_cotangents
 
 CPU = torch.device("cpu")
@@ -103,6 +107,28 @@ def test_they_are_compiled_once_for_all_processes(compiler, tmp_path, monkeypatc
         found.append(made.stat().st_mtime_ns)
         compiled._compiled.cache_clear()
     assert found[0] == found[1]
+
+
+@needs_compiler
+@pytest.mark.slow  # compiled anew: 5 s each
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another processor's instructions")
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"])
+def test_processors_of_narrower_vectors_have_the_same_convolutions(compiler, monkeypatch, without):
+    path = os.environ["PATH"]
+    compiler(f"{shutil.which('cc')} {without}")
+    monkeypatch.setenv("PATH", path)
+    functions = compiled.functions(torch.float32)
+    assert functions.lanes == {"-mno-avx512f": 8, "-mno-avx": 4}[without] or "avx512f" not in instructions()
+    random = torch.Generator().manual_seed(0)
+    kinds = {3: FewChannels(functions, 1), 24: SmallMaps(functions), 40: Winograd(CompiledTiles(functions))}
+    for channels, kind in kinds.items():
+        shapes = (7, channels, 8, 4), (16, channels, 3, 3), (7, 16, 8, 4)
+        x, w, g = (torch.randn(*shape, generator=random) for shape in shapes)
+        expected, _ = Direct(1).forward(x, w)
+        maps, inside = kind.forward(x, kind.weight(w))
+        gradients = kind.backward(inside, g, kind.weight(w), True)
+        for mine, theirs in zip((maps, *gradients), (expected, *Direct(1).backward(x, g, w, True)), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
 
 
 @needs_compiler

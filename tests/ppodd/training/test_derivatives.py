@@ -160,7 +160,7 @@ def test_a_compiled_convolution_of_few_channels_is_torchs(channels, padding, gro
 @pytest.mark.parametrize(("images", "height", "width"), [(1, 1, 1), (3, 3, 3), (7, 2, 5), (10, 1, 4), (13, 3, 2)])
 def test_a_compiled_convolution_of_small_maps_is_torchs(images, height, width, channels, out, groups, moves):
     """As many images as make runs of every length, the last of them shorter."""
-    assert SmallMaps.fits(torch.empty(0, dtype=torch.float64), channels, out, height, width, 1)
+    assert SmallMaps.fits(functions, channels, out, height, width, 1)
     x, w = random((1 + moves) * images, groups * channels, height, width), random(groups * out, channels, 3, 3)
     does_as(Direct(1, groups), SmallMaps(functions, groups), x, w, moves)
 
