@@ -146,7 +146,7 @@ def test_the_page_of_the_architecture_names_every_sub_package():
 ELSEWHERE = ("cifar10", "boost.yaml", "submit", "cluster", "import", "./PATH", "quickstart", "completion", "doctor")
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.slow  # a quarter of a minute
 def test_the_tour_of_the_readme_runs(tiny, tmp_path, monkeypatch):
     """Its commands one after another, on small settings, beside a sweep that is there already."""
     monkeypatch.chdir(tmp_path)
@@ -155,7 +155,7 @@ def test_the_tour_of_the_readme_runs(tiny, tmp_path, monkeypatch):
     }
     monkeypatch.setattr("ppodd.config.presets.PRESETS", {"digits": small})
     varied = [{**tiny, "num_stages": n, "seed": seed} for n in (1, 2) for seed in (0, 1, 2)]
-    write_sweep(Archive("ppodd-archive"), "boost", varied, EvaluationConfig(nets=3))
+    write_sweep(Archive("ppodd-archive"), "boost", varied, EvaluationConfig())
     ran = [words for words in commands(README) if not any(part in " ".join(words) for part in ELSEWHERE)]
     for words in ran:
         assert main(words) == 0, words
