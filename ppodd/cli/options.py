@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import typing
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -105,6 +106,8 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """The flags that change what a sweep file says, of all that read one."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    for name, what in (("dataset", "the data lies"), ("root", "the folder lies that holds it")):
+        parser.add_argument(f"--{name}", help=f"where {what} now, in place of the file's (its content is checked)")
     parser.add_argument(
         f"--{IPC}",
         default="",
@@ -117,7 +120,8 @@ def overrides(args: argparse.Namespace) -> list[str]:
     """What these flags change: `key=value`."""
     several = "," in args.ipc
     ipc = [f"grid.{IPC}=[{args.ipc}]" if several else f"{IPC}={args.ipc}"] if args.ipc else []
-    return [*args.set, *ipc]
+    data = [f"{name}={json.dumps(where)}" for name in ("dataset", "root") if (where := getattr(args, name))]
+    return [*args.set, *data, *ipc]
 
 
 def add_autoscaling(parser: argparse.ArgumentParser) -> None:

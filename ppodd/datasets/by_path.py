@@ -11,7 +11,7 @@ from ppodd.datasets.arrays import npz_parts
 from ppodd.datasets.cub import find_cub, read_cub
 from ppodd.datasets.folders import class_folders, has_classes
 from ppodd.datasets.listing import files_below, is_picture, note_others
-from ppodd.datasets.parts import Notes, Part
+from ppodd.datasets.parts import TRAIN, Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
 from ppodd.datasets.splits import split_of_path
 from ppodd.datasets.tables import PATHS_IN, holds_pictures, table_parts
@@ -55,6 +55,7 @@ def find_at(path: Path, columns: Columns) -> Found | None:
     if data:
         of_tables = data[0].suffix.lower() in PATHS_IN  # the pictures are what these name
         note_others(files, {*data, *(file for file in files if of_tables and is_picture(file))}, notes)
+        notes.warnings += _configurations(path, data)
         return _together(path, [_in_file(file, columns, split_of_path(file.relative_to(path))) for file in data], notes)
     pictures = [file for file in files if is_picture(file)]
     note_others(files, set(pictures), notes)
@@ -73,6 +74,13 @@ def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
     if has_classes(place, [file for file in files if is_picture(file)]):
         return []
     return [file for file in files if file.suffix.lower() in TABLES and holds_pictures(file, columns)]
+
+
+def _configurations(place: Path, files: list[Path]) -> list[str]:
+    """The warning for folders that each hold a training split: the hub keeps several forms of a data set like that."""
+    inside = [file.relative_to(place) for file in files]
+    trained = sorted({path.parts[0] for path in inside if len(path.parts) > 2 and split_of_path(path) == TRAIN})
+    return [f"{', '.join(trained)} are read as one: were they forms of it, give the path of one"] if trained[1:] else []
 
 
 def _kept_by_library(path: Path) -> bool:

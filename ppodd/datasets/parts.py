@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppodd.errors import BadInput
+
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 class Picture(NamedTuple):
-    """A picture's file, its encoded bytes, or its pixels; `where` names it in errors."""
+    """A picture's file, its encoded bytes, its pixels, or why there is none; `where` names it in errors."""
 
     where: str
-    data: Path | bytes | np.ndarray
+    data: Path | bytes | np.ndarray | BadInput
 
 
 @dataclass(frozen=True)

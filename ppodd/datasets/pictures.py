@@ -111,6 +111,8 @@ class _Facts:
 
 
 def _decoded(picture: Picture, size: int) -> tuple[np.ndarray, _Facts]:
+    if isinstance(picture.data, BadInput):
+        raise picture.data
     if isinstance(picture.data, np.ndarray):
         return _from_pixels(picture.where, picture.data, size)
     try:

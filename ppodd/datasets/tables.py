@@ -16,6 +16,8 @@ from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -184,8 +186,8 @@ def _cells(path: Path, kind: str, whole: Any, column: str) -> Iterator[Any]:
 
 def _open(path: Path, columns: Sequence[str] = ()) -> Any:
     options: dict[str, Any] = {"columns": list(columns)} if columns else {}
-    if path.suffix.lower() == ".tsv":
-        options["sep"] = "\t"
+    if _BUILDERS[path.suffix.lower()] == "csv":
+        options["sep"] = _separator(path)
     files = [glob.escape(str(path))]
     try:
         return library().load_dataset(
@@ -195,6 +197,13 @@ def _open(path: Path, columns: Sequence[str] = ()) -> Any:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _separator(path: Path) -> str:
+    """What parts the columns of a table of text: spreadsheets of some countries write `;`."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    return next((mark for mark in "\t;" if mark in header), ",")
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
@@ -235,11 +244,15 @@ def library() -> Any:
 
 
 def _pictures(table: Table, column: str) -> Iterator[Picture]:
-    return (_picture(cell, table, row) for row, cell in enumerate(table.cells(column)))
+    for row, cell in enumerate(table.cells(column)):
+        where = f"{table.place} row {row}"
+        try:
+            yield _picture(cell, table, where)
+        except BadInput as error:
+            yield Picture(where, error)
 
 
-def _picture(cell: Any, table: Table, row: int) -> Picture:
-    where = f"{table.place} row {row}"
+def _picture(cell: Any, table: Table, where: str) -> Picture:
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes) and cell:
@@ -256,6 +269,8 @@ def _file(text: str, folder: Path, where: str) -> Picture:
     if re.match(r"https?://|s3://|gs://|hf://", text):
         raise BadInput(f"{where} names {text}: fetch the pictures first, and name their files")
     path = folder / text.removeprefix("file://")
+    if text.startswith("file://") and not path.exists():
+        path = Path(url2pathname(urlsplit(text).path))
     if "\\" in text and not path.exists():  # as Windows writes it
         path = folder / text.replace("\\", "/")
     if not path.exists() and Path(text).suffix.lower() not in PICTURES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -81,13 +82,15 @@ def download_set(known: TorchvisionSet, folder: Path) -> None:
     """Have torchvision fetch a data set, and check what it fetched.
 
     Raises:
-        BadInput: it cannot.
+        BadInput: it cannot; folders that were made for it are gone.
     """
-    kind = known.cls
+    kind, made = known.cls, next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
     try:
         for split in (TRAIN, TEST):
             kind(str(folder), download=True, **known.split(split))
     except Exception as error:  # whatever the network or the disk says
+        if made:
+            shutil.rmtree(made, ignore_errors=True)
         raise BadInput(
             f"torchvision could not download {known.torchvision} to {folder}: {one_line(error)}; fetch it by hand"
         ) from None

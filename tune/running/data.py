@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive
 from ppodd.config import DistillConfig
@@ -60,6 +60,20 @@ def _long(sweep: Sweep, archive: Archive, known: Mapping[Request, tuple[Spec, in
     return f"note: {trials} take {time} on this machine's CPU: --dry-run times some of it" if time else ""
 
 
+class DataOfTrials:
+    """What trials have read: said once of each data set, as soon as one of them has recorded it."""
+
+    def __init__(self, sweep: Sweep, archive: Archive, say: Callable[[str], None]):
+        self._sweep, self._archive, self._say = sweep, archive, say
+        self._said: set[Request] = set()
+
+    def say_new(self) -> None:
+        """Say what has not been said."""
+        for request, _, there in _archived(self._sweep, self._archive, self._said):
+            self._said.add(request)
+            self._say("\n".join(there.report.lines()))
+
+
 def record_first(sweep: Sweep, archive: Archive) -> None:
     """Have what archived trials read be what those to come are compared with, wherever the data lies now."""
     for request, trial, there in _archived(sweep, archive):
@@ -88,11 +102,17 @@ def _called(request: Request) -> str:
     return json.dumps(request._replace(dtype=""))
 
 
-def _archived(sweep: Sweep, archive: Archive) -> Iterator[tuple[Request, TrialArchive, DataRecord]]:
+def _archived(
+    sweep: Sweep, archive: Archive, known: Collection[Request] = ()
+) -> Iterator[tuple[Request, TrialArchive, DataRecord]]:
     """For each data set one of the archived trials that recorded what was read: opening each would take a while."""
+    if {config.data for config in sweep.examples} <= set(known):
+        return
     states = archive.states(sweep.name)
-    names = [name for name in sweep.trials if name in states and "data.json" in states[name].names]
+    names = [name for name in list(sweep.trials) if name in states and "data.json" in states[name].names]
     one_of_each = {sweep.trials[name].data: archive.trial(sweep.name, name) for name in names}
+    for request in known:
+        one_of_each.pop(request, None)
     for request, trial in one_of_each.items():
         if there := trial.data():
             yield request, trial, there

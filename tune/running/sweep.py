@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import check_place, open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
-from tune.running.data import check_data, record_first
+from tune.running.data import DataOfTrials, check_data, record_first
 from tune.running.disk_space import check_free_space
 from tune.running.job import job_of, names_in
 from tune.running.limits import SweepClock, check_hours, take_up
@@ -154,7 +154,11 @@ def _run(
         _log.info("begins: %s, MLflow %s", place, tracking_uri, extra={"sweep": sweep.name})
         if job := os.environ.get(JOB):
             archive.write_start(sweep.name, StartRecord(job=job, started_at=time.time()))
-        with _ShownProgress(ProgressReader(sweep, archive), show):
+        read = ProgressReader(sweep, archive)
+        looks = [lambda: show(read())] if show else []
+        if say and not in_process:  # where this process did not read the data itself
+            looks.append(DataOfTrials(sweep, archive, say).say_new)
+        with _Watched(looks):
             interrupted = _tune(sweep, archive, place.at_once, say)
             given_up: dict[str, str] = {}  # also what the archive could not take a record of
             if (in_process or wait) and not interrupted:
@@ -360,33 +364,33 @@ def _last_seen(trial: TrialArchive) -> dict[str, Any]:
     return {field: getattr(now, field, None) for field in ("node", "pid", "log_file")}
 
 
-class _ShownProgress:
-    """Shows progress once a second from a thread of its own while the block runs."""
+class _Watched:
+    """Looks at the sweep once a second from a thread of its own while the block runs, and once at its end."""
 
-    def __init__(self, read: Callable[[], SweepProgress], show: Callable[[SweepProgress], None] | None):
-        self._read, self._show = read, show
+    def __init__(self, looks: Sequence[Callable[[], None]]):
+        self._looks = looks
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
 
     def __enter__(self) -> None:
-        if self._show:
+        if self._looks:
             self._thread.start()
 
     def __exit__(self, *exception: object) -> None:
         self._over.set()
-        if self._show:
+        if self._looks:
             self._thread.join()
-            self._show_once()
+            self._look()
 
     def _loop(self) -> None:
         took = 0.0
         while not self._over.wait(max(_SHOW_EVERY_S, took / _SHARE)):
-            took = self._show_once()
+            took = self._look()
 
-    def _show_once(self) -> float:
-        """Read and show, once; how many seconds that took. It only informs: an archive that is away ends nothing."""
-        assert self._show
+    def _look(self) -> float:
+        """Look once; how many seconds that took. It only informs: an archive that is away ends nothing."""
         started = time.monotonic()
-        with contextlib.suppress(Exception):
-            self._show(self._read())
+        for look in self._looks:
+            with contextlib.suppress(Exception):
+                look()
         return time.monotonic() - started

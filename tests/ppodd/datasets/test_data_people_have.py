@@ -1,7 +1,8 @@
 """Data sets as people have them: each is read right, or refused in one line; nothing is read wrong without a word.
 
 Every case is the smallest input that shows it. What is asserted: pictures of each class in each split, that no picture
-is in another's split (`image_sets`), and what is said.
+is in another's split (`image_sets`), and what is said. Each goes four ways: through the library, and through `distill`,
+`sweep` and `import` up to where they would compute (`ways`).
 """
 
 import gc
@@ -9,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pytest
 from image_sets import LEVELS, encoded, flat, picture, pixels, table, tree
 from PIL import Image
+from ways import WAYS, said_by
 
 from ppodd.datasets.images import read_images
 from ppodd.datasets.sources import Request
@@ -35,7 +38,23 @@ def no_files_left():
 
 
 def read(path, **options):
-    return read_images(Request(str(path), **options))[0]
+    """What the library reads; each command says the same of it, or refuses it by the same line and writes nothing."""
+    try:
+        images = read_images(Request(str(path), **options))[0]
+    except BadInput as error:
+        told, refusal = [], error
+    else:
+        told, refusal = images.report.lines(), None
+    for way in WAYS:
+        with tempfile.TemporaryDirectory() as folder:
+            goes_on, said = said_by(way, folder, images.spec if told else None, dataset=str(path), **options)
+        if refusal:
+            assert not goes_on and str(refusal) in said.splitlines()[-1], f"{way}: {said}"
+        else:
+            assert goes_on and "\n".join(told) in said, f"{way}: {said}"
+    if refusal:
+        raise refusal
+    return images
 
 
 def counts(images):
@@ -161,6 +180,12 @@ SPLITS = {
         "warning: there is no test split",
     ),
     "latest beside test": (lambda p: split_tables(p, train="latest.parquet", test="test.parquet"), BOTH, ""),
+    "several configurations of the hub": (
+        lambda p: (split_tables(p / "one", train="train/0.parquet", test="test/0.parquet"),
+                   table(p / "two/train/0.parquet", (0, 1) * 5)),
+        {"train": {"ant": 10, "bee": 10}, "test": TEST},
+        "warning: one, two are read as one: were they forms of it, give the path of one",
+    ),
     "a table of no split beside splits": (
         lambda p: split_tables(p, train="train.parquet", test="test.parquet", validation="extra.parquet"),
         BOTH,
@@ -449,6 +474,16 @@ def test_bad_pictures_are_named_and_left_out_by_choice(tmp_path, case):
     assert counts(images) == CUT and "1 unreadable image left out: " in said(images)
 
 
+@pytest.mark.parametrize("cell", [{"bytes": None, "path": "gone.png"}, None], ids=["a path to nothing", "nothing"])
+def test_cells_without_a_picture_are_named_and_left_out_by_choice(tmp_path, cell):
+    images = [{"bytes": picture(), "path": None} for _ in range(10)] + [cell]
+    table(tmp_path / "x.parquet", [0, 1] * 5 + [0], images=images)
+    with pytest.raises(BadInput, match=r"x.parquet row 10 (names gone.png, which is not in|holds no image bytes)"):
+        read(tmp_path / "x.parquet")
+    images = read(tmp_path / "x.parquet", on_bad_image="skip")
+    assert len(images.y["train"]) == 8 and "1 unreadable image left out: " in said(images)
+
+
 def test_a_folder_with_the_name_of_a_picture_is_refused(tmp_path):
     tree(tmp_path)
     (tmp_path / "ant/x.png").mkdir()
@@ -615,6 +650,17 @@ def saved_to_disk(folder):
     datasets.DatasetDict(splits).save_to_disk(str(folder))
 
 
+def semicolons(folder):
+    flat(folder, 10, "train")
+    csv(folder / "metadata.csv", [(f"{i}.png", ("ant", "bee")[i % 2]) for i in range(10)], sep=";")
+
+
+def addresses_on_disk(folder):
+    flat(folder / "my pictures", 10, "train")
+    rows = [((folder / f"my pictures/{i}.png").as_uri(), ("ant", "bee")[i % 2]) for i in range(10)]
+    csv(folder / "labels.csv", rows)
+
+
 def packed(kind):
     def make(folder):
         split_tree(folder / "raw", train="train", test="test")
@@ -654,6 +700,8 @@ LAYOUTS = {
     "metadata.csv in each split": (metadata_by_split, BOTH),
     "metadata.jsonl": (json_lines, CUT),
     "a list of names without suffixes": (kaggle, CUT),
+    "a list with semicolons": (semicolons, CUT),
+    "addresses of files on this machine": (addresses_on_disk, CUT),
     "webdataset": (webdataset, BOTH),
     "saved to disk by datasets": (saved_to_disk, BOTH),
     "a zip": (packed("zip"), BOTH),

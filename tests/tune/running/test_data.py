@@ -8,11 +8,13 @@ from tiny import TINY
 
 from ppodd.archive import Archive
 from ppodd.archive.verification import damage
+from ppodd.cli.main import parser_of
+from ppodd.cli.options import overrides
 from ppodd.datasets import loading
 from ppodd.distillation import run
 from ppodd.errors import BadInput
 from tune.running.claim import check_claim, write_claim
-from tune.running.data import check_alike, check_data, record_first
+from tune.running.data import DataOfTrials, check_alike, check_data, record_first
 from tune.sweep_file import load_sweep
 
 FIELDS = {
@@ -58,6 +60,18 @@ def test_a_sweep_that_takes_hours_on_a_cpu_says_so_first(sweep_of, tmp_path):
     assert len([line for line in said if line.startswith("note")]) == 1
 
 
+def test_what_trials_have_read_elsewhere_is_said_once_as_soon_as_one_has_recorded_it(sweep_of, tmp_path):
+    tree(tmp_path / "photos")
+    archive, sweep, said = Archive(tmp_path / "archive"), sweep_of(tmp_path / "photos"), []
+    of_trials = DataOfTrials(sweep, archive, said.append)
+    of_trials.say_new()
+    assert not said
+    for name, config in sweep.trials.items():
+        list(run(config, archive.trial("mine", name)))
+        of_trials.say_new()
+    assert said == ["\n".join(archive.trial("mine", name).data().report.lines())]
+
+
 def test_a_poster_that_does_not_fit_is_refused_before_anything_runs(sweep_of, tmp_path):
     tree(tmp_path / "photos", ("ant", "bee", "cow"))
     with pytest.raises(BadInput, match="the data set has 3 classes: choose a layout whose product is 3"):
@@ -77,6 +91,16 @@ def test_a_sweep_goes_on_with_equal_data_elsewhere_and_refuses_other_data(sweep_
     (tmp_path / "moved/ant/0.png").write_bytes(picture("test"))
     with pytest.raises(BadInput, match="was distilled from other data than"):
         check_data(moved, archive)
+
+
+def test_a_sweeps_data_is_taken_from_where_the_command_says_that_it_lies_now(sweep_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "far/My photos: 2")
+    sweep_of("./gone")
+    line = [f"{tmp_path}/mine.yaml", "--dataset=./My photos: 2", "--root=far"]
+    sweep = load_sweep(line[0], overrides(parser_of("sweep").parse(line)))
+    assert {config.dataset for config in sweep.trials.values()} == {str(tmp_path / "far/My photos: 2")}
+    check_data(sweep, Archive(tmp_path / "archive"))
 
 
 def test_trials_of_a_sweep_whose_nodes_have_other_data_by_one_name_are_refused(sweep_of, tmp_path):

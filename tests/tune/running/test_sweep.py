@@ -211,6 +211,7 @@ def test_a_resumed_sweep_takes_up_seeds_and_values_that_were_added(cluster, tiny
     assert run_sweep(load_sweep(path, ["seeds=[0,1]"]), archive.url, uri, **how, resume=True, say=said.append).complete
     after, record = evaluated(archive, "grown"), archive.sweep("grown")
     assert "3 trials more than the 1 that the archive lists" in said
+    assert sum(line.startswith("data: ") and "10 classes" in line for line in said) == 1
     assert len(record.trials) == 4 and record.created_at == created
     assert len(after) == 6 and all(len(found) == 1 for found in after.values()) and before.items() <= after.items()
     rows = frame(uri, ["grown"])
