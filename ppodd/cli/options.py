@@ -15,7 +15,7 @@ from ppodd.errors import BadInput
 from ppodd.files import address
 
 DEFAULT_ARCHIVE = "ppodd-archive"
-_ALIASES = {"epochs": ["--epoch"], "workers": ["-j"]}
+_ALIASES = {"epochs": ["--epoch"], "workers": ["-j"], "on_bad_image": ["--on-bad-image"]}
 
 
 def add_config_flags(

@@ -36,7 +36,7 @@ class DataReport(pydantic.BaseModel):
         splits: `train`, `validation` (only where the data set has one of its own) and `test`, as they are used.
         test_from: where the test split came from; empty where it was cut off the training set.
         shape: channels, height and width of the images.
-        sizes: pictures of each size as stored, `width × height`.
+        sizes: pictures of each size as stored, `width × height`; of many sizes, the most common.
         notes, warnings: what was done to them and what was left out, and why.
     """
 
@@ -92,7 +92,7 @@ class DataReport(pydantic.BaseModel):
         if set(self.sizes) <= {now}:
             return ""
         stored = [size for size, _ in Counter(self.sizes).most_common()]
-        return f", resized from {_few(stored, 4)}"
+        return f", resized from {', '.join(stored[:4])}{', …' if len(stored) > 4 else ''}"
 
 
 def of_split(places: Iterable[str], labels: Iterable[int], classes: int) -> SplitReport:

@@ -1,16 +1,20 @@
 """A run and its data, through the commands: said before anything is computed, known by its content wherever it lies."""
 
+import io
 import json
 import re
 import shutil
+from collections import Counter
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import torch
 import yaml
 from image_sets import flat, picture, table, tree
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
@@ -297,6 +301,64 @@ def test_data_of_ones_own_is_distilled_and_evaluated_by_one_command(tmp_path, mo
     assert size in said.splitlines()[0] and "test accuracy in %" in said and trial.config().geometry == layout
     assert record.data.shape == shape and record.budgets.poster_ipc <= flags.get("ipc", 0.9)
     assert record.data.images["test"] == trial.data().report.splits["test"].images
+
+
+def hubs_cifar10(folder, real):
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "0000.parquet").symlink_to(real / f"cifar10-{split}.parquet")
+
+
+def enlarged_cifar10(folder, real):
+    """Some of its pictures as photographs of unequal sizes, laid out as Imagenette is."""
+    sizes, counts = np.random.default_rng(0), Counter()
+    for split, place, most in (("train", "train", 100), ("test", "val", 40)):
+        rows = pq.read_table(real / f"cifar10-{split}.parquet").slice(0, 4000).to_pylist()
+        for row in rows:
+            number = counts[split, row["label"]]
+            if number < most:
+                counts[split, row["label"]] += 1
+                (folder / f"{place}/n{row['label']:02}").mkdir(parents=True, exist_ok=True)
+                image = Image.open(io.BytesIO(row["img"]["bytes"])).resize(sizes.integers(90, 200, 2).tolist())
+                image.save(folder / f"{place}/n{row['label']:02}/{number}.JPEG", quality=90)
+
+
+def enlarged_digits(folder, real):
+    """scikit-learn's digits, grey and of 28 px as MNIST's are."""
+    digits = load_digits()
+    for i, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        place = folder / ("test" if i % 5 == 4 else "train") / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255 / 16).astype(np.uint8)).resize((28, 28)).save(place / f"{i}.png")
+
+
+REAL = {
+    "the hub's layout of CIFAR-10": (hubs_cifar10, {}, (50_000, 10_000), (3, 32, 32), 15),
+    "photographs of unequal sizes": (enlarged_cifar10, {"image_size": 32}, (1_000, 400), (3, 32, 32), 15),
+    "grey digits of 28 px": (enlarged_digits, {}, (1_438, 359), (1, 28, 28), 40),
+}
+_SCALED_DOWN = {
+    "epochs": 4,
+    "steps_per_epoch": 6,
+    "num_stages": 1,
+    "num_train_eval": 2,
+    "stage_nets": 2,
+    "budgets": 100,
+}
+
+
+@pytest.mark.slow  # a minute each: 24 meta-steps by the settings for data of one's own, at scale but for their number
+@pytest.mark.parametrize("case", REAL)
+def test_real_data_of_ones_own_is_learned_from_by_one_command(tmp_path, monkeypatch, capsys, cifar10_root, case):
+    make, flags, images, shape, least = REAL[case]
+    make(tmp_path / "mine", cifar10_root)
+    monkeypatch.chdir(tmp_path)
+    given = {"dataset": "./mine", "ipc": 0.9, **flags, **_SCALED_DOWN}
+    assert main(["distill", *(f"--{name}={value}" for name, value in given.items())]) == 0
+    trial = only_trial(tmp_path)
+    splits, (record,) = trial.data().report.splits, trial.evaluations(1)
+    assert (splits["train"].images, splits["test"].images) == images and trial.stage(1).data.shape == shape
+    assert trial.stage(1).budgets.poster_ipc <= 0.9 and record.accuracy[100].mean > least, capsys.readouterr().out
 
 
 IPCS = {
