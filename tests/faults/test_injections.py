@@ -42,7 +42,7 @@ def test_many_kills_lose_nothing():
 @pytest.mark.slow
 def test_random_kills_of_what_a_running_sweep_is_made_of_lose_nothing():
     """Some 10 minutes: driver, trials, evaluators, coordinator, and Ray's own GCS and raylet."""
-    inject("--count=15", "--seed=1", seconds=3600, script=INJECTIONS.with_name("sweep_faults.py"))
+    inject("--count=12", "--seed=1", seconds=3600, script=INJECTIONS.with_name("sweep_faults.py"))
 
 
 @pytest.mark.slow
