@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from ppodd.config import build
+from ppodd.config import build, protocols
 from ppodd.datasets.loading import load
 from ppodd.distillation.stages import distill
 from ppodd.evaluation.accuracy import evaluate
 from ppodd.machine.device import resolve_device
 from ppodd.posters.layout import Layout
+from ppodd.training import choose_compiled
 from tune.sweep_file import load_sweep
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -42,7 +43,7 @@ def measured(sweep, epochs):
     layout = Layout.of(config.geometry, dataset.spec, stages[-1].poster.class_order)
     posters, blend = [stage.poster for stage in stages], stages[-1].evaluation_blend
     started = time.process_time()
-    for protocol in sweep.evaluation.protocols(config):
+    for protocol in protocols(sweep.evaluations, config):
         evaluate(posters, blend, layout, protocol, dataset.test)
     evaluation = time.process_time() - started
     an_epoch = stages[-1].meta_steps / (epochs * config.num_stages)
@@ -55,6 +56,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=3, help="of each stage")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    choose_compiled("auto")
     for file in args.files:
         sweep = load_sweep(str(file))
         configs = sweep.trials.values()

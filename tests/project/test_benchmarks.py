@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[2]
     [
         (["throughput.py", "--trials", "4", "--stages", "2"], "lost: 0 in the archive, 0 in MLflow"),
         (["overhead.py", "--trials", "2", "--epochs", "3"], "evaluators on : 2 trials of"),
+        (
+            ["examples.py", "--epochs", "1", str(ROOT / "examples/paper-boost-small.yaml")],
+            "paper-boost-small: 12 trials",
+        ),
         (["gpu.py", "--device", "cpu", "--quick"], "evaluate: done"),  # two minutes: every part of it, shrunk
     ],
 )
