@@ -91,7 +91,7 @@ def in_lockstep(values: dict, threads: int) -> Task:
 
     def one_stage(run: Distillation):
         yield from run.train_stage(state := run.first_state(), [], [1.0], None, None)
-        yield state.loss["last"]
+        yield state.loss.last
 
     def task() -> float:
         return [came.what for came in Lockstep([one_stage(run) for run in runs])][-1]
