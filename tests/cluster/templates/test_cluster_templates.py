@@ -1,10 +1,14 @@
 """Templates of clusters: valid by their published schemas, and the Slurm script run with Slurm's commands stubbed."""
 
+import argparse
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -163,6 +167,64 @@ def test_the_slurm_script_is_a_script(capsys, settings, tmp_path):
     assert "--archive '/nfs/it'\"'\"'s here'" in script and ("#SBATCH --gpus-per-node" in script) == (settings == [])
 
 
+def _sbatch_options():
+    """Slurm's own options of `sbatch`, as far as a script of ours may have them, with the values that they take."""
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    values = {
+        r"[\w.-]+": ("job-name", "partition", "account", "qos"),
+        r"\d+": ("nodes", "ntasks-per-node", "cpus-per-task"),
+        r"([a-z][\w-]*:)?\d+": ("gpus-per-node",),
+        r"\d+[KMGT]": ("mem",),
+        r"(\d+-)?\d+(:\d\d){0,2}": ("time",),
+        r"(B:)?(TERM|USR1)@\d+": ("signal",),
+        r"append|truncate": ("open-mode",),
+        r"\d+-\d+(%\d+)?": ("array",),
+        r"[\w|&*()\[\]-]+": ("constraint",),
+    }
+    for pattern, names in values.items():
+        for name in names:
+            parser.add_argument(f"--{name}", type=partial(_matching, pattern))
+    for flag in ("requeue", "exclusive"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    return parser
+
+
+def _matching(pattern, value):
+    if not re.fullmatch(pattern, value):
+        raise ValueError(value)
+    return value
+
+
+EVERY = ["partition=gpu", "account=lab", "qos=long", "constraint=a100", "gpu_type=a100", "time=1-12:00:00", "gpus=4"]
+
+
+@pytest.mark.parametrize("settings", [[], EVERY, [*EVERY, "sweep=quickstart,{other}", "memory=1Ti"]], ids=len)
+def test_slurms_options_are_its_own_with_values_that_it_takes(capsys, settings, tmp_path):
+    (tmp_path / "other.yaml").write_text("name: another\npreset: digits-small\n")
+    settings = [setting.format(other=tmp_path / "other.yaml") for setting in settings]
+    script = rendered(capsys, "slurm", "archive=/nfs/a", "sweep=quickstart", *settings)
+    header = script.partition("set -euo")[0].splitlines()
+    given = _sbatch_options().parse_args([line.split()[1] for line in header if line.startswith("#SBATCH")])
+    assert given.requeue and given.signal == "B:TERM@120" and given.nodes and given.mem and given.time
+    assert (given.account, given.qos) == (("lab", "long") if settings else (None, None))
+    assert given.array == ("0-1" if len(settings) > len(EVERY) else None)
+
+
+def test_slurm_starts_ray_on_ports_that_nothing_listens_at_and_others_when_it_is_queued_again(capsys):
+    script = rendered(capsys, "slurm", "archive=/nfs/a", "sweep=quickstart")
+    chosen = script[script.index("listens()") :].partition('on "$head" "${start')[0] + "\necho $port"
+
+    def port(restarts):
+        environment = {"SLURM_JOB_ID": "123456", "SLURM_RESTART_COUNT": restarts, "ip": "127.0.0.1"}
+        return int(subprocess.run(["bash", "-euc", chosen], env=environment, capture_output=True, text=True).stdout)
+
+    first = port("0")
+    assert first != port("1") and 20_000 <= first < 32_768
+    for beside in (0, 1):  # Ray's own port, or that of its clients
+        with socket.create_server(("127.0.0.1", first + beside)):
+            assert port("0") not in (first, first + 1)
+
+
 def test_slurm_queues_it_again_at_the_time_limit_and_charges_whom_it_is_told(capsys):
     settings = ["account=lab", "qos=long", "constraint=a100|h100"]
     script = rendered(capsys, "slurm", "archive=/nfs/archive", "sweep=quickstart", *settings)
@@ -206,7 +268,7 @@ def test_the_slurm_script_is_warned_at_its_time_limit_requeued_and_completes_the
         )
         assert job.poll() is None, said()
         (tmp_path / "limit").touch()
-        assert job.wait(300) == 0, said()
+        assert job.wait(900) == 0, said()
         assert (tmp_path / "codes").read_text().split() == ["143", "0"], said()
         assert said().count("ppodd: interrupted by SIGTERM; the same command with --resume goes on") == 1
         assert "*** SIG" not in said() and "Stack trace" not in said()
