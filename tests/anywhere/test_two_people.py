@@ -10,11 +10,11 @@ from ppodd.errors import BadInput
 
 
 @pytest.fixture
-def lab(tmp_path, tiny):
-    """A distilled trial and its store, which nobody may write."""
+def lab(tmp_path, tiny, request):
+    """A distilled trial and its store, which nobody may write; evaluated, where a test says so."""
     folder = tmp_path / "lab"
     run = flags(tiny | {"num_stages": 1, "name": "run"})
-    assert main(["distill", *run, f"--archive={folder}", "--no-evaluate"]) == 0
+    assert main(["distill", *run, f"--archive={folder}", *getattr(request, "param", ["--no-evaluate"])]) == 0
     assert main(["results", "sync", f"--archive={folder}"]) == 0
     paths = [folder, *folder.rglob("*")]
     for path in paths:
@@ -41,6 +41,22 @@ def test_who_may_only_read_is_told_before_it_computes_and_evaluates_elsewhere(la
     table = ppodd_as_nobody("results", "table", "--archive", own, cwd=tmp_path)
     assert "test accuracy on digits" in table.stdout
     assert before == sorted((str(path), path.stat().st_mtime_ns) for path in lab.rglob("*"))
+
+
+@pytest.mark.slow  # 20 s: six commands
+@pytest.mark.parametrize("lab", [[]], indirect=True, ids=["evaluated"])
+def test_who_may_only_read_sees_all_there_is(lab, tmp_path):
+    archive, trial = f"--archive={lab}", str(lab / "runs/run")
+    for command, file in (
+        (["results", "table", archive], "table.csv"),
+        (["results", "report", archive], "report.html"),
+        (["results", "curve", archive], "curve.png"),
+        (["render", trial], "posters.png"),
+        (["export", f"{trial}/stage-01"], "patches.npz"),
+    ):
+        done = ppodd_as_nobody(*command, "-o", file, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "") and (tmp_path / file).stat().st_size
+    assert ppodd_as_nobody("archive", "verify", archive, cwd=tmp_path).returncode == 0
 
 
 def test_a_copy_is_of_one_trial(lab, tmp_path, tiny):

@@ -246,7 +246,7 @@ def test_several_sweeps_are_an_array_of_slurm_jobs(capsys, tmp_path):
         assert ran.stdout == sweep
 
 
-@pytest.mark.slow  # 90 s
+@pytest.mark.slow  # 90 s; four minutes on a busy machine
 def test_the_slurm_script_is_warned_at_its_time_limit_requeued_and_completes_the_sweep(capsys, tiny, tmp_path):
     settings = {"epochs": 150, "checkpoint_every": 10**6}
     config = {k: list(v) if isinstance(v, tuple) else v for k, v in {**tiny, **settings}.items() if k != "device"}
