@@ -64,17 +64,21 @@ class Archive:
         """The names of a sweep's trials, in order."""
         return list(self.states(sweep))
 
-    def states(self, sweep: str) -> dict[str, TrialState]:
+    def states(self, sweep: str, stamped: bool = False) -> dict[str, TrialState]:
         """What there is of each trial of a sweep, in order.
 
         One listing: a request for a thousand files on S3. Files that are written meanwhile may be missing,
         never half there.
+
+        Args:
+            stamped: tell by each state's stamp whether any of its files has been written again.
         """
-        found: dict[str, set[str]] = {}
-        for path in (self.folder / sweep).find():
+        found: dict[str, dict[str, str]] = {}
+        folder = self.folder / sweep
+        for path, stamp in sorted(folder.stamps().items()) if stamped else ((path, "") for path in folder.find()):
             trial, _, name = path.partition("/")
-            found.setdefault(trial, set()).add(name)
-        states = {trial: TrialState(frozenset(names)) for trial, names in found.items()}
+            found.setdefault(trial, {})[name] = stamp
+        states = {trial: TrialState(frozenset(files), _all_stamped(files)) for trial, files in found.items()}
         return {trial: state for trial, state in states.items() if state.is_trial}
 
     def trial(self, sweep: str, trial: str) -> TrialArchive:
@@ -161,3 +165,8 @@ class Archive:
             for stage in state.stages:
                 for ticket in state.given_up(stage):
                     self.trial(sweep, name).clear_evaluation_failure(stage, ticket)
+
+
+def _all_stamped(files: dict[str, str]) -> str:
+    """One stamp of all the files of a trial; empty where one of them has none."""
+    return sha256(json.dumps(files).encode()) if all(files.values()) else ""

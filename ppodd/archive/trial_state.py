@@ -29,9 +29,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class TrialState:
-    """One listing of a trial's files, `names` being relative to its folder."""
+    """One listing of a trial's files, `names` being relative to its folder.
+
+    Attributes:
+        stamp: another once any of the files is written again; empty where that was not asked, or cannot be told.
+    """
 
     names: frozenset[str] = frozenset()
+    stamp: str = ""
 
     def status(self, num_stages: int) -> Status:
         """How a trial of so many stages stands."""

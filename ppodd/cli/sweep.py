@@ -274,6 +274,6 @@ def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | N
 
 def _pages(uri: str, sweep: str) -> dict[str, str]:
     """The store's pages that compare the sweep's settings."""
-    from results.tracking import links_of, open_store
+    from results.tracking import Store, links_of
 
-    return {link.title: link.url for link in links_of(open_store(uri), uri, sweep)}
+    return {link.title: link.url for link in links_of(Store(uri), sweep)}

@@ -30,6 +30,7 @@ _ADVICE = {
 _SETTLE_S = 0.5  # in which others that write the same file at once have done so too
 
 _Answer = TypeVar("_Answer")
+T = TypeVar("T")
 
 
 def sha256(data: bytes) -> str:
@@ -95,6 +96,14 @@ def _walk(path: str) -> Iterator[str]:
     for folder, folders, files in os.walk(path, onerror=_unless_gone):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (f"{folder}/{name}" for name in files)
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:  # meanwhile
+        return ""
+    return f"{found.st_size} {found.st_ctime_ns} {found.st_ino}"
 
 
 def _unless_gone(error: OSError) -> None:
@@ -169,12 +178,31 @@ class Folder:
 
     def find(self) -> list[str]:
         """Sorted names of all files below, such as `a/b.json`, but for hidden ones: a request a thousand on S3."""
+        paths = _walk if self._local else self._fs.find
+        return sorted(self._found(lambda: dict.fromkeys(paths(self._path))))
+
+    def stamps(self) -> dict[str, str]:
+        """The same names, each with what is another once the file is written again; empty where nothing tells that.
+
+        On a local disk these are size, time and inode; on S3 its ETag.
+        """
+
+        def stamped() -> dict[str, str]:
+            if self._local:
+                return {path: _stamp(path) for path in _walk(self._path)}
+            found = self._fs.find(self._path, detail=True)
+            return {path: str(info.get("ETag") or "") for path, info in found.items()}
+
+        return self._found(stamped)
+
+    def _found(self, listing: Callable[[], dict[str, T]]) -> dict[str, T]:
+        """What a listing tells of each file below, by the names in this folder; nothing of hidden ones."""
         try:
-            found = self._do(lambda: list(_walk(self._path)) if self._local else self._fs.find(self._path))
+            found = self._do(listing)
         except FileNotFoundError:
-            return []
-        names = [path.removeprefix(self._path).lstrip("/") for path in found]
-        return sorted(name for name in names if name and not any(part.startswith(".") for part in name.split("/")))
+            return {}
+        names = {path.removeprefix(self._path).lstrip("/"): told for path, told in found.items()}
+        return {name: told for name, told in names.items() if name and not (name[0] == "." or "/." in name)}
 
     def get(self, name: str) -> bytes | None:
         """What a file holds; `None` where it is missing."""

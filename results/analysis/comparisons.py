@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import html
-import itertools
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ppodd.config import LATER_STAGES
@@ -13,7 +14,7 @@ from ppodd.errors import BadInput, unknown
 from ppodd.words import counted
 from results.analysis.baselines import beside, is_reference, note, references
 from results.analysis.protocol_text import facts, one_or_range
-from results.analysis.statistics import ALPHA, ENOUGH_SEEDS, Paired, few_seeds, holm, paired
+from results.analysis.statistics import ALPHA, ENOUGH_SEEDS, PairedColumns, alike, few_seeds, holm, paired_columns
 from results.analysis.tidy_frame import (
     KINDS,
     MEASURED,
@@ -33,6 +34,7 @@ BUDGETS = ("poster_ipc", "cumulative_ipc", "meta_steps", "seconds")
 _SHOWN = 3  # notes of one kind
 _EQUAL = 0.01  # budgets that differ by less than this share count as equal
 _EQUAL_SECONDS = 0.1  # wall time, which no two runs share exactly
+_MEASURED = ("difference_pct", "low_pct", "high_pct", "p", "p_exact", "seeds")
 _PAIR = ("difference_pct", "low_pct", "high_pct", "seeds", "verdict", "p_holm", "p", "p_exact")
 OVERALL = "all of these"
 
@@ -208,50 +210,69 @@ def _shown_elsewhere(cells: pd.DataFrame, plan: _ComparisonPlan) -> list[str]:
 
 def _pairs(seeds: pd.DataFrame, plan: _ComparisonPlan, against: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Paired differences at every budget and other setting, then over all of these together."""
-    by, rows, together = plan.by, [], []
+    by, found, together = plan.by, [], []
     values = list(dict.fromkeys(seeds[by].sort_values(key=_sortable).map(str)))
     for key, group in seeds.groupby(plan.keys, dropna=False):
         # where several stages of a value have one budget, its last counts: the one trained longest
         group = group.assign(**{by: group[by].map(str)}).sort_values("meta_steps", kind="stable")
         table = group.groupby([by, "seed"])["accuracy_pct"].last().unstack(by)
-        order = [value for value in values if value in table]
-        where = dict(zip(plan.keys, key, strict=True))
-        rows += [{**where, "a": a, "b": b, **_tested(table, a, b)} for a, b in _which(order, against)]
-        together.append(table[order])
-    pairs = _corrected(pd.DataFrame(rows, columns=[*plan.keys, "a", "b", *_PAIR]))
-    return pairs, _overall(together, values, plan, against)
+        table = table[[value for value in values if value in table]]
+        a, b = _which(list(table.columns), against)
+        of_all = table.to_numpy(float)
+        found.append(_rows(list(table.columns), a, b, [key] * len(a), paired_columns(of_all[:, a], of_all[:, b])))
+        together.append(table)
+    return _corrected(found, plan), _overall(together, values, plan, against)
 
 
 def _overall(tables: list[pd.DataFrame], values: list[str], plan: _ComparisonPlan, against: str | None) -> pd.DataFrame:
     """One row a pair: a seed's difference is its mean over the rows of the comparison, those that hold most seeds."""
-    rows = []
-    for a, b in _which(values, against):
-        both = [table[[a, b]].dropna() for table in tables if a in table and b in table]
-        fullest = max(both, key=len, default=pd.DataFrame())
-        whole = [table for table in both if table.index.equals(fullest.index)]
-        if len(whole) > 1 and len(fullest):
-            mean = sum(whole[1:], whole[0]) / len(whole)
-            words = OVERALL if len(whole) == len(both) else f"{len(whole)} of these {len(both)}"
-            rows.append({**dict.fromkeys(plan.keys, words), "a": a, "b": b, **_tested(mean, a, b)})
-    return _corrected(pd.DataFrame(rows, columns=[*plan.keys, "a", "b", *_PAIR]))
+    every = functools.reduce(pd.Index.union, (table.index for table in tables))
+    cells = np.stack([table.reindex(index=every, columns=values).to_numpy(float) for table in tables])
+    there = np.array([[value in table for value in values] for table in tables])
+    a, b = _which(values, against)
+    both, paired_there = ~np.isnan(cells[:, :, a] - cells[:, :, b]), there[:, a] & there[:, b]
+    words = np.full(len(a), "", object)
+    means = np.full((2, len(every), len(a)), np.nan)
+    for told, pairs in alike(np.concatenate([both.reshape(-1, len(a)), paired_there])):
+        seeds, rows = told[: -len(tables)].reshape(len(tables), -1), np.flatnonzero(told[-len(tables) :])
+        fullest = max((seeds[row] for row in rows), key=np.count_nonzero, default=np.array([]))
+        whole = [row for row in rows if (seeds[row] == fullest).all()]
+        if len(whole) > 1 and fullest.any():
+            words[pairs] = OVERALL if len(whole) == len(rows) else f"{len(whole)} of these {len(rows)}"
+            for mean, side in zip(means, (a, b), strict=True):
+                own = np.ix_(fullest, side[pairs])
+                mean[np.ix_(fullest, pairs)] = sum(cells[row][own] for row in whole) / len(whole)
+    kept = np.flatnonzero(words)
+    keys = [(text,) * len(plan.keys) for text in words[kept]]
+    return _corrected([_rows(values, a[kept], b[kept], keys, paired_columns(*means[:, :, kept]))], plan)
 
 
-def _which(values: list[str], against: str | None) -> list[tuple[str, str]]:
+def _which(values: list[str], against: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs to compare, by the numbers of their values: all, or every value against one."""
     if against is None:
-        return [(b, a) for a, b in itertools.combinations(values, 2)]
-    return [(value, against) for value in values if value != against and against in values]
+        first, second = np.triu_indices(len(values), 1)
+        return second, first
+    others = np.array([n for n, value in enumerate(values) if value != against and against in values], int)
+    return others, np.full(len(others), values.index(against) if len(others) else 0)
 
 
-def _tested(table: pd.DataFrame, a: str, b: str) -> dict[str, Any]:
-    found: Paired = paired(table[a].to_dict(), table[b].to_dict())
-    return {
-        "difference_pct": found.difference, "low_pct": found.low, "high_pct": found.high, "p": found.p,
-        "p_exact": found.p_exact, "seeds": found.n,
-    }  # fmt: skip
+def _rows(
+    values: list[str], a: np.ndarray, b: np.ndarray, keys: list[tuple[Any, ...]], found: PairedColumns
+) -> dict[str, Any]:
+    """What was found of the pairs, and where (`keys`), by columns."""
+    measured = zip(_MEASURED, found, strict=True)
+    named = {"a": [values[n] for n in a], "b": [values[n] for n in b]}
+    return {"keys": keys, **named, **dict(measured)}
 
 
-def _corrected(pairs: pd.DataFrame) -> pd.DataFrame:
-    pairs = pairs.assign(p_holm=holm(list(pairs["p"])))
+def _corrected(found: list[dict[str, Any]], plan: _ComparisonPlan) -> pd.DataFrame:
+    """The table of these rows; all its comparisons are corrected together."""
+    keys, *named = ([value for rows in found for value in rows[name]] for name in ("keys", "a", "b"))
+    where = {name: list(values) for name, values in zip(plan.keys, zip(*keys, strict=True), strict=False)}
+    measured = {name: np.concatenate([rows[name] for rows in found]) for name in _MEASURED}
+    columns = {**where, **dict(zip("ab", named, strict=True)), **measured}
+    pairs = pd.DataFrame(columns, columns=[*plan.keys, "a", "b", *_PAIR])
+    pairs = pairs.assign(p_holm=holm(pairs["p"].to_numpy(float)))
     told = zip(pairs["p_holm"], pairs["difference_pct"], pairs["seeds"], strict=True)
     return pairs.assign(verdict=[verdict(*values) for values in told])
 

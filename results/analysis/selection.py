@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from ppodd.errors import BadInput
-from results.tracking import Run, all_runs, open_store, read, schema
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from results.tracking import Run, Store, all_runs, read, schema
 
 _VALUES, _FIELDS = 8, 6  # shown in a message
 
@@ -26,7 +23,7 @@ class Chosen(NamedTuple):
         metrics: every value of the runs: `run_id`, `key`, `stage`, `value`.
     """
 
-    client: MlflowClient
+    store: Store
     trials: list[Run]
     parents: dict[str, Run]
     begun: dict[str, int]
@@ -42,20 +39,20 @@ def choose(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string
         BadInput: the store or a sweep is not there, the filter cannot be read or matches no trial, or a trial was
             logged under another schema.
     """
-    client = open_store(tracking_uri)
-    experiments = {e.name: e.experiment_id for e in client.search_experiments()}
+    store = Store(tracking_uri)
+    experiments = {found.name: found.id for found in store.experiments()}
     for sweep in sweeps or ():
         if sweep not in experiments:
             there = ", ".join(sorted(experiments.keys() - {"Default"})) or "none"
             raise BadInput(f"no sweep {sweep!r} in {tracking_uri} (there: {there})")
     names = {i: name for name, i in experiments.items() if sweeps is None or name in sweeps}
-    runs, metrics = read(client, list(names))
+    runs, metrics = read(store, list(names))
     for sweep in set(sweeps or ()) - {names[run.experiment] for run in runs}:
         raise BadInput(f"experiment {sweep!r} in {tracking_uri} holds no runs of ppodd: name one that a sweep wrote")
     trials = [run for run in runs if schema.PARENT in run.tags]
     begun = Counter(run.tags[schema.KEY].split("/")[0] for run in trials)
     if filter_string:
-        trials = _filtered(client, list(names), trials, filter_string)
+        trials = _filtered(store, list(names), trials, filter_string)
     for run in trials:
         if (found := run.tags.get(schema.SCHEMA_TAG)) != schema.SCHEMA:
             raise BadInput(
@@ -63,14 +60,14 @@ def choose(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string
                 f"{schema.SCHEMA}: sync the archive into a new store, or choose others with --sweep"
             )
     parents = {run.tags[schema.KEY]: run for run in runs if schema.PARENT not in run.tags}
-    return Chosen(client, trials, parents, begun, metrics)
+    return Chosen(store, trials, parents, begun, metrics)
 
 
-def _filtered(client: MlflowClient, experiments: list[str], trials: list[Run], filter_string: str) -> list[Run]:
+def _filtered(store: Store, experiments: list[str], trials: list[Run], filter_string: str) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
     try:
-        passed = {run.info.run_id for run in all_runs(client, experiments, filter_string)}
+        passed = {run.info.run_id for run in all_runs(store.client, experiments, filter_string)}
     except MlflowException as error:
         raise BadInput(
             f"--filter {filter_string!r}: {str(error).splitlines()[0]}; write it as MLflow does, "

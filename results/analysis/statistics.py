@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ ALPHA = 1 - CONFIDENCE
 ENOUGH_SEEDS = 3  # two leave one degree of freedom: an interval of 9 stds to each side, which tells nothing
 _EXACT_UP_TO = 16  # seeds whose 2ⁿ sign patterns are all looked at
 _TIE = 1e-9  # percent points: differences below it are none
+_CELLS = 1 << 20  # sums of sign patterns held at a time
 
 
 class Mean(NamedTuple):
@@ -81,47 +82,103 @@ def few_seeds(counts: Iterable[int]) -> list[str]:
 @functools.cache
 def t_quantile(n: int) -> float:
     """How many standard errors the 95% interval of n values reaches from their mean."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats' own takes a second to import
 
-    return float(t.ppf(0.5 + CONFIDENCE / 2, n - 1))
+    return float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))
 
 
 def paired(a: Mapping[Any, float], b: Mapping[Any, float]) -> Paired:
     """Compare two settings over the seeds that both have; a seed that is missing or NaN in one is left out."""
-    seeds = [s for s in a if s in b and not math.isnan(a[s]) and not math.isnan(b[s])]
-    differences = np.array([a[s] - b[s] for s in seeds], float)
-    mean, std, low, high, n = mean_interval(list(differences))
+    seeds = [seed for seed in a if seed in b]
+    of_each = [np.array([values[seed] for seed in seeds], float)[:, None] for values in (a, b)]
+    found = paired_columns(*of_each)
+    difference, low, high, p, exact = (float(column[0]) for column in found[:5])
+    return Paired(difference, low, high, p, exact, int(found.n[0]))
+
+
+class PairedColumns(NamedTuple):
+    """`Paired` of many pairs: an array of each."""
+
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    p_exact: np.ndarray
+    n: np.ndarray
+
+
+def paired_columns(a: np.ndarray, b: np.ndarray) -> PairedColumns:
+    """`paired` of each column of two tables `[seeds, pairs]`: of hundreds of settings there are 100,000 pairs."""
+    differences = np.asarray(a - b, float)
+    known = ~np.isnan(differences)
+    found = np.full((5, differences.shape[1]), math.nan)
+    for seeds, pairs in alike(known):
+        found[:, pairs] = _tested(np.ascontiguousarray(differences[np.ix_(seeds, pairs)].T))
+    difference, low, high, p, exact = found
+    return PairedColumns(difference, low, high, p, exact, known.sum(axis=0))
+
+
+def alike(columns: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each column that there is of a table of booleans, and the numbers of the columns equal to it."""
+    if not columns.size or (columns == columns[:, :1]).all():  # of whole sweeps; to find out by sorting takes seconds
+        there, which = columns[:, :1], np.zeros(columns.shape[1], int)
+    else:
+        there, which = np.unique(columns, axis=1, return_inverse=True)
+    for number, column in enumerate(there.T):
+        yield column, np.flatnonzero(which == number)
+
+
+def _tested(differences: np.ndarray) -> np.ndarray:
+    """Difference, low, high, p and exact p (rows) of the differences of pairs, `[pairs, seeds]`."""
+    pairs, n = differences.shape
+    found = np.full((5, pairs), math.nan)
+    if n:
+        found[0] = differences.mean(axis=1)
     if n < ENOUGH_SEEDS:
-        return Paired(mean, math.nan, math.nan, math.nan, math.nan, n)
-    exact = sign_flip_p(differences)
-    if std < _TIE:
-        return Paired(mean, low, high, exact, exact, n)
+        return found
     from scipy.special import stdtr
 
-    p = 2 * float(stdtr(n - 1, -abs(mean) / (std / math.sqrt(n))))
-    return Paired(mean, low, high, p, exact, n)
+    mean, std = found[0], differences.std(axis=1, ddof=1)
+    half = t_quantile(n) * std / math.sqrt(n)
+    exact = _sign_flips(differences)
+    varies = std >= _TIE
+    error = np.where(varies, std, 1.0) / math.sqrt(n)
+    found[1:] = mean - half, mean + half, np.where(varies, 2 * stdtr(n - 1, -np.abs(mean) / error), exact), exact
+    return found
 
 
 def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
     """The share of the 2ⁿ sign patterns that give a mean at least as far from 0; NaN for more than 16 differences."""
-    if len(differences) > _EXACT_UP_TO:
-        return math.nan
+    return float(_sign_flips(np.asarray(differences, float)[None])[0])
+
+
+def _sign_flips(differences: np.ndarray) -> np.ndarray:
+    """`sign_flip_p` of each row."""
+    pairs, n = differences.shape
+    found = np.full(pairs, math.nan)
+    if n > _EXACT_UP_TO:
+        return found
     # integers, so that sums which are equal are equal as floats
-    whole = np.rint(np.asarray(differences, float) / _TIE)
-    return float(np.mean(np.abs(_signs(len(whole)) @ whole) >= abs(whole.sum())))
+    whole = np.rint(differences / _TIE)
+    signs = _signs(n)
+    at_once = max(1, _CELLS // len(signs))
+    for start in range(0, pairs, at_once):
+        some = whole[start : start + at_once]
+        found[start : start + at_once] = np.mean(np.abs(some @ signs.T) >= np.abs(some.sum(axis=1))[:, None], axis=1)
+    return found
 
 
 @functools.lru_cache(maxsize=4)
 def _signs(n: int) -> np.ndarray:
-    """Every pattern of n signs, `[2ⁿ, n]`."""
-    return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    """Every pattern of n signs but for those that are another's opposite, which are as far from 0; `[2ⁿ⁻¹, n]`."""
+    return 1.0 - 2.0 * (np.arange(2 ** max(n - 1, 0))[:, None] >> np.arange(n) & 1)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def holm(ps: Sequence[float] | np.ndarray) -> list[float]:
     """Holm's step-down correction: p values that hold together for all comparisons made. NaN are no comparisons."""
-    order = sorted((i for i, p in enumerate(ps) if not math.isnan(p)), key=lambda i: ps[i])
-    corrected, least = [math.nan] * len(ps), 0.0
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * ps[i]))
-        corrected[i] = least
-    return corrected
+    values = np.asarray(ps, float)
+    order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]  # NaN are sorted last
+    corrected = np.full(len(values), math.nan)
+    steps = np.minimum(1.0, np.arange(len(order), 0, -1) * values[order])
+    corrected[order] = np.maximum.accumulate(steps) if len(order) else steps
+    return [float(p) for p in corrected]

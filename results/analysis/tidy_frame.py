@@ -177,7 +177,7 @@ def varied(table: pd.DataFrame) -> list[str]:
     if "run_id" in table.columns:
         table = table.drop_duplicates("run_id")  # all rows of a trial have its config
     fields = [c for c in table.columns if c not in MEASURED and c not in NOT_SETTINGS]
-    found = [name for name in fields if table[name].map(str).nunique() > 1]
+    found = [name for name in fields if len(set(map(str, table[name]))) > 1]
     if size := [name for name in SIZE if name in found]:
         of_size = table[found].map(str).groupby(size).nunique()
         found = [name for name in found if name not in _LAYOUT or (of_size[name] > 1).any()]

@@ -127,9 +127,9 @@ def posters(chosen: Chosen, wanted: list[TrialSummary]) -> dict[str, dict[int, b
                 return _pictures(Path(place_here, "posters"))
             place = Path(folder, trial.run_id)
             place.mkdir()
-            if not chosen.client.list_artifacts(trial.run_id, "posters"):
+            if not chosen.store.client.list_artifacts(trial.run_id, "posters"):
                 return {}
-            return _pictures(Path(chosen.client.download_artifacts(trial.run_id, "posters", str(place))))
+            return _pictures(Path(chosen.store.client.download_artifacts(trial.run_id, "posters", str(place))))
 
         return dict(zip((trial.run_id for trial in wanted), pool.map(fetch, wanted), strict=True))
 

@@ -86,7 +86,10 @@ def chart(
     across = _Scale(xs[0] - pad, xs[-1] + pad, LEFT, WIDTH - RIGHT)
     up = _Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     x_ticks = xs if len(xs) <= 7 else [t for t in _nice(xs[0], xs[-1]) if across.low <= t <= across.high]
-    series = [_series(lines, line, number, x, across, up) for number, line in enumerate(lines.looks)]
+    of_lines: dict[str, list[dict[Any, Any]]] = {line: [] for line in lines.looks}
+    for row in points.to_dict("records"):
+        of_lines[row["line"]].append(row)
+    series = [_series(lines, line, rows, number, x, across, up) for number, (line, rows) in enumerate(of_lines.items())]
     series += [_published(name, curve, i, across, up) for i, (name, curve) in enumerate(published.items())]
     note = "Bars: 95% intervals over seeds (t)." if points["low_pct"].notna().any() else ""
     note += "".join(f" {said[0].upper()}{said[1:]}." for said in few_seeds(points["seeds"]))
@@ -97,12 +100,13 @@ def chart(
     )  # fmt: skip
 
 
-def _series(lines: CurveLines, line: str, number: int, x: str, across: _Scale, up: _Scale) -> Series:
+def _series(
+    lines: CurveLines, line: str, rows: list[dict[Any, Any]], number: int, x: str, across: _Scale, up: _Scale
+) -> Series:
     hue, look = lines.looks[line]
     count = len(lines.looks)
     # at one x the bars of all lines stand beside each other, not on each other
     aside = (number - (count - 1) / 2) * min(_ASIDE_PX, 60 / count) if x in ("poster_ipc", "num_stages") else 0.0
-    rows = lines.points[lines.points["line"] == line].to_dict("records")
     points = [_point(row, line, x, across, up, aside) for row in rows]
     return Series(line, hue % _HUES, hue % _MARKERS, look % _DASHES, bool(look % 2), points)
 

@@ -19,6 +19,7 @@ _BUDGET_NAMES = {
 _EFFECTS = 6  # fields whose effect is shown
 _SAID = 12  # pairs that are put into words
 _SHORT = 4  # of these in one sentence
+_ROWS = 2000  # differences in a table
 
 
 class Effect(NamedTuple):
@@ -50,11 +51,21 @@ def _effect(rows: pd.DataFrame, by: str, at: str, steps: int | None) -> Effect |
         return None
     summed = found.overall if len(found.overall) else found.pairs
     said = [_pair_sentence(pair, by, at) for pair in summed.to_dict("records")] if len(summed) <= _SAID else []
-    shown = found.pairs.rename(columns={"a": by, "b": "minus"})
+    pairs, notes = _most_telling(found.pairs, by, at)
+    shown = pairs.rename(columns={"a": by, "b": "minus"})
     told = int(summed["verdict"].isin(("higher", "lower")).sum())
     real = _in_numbers(told, len(summed), len(_tested(summed)))
     short = in_short(summed, by)
-    return Effect(by, _BUDGET_NAMES[at], real, short, said, grid(found.table), grid(shown), found.notes)
+    return Effect(by, _BUDGET_NAMES[at], real, short, said, grid(found.table), grid(shown), [*found.notes, *notes])
+
+
+def _most_telling(pairs: pd.DataFrame, by: str, at: str) -> tuple[pd.DataFrame, list[str]]:
+    """The pairs that a page has room for, and what must be said of the others: of 300 values there are 45,000."""
+    if len(pairs) <= _ROWS:
+        return pairs, []
+    shown = pairs.sort_values("p_holm", kind="stable").head(_ROWS).sort_index()
+    rest = f"`ppodd results compare --by {by} --at {at} -o FILE` writes all"
+    return shown, [f"shown are the {_ROWS:,} of {len(pairs):,} differences that have the least p; {rest}"]
 
 
 def _tested(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -72,16 +83,16 @@ def _in_numbers(told: int, pairs: int, tested: int) -> str:
 
 def in_short(pairs: pd.DataFrame, by: str) -> str:
     """Such as "blend: latest above uniform by 9.1 points (p 0.012); 2 other differences not shown to be real."."""
-    told = pairs[pairs["verdict"].isin(("higher", "lower"))].to_dict("records")
+    told = pairs[pairs["verdict"].isin(("higher", "lower"))]
     above = []
-    for pair in told[:_SHORT]:
+    for pair in told.head(_SHORT).to_dict("records"):
         high, low = (pair["a"], pair["b"]) if pair["difference_pct"] > 0 else (pair["b"], pair["a"])
         above.append(f"{high} above {low} by {abs(pair['difference_pct']):.1f} points (p {pair['p_holm']:.2g})")
     above += [f"{len(told) - _SHORT} more such"] if len(told) > _SHORT else []
     rest = len(pairs) - len(told)
     if not len(_tested(pairs)):
         return f"{by}: no difference could be tested (fewer than {ENOUGH_SEEDS} shared seeds)."
-    if not told:
+    if told.empty:
         return f"{by}: no difference shown to be real ({len(_tested(pairs))} tested)."
     return f"{by}: {'; '.join(above)}" + (f"; {rest} of {len(pairs)} not shown to be real." if rest else ".")
 

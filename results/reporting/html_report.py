@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -128,7 +129,13 @@ def gather(
     chosen = choose(tracking_uri, sweeps, filter_string)
     if not chosen.trials:
         raise BadInput(f"{tracking_uri} holds no trials yet: run a sweep, or `ppodd results sync`")
-    frame = where(frame_of(chosen), conditions)
+    return gather_of(chosen, where(frame_of(chosen), conditions), tracking_uri, conditions, steps)
+
+
+def gather_of(
+    chosen: Chosen, frame: pd.DataFrame, tracking_uri: str, conditions: Sequence[str] = (), steps: int | None = None
+) -> Report:
+    """The same of trials that were chosen already, and the rows of their frame that meet the conditions."""
     every = trials(chosen)
     if conditions:
         kept = set(zip(frame["sweep"], frame["trial"], strict=True))
@@ -136,7 +143,7 @@ def gather(
     rows = main_protocol(frame)
     names = list(dict.fromkeys(trial.sweep for trial in every))
     described = [schema.own_words(chosen.parents[n].tags.get(schema.NOTE, "")) for n in names if n in chosen.parents]
-    fields = varying(every)
+    fields, evaluated = varying(every), set(frame["run_id"])
     found = answers(frame, steps)
     problems = [problem for trial in every for problem in _problems(trial)]
     return Report(
@@ -150,7 +157,7 @@ def gather(
         effects=effects(frame, steps),
         settings=grid(table(frame)),
         networks=heat_map(frame, steps),
-        classes=class_grid(run for run in chosen.trials if run.id in set(frame["run_id"])),
+        classes=class_grid(run for run in chosen.trials if run.id in evaluated),
         remarks=[*notes(frame), *trial_remarks(chosen, every)] if len(frame) else [],
         cards=cards(every, posters(chosen, every), frame, fields),
         blends=blends(every, fields),
@@ -160,14 +167,14 @@ def gather(
         config=_config(every),
         archive=_archive(every),
         leaks=bool(len(frame) and frame["leaks_test_set"].any()),
-        mlflow=_pages(chosen, tracking_uri, names),
+        mlflow=_pages(chosen, names),
         left_out=_left_out(frame),
     )
 
 
-def _pages(chosen: Chosen, tracking_uri: str, sweeps: list[str]) -> list[Link]:
+def _pages(chosen: Chosen, sweeps: list[str]) -> list[Link]:
     """The store's own pages of these sweeps."""
-    found = [(sweep, link) for sweep in sweeps for link in links_of(chosen.client, tracking_uri, sweep)]
+    found = [(sweep, link) for sweep in sweeps for link in links_of(chosen.store, sweep)]
     return [Link(f"{sweep}: {link.title}" if len(sweeps) > 1 else link.title, link.url) for sweep, link in found]
 
 
@@ -179,7 +186,9 @@ def page(made: Report) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("report.html.j2").render(report=made, version=__version__)
+    written = io.StringIO()  # piece by piece: of thousands of trials there are a million
+    written.writelines(environment.get_template("report.html.j2").generate(report=made, version=__version__))
+    return written.getvalue()
 
 
 def _size(answer: Answer) -> dict[str, Any]:

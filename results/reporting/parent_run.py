@@ -26,17 +26,18 @@ _CURVES = {
 
 def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: str, run_id: str) -> None:
     """Rewrite the artifacts of the parent run, under names that stay the same."""
-    from results.analysis import answers, frame
-    from results.reporting.html_report import report
+    from results.analysis import choose, frame_of
+    from results.reporting.html_report import gather_of, page
 
-    rows = frame(tracking_uri, [sweep])
-    found = answers(rows)
+    chosen = choose(tracking_uri, [sweep])
+    rows = frame_of(chosen)
+    made = gather_of(chosen, rows, tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder), rows, found)
-        report(tracking_uri, str(Path(folder, "report.html")), [sweep])
+        _write(Path(folder), rows, made.answers)
+        Path(folder, "report.html").write_text(page(made), encoding="utf-8")
         _write_posters(Path(folder, "posters"), archive, sweep)
         client.log_artifacts(run_id, folder)
-    _log_answer(client, run_id, found, len(rows))
+    _log_answer(client, run_id, made.answers, len(rows))
 
 
 def _log_answer(client: MlflowClient, run_id: str, found: list[Answer], step: int) -> None:

@@ -3,6 +3,9 @@ from .reading import Run as Run
 from .reading import local_artifacts as local_artifacts
 from .reading import read as read
 from .store import (
+    Store as Store,
+)
+from .store import (
     absolute as absolute,
 )
 from .store import (

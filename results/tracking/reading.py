@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import pandas as pd
-
 from results.tracking import mlflow_internals, schema
 from results.tracking.duplicates import told_apart
-from results.tracking.store import all_runs
+from results.tracking.store import Store, all_runs
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient, entities
 
 _RUNS_AT_ONCE = 100  # what a server takes; their values of one metric are far fewer than the 25,000 it answers with
@@ -50,13 +49,15 @@ def local_artifacts(run: Run) -> str:
     return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""
 
 
-def read(client: MlflowClient, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFrame]:
+def read(store: Store, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFrame]:
     """The runs of ppodd in these experiments, and their metrics: `run_id`, `key`, `stage`, `value`.
 
     Runs of others are passed over, deleted ones too. Of runs that stand for one trial twice one is read. Of values
     logged twice for a stage the later one counts.
     """
-    found, values = _all(client, list(experiments))
+    import pandas as pd  # which a sync does without
+
+    found, values = _all(store, list(experiments))
     kept, besides = told_apart(found)
     metrics = pd.DataFrame(values, columns=list(_COLUMNS)).astype({"stage": "int64", "value": "float64"})
     metrics = metrics[~metrics["run_id"].isin([run.id for run in besides])]
@@ -66,20 +67,20 @@ def read(client: MlflowClient, experiments: Sequence[str]) -> tuple[list[Run], p
     return runs, latest.drop(columns="timestamp").reset_index(drop=True)
 
 
-def runs_of(client: MlflowClient, experiments: Sequence[str]) -> list[Run]:
+def runs_of(store: Store, experiments: Sequence[str]) -> list[Run]:
     """The runs of ppodd in these experiments, twins too, without their metrics."""
     try:
-        return _in(mlflow_internals.tables(client, experiments, schema.KEY, with_metrics=False))
+        return _in(mlflow_internals.tables(store, experiments, schema.KEY, with_metrics=False))
     except mlflow_internals.Unavailable:
-        return [Run.of(run) for run in all_runs(client, list(experiments)) if schema.KEY in run.data.tags]
+        return [Run.of(run) for run in all_runs(store.client, list(experiments)) if schema.KEY in run.data.tags]
 
 
-def _all(client: MlflowClient, experiments: list[str]) -> tuple[list[Run], list[mlflow_internals.Value]]:
+def _all(store: Store, experiments: list[str]) -> tuple[list[Run], list[mlflow_internals.Value]]:
     """The runs of ppodd, and every value of their metrics."""
     try:
-        tables = mlflow_internals.tables(client, experiments, schema.KEY)
+        tables = mlflow_internals.tables(store, experiments, schema.KEY)
     except mlflow_internals.Unavailable:
-        return _from_api(client, experiments)
+        return _from_api(store.client, experiments)
     return _in(tables), tables.metrics
 
 

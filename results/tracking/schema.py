@@ -37,6 +37,7 @@ NOW = "now"  # of a running trial, in words: stage, meta-step, loss, rate, time 
 OWN_PROTOCOL = "ppodd.protocol"  # hash of the protocol whose metrics carry no suffix
 PROTOCOL = "ppodd.protocol."  # + its hash: the protocol as JSON, and where it departs from the distillation's settings
 LOGGED = "ppodd.logged"  # what the run holds: {"<stage>@<finished_at in ms>": [tickets, shortened]}
+FILES = "ppodd.files"  # the trial's files as they were when all of them was logged: unchanged, none is read again
 CREATED = "ppodd.created_at"  # of the sweep: tells apart two sweeps of one name
 POSTERS = "ppodd.posters"  # digests of the stages' poster files, shortened: {"1": "ab12…"}
 SUMMARY = "ppodd.summary"  # of a sweep: how many evaluations its artifacts show
@@ -350,12 +351,16 @@ def _number(value: float) -> str:
 
 def config_values(params: dict[str, str]) -> dict[str, Any]:
     """The inverse of `params`; what a run of an earlier version lacks is at its default."""
-    text = {name for name, field in DistillConfig.model_fields.items() if field.annotation is str}
-    values = {k: v for k, v in params.items() if k in DistillConfig.model_fields}
-    known = {k: v if k in text else _parsed(v) for k, v in values.items()}
-    return {"method": P_PODD, **known}
+    is_text = _is_text()
+    return {"method": P_PODD, **{k: v if is_text[k] else _parsed(v) for k, v in params.items() if k in is_text}}
 
 
+@functools.cache
+def _is_text() -> dict[str, bool]:
+    return {name: field.annotation is str for name, field in DistillConfig.model_fields.items()}
+
+
+@functools.lru_cache(maxsize=4096)
 def _parsed(value: str) -> Any:
     try:
         parsed = json.loads(value)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.errors import BadInput, PpoddError, StorageError, hidden
 from ppodd.files import cache_folder, is_remote, may_write, sha256
 from ppodd.proxies import bypass_for_loopback, through_proxy
+from results.tracking import mlflow_internals
+from results.tracking.mlflow_internals import Experiment
 from results.tracking.store_file import make_or_check, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient, entities
     from mlflow.entities import Run
 
 _log = logging.getLogger(__name__)
@@ -63,6 +68,47 @@ def artifact_folder(tracking_uri: str, archive_url: str) -> str | None:
     return (Path(archive_url).absolute() / _ARTIFACTS).as_uri()
 
 
+class Store:
+    """A store to read and write. An SQLite file is read without MLflow, whose import alone takes seconds."""
+
+    def __init__(self, tracking_uri: str):
+        """Raises as `open_store`; what MLflow itself says of an SQLite store, when it is first written."""
+        self.uri = absolute(tracking_uri)
+        if (path := sqlite_path(tracking_uri)) is None:
+            self.open()
+        else:
+            with _opening(tracking_uri):
+                _require_sqlite(tracking_uri, path)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's own client of it."""
+        return open_store(self.uri)
+
+    def open(self) -> None:
+        """Have MLflow open it now. Raises as `open_store`."""
+        self.client  # noqa: B018  (it is cached)
+
+    def experiments(self) -> list[Experiment]:
+        """Those that were not deleted."""
+        try:
+            return [found for found in mlflow_internals.experiments(self) if found.active]
+        except mlflow_internals.Unavailable:
+            return list(map(_experiment, self.client.search_experiments()))
+
+    def experiment(self, name: str) -> Experiment | None:
+        """The one of this name, even if it was deleted."""
+        try:
+            return next((found for found in mlflow_internals.experiments(self) if found.name == name), None)
+        except mlflow_internals.Unavailable:
+            found = self.client.get_experiment_by_name(name)
+            return _experiment(found) if found else None
+
+
+def _experiment(found: entities.Experiment) -> Experiment:
+    return Experiment(found.experiment_id, found.name, found.lifecycle_stage == "active", dict(found.tags))
+
+
 def open_store(tracking_uri: str) -> MlflowClient:
     """A client of the store, created first if need be (do that in one process, before others open it).
 
@@ -82,26 +128,37 @@ def open_store(tracking_uri: str) -> MlflowClient:
     if not _log.isEnabledFor(logging.DEBUG):
         for name in ("alembic", "mlflow", "sqlalchemy"):  # what they trace, they raise too, and we say it in a line
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
+    with _opening(tracking_uri):
         if path := sqlite_path(tracking_uri):
-            if path in _opened:  # MLflow still has it open, wherever its name is gone
-                require_file(tracking_uri)
-            make_or_check(path)
-            _opened.add(path)
+            _require_sqlite(tracking_uri, path)
         elif tracking_uri.startswith(_DATABASES):
             _require_database(tracking_uri)
         client = mlflow.MlflowClient(absolute(tracking_uri))
         client.search_experiments(max_results=1)
+    return client
+
+
+def _require_sqlite(tracking_uri: str, path: Path) -> None:
+    if path in _opened:  # MLflow still has it open, wherever its name is gone
+        require_file(tracking_uri)
+    make_or_check(path)
+    _opened.add(path)
+
+
+@contextlib.contextmanager
+def _opening(tracking_uri: str) -> Iterator[None]:
+    """One line of ours for whatever the driver, the network or MLflow raises in the block."""
+    try:
+        yield
     except PpoddError:
         raise
-    except Exception as error:  # whatever the driver, the network or MLflow raises
+    except Exception as error:
         why = f"cannot open the MLflow store {tracking_uri!r}: {said(error)}{through_proxy(tracking_uri)}"
         if sqlite_path(tracking_uri) is None and _is_away(error):
             raise StorageError(f"{why}; see that it runs and can be reached from here, or name another") from None
         raise BadInput(
             f"{why}; accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
         ) from None
-    return client
 
 
 def check_place(tracking_uri: str) -> None:

@@ -7,11 +7,12 @@ what it holds, so that little is logged twice. One process runs this for a store
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ppodd.archive import (
     SCHEMA,
@@ -28,14 +29,14 @@ from ppodd.archive import (
 from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, protocols
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
 from results.tracking import schema, views
+from results.tracking.mlflow_internals import NewRun
 from results.tracking.reading import Run
 from results.tracking.store import exists, require_file, said
 from results.tracking.store_file import Changes, one_writer
-from results.tracking.writing import Additions, RunWriter
+from results.tracking.writing import Additions, RunWriter, now_ms
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
 # gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
 
 _REPAIR = "`ppodd archive repair` has it done again"
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
+_AT_ONCE = 100  # new runs are made and filled together
 # tags that go when what they say is over
 _OF_THE_MOMENT = {schema.FAILURE, schema.STOPPED, schema.PROGRESS, schema.NOW, schema.EVALUATION_FAILURES}
 _STATUS = {  # what a run's tag says of how its trial stands
@@ -72,11 +74,38 @@ class _LoggedTrial:
     pictures: set[str]
     logged: dict[str, list[str]]
     main: EvaluationProtocol  # whose accuracy pages show first
+    lacking: Additions  # what its run lacks of the trial's params
     renewed: bool = False  # it is to be given what an earlier version did not log
     records: dict[int, StageRecord] = field(default_factory=dict)
     entries: dict[int, str] = field(default_factory=dict)  # of `logged`, by stage
-    status: Status = Status.GOING
-    given_up: int = 0  # evaluations
+
+
+class _Shown(NamedTuple):
+    """A trial as its run shows it: how it stands, and how many of its stages' evaluations there are."""
+
+    run: Run
+    state: TrialState
+    logged: dict[str, list[str]]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.run.tags[schema.STATUS] in (_STATUS[Status.COMPLETE], _STATUS[Status.STOPPED])
+
+    @property
+    def ended_ms(self) -> int:
+        """When its last stage was finished."""
+        return max((int(entry.split("@")[1]) for entry in self.logged), default=0)
+
+    @property
+    def evaluations(self) -> int:
+        """How many are there."""
+        return sum(map(len, self.logged.values()))
+
+    @property
+    def given_up(self) -> int:
+        """Evaluations that there will not be."""
+        return sum(len(self.state.given_up(stage)) for stage in self.state.stages)
 
 
 class Syncer:
@@ -143,25 +172,39 @@ class Syncer:
     def _sync_sweep(self, sweep: str, report: SyncReport) -> None:
         plan = self._plan(sweep, report)
         parent = self._parent(sweep, plan, report)
-        found = self.archive.states(sweep)
-        for name, state in found.items():
-            trial = self.archive.trial(sweep, name)
-            try:
-                self._sync_trial(trial, state, parent, plan, report)
-            except PpoddError as error:
-                self._trials.pop(f"{sweep}/{name}", None)  # what was read of it may not have been sent
-                report.problems.append(one_line(error))
-        trials = [self._trials[key] for name in found if (key := f"{sweep}/{name}") in self._trials]
+        found = self.archive.states(sweep, stamped=True)
+        shown = {name: trial for name, state in found.items() if (trial := self._as_before(sweep, name, state, parent))}
+        new = [name for name in found if name not in shown]
+        if new:
+            self._store.open()
+        for start in range(0, len(new), _AT_ONCE):
+            states = {name: found[name] for name in new[start : start + _AT_ONCE]}
+            self._take_up(sweep, states, parent, plan, report)
+            shown |= self._sync_trials(sweep, states, report)
+        trials = [shown[name] for name in found if name in shown]
         expected = max(plan.trials_wanted, len(found))
-        finished = sum(trial.status in (Status.COMPLETE, Status.STOPPED) for trial in trials)
-        ended = max((_finished_ms(record) for trial in trials for record in trial.records.values()), default=0)
+        finished = sum(trial.is_over for trial in trials)
         status = "finished" if finished == expected else "running"
         tags = {schema.TRIALS: f"{finished}/{expected}", schema.STATUS: status}
+        ended = max((trial.ended_ms for trial in trials), default=0)
         self._store.add(parent, Additions(tags=tags, status=status, ended_ms=ended))
+        self._store.flush()
         settings = sorted({trial.run.tags[schema.SETTING] for trial in trials if schema.SETTING in trial.run.tags})
         self._save_views(sweep, plan, settings, report)
         if finished == expected and self._publish:
-            self._summarise(self._publish, sweep, plan, parent, trials, report)
+            self._summarise(self._publish, sweep, plan, parent, shown, report)
+
+    def _as_before(self, sweep: str, name: str, state: TrialState, parent: Run) -> _Shown | None:
+        """A trial of whose files none has changed since its run was brought up to date; nothing of it is read."""
+        run = self._store.known(sweep, f"{sweep}/{name}")
+        if not run or not state.stamp:
+            return None
+        told = {schema.FILES: _files(state), schema.NAMES_TAG: schema.NAMES, schema.PARENT: parent.id}
+        if any(run.tags.get(name) != value for name, value in told.items()):
+            return None
+        logged = json.loads(run.tags.get(schema.LOGGED, "{}"))
+        whole = len(logged) >= len(state.stages) and not self._store.lacks_pictures(run, len(state.stages))
+        return _Shown(run, state, logged) if whole else None
 
     def _summarise(
         self,
@@ -169,16 +212,13 @@ class Syncer:
         sweep: str,
         plan: SweepRecord,
         parent: Run,
-        trials: list[_LoggedTrial],
+        trials: dict[str, _Shown],
         report: SyncReport,
     ) -> None:
         """Give the parent run its pictures and tables when all is evaluated, and again when more is."""
-        evaluations = self.archive.evaluations(sweep, plan, problems=[])
-        wanted = sum(len(t.records) * len(protocols(evaluations, t.config)) for t in trials)
-        wanted -= sum(t.given_up for t in trials)
-        there = sum(len(tickets) for t in trials for tickets in t.logged.values())
+        there = sum(trial.evaluations for trial in trials.values())
         shown = f"{there} by names {schema.NAMES}"
-        if not there or there < wanted or parent.tags.get(schema.SUMMARY) == shown:
+        if not there or parent.tags.get(schema.SUMMARY) == shown or there < self._wanted(sweep, plan, trials):
             return
         from mlflow.exceptions import MlflowException
 
@@ -190,6 +230,16 @@ class Syncer:
             report.problems.append(f"no summary of sweep {sweep!r} in {hidden(self._uri)}: {one_line(error)}")
             return
         self._store.add(parent, Additions(tags={schema.SUMMARY: shown}))
+
+    def _wanted(self, sweep: str, plan: SweepRecord, trials: dict[str, _Shown]) -> int:
+        """How many evaluations there are to be of what these trials have archived."""
+        evaluations = self.archive.evaluations(sweep, plan, problems=[])
+        wanted = 0
+        for name, trial in trials.items():
+            known = self._trials.get(f"{sweep}/{name}")
+            config = known.config if known else self.archive.trial(sweep, name).config()
+            wanted += len(trial.state.stages) * len(protocols(evaluations, config)) - trial.given_up
+        return wanted
 
     def _save_views(self, sweep: str, plan: SweepRecord, settings: list[str], report: SyncReport) -> None:
         """Have the sweep's experiment show views of what there is of it."""
@@ -212,7 +262,10 @@ class Syncer:
         pages = {link.title: link.url for link in views.links(self._store.experiment(sweep))}
         note = schema.parent_note(plan.description or f"sweep {sweep}", pages)
         tags = {schema.RUN_NAME: sweep, schema.NOTE: note, schema.CREATED: created_ms}
-        parent = self._store.run(sweep, sweep, tags, lambda: int(created_ms) if created_ms else None)
+        if not self._store.known(sweep, sweep):
+            self._store.make(sweep, {sweep: NewRun(tags, int(created_ms) if created_ms else now_ms())})
+        parent = self._store.known(sweep, sweep)
+        assert parent
         if created_ms and parent.tags.get(schema.CREATED) not in ("", created_ms):
             raise BadInput(
                 f"{self._uri} already shows another sweep {sweep!r}, not the one in {self.archive.url}: "
@@ -230,56 +283,82 @@ class Syncer:
 
     # Trials
 
-    def _trial(
-        self, trial: TrialArchive, stages: list[int], parent: Run, plan: SweepRecord, report: SyncReport
-    ) -> tuple[_LoggedTrial, Additions]:
-        """The trial's run, found or created the first time, and what it lacks of the trial's params then.
+    def _take_up(
+        self, sweep: str, states: dict[str, TrialState], parent: Run, plan: SweepRecord, report: SyncReport
+    ) -> None:
+        """Have `_trials` hold these as far as their configs can be read, with runs made where there are none."""
+        found = {}
+        for name in states:
+            trial = self.archive.trial(sweep, name)
+            if (key := f"{sweep}/{name}") not in self._trials:
+                with _reported(report):
+                    found[key] = (trial, trial.config(), self._own_evaluation(sweep, plan, report))
+        mains = {key: own.protocols(config)[0] for key, (_, config, own) in found.items()}
+        new = {
+            key: NewRun(
+                _first_tags(trial, config, mains[key], parent, plan), _started_ms(trial, states[trial.trial].stages)
+            )
+            for key, (trial, config, _) in found.items()
+            if not self._store.known(sweep, key)
+        }
+        self._store.make(sweep, new)
+        for key, (trial, config, _) in found.items():
+            with _reported(report):
+                self._trials[key] = self._logged_trial(trial, config, mains[key], parent)
+
+    def _logged_trial(
+        self, trial: TrialArchive, config: DistillConfig, main: EvaluationProtocol, parent: Run
+    ) -> _LoggedTrial:
+        """A trial that has a run, with what this lacks of the trial's params.
 
         Raises:
             BadInput: the run of this name shows a trial with another config.
-            CorruptArchive: the trial's config cannot be read.
         """
-        key, new = f"{trial.sweep}/{trial.trial}", Additions()
-        if key not in self._trials:
-            config = trial.config()
-            main = self._own_evaluation(trial.sweep, plan, report).protocols(config)[0]
-            setting = schema.setting(config, plan.varied)
-            name = f"{setting} s{config.seed}" if setting else trial.trial
-            tags = {
-                schema.RUN_NAME: name,
-                schema.PARENT: parent.id,
-                schema.OWN_PROTOCOL: schema.protocol_hash(main),
-                schema.NAMES_TAG: schema.NAMES,
-            }
-            tags |= {schema.SETTING: setting} if setting else {}
-            run = self._store.run(trial.sweep, key, tags, lambda: _started_ms(trial, stages))
-            new.tags[schema.PARENT] = parent.id
-            params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
-            for name, value in run.params.items():
-                if params.get(name, value) != value:
-                    raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
-            new.params = {name: value for name, value in params.items() if name not in run.params}
-            pictures = self._store.pictures(run)
-            logged = json.loads(run.tags.get(schema.LOGGED, "{}"))
-            self._trials[key] = _LoggedTrial(
-                run, config, pictures, logged, main, run.tags.get(schema.NAMES_TAG) != schema.NAMES
-            )
-        return self._trials[key], new
+        run = self._store.known(trial.sweep, key := f"{trial.sweep}/{trial.trial}")
+        assert run
+        params = {name: value[:_PARAM_CHARS] for name, value in schema.params(config).items()}
+        for name, value in run.params.items():
+            if params.get(name, value) != value:
+                raise BadInput(_other(key, self._uri, f"{name}={value} there, {params[name]} in {trial.url}"))
+        lacking = {name: value for name, value in params.items() if name not in run.params}
+        return _LoggedTrial(
+            run,
+            config,
+            self._store.pictures(run),
+            json.loads(run.tags.get(schema.LOGGED, "{}")),
+            main,
+            Additions(tags={schema.PARENT: parent.id}, params=lacking),
+            run.tags.get(schema.NAMES_TAG) != schema.NAMES,
+        )
 
-    def _sync_trial(
-        self, trial: TrialArchive, state: TrialState, parent: Run, plan: SweepRecord, report: SyncReport
-    ) -> None:
-        """Log what is new of a trial as it stands, as one batch."""
-        known, new = self._trial(trial, state.stages, parent, plan, report)
-        for stage in state.stages:
+    def _sync_trials(self, sweep: str, states: dict[str, TrialState], report: SyncReport) -> dict[str, _Shown]:
+        """Log what is new of trials that were taken up. Those that could be read are returned."""
+        shown = {}
+        for name, state in states.items():
+            if not (known := self._trials.get(key := f"{sweep}/{name}")):
+                continue
             try:
-                self._add_stage(trial, known, stage, sorted(state.evaluations(stage)), new, report)
+                self._sync_trial(self.archive.trial(sweep, name), known, state, report)
+                shown[name] = _Shown(known.run, state, known.logged)
             except PpoddError as error:
+                self._trials.pop(key)  # what was read of it may not have been sent
                 report.problems.append(one_line(error))
-        known.status = self._status(known, state)
-        failure = trial.failure() if known.status is Status.FAILED else None
-        stopped = trial.stopped() if known.status is Status.STOPPED else None
-        progress = trial.progress() if known.status is Status.GOING and state.told_progress else None
+        self._store.flush()
+        for name, trial in shown.items():
+            if trial.is_over and schema.FILES in trial.run.tags and schema.LOGGED in trial.run.tags:
+                self._trials.pop(f"{sweep}/{name}")  # its tags tell of it all: thousands are not kept in memory
+        return shown
+
+    def _sync_trial(self, trial: TrialArchive, known: _LoggedTrial, state: TrialState, report: SyncReport) -> None:
+        """Log what is new of a trial as it stands, as one batch."""
+        new, known.lacking, problems = known.lacking, Additions(), len(report.problems)
+        for stage in state.stages:
+            with _reported(report):
+                self._add_stage(trial, known, stage, sorted(state.evaluations(stage)), new, report)
+        status = self._status(known, state)
+        failure = trial.failure() if status is Status.FAILED else None
+        stopped = trial.stopped() if status is Status.STOPPED else None
+        progress = trial.progress() if status is Status.GOING and state.told_progress else None
         new.tags[schema.STAGES] = f"{len(state.stages)}/{known.config.num_stages}"
         if known.logged and len(logged := json.dumps(known.logged)) <= _TAG_CHARS:
             new.tags[schema.LOGGED] = logged
@@ -294,17 +373,17 @@ class Syncer:
         if progress:
             new.tags[schema.PROGRESS] = json.dumps(progress.to_json(), sort_keys=True)
             new.tags[schema.NOW] = schema.now(progress)
-        given_up = _given_up(trial, state)
-        known.given_up = len(given_up)
-        if given_up:
+        if given_up := _given_up(trial, state):
             new.tags[schema.EVALUATION_FAILURES] = schema.evaluation_failures(given_up)
+        if state.stamp and len(report.problems) == problems:
+            new.tags[schema.FILES] = _files(state)
         ended = max((_finished_ms(record) for record in known.records.values()), default=0)
         ended = round(1000 * (failure.failed_at or 0)) or ended if failure else ended
-        new.status, new.ended_ms = _STATUS[known.status], ended
+        new.status, new.ended_ms = _STATUS[status], ended
         new.tags |= {schema.STATUS: new.status, schema.NAMES_TAG: schema.NAMES}
         self._store.add(known.run, new)
         known.renewed = False
-        self._metrics.setdefault(trial.sweep, set()).update(metric.key for metric in new.metrics)
+        self._metrics.setdefault(trial.sweep, set()).update(name for name, *_ in new.metrics)
         self._store.remove_tags(known.run, _OF_THE_MOMENT - set(new.tags))
 
     def _status(self, known: _LoggedTrial, state: TrialState) -> Status:
@@ -396,10 +475,39 @@ def sync(
     return Syncer(archive_url, tracking_uri, publish).sync(sweeps)
 
 
-def _metrics(values: Iterable[tuple[str, float]], record: StageRecord | EvaluationRecord) -> list[Metric]:
-    from mlflow.entities import Metric
+@contextlib.contextmanager
+def _reported(report: SyncReport) -> Iterator[None]:
+    """What cannot be read in the block is reported, and stops nothing else."""
+    try:
+        yield
+    except PpoddError as error:
+        report.problems.append(one_line(error))
 
-    return [Metric(name, float(value), _finished_ms(record), record.stage) for name, value in values]
+
+def _first_tags(
+    trial: TrialArchive, config: DistillConfig, main: EvaluationProtocol, parent: Run, plan: SweepRecord
+) -> dict[str, str]:
+    """What a trial's run is made with."""
+    setting = schema.setting(config, plan.varied)
+    tags = {
+        schema.RUN_NAME: f"{setting} s{config.seed}" if setting else trial.trial,
+        schema.PARENT: parent.id,
+        schema.OWN_PROTOCOL: schema.protocol_hash(main),
+        schema.NAMES_TAG: schema.NAMES,
+    }
+    return {**tags, schema.SETTING: setting} if setting else tags
+
+
+def _files(state: TrialState) -> str:
+    """Another one once a file of the trial has changed, or this version of ppodd has other params."""
+    return f"{state.stamp[:16]}, {len(DistillConfig.model_fields)} params"
+
+
+def _metrics(
+    values: Iterable[tuple[str, float]], record: StageRecord | EvaluationRecord
+) -> list[tuple[str, float, int, int]]:
+    at_ms = _finished_ms(record)
+    return [(name, float(value), at_ms, record.stage) for name, value in values]
 
 
 def _is_of(evaluation: EvaluationRecord, records: dict[int, StageRecord]) -> bool:
@@ -414,13 +522,13 @@ def _given_up(trial: TrialArchive, state: TrialState) -> list[EvaluationFailureR
     return [record for found in tickets if (record := trial.evaluation_failure(*found))]
 
 
-def _started_ms(trial: TrialArchive, stages: list[int]) -> int | None:
-    """When the trial's first stage began; `None` (now) where none is archived yet or its record is damaged."""
+def _started_ms(trial: TrialArchive, stages: list[int]) -> int:
+    """When the trial's first stage began; now, where it is not archived yet or its record is damaged."""
     try:
         record = trial.stage(stages[0])
-        return round(1000 * (record.finished_at - (record.budgets.seconds or 0)))
     except (CorruptArchive, IndexError):
-        return None
+        return now_ms()
+    return round(1000 * (record.finished_at - (record.budgets.seconds or 0)))
 
 
 def _finished_ms(record: StageRecord | EvaluationRecord) -> int:

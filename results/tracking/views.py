@@ -15,7 +15,7 @@ from ppodd.errors import hidden
 from results.tracking import schema
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from results.tracking.store import Store
 
 _SAVED = "mlflow.sharedViewState."  # + the view's id: a tag of the experiment
 _TABLE, _CURVES = "ppodd-settings", "ppodd-curves"
@@ -38,11 +38,11 @@ def links(experiment: str, server: str = "") -> list[Link]:
     return [Link(_TITLES[_TABLE], table), Link(_TITLES[_CURVES], f"{curves}&compareRunsMode=CHART")]
 
 
-def links_of(client: MlflowClient, tracking_uri: str, sweep: str) -> list[Link]:
+def links_of(store: Store, sweep: str) -> list[Link]:
     """Links to the views of a sweep, on its store's server or where `mlflow ui` will serve the store."""
-    found = client.get_experiment_by_name(sweep)
-    server = hidden(tracking_uri) if tracking_uri.startswith("http") else LOCAL
-    return links(found.experiment_id, server) if found else []
+    found = store.experiment(sweep)
+    server = hidden(store.uri) if store.uri.startswith("http") else LOCAL
+    return links(found.id, server) if found else []
 
 
 def saved_views(

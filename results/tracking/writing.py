@@ -8,7 +8,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,13 @@ from ppodd.files import Folder, atomic_write
 from ppodd.words import counted
 from results.tracking import mlflow_internals, schema
 from results.tracking.duplicates import told_apart
+from results.tracking.mlflow_internals import Contents, NewRun
 from results.tracking.reading import Run, local_artifacts, runs_of
-from results.tracking.store import absolute, all_runs, artifact_folder, open_store
+from results.tracking.store import Store, all_runs, artifact_folder
 from results.tracking.store_file import sqlite_path
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
+    from mlflow import MlflowClient
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +36,12 @@ class Additions:
     """What a sync adds to a run, sent as one batch.
 
     Attributes:
+        metrics: name, value, time in ms and step.
         status: running, finished, failed or stopped; nothing where it stays.
         ended_ms: when, of one that is not running.
     """
 
-    metrics: list[Metric] = field(default_factory=list)
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     status: str = ""
@@ -55,15 +57,25 @@ class RunWriter:
         Raises:
             BadInput: the store cannot be opened.
         """
-        self.uri = absolute(tracking_uri)
-        self.client = open_store(self.uri)
+        self.store = Store(tracking_uri)
+        self.uri = self.store.uri
         self.created = 0  # runs, so far
         self._artifacts = artifact_folder(self.uri, archive_url)
         self._experiments: dict[str, str] = {}
         self._tags: dict[str, dict[str, str]] = {}  # of experiments, by sweep
         self._runs: dict[str, Run] = {}
         self._empty: set[str] = set()  # runs made here, to which nothing was added yet
+        self._waiting: list[tuple[Run, Additions]] = []  # what is to be added to them
         self._tidied: set[Path] = set()  # folders of pictures, in which nothing half-written is left
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's own client of the store, opened when something is to be written."""
+        return self.store.client
+
+    def open(self) -> None:
+        """See that the store can be written. Raises as `open_store`."""
+        self.store.open()
 
     @property
     def sweeps(self) -> list[str]:
@@ -73,31 +85,40 @@ class RunWriter:
     def forget(self, sweep: str) -> None:
         """Ask the store again what it holds of a sweep: something sent to it may not have arrived."""
         self._experiments.pop(sweep, None)
+        self._waiting.clear()
         self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
 
-    def run(self, sweep: str, key: str, tags: dict[str, str], start_ms: Callable[[], int | None]) -> Run:
-        """The sweep's run of this key, created with these tags and this start if need be.
+    def known(self, sweep: str, key: str) -> Run | None:
+        """The sweep's run of this key, if there is one. Raises as `make`."""
+        self.experiment(sweep)
+        return self._runs.get(key)
+
+    def make(self, sweep: str, new: dict[str, NewRun]) -> None:
+        """Make runs that are not there, by their keys.
 
         Raises:
             BadInput: the sweep's experiment was deleted.
         """
+        if not new:
+            return
         experiment = self.experiment(sweep)
-        if key not in self._runs:
-            tags = {schema.KEY: key, schema.SCHEMA_TAG: schema.SCHEMA, **tags}
-            self._runs[key] = self._create(experiment, tags, start_ms())
-            self.created += 1
-            self._empty.add(self._runs[key].id)
-            if sqlite_path(self.uri) is None:  # another sync may have created one in the same moment
+        marks = {schema.SCHEMA_TAG: schema.SCHEMA}
+        wanted = [NewRun({schema.KEY: key, **marks, **run.tags}, run.start_ms) for key, run in new.items()]
+        made = self._create(experiment, wanted)
+        self._runs |= zip(new, made, strict=True)
+        self.created += len(made)
+        self._empty |= {run.id for run in made}
+        if sqlite_path(self.uri) is None:  # another sync may have created them in the same moment
+            for key in new:
                 found = all_runs(self.client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
                 self._runs |= self._merged(sweep, map(Run.of, found))
-        return self._runs[key]
 
-    def _create(self, experiment: str, tags: dict[str, str], start_ms: int | None) -> Run:
-        start_ms = start_ms or round(1000 * time.time())
+    def _create(self, experiment: str, new: list[NewRun]) -> list[Run]:
         with contextlib.suppress(mlflow_internals.Unavailable):
-            run, artifacts = mlflow_internals.create(self.client, experiment, tags, start_ms)
-            return Run(run, experiment, dict(tags), {}, "RUNNING", artifacts)
-        return Run.of(self.client.create_run(experiment, start_time=start_ms, tags=tags))
+            made = mlflow_internals.create(self.client, experiment, new)
+            of_new = zip(made, new, strict=True)
+            return [Run(run, experiment, dict(of.tags), {}, "RUNNING", artifacts) for (run, artifacts), of in of_new]
+        return [Run.of(self.client.create_run(experiment, start_time=of.start_ms, tags=of.tags)) for of in new]
 
     def describe(self, sweep: str, tags: dict[str, str]) -> None:
         """Have the sweep's experiment carry these tags."""
@@ -113,51 +134,56 @@ class RunWriter:
         return dict(self._tags[sweep])
 
     def add(self, run: Run, new: Additions) -> None:
-        """Set the status; log params, metrics, then the tags that are not known to be so, in one request if they fit.
+        """Set the status; log params, metrics, then the tags that are not known to be so.
 
-        MLflow writes a batch in this order, so that `schema.LOGGED` never says more than is there.
+        What is for a run that holds nothing yet waits for `flush`.
         """
-        from mlflow.entities import Param, RunTag
-
-        tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
         if run.id in self._empty:
             self._empty.remove(run.id)
-            if self._fill(run, new, tags):
-                return
+            self._waiting.append((run, new))
+        else:
+            self._send(run, new)
+
+    def flush(self) -> None:
+        """Give runs that hold nothing yet all that waits for them at once, which is far quicker than run by run."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            mlflow_internals.fill(self.client, [_contents(run, new) for run, new in waiting])
+        except mlflow_internals.Unavailable as why:
+            _log.debug("runs are filled by MLflow's own calls: %s", why)
+            for run, new in waiting:
+                self._send(run, new)
+            return
+        for run, new in waiting:
+            run.status = _status(new.status) if new.status else run.status
+            run.tags |= new.tags
+            run.params |= new.params
+
+    def _send(self, run: Run, new: Additions) -> None:
+        """In one request if it fits.
+
+        MLflow writes a batch in the order params, metrics, tags, so that `schema.LOGGED` never says more than is there.
+        """
+        tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
         if new.status:
             self._set_status(run, new.status, new.ended_ms)
-        metrics, params = new.metrics, [Param(name, value) for name, value in new.params.items()]
+        if new.metrics or new.params or tags:
+            self._log(run, new, tags)
+        run.tags |= tags
+        run.params |= new.params
+
+    def _log(self, run: Run, new: Additions, tags: dict[str, str]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*values) for values in new.metrics]
+        params = [Param(name, value) for name, value in new.params.items()]
         while len(metrics) > _METRICS or len(params) > _ENTRIES:
             self.client.log_batch(run.id, metrics=metrics[:_METRICS], params=params[:_ENTRIES])
             metrics, params = metrics[_METRICS:], params[_ENTRIES:]
-        if metrics or params or tags:
-            entries = [RunTag(name, value) for name, value in tags.items()]
-            self.client.log_batch(run.id, metrics=metrics, params=params, tags=entries)
-        run.tags |= tags
-        run.params |= new.params
-
-    def _fill(self, run: Run, new: Additions, tags: dict[str, str]) -> bool:
-        """Give a run that holds nothing yet all of it at once, which is far quicker; whether the store offers that."""
-        if tags.keys() & run.tags.keys():
-            return False
-        known = _status(new.status) if new.status else run.status
-        ended = known not in ("RUNNING", run.status)
-        contents = mlflow_internals.Contents(
-            [(metric.key, metric.value, metric.timestamp, metric.step) for metric in new.metrics],
-            new.params,
-            tags,
-            known if ended else None,
-            new.ended_ms or round(1000 * time.time()),
-        )
-        try:
-            mlflow_internals.fill(self.client, run.id, contents)
-        except mlflow_internals.Unavailable as why:
-            _log.debug("runs are filled by MLflow's own calls: %s", why)
-            return False
-        run.status = known
-        run.tags |= tags
-        run.params |= new.params
-        return True
+        entries = [RunTag(name, value) for name, value in tags.items()]
+        self.client.log_batch(run.id, metrics=metrics, params=params, tags=entries)
 
     def remove_tags(self, run: Run, names: Iterable[str]) -> None:
         """Delete those of the tags that the run has."""
@@ -185,6 +211,10 @@ class RunWriter:
             return set()
         return {found.path for found in self.client.list_artifacts(run.id, "posters")}
 
+    def lacks_pictures(self, run: Run, stages: int) -> bool:
+        """Whether the run shows fewer posters than so many, as far as that is seen without asking MLflow."""
+        return bool(local_artifacts(run)) and len(self.pictures(run)) < stages
+
     def add_picture(self, run: Run, path: str, png: bytes) -> None:
         """Have the run show a poster at this path of its artifacts."""
         if artifacts := local_artifacts(run):
@@ -202,16 +232,16 @@ class RunWriter:
     def experiment(self, sweep: str) -> str:
         """The id of the sweep's experiment, created if need be; its runs are read once."""
         if sweep not in self._experiments:
-            found = self.client.get_experiment_by_name(sweep)
-            if found and found.lifecycle_stage != "active":
-                restore = f"mlflow experiments restore -x {found.experiment_id}"
+            found = self.store.experiment(sweep)
+            if found and not found.active:
+                restore = f"mlflow experiments restore -x {found.id}"
                 raise BadInput(
                     f"experiment {sweep!r} was deleted in {self.uri}: bring it back with "
                     f"`MLFLOW_TRACKING_URI={shlex.quote(self.uri)} {restore}`, or name another --tracking-uri"
                 )
             location = f"{self._artifacts}/{sweep}" if self._artifacts else None
-            known = found.experiment_id if found else self.client.create_experiment(sweep, artifact_location=location)
-            self._runs |= self._merged(sweep, runs_of(self.client, [known]) if found else [])
+            known = found.id if found else self.client.create_experiment(sweep, artifact_location=location)
+            self._runs |= self._merged(sweep, runs_of(self.store, [known]) if found else [])
             self._experiments[sweep], self._tags[sweep] = known, dict(found.tags) if found else {}
             if schema.NOTE not in self._tags[sweep]:
                 self.describe(sweep, {schema.NOTE: schema.EXPERIMENT_NOTE, schema.KIND: schema.TRAINING})
@@ -226,6 +256,19 @@ class RunWriter:
         if besides:
             _log.warning("%s: %s that stood twice in sweep %s merged", self.uri, counted(len(besides), "run"), sweep)
         return kept
+
+
+def now_ms() -> int:
+    """The time, as MLflow has it."""
+    return round(1000 * time.time())
+
+
+def _contents(run: Run, new: Additions) -> Contents:
+    """All of it, for a run that has no more than the tags that it was made with."""
+    tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
+    known = _status(new.status) if new.status else run.status
+    ended = known if known not in ("RUNNING", run.status) else None
+    return Contents(run.id, new.metrics, new.params, tags, ended, new.ended_ms or now_ms())
 
 
 def _status(status: str) -> str:

@@ -49,6 +49,18 @@ def test_a_look_sees_what_others_wrote_since_the_last(archive, tiny):
     assert archive.trial("s", "t000").stages() == [1, 2]
 
 
+def test_a_stamp_tells_whether_any_file_of_a_trial_was_written_again(archive, tiny):
+    write_sweep(archive, "s", [tiny, tiny], EvaluationConfig())
+    before = archive.states("s", stamped=True)
+    assert before["t000"].stamp and before == archive.states("s", stamped=True)
+    folder = archive.trial("s", "t000").folder
+    data = folder.read("config.json")
+    folder.write("config.json", data[:-3] + b" }\n")  # as long as it was
+    after = archive.states("s", stamped=True)
+    assert after["t000"].stamp not in ("", before["t000"].stamp) and after["t001"] == before["t001"]
+    assert archive.states("s")["t000"].stamp == ""
+
+
 def test_a_look_at_a_sweep_on_s3_is_one_request(bucket, gate, tiny):
     archive = Archive(f"{bucket}/runs")
     write_sweep(archive, "s", [tiny] * 3, EvaluationConfig())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.analysis.statistics import few_seeds, holm, mean_interval, paired, sign_flip_p
+from results.analysis.statistics import few_seeds, holm, mean_interval, paired, paired_columns, sign_flip_p
 
 A = {0: 51.2, 1: 52.9, 2: 50.4, 3: 53.1}
 B = {0: 50.1, 1: 52.0, 2: 50.6, 3: 51.0}
@@ -117,6 +117,20 @@ def test_only_shared_seeds_count():
     """A failed trial or a missing stage leaves a seed out, as a NaN or as no value at all."""
     found = paired({**A, 4: 99.0, 5: math.nan}, {**B, 5: 1.0, 6: 1.0})
     assert found == paired(A, B)
+
+
+def test_many_pairs_at_once_are_what_each_is_by_itself():
+    """Whatever seeds they share; equal differences and more seeds than sign patterns are looked at among them."""
+    random = np.random.default_rng(0)
+    for seeds in (0, 1, 3, 10, 18):
+        a, b = random.normal(50, 3, (2, seeds, 40)).round(1)
+        a[random.random(a.shape) < 0.1] = math.nan
+        b[:, :5] = a[:, :5] - 1
+        columns = paired_columns(a, b)
+        for pair in range(a.shape[1]):
+            found = paired(dict(enumerate(a[:, pair])), dict(enumerate(b[:, pair])))
+            together = tuple(float(column[pair]) for column in columns)
+            assert found == pytest.approx(together, rel=1e-15, abs=0, nan_ok=True)
 
 
 def test_one_shared_seed_gives_a_difference_and_no_claim():

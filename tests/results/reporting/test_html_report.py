@@ -21,6 +21,7 @@ from results.analysis.comparisons import compare
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
 from results.analysis.trial_summaries import trial_remarks, trials
+from results.reporting import effects
 from results.reporting.effects import in_short
 from results.reporting.html_report import gather, page, report
 from results.reporting.parent_run import publish
@@ -210,6 +211,14 @@ def test_effects_are_shown_at_each_equal_budget(made):
         ("blend", "poster IPC"), ("blend", "cumulative IPC"), ("blend", "meta-steps"),
     }  # fmt: skip
     assert made.effects[0].sentences[0].startswith("num_stages 2 against 1, over all rows: +")
+
+
+def test_of_more_differences_than_a_page_holds_the_most_telling_are_shown(monkeypatch):
+    trials = [*spread("a", 5.0, 6.0, 7.0), *spread("b", 6.0, 7.1, 8.0), *spread("c", 2.0, 9.5, 7.0)]
+    monkeypatch.setattr(effects, "_ROWS", 1)
+    shown = effects.effects(rows(trials), None)[0]
+    assert [[text for text, _ in row][1:3] for row in shown.pairs.rows] == [["b", "a"]]
+    assert shown.notes[-1].startswith("shown are the 1 of 3 differences that have the least p; `ppodd results compare")
 
 
 def test_the_file_is_whole_the_same_each_time_and_escapes_what_it_shows(uri, file):

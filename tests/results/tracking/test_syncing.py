@@ -1,7 +1,12 @@
 """The MLflow view of an archive stays true to it: again and again, after failures, for several protocols."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from archives import (
@@ -162,6 +167,43 @@ def test_an_evaluation_that_comes_later_is_added_to_its_stage(archive, uri, unfi
     write_evaluations(trial, config, 2, EVALUATION)
     assert syncer.sync().evaluations == 1 and syncer.sync().evaluations == 0
     assert history(uri, "s/t000", metric) == [(1, 15.0), (2, 25.0)]
+
+
+def test_what_has_not_changed_is_neither_read_nor_written_again(archive, uri, tiny):
+    write_sweep(archive, "s", [{**tiny, "seed": seed} for seed in (0, 1)], EVALUATION)
+    sync(archive.url, uri, publish=publish)
+    code = f"""if True:
+        import sys
+        sys.modules["mlflow"] = None  # whoever imports it fails
+        from ppodd.archive import TrialArchive
+        TrialArchive.config = TrialArchive.stage = TrialArchive.evaluation = None
+        from results.reporting import publish
+        from results.tracking import sync
+        report = sync({archive.url!r}, {uri!r}, publish=publish)
+        print(report.stages, report.evaluations, report.runs, report.problems)"""
+    before = Path(archive.url, "mlflow.db").read_bytes()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 0 0 []\n", done.stderr
+    assert Path(archive.url, "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "stage-01/stage.json", "stage-02/evaluations"])
+def test_a_digit_changed_in_place_is_noticed_though_size_and_time_are_as_before(archive, uri, tiny, name):
+    write_sweep(archive, "s", [{**tiny, "seed": seed} for seed in (0, 1)], EVALUATION)
+    sync(archive.url, uri)
+    damaged = Path(archive.url, "s/t001", name)
+    damaged = damaged if damaged.is_file() else next(damaged.iterdir())
+    kept, text = damaged.stat(), damaged.read_text()
+    damaged.write_text(re.sub(r"[1-8](?=\D*$)", "9", text, count=1))
+    os.utime(damaged, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    if "evaluations" in name:  # what is logged of it stands, and is not read again
+        assert sync(archive.url, uri).problems == []
+        return
+    for _ in range(2):
+        (problem,) = sync(archive.url, uri).problems
+        assert f"{damaged} is damaged" in problem
+    damaged.write_text(text)
+    assert sync(archive.url, uri).problems == []
 
 
 def test_a_damaged_evaluation_or_picture_hides_nothing_else(archive, uri, tiny, tmp_path):

@@ -15,7 +15,7 @@ from results.analysis.answer import answers
 from results.analysis.tidy_frame import frame
 from results.reporting.parent_run import publish
 from results.tracking import links_of, schema
-from results.tracking.store import default_tracking_uri, open_store
+from results.tracking.store import Store, default_tracking_uri, open_store
 from results.tracking.syncing import sync
 
 EVALUATION = EvaluationConfig(nets=3, mode=("blend", "latest"))
@@ -112,7 +112,7 @@ def test_mlflow_shows_both_views(uri, tmp_path):
                 "Emulation.setDeviceMetricsOverride",
                 {"width": 1500, "height": 1100, "deviceScaleFactor": 1, "mobile": False},
             )
-            table, curves = links_of(open_store(server.url), server.url, "s")
+            table, curves = links_of(Store(server.url), "s")
             page.get(table.url)
             until(page, lambda text: "1st dynamic" in text and "accuracy/blend" in text and "cumulative_ipc" in text)
             page.get("about:blank")
