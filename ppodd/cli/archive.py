@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from ppodd.archive import Archive
 
     archive = Archive(args.archive)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> Done:
     left = sum(not one["mended"] for one in found)
     trials = sum(len(archive.trials(sweep)) for sweep in args.sweep or there)
     print(_summary(archive, trials, found, left))
-    return Done(1 if left else 0, {"archive": archive.url, "damaged": found, "left": left})
+    return CommandResult(1 if left else 0, {"archive": archive.url, "damaged": found, "left": left})
 
 
 def _of_sweep(archive: Archive, sweep: str, args: argparse.Namespace) -> list[dict[str, Any]]:

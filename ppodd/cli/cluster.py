@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ppodd.cli.output import Done, add_output
+from ppodd.cli.output import CommandResult, add_output
 
 EXAMPLES = """\
   ppodd cluster template slurm --set sweep=boost.yaml --set nodes=4 -o sweep.sh
@@ -22,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(template, "", help="write a file (default: print it)")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from cluster.templates import KINDS, describe, render
     from ppodd.cli.sweep import require
     from ppodd.files import atomic_write
 
     if not args.name:
         print("\n\n".join(map(describe, KINDS)))
-        return Done(0, {"templates": list(KINDS)})
+        return CommandResult(0, {"templates": list(KINDS)})
     require("jinja2", extra="cluster")
     values = dict(map(_setting, args.set))
     values, sweeps = _with_sweep(values, several=args.name == "slurm")
@@ -37,10 +37,10 @@ def run(args: argparse.Namespace) -> Done:
     _check_resources(args.name, values)
     if not args.output:
         sys.stdout.write(text)
-        return Done(0, {"template": text})
+        return CommandResult(0, {"template": text})
     atomic_write(args.output, text.encode())
     print(args.output)
-    return Done(0, {"file": args.output, "template": text})
+    return CommandResult(0, {"file": args.output, "template": text})
 
 
 def _setting(text: str) -> tuple[str, str]:

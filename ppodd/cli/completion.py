@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.errors import BadInput
 
 EXAMPLES = """\
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="|".join(_SHELLS), choices=_SHELLS, help="the shell that is to complete")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     try:
         import shtab
     except ImportError:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> Done:
 
     script = shtab.complete(_all_commands(), args.shell)
     print(script)
-    return Done(0, {"script": script})
+    return CommandResult(0, {"script": script})
 
 
 def _all_commands() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ppodd import logs
 from ppodd.cli.options import add_archive, add_config_flags, given
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.config import (
     DEFAULT_IPC,
     IPC,
@@ -56,7 +56,7 @@ def configure(
     return configured(args.preset, {**given(args, DistillConfig), **ipc}, default, say)
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     notices: list[str] = []
     config = configure(args, say=notices.append)
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> Done:
     out.print(f"archived in {trial.url}; pictures: ppodd render {trial.url} -o posters.png")
     if not args.no_evaluate:
         say_tables(out, [trial])
-    return Done(0, found)
+    return CommandResult(0, found)
 
 
 def announce(out: Any, config: DistillConfig, url: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_config_flags, given
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.config import PRESETS, DistillConfig, absolute_paths, build, preset
 from ppodd.errors import BadInput
 from ppodd.words import counted
@@ -44,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, DistillConfig, "a data set to look at instead", _OF_DATA)
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     flags = given(args, DistillConfig)
     return _look_at_data(flags, args.output) if flags else _look_at_machine(args)
 
 
-def _look_at_data(flags: dict[str, Any], output: str) -> Done:
+def _look_at_data(flags: dict[str, Any], output: str) -> CommandResult:
     """Say what is read of a data set, and write its contact sheet."""
     if "dataset" not in flags:
         raise BadInput(f"{', '.join(f'--{name}' for name in flags)}: name the data set by --dataset")
@@ -64,7 +64,7 @@ def _look_at_data(flags: dict[str, Any], output: str) -> Done:
     print("\n".join(images.report.lines()))
     atomic_write(output, contact_sheet(images))
     print(f"{output}: pictures of each class, training on the left, test on the right")
-    return Done(0, {"dataset": config.dataset, "read": images.report.lines(), "file": output})
+    return CommandResult(0, {"dataset": config.dataset, "read": images.report.lines(), "file": output})
 
 
 def _check_output(output: str, dataset: str) -> None:
@@ -77,7 +77,7 @@ def _check_output(output: str, dataset: str) -> None:
         raise BadInput(f"--output {output!r} lies in the data set {dataset}: name a file elsewhere, --output PATH.png")
 
 
-def _look_at_machine(args: argparse.Namespace) -> Done:
+def _look_at_machine(args: argparse.Namespace) -> CommandResult:
     from ppodd import __version__
 
     print(f"ppodd {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
@@ -113,7 +113,7 @@ def _look_at_machine(args: argparse.Namespace) -> Done:
 
         found["cluster"] = {k: v for k, v in ray.cluster_resources().items() if ":" not in k}
         print(f"Ray at {args.ray_address}: {found['cluster']}")
-    return Done(0, {**found, "cores": cores(), "memory_gib": memory_bytes() / 2**30})
+    return CommandResult(0, {**found, "cores": cores(), "memory_gib": memory_bytes() / 2**30})
 
 
 def _packages() -> dict[str, str | None]:

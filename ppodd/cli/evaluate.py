@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.config import EvaluationConfig, build
 from ppodd.files import address
 from ppodd.words import counted
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, EvaluationConfig, "the evaluation's protocol (default: that of the distillation)")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     evaluation = build(EvaluationConfig, given(args, EvaluationConfig))
 
     from ppodd.archive import copied, stages_at
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> Done:
     for trial, stages in targets:
         found += evaluate_trials(out, [trial], evaluation, args.device, stages, args.dataset, args.root)
     say_tables(out, [trial for trial, _ in targets])
-    return Done(0, {"evaluations": found})
+    return CommandResult(0, {"evaluations": found})
 
 
 def evaluate_trials(

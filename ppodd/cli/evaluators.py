@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, check_autoscaling
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from cluster import prepare
     from ppodd.cli.sweep import require
 
@@ -88,15 +88,15 @@ def run(args: argparse.Namespace) -> Done:
         out.print(
             "evaluators stopped; what is open is evaluated by the next ones (ppodd evaluators start, ppodd sweep)"
         )
-        return Done(0, {"count": 0})
+        return CommandResult(0, {"count": 0})
     coordinator = evaluators.find()
     if args.action == "scale":
         answer(coordinator.resize.remote(args.count))
         out.print(
             f"at most {counted(args.count, 'evaluator')} from now on; those too many stop when they have nothing to do"
         )
-        return Done(0, {"count": args.count})
-    return Done(0, _found(_status(out, coordinator, args.watch)))
+        return CommandResult(0, {"count": args.count})
+    return CommandResult(0, _found(_status(out, coordinator, args.watch)))
 
 
 def _found(status: ServiceStatus) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def protocol(text: str) -> EvaluationConfig:
     return build(EvaluationConfig, {k: [v] if k in lists and not isinstance(v, list) else v for k, v in values.items()})
 
 
-def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> Done:
+def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> CommandResult:
     from cluster.dispatch import Pool
     from cluster.service import check_archive, connect
     from cluster.service import client as evaluators
@@ -181,7 +181,7 @@ def _start(args: argparse.Namespace, evaluations: list[EvaluationConfig]) -> Don
     if not in_process:
         most = counted(max(pool.count for pool in pools.values()), "evaluator")
         out.print(f"evaluating {', '.join(sweeps)} with at most {most}: `ppodd evaluators status` shows it")
-        return Done(0, {"sweeps": sweeps})
+        return CommandResult(0, {"sweeps": sweeps})
     return _until_done(out, coordinator)
 
 
@@ -211,7 +211,7 @@ def _require_place(pools: Iterable[Pool]) -> None:
         require_place("--cpus, --gpus: an evaluator", Resources(cpus=pool.cpus, gpus=pool.gpus), nodes())
 
 
-def _until_done(out: Any, coordinator: Any) -> Done:
+def _until_done(out: Any, coordinator: Any) -> CommandResult:
     """Show the evaluators of this process's own Ray until nothing is open; then end them."""
     import ray
 
@@ -228,7 +228,7 @@ def _until_done(out: Any, coordinator: Any) -> Done:
         out.print(f"failed: {reason}")
     if status["sync_error"]:
         out.print(f"MLflow lags: {status['sync_error']}; `ppodd results sync` brings it up to date")
-    return Done(1 if status["failed"] else 0, _found(status))
+    return CommandResult(1 if status["failed"] else 0, _found(status))
 
 
 def _status(out: Any, coordinator: Any, watch: bool) -> ServiceStatus:

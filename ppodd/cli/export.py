@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ppodd.cli.output import Done, add_output
+from ppodd.cli.output import CommandResult, add_output
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     suffix = next((s for s in _SUFFIXES if args.output.endswith(s)), None)
     if suffix is None:
         raise BadInput(f"cannot write {args.output!r}: accepted are files that end in {', '.join(_SUFFIXES)}")
@@ -46,4 +46,4 @@ def run(args: argparse.Namespace) -> Done:
     atomic_write(args.output, FORMATS[suffix](content))
     stage = content.patches["stage"]
     print(f"{args.output}: {len(stage)} patches of {counted(len(set(stage)), 'poster')}")
-    return Done(0, {"file": args.output, "patches": len(stage), "stages": sorted(set(map(int, stage)))})
+    return CommandResult(0, {"file": args.output, "patches": len(stage), "stages": sorted(set(map(int, stage)))})

@@ -10,7 +10,7 @@ from typing import Any
 
 from ppodd.cli.distill import announce, configure
 from ppodd.cli.options import add_archive, add_config_flags
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.config import PRESETS, DistillConfig, as_name
 from ppodd.distillation import paired
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser, DistillConfig, "the flags of the run that made them (default: size and labels as saved)")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     files = paired(args.files)
 
     from ppodd.archive import trial_of
@@ -70,4 +70,4 @@ def run(args: argparse.Namespace) -> Done:
     out.print(f"archived in {trial.url}")
     if not args.no_evaluate:
         say_tables(out, [trial])
-    return Done(0, found)
+    return CommandResult(0, found)

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.cli.submit import add_address, follow
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_address(action)
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from cluster.jobs import Jobs, dashboard
     from ppodd.cli.sweep import require
 
@@ -43,18 +43,18 @@ def run(args: argparse.Namespace) -> Done:
     return {"status": _status, "logs": _logs, "stop": _stop}[args.action](Jobs(address), args)
 
 
-def _status(jobs: Jobs, args: argparse.Namespace) -> Done:
+def _status(jobs: Jobs, args: argparse.Namespace) -> CommandResult:
     if not args.name:
         found = jobs.attempts()
         print("\n".join(map(_line, found)) or f"no sweep was submitted to {jobs.address}")
-        return Done(0, {"jobs": found})
+        return CommandResult(0, {"jobs": found})
     job = jobs.find(args.name)
     print(_line(job))
     said = [line for line in jobs.logs(job.id).splitlines() if line.strip()]
     print(f"  {said[-1] if said else job.message}")
     if job.status in ("FAILED", "STOPPED") and not job.did_nothing:
         print(f"  the log: ppodd jobs logs {job.id}; the same ppodd submit with --resume goes on")
-    return Done(0, {"jobs": [job]})
+    return CommandResult(0, {"jobs": [job]})
 
 
 def _line(job: Job) -> str:
@@ -64,13 +64,13 @@ def _line(job: Job) -> str:
     return f"{job.id}: {job.status} after {took}, archive {job.archive}"
 
 
-def _logs(jobs: Jobs, args: argparse.Namespace) -> Done:
+def _logs(jobs: Jobs, args: argparse.Namespace) -> CommandResult:
     job = jobs.find(args.name)
     if args.follow:
-        return Done(follow(jobs, job.id), {"jobs": [jobs.info(job.id)]})
+        return CommandResult(follow(jobs, job.id), {"jobs": [jobs.info(job.id)]})
     print(log := jobs.logs(job.id), end="")
     print(_workers_logs(job), file=sys.stderr)
-    return Done(0, {"jobs": [job], "log": log})
+    return CommandResult(0, {"jobs": [job], "log": log})
 
 
 def _workers_logs(job: Job) -> str:
@@ -87,14 +87,14 @@ def _workers_logs(job: Job) -> str:
     return "\n".join([f"{others} (`ppodd evaluators status` names their files)", *found[:_SHOWN]])
 
 
-def _stop(jobs: Jobs, args: argparse.Namespace) -> Done:
+def _stop(jobs: Jobs, args: argparse.Namespace) -> CommandResult:
     job = jobs.find(args.name)
     if job.over:
         print(f"job {job.id} has ended already: {job.status}")
-        return Done(0, {"jobs": [job]})
+        return CommandResult(0, {"jobs": [job]})
     job = jobs.stop(job.id)
     print(
         f"job {job.id}: {job.status}. Its evaluators go on with what is archived; "
         f"the same ppodd submit with --resume finishes the sweep"
     )
-    return Done(0, {"jobs": [job]})
+    return CommandResult(0, {"jobs": [job]})

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from ppodd import logs, own_packages, signals
-from ppodd.cli.output import Done, attached, document, standard_output
+from ppodd.cli.output import CommandResult, attached, document, standard_output
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 from ppodd.files import give_home
 from ppodd.words import wrapped
@@ -174,7 +174,7 @@ def _run(argv: list[str], debug: bool, json_wanted: bool) -> int:
     args.debug = debug
     with standard_output(args, json_wanted):
         ended = module.run(args)
-    done = ended if isinstance(ended, Done) else Done(ended, {})
+    done = ended if isinstance(ended, CommandResult) else CommandResult(ended, {})
     if json_wanted:
         print(document(" ".join([argv[0], *filter(None, [getattr(args, "action", None)])]), done))
     return done.code

@@ -23,7 +23,7 @@ SCHEMA = 1  # of the documents; a key that is added keeps it
 STANDARD = "-"
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended: its exit code, and what it found."""
 
     code: int
@@ -87,7 +87,7 @@ def _to_standard_output(args: argparse.Namespace, form: str) -> Iterator[None]:
             sys.stdout.buffer.write(path.read_bytes())
 
 
-def document(command: str, done: Done) -> str:
+def document(command: str, done: CommandResult) -> str:
     """What a command found, as JSON: numbers that are not known are null."""
     from ppodd import __version__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ppodd.cli.output import Done, add_output
+from ppodd.cli.output import CommandResult, add_output
 from ppodd.errors import BadInput
 
 EXAMPLES = """\
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zoom", type=int, default=4, help="screen pixels a poster pixel (default: 4)")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     suffix = args.output.rsplit(".", 1)[-1].lower()
     if suffix not in ("png", "gif"):
         raise BadInput(f"cannot write {args.output!r}: accepted are files that end in .png or .gif")
@@ -36,4 +36,4 @@ def run(args: argparse.Namespace) -> Done:
     pngs = [trial.png(stage) for stage in stages]
     atomic_write(args.output, (gif if suffix == "gif" else strip)(pngs, args.zoom))
     print(f"{args.output}: {len(pngs)} {'stages' if len(pngs) > 1 else 'stage'} of {trial.trial}")
-    return Done(0, {"file": args.output, "trial": trial.url, "stages": stages})
+    return CommandResult(0, {"file": args.output, "trial": trial.url, "stages": stages})

@@ -8,7 +8,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_archive
-from ppodd.cli.output import Done, add_output, records
+from ppodd.cli.output import CommandResult, add_output, records
 from ppodd.words import counted
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--tracking-uri", help="MLflow store (default: that of the archive)")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from ppodd.cli.sweep import require
 
     require("mlflow", "pandas", "matplotlib", "jinja2")
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> Done:
         "paper": _paper,
         "ddranking": _dd_ranking,
     }
-    return Done(0, actions[args.action](args, uri))
+    return CommandResult(0, actions[args.action](args, uri))
 
 
 def _rows(args: argparse.Namespace, uri: str) -> tuple[pd.DataFrame, list[str]]:
@@ -211,7 +211,7 @@ def _written(tables: Any, output: str | None, notes: list[str]) -> None:
         print(output)
 
 
-def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> Done:
+def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> CommandResult:
     from ppodd.errors import BadInput, hidden
     from results.reporting import publish
     from results.tracking import set_aside, sqlite_path, sync
@@ -229,4 +229,4 @@ def _sync(archive: str, uri: str, sweeps: list[str] | None, rebuild: bool) -> Do
     )
     for problem in report.problems:
         print(f"not read: {hidden(problem)}")
-    return Done(1 if report.problems else 0, {"store": hidden(uri), **dataclasses.asdict(report)})
+    return CommandResult(1 if report.problems else 0, {"store": hidden(uri), **dataclasses.asdict(report)})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.cli.options import add_autoscaling, add_overrides, overrides
-from ppodd.cli.output import Done
+from ppodd.cli.output import CommandResult
 from ppodd.errors import BadInput, PpoddError
 from ppodd.words import counted
 
@@ -49,7 +49,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="URL", help="http://HEAD:8265 (default: $RAY_API_SERVER_ADDRESS)")
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from hashlib import sha256
 
     from cluster.jobs import Jobs, Submission, dashboard, require_shared, taken_from_environment
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> Done:
         raise PpoddError("interrupted while submitting: nothing runs of it") from None
     print(f"job {job_id}: sweep {sweep.name}, {counted(sweep.wanted, 'trial')} → {archive}/{sweep.name}", flush=True)
     code = follow(jobs, job_id) if args.follow else _see_off(jobs, job_id, archive)
-    return Done(code, {"job": job_id, "sweep": sweep.name, "archive": archive})
+    return CommandResult(code, {"job": job_id, "sweep": sweep.name, "archive": archive})
 
 
 def follow(jobs: Jobs, job_id: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, add_overrides, check_autoscaling, overrides
-from ppodd.cli.output import Done, records
+from ppodd.cli.output import CommandResult, records
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
 from ppodd.words import counted, wrapped
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> Done:
+def run(args: argparse.Namespace) -> CommandResult:
     from cluster import prepare
     from tune.sweep_file import load_sweep
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> Done:
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
     for line in _what_resume_would_do(sweep, outcome):
         out.print(line)
-    return Done(0 if outcome.complete else 1, found)
+    return CommandResult(0 if outcome.complete else 1, found)
 
 
 def _announced(sweep: Any, archive: str) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _what_resume_would_do(sweep: Any, outcome: Any) -> Iterator[str]:
         yield f"{failed} failed: the same command with --resume tries again"
 
 
-def _dry_run(sweep: Any, args: argparse.Namespace) -> Done:
+def _dry_run(sweep: Any, args: argparse.Namespace) -> CommandResult:
     """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
     from ppodd.archive import Archive
     from ppodd.cli.console import fitted
@@ -160,7 +160,7 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> Done:
         print(fitted([_hours(sweep, timer)]))
         found["estimate"] = None if timer.no_gpu else timer.hours()
     check_claim(sweep, Archive(args.archive), args.resume)
-    return Done(0, found)
+    return CommandResult(0, found)
 
 
 def _budget_table(budgets: list[Any]) -> str:

@@ -27,7 +27,7 @@ _BESIDE = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # that say what th
 
 
 @dataclass
-class Found:
+class DataLocation:
     """Where a data set lies: the files it is read from (the cache's key), and how it is read."""
 
     place: str
@@ -37,7 +37,7 @@ class Found:
     also: set[Path] = field(default_factory=set)  # files that were met only while it was read
 
 
-def find_at(path: Path, columns: Columns) -> Found | None:
+def find_at(path: Path, columns: Columns) -> DataLocation | None:
     """Whatever form of data set lies at `path`; `None` where nothing readable does.
 
     Raises:
@@ -48,7 +48,7 @@ def find_at(path: Path, columns: Columns) -> Found | None:
     for look, read in _OWN_LAYOUTS:
         listed = look(path)
         if listed:
-            return Found(str(path), listed, partial(read, listed))
+            return DataLocation(str(path), listed, partial(read, listed))
     notes = Notes()
     files = files_below(path, notes) if path.is_dir() else []
     data = _data_files(path, files, columns)
@@ -59,7 +59,7 @@ def find_at(path: Path, columns: Columns) -> Found | None:
         return _together(path, [_in_file(file, columns, split_of_path(file.relative_to(path))) for file in data], notes)
     pictures = [file for file in files if is_picture(file)]
     note_others(files, set(pictures), notes)
-    return Found(str(path), pictures, lambda: class_folders(path, pictures, notes), notes) if pictures else None
+    return DataLocation(str(path), pictures, lambda: class_folders(path, pictures, notes), notes) if pictures else None
 
 
 def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
@@ -88,18 +88,18 @@ def _kept_by_library(path: Path) -> bool:
     return path.suffix == ".arrow" and path.name.startswith("cache-")
 
 
-def _in_file(path: Path, columns: Columns, split: str) -> Found:
+def _in_file(path: Path, columns: Columns, split: str) -> DataLocation:
     name = path.name.lower()
     if is_archive(path):
         return _in_archive(path, columns, split)
     if name.endswith(".npz"):
-        return Found(str(path), [path], lambda: npz_parts(path, split))
+        return DataLocation(str(path), [path], lambda: npz_parts(path, split))
     if name.endswith((*TABLES, ".tar")):
-        return Found(str(path), [path], lambda: table_parts(path, columns, split))
+        return DataLocation(str(path), [path], lambda: table_parts(path, columns, split))
     raise BadInput(f"{path} is of no kind that is read: a folder of class folders is, or a file of {', '.join(FILES)}")
 
 
-def _in_archive(path: Path, columns: Columns, split: str) -> Found:
+def _in_archive(path: Path, columns: Columns, split: str) -> DataLocation:
     found = find_at(unpacked(path), columns)
     if found is None:
         raise BadInput(f"{path} holds no data set: class folders of pictures, or tables of them")
@@ -108,7 +108,7 @@ def _in_archive(path: Path, columns: Columns, split: str) -> Found:
         parts = found.read()
         return [replace(part, place=_inside(path, part), split=part.split or split) for part in parts]
 
-    return Found(str(path), found.files, read, found.notes)
+    return DataLocation(str(path), found.files, read, found.notes)
 
 
 def _inside(path: Path, part: Part) -> str:
@@ -116,10 +116,10 @@ def _inside(path: Path, part: Part) -> str:
     return part.place.replace(str(unpacked(path)), str(path))
 
 
-def _together(path: Path, found: list[Found], notes: Notes) -> Found:
+def _together(path: Path, found: list[DataLocation], notes: Notes) -> DataLocation:
     """Several files as one data set."""
     for each in found:
         for why, count in each.notes.skipped.items():
             notes.skip(why, count)
     files = [file for each in found for file in each.files or ()]
-    return Found(str(path), files, lambda: [part for each in found for part in each.read()], notes)
+    return DataLocation(str(path), files, lambda: [part for each in found for part in each.read()], notes)

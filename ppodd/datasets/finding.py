@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ppodd.datasets.arrays import returned_parts
-from ppodd.datasets.by_path import Found, find_at
+from ppodd.datasets.by_path import DataLocation, find_at
 from ppodd.datasets.hub import fetch, hub_parts
 from ppodd.datasets.listing import what_lies_in
 from ppodd.datasets.parts import Part
@@ -17,7 +17,7 @@ from ppodd.errors import BadInput
 _READ = f"a file of {', '.join(FILES)}"
 
 
-def find(request: Request) -> Found:
+def find(request: Request) -> DataLocation:
     """The source of a known data set below the root, or of what `dataset` names otherwise.
 
     Raises:
@@ -35,15 +35,15 @@ def find(request: Request) -> Found:
         )
     if dataset.startswith(HUB):
         splits, files = fetch(dataset)
-        return Found(dataset, files or None, partial(hub_parts, dataset, splits, request.columns))
+        return DataLocation(dataset, files or None, partial(hub_parts, dataset, splits, request.columns))
     source = SOURCES.get(dataset)
     if source.find is None:
         root = Path(request.root or DEFAULT_ROOT).expanduser()
-        return Found(dataset, None, partial(_read, dataset, source, root))
+        return DataLocation(dataset, None, partial(_read, dataset, source, root))
     return _known(dataset, source, request)
 
 
-def _known(dataset: str, source: DataSource, request: Request) -> Found:
+def _known(dataset: str, source: DataSource, request: Request) -> DataLocation:
     """A data set of the registry, at the root or in a folder of its name below; fetched where that is possible."""
     assert source.find
     look: Callable[[Path], list[Path] | None] = function(source.find)
@@ -53,7 +53,7 @@ def _known(dataset: str, source: DataSource, request: Request) -> Found:
         files = look(place)
         if files is not None:
             lies_there = all(file.is_relative_to(place) for file in files)
-            return Found(str(place) if lies_there else dataset, files, partial(_read, dataset, source, files))
+            return DataLocation(str(place) if lies_there else dataset, files, partial(_read, dataset, source, files))
         by_path = find_at(place, request.columns) if place.name == dataset and place.is_dir() else None
         if by_path:
             return by_path
@@ -66,11 +66,11 @@ def _known(dataset: str, source: DataSource, request: Request) -> Found:
         else:
             files = look(places[1])
             if files is not None:
-                return Found(str(places[1]), files, partial(_read, dataset, source, files))
+                return DataLocation(str(places[1]), files, partial(_read, dataset, source, files))
     return _nothing(dataset, places, source.hint, how)
 
 
-def _nothing(dataset: str, places: list[Path], hint: str, how: str = "") -> Found:
+def _nothing(dataset: str, places: list[Path], hint: str, how: str = "") -> DataLocation:
     looked = " and ".join(str(place) for place in places)
     raise BadInput(f"no {dataset} in {looked} (looked for {hint}): point --root to the folder that holds it{how}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ppodd.datasets.by_path import Found
+from ppodd.datasets.by_path import DataLocation
 from ppodd.datasets.labels import keyed, numbered
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.pictures import Decoded, decode, stacked
@@ -40,7 +40,7 @@ class Images:
         return Spec(len(self.classes), *self.x[TRAIN].shape[1:])
 
 
-def read(found: Found, request: Request) -> Images:
+def read(found: DataLocation, request: Request) -> Images:
     """Everything that the source holds.
 
     Raises:
@@ -71,7 +71,7 @@ def _decoded(
     cut: np.ndarray,
     request: Request,
     where: str,
-    found: Found,
+    found: DataLocation,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Decoded]:
     """Images and labels of each split, and what was seen of the pictures; those that are `cut` off train test."""
     seen, skip_bad, notes = Decoded(), request.on_bad_image == "skip", found.notes
@@ -88,7 +88,7 @@ def _decoded(
     return x, y, seen
 
 
-def _pictures(parts: Sequence[Part], kept: np.ndarray, found: Found) -> Iterator[Picture]:
+def _pictures(parts: Sequence[Part], kept: np.ndarray, found: DataLocation) -> Iterator[Picture]:
     known = set(found.files or ())
     for picture in compress(chain.from_iterable(part.pictures() for part in parts), kept):
         if isinstance(picture.data, Path) and picture.data not in known:
@@ -221,7 +221,7 @@ def _leaked(x: dict[str, np.ndarray]) -> list[str]:
 
 
 def _report(
-    found: Found,
+    found: DataLocation,
     splits: dict[str, list[Part]],
     x: dict[str, np.ndarray],
     y: dict[str, np.ndarray],

@@ -61,7 +61,7 @@ def judge(
     protocol: EvaluationProtocol,
     split: Split,
     nets: range | None = None,
-) -> dict[int, list[Judged]]:
+) -> dict[int, list[ClassCounts]]:
     """What each of the protocol's networks (or `nets` of them) gets right of `split`, at each training budget.
 
     Deterministic for a protocol's seed. Posters of weight 0 are not touched. ConvNets train together, whatever else a
@@ -81,7 +81,7 @@ def judge(
     return {budget: [of_net[i] for of_net in values] for i, budget in enumerate(protocol.budgets)}
 
 
-class Judged(NamedTuple):
+class ClassCounts(NamedTuple):
     """Images of each class that a network gets right, and how many there are."""
 
     hits: tuple[int, ...]
@@ -155,7 +155,7 @@ class Task:
         return [later - earlier for earlier, later in zip((0, *budgets), budgets, strict=False)]
 
 
-def one_alone(task: Task, network: Network, net: int, stop: Event | None = None) -> list[Judged]:
+def one_alone(task: Task, network: Network, net: int, stop: Event | None = None) -> list[ClassCounts]:
     """What one network of any kind gets right, at each budget; nothing once `stop` is set."""
     draws, state, values = task.draws(net, task.split.x), State.start(network.theta), []
     for count in task.steps_between():
@@ -167,7 +167,7 @@ def one_alone(task: Task, network: Network, net: int, stop: Event | None = None)
     return values
 
 
-def _judged(network: Network, theta: torch.Tensor, split: Split) -> Judged:
+def _judged(network: Network, theta: torch.Tensor, split: Split) -> ClassCounts:
     if type(network.module) is ConvNet:
         vector_to_parameters(theta, network.module.parameters())
         return judged(Ensemble([network.module]), split)[0]
@@ -181,7 +181,7 @@ def _judged(network: Network, theta: torch.Tensor, split: Split) -> Judged:
     return _by_class(right, split.y, network.classes)[0]
 
 
-def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[list[Judged]]:
+def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[list[ClassCounts]]:
     """What every ConvNet gets right at each budget, trained as ensembles, as many at a time as there are threads.
 
     The networks are the task's `first` and those after it.
@@ -197,7 +197,7 @@ def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[li
 
     alone = fit <= 1 and ConvNetDerivatives.fits(networks[0])
 
-    def train(group: range, stop: Event) -> list[list[Judged]]:
+    def train(group: range, stop: Event) -> list[list[ClassCounts]]:
         if alone:
             return [one_alone(task, networks[group[0]], first + group[0], stop)]
         return one_ensemble(task, [networks[net] for net in group], [first + net for net in group], stop)
@@ -205,7 +205,7 @@ def together(task: Task, networks: Sequence[Network], first: int = 0) -> list[li
     return [values for group in on_threads(train, groups, threads) for values in group]
 
 
-def one_ensemble(task: Task, networks: Sequence[Network], nets: Sequence[int], stop: Event) -> list[list[Judged]]:
+def one_ensemble(task: Task, networks: Sequence[Network], nets: Sequence[int], stop: Event) -> list[list[ClassCounts]]:
     """What the networks `nets` get right at each budget: `[N][budgets]`; nothing once `stop` is set."""
     training = trainer(networks, task.protocol.optim, task.lr)
     on_host = torch.empty(0, dtype=task.split.x.dtype)
@@ -219,7 +219,7 @@ def one_ensemble(task: Task, networks: Sequence[Network], nets: Sequence[int], s
     return [list(of_net) for of_net in zip(*read, strict=True)]
 
 
-def judged(ensemble: Ensemble, split: Split) -> list[Judged]:
+def judged(ensemble: Ensemble, split: Split) -> list[ClassCounts]:
     """What each network gets right of `split`, batch statistics frozen."""
     batch = ensemble.images_at_once(*split.x.shape[2:])
     ensemble.eval()
@@ -233,13 +233,13 @@ def judged(ensemble: Ensemble, split: Split) -> list[Judged]:
     return _by_class(right, split.y, classes)
 
 
-def _by_class(right: list[torch.Tensor], y: torch.Tensor, classes: int) -> list[Judged]:
+def _by_class(right: list[torch.Tensor], y: torch.Tensor, classes: int) -> list[ClassCounts]:
     """Batches of what is right `[N, B]` as counts of each class; read from the device at once."""
     every = torch.cat([*right], 1)
     every = torch.cat([every, torch.ones_like(every[:1])])
     counts = torch.zeros(len(every), classes, dtype=torch.int64, device=y.device).index_add_(1, y, every.long())
     *hits, images = (tuple(row) for row in counts.tolist())
-    return [Judged(of_net, images) for of_net in hits]
+    return [ClassCounts(of_net, images) for of_net in hits]
 
 
 def stack(posters: Sequence[PosterFile], layout: Layout, device: torch.device, dtype: torch.dtype) -> Posters:

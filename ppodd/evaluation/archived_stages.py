@@ -11,7 +11,7 @@ from typing import Any
 
 from ppodd.archive import SCHEMA, Accuracy, EvaluationRecord, PosterFile, TrialArchive
 from ppodd.errors import CorruptArchive, LaterVersion
-from ppodd.evaluation.accuracy import Judged, evaluate, judge, pixel_budget, versions
+from ppodd.evaluation.accuracy import ClassCounts, evaluate, judge, pixel_budget, versions
 from ppodd.evaluation.data import archived_config, check_data, data_of
 from ppodd.evaluation.work_items import Work
 from ppodd.machine import keep_freed_memory, resolve_device
@@ -74,13 +74,13 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
     return evaluation
 
 
-def _mean_per_class(nets: Sequence[Judged]) -> tuple[float | None, ...]:
+def _mean_per_class(nets: Sequence[ClassCounts]) -> tuple[float | None, ...]:
     """Accuracy of each class in percent, the mean over networks, to hundredths; nothing for classes without images."""
     means = (statistics.fmean(of_class) for of_class in zip(*(one.per_class for one in nets), strict=True))
     return tuple(None if math.isnan(mean) else round(mean, 2) for mean in means)
 
 
-def _balanced(judged: Mapping[int, Sequence[Judged]]) -> dict[str, Any]:
+def _balanced(judged: Mapping[int, Sequence[ClassCounts]]) -> dict[str, Any]:
     """The balanced accuracies, where classes are of unequal size; elsewhere these are the accuracies."""
     if len({count for nets in judged.values() for one in nets for count in one.images}) == 1:
         return {}

@@ -127,7 +127,7 @@ class TorchBlocks:
 class _Pooled(NamedTuple):
     """What a block's forward pass along a direction leaves for the way back."""
 
-    normed: instance_norm.Along
+    normed: instance_norm.NormTangent
     mask: Tensor  # m, as numbers [B, C, h, w]
     pooled: Tensor  # [d pool(m ŷ); pool(m ŷ); pool(m)]: [3, B, C, h/2, w/2]
 

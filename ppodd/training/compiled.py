@@ -50,7 +50,7 @@ def size(maps: torch.Tensor, images: int = 0) -> Size:
 Function = Callable[..., None]
 
 
-class Few(ctypes.Structure):
+class FewChannelInput(ctypes.Structure):
     """Of a convolution of few channels: images with their padding."""
 
     _fields_ = [
@@ -112,9 +112,9 @@ class Functions:
             "first second gradient rate bias theta_bar first_bar second_bar to_first to_second to_gradient to_rate",
             Adam,
         )
-        self.few_forward = function("few_forward", "images weights maps", Few)
-        self.few_image = function("few_image", "to_maps weights to_images", Few)
-        self.few_weight = function("few_weight", "images to_maps to_weights", Few)
+        self.few_forward = function("few_forward", "images weights maps", FewChannelInput)
+        self.few_image = function("few_image", "to_maps weights to_images", FewChannelInput)
+        self.few_weight = function("few_weight", "images to_maps to_weights", FewChannelInput)
         self.narrow_product = function("narrow_product", "images weights maps", Narrow)
         self.narrow_weight = function("narrow_weight", "images to_maps to_weights", Narrow)
         self.small_product = function("small_product", "images weights maps", Small)

@@ -192,11 +192,11 @@ class FewChannels(Direct):
         taps = weight.flatten(1, 2).mT
         return F.pad(taps, (0, -taps.shape[-1] % self._do.lanes)).contiguous()
 
-    def _size(self, maps: Tensor, weight: Tensor, shape: torch.Size | None = None) -> compiled.Few:
+    def _size(self, maps: Tensor, weight: Tensor, shape: torch.Size | None = None) -> compiled.FewChannelInput:
         height, width, _ = shape or maps.shape[1:]
         channels, out = weight.shape[2:]
         threads = torch.get_num_threads()
-        return compiled.Few(len(maps), height, width, self._groups, channels, out, self._padding, threads)
+        return compiled.FewChannelInput(len(maps), height, width, self._groups, channels, out, self._padding, threads)
 
 
 class SmallMaps(Direct):

@@ -15,7 +15,7 @@ Tensor = torch.Tensor
 _PIXELS = (-2, -1)
 
 
-class Kept(NamedTuple):
+class NormCache(NamedTuple):
     """What the way back needs."""
 
     maps: Tensor  # ŷ on a CPU, else y: [B, C, h, w]
@@ -23,7 +23,7 @@ class Kept(NamedTuple):
     rstd: Tensor  # ρ
 
 
-class Along(NamedTuple):
+class NormTangent(NamedTuple):
     """Maps and their tangents, normed: `dŷ = τ (ν − σ ŷ)`."""
 
     maps: Tensor  # [ν; ŷ]: [2, B, C, h, w]; ν is ẏ without its mean, at some scale
@@ -32,18 +32,18 @@ class Along(NamedTuple):
     slope: Tensor  # σ = mean(ν ŷ)
 
 
-def forward(y: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Kept]:
+def forward(y: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, NormCache]:
     """`z` of maps `y [B, C, h, w]`, which may be overwritten; `γ, β [C]`."""
     if y.device.type != "cpu":
         z, mean, rstd = torch.native_group_norm(y, scale, shift, *_size(y), eps)
-        return z, Kept(y, mean, rstd)
+        return z, NormCache(y, mean, rstd)
     y -= mean_of(y)
     rstd = mean_of(y * y).add_(eps).rsqrt_()
     y *= rstd
-    return torch.addcmul(shift[:, None, None], y, scale[:, None, None]), Kept(y, None, rstd)
+    return torch.addcmul(shift[:, None, None], y, scale[:, None, None]), NormCache(y, None, rstd)
 
 
-def backward(g: Tensor, kept: Kept, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def backward(g: Tensor, kept: NormCache, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """From the gradient of `z` to those of `y`, `γ` and `β`: `g_y = ρ γ (g − mean(g) − ŷ mean(g ŷ))`."""
     if kept.mean is not None:
         library = torch.ops.aten.native_group_norm_backward
@@ -55,18 +55,18 @@ def backward(g: Tensor, kept: Kept, scale: Tensor) -> tuple[Tensor, Tensor, Tens
     return (to_y, *sums.sum((1, 3, 4)))
 
 
-def along(maps: Tensor, eps: float) -> Along:
+def along(maps: Tensor, eps: float) -> NormTangent:
     """Of `[ẏ; y]`, `[2, B, C, h, w]`, which may be overwritten."""
     if maps.device.type != "cpu":
         both = maps.flatten(0, 1)
         normed, _, rstd = torch.native_group_norm(both, None, None, *_size(both), eps)
         normed, rstd = normed.view_as(maps), rstd.view(*maps.shape[:3], 1, 1)
-        return Along(normed, rstd[1], rstd[1] / rstd[0], mean_of(normed[0] * normed[1]))
+        return NormTangent(normed, rstd[1], rstd[1] / rstd[0], mean_of(normed[0] * normed[1]))
     maps -= mean_of(maps)
     covariance, variance = mean_of(maps * maps[1])
     rstd = variance.add_(eps).rsqrt_()
     maps[1] *= rstd
-    return Along(maps, rstd, rstd, covariance * rstd)
+    return NormTangent(maps, rstd, rstd, covariance * rstd)
 
 
 def mean_of(maps: Tensor) -> Tensor:

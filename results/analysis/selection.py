@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ppodd.errors import BadInput
-from results.tracking import Run, Store, all_runs, read, schema
+from results.tracking import Store, StoredRun, all_runs, read, schema
 
 _VALUES, _FIELDS = 8, 6  # shown in a message
 
@@ -24,8 +24,8 @@ class Chosen(NamedTuple):
     """
 
     store: Store
-    trials: list[Run]
-    parents: dict[str, Run]
+    trials: list[StoredRun]
+    parents: dict[str, StoredRun]
     begun: dict[str, int]
     metrics: pd.DataFrame
 
@@ -63,7 +63,7 @@ def choose(tracking_uri: str, sweeps: Sequence[str] | None = None, filter_string
     return Chosen(store, trials, parents, begun, metrics)
 
 
-def _filtered(store: Store, experiments: list[str], trials: list[Run], filter_string: str) -> list[Run]:
+def _filtered(store: Store, experiments: list[str], trials: list[StoredRun], filter_string: str) -> list[StoredRun]:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -79,7 +79,7 @@ def _filtered(store: Store, experiments: list[str], trials: list[Run], filter_st
     return chosen
 
 
-def _there(trials: list[Run]) -> str:
+def _there(trials: list[StoredRun]) -> str:
     """The params that vary over the trials, with their values: what a filter could name."""
     values: dict[str, list[str]] = {}
     for run in trials:

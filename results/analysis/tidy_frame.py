@@ -15,7 +15,7 @@ from ppodd.words import counted
 from results.analysis.baselines import OF_FULL_DATA, OVER_RANDOM, PREPARED, with_baselines
 from results.analysis.selection import Chosen, choose, listed
 from results.analysis.statistics import ENOUGH_SEEDS, t_quantile
-from results.tracking import Run, schema
+from results.tracking import StoredRun, schema
 
 _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 # Fields that tell settings apart beside those that vary on purpose; not settings themselves.
@@ -125,7 +125,7 @@ def _accuracies(values: pd.DataFrame) -> pd.DataFrame:
     return means.merge(nets, on=["run_id", "stage", "of"])
 
 
-def _of_runs(runs: list[Run]) -> pd.DataFrame:
+def _of_runs(runs: list[StoredRun]) -> pd.DataFrame:
     """What a run says of all its rows: its place, its status, its config."""
     rows, data = [], _data(runs)
     for run in runs:
@@ -145,7 +145,7 @@ def _of_runs(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["run_id"])
 
 
-def _data(runs: list[Run]) -> dict[str, dict[str, str]]:
+def _data(runs: list[StoredRun]) -> dict[str, dict[str, str]]:
     """For runs on data at a path what it is called: as where it lay first, wherever data of its digest lies now.
 
     Other data at the same path, prepared alike, is another data set: its digest tells it.
@@ -162,7 +162,7 @@ def _data(runs: list[Run]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _protocols(runs: list[Run]) -> pd.DataFrame:
+def _protocols(runs: list[StoredRun]) -> pd.DataFrame:
     """What the protocols of each run depart in, by the suffix of their metrics."""
     rows = [(run.id, suffix, text) for run in runs for suffix, text in schema.departures(run.tags).items()]
     return pd.DataFrame(rows, columns=["run_id", "suffix", "protocol"])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ppodd.archive import ProgressRecord
 from ppodd.words import counted
 from results.analysis.selection import Chosen, listed
-from results.tracking import Run, local_artifacts, schema
+from results.tracking import StoredRun, local_artifacts, schema
 
 _SHOWN = 3  # names and failures in a note
 _STAGE = re.compile(r"stage-(\d+)\.png$")
@@ -57,7 +57,7 @@ def trials(chosen: Chosen) -> list[TrialSummary]:
     return sorted(found, key=lambda trial: (trial.sweep, trial.name))
 
 
-def _trial(run: Run, blends: dict[int, list[float]]) -> TrialSummary:
+def _trial(run: StoredRun, blends: dict[int, list[float]]) -> TrialSummary:
     tags = run.tags
     sweep, name = tags[schema.KEY].split("/", 1)
     config = schema.config_values(run.params)
@@ -113,7 +113,7 @@ def trial_remarks(chosen: Chosen, every: list[TrialSummary]) -> list[str]:
     return [*notes, *lines[:_SHOWN], *([f"… and {rest} more failed evaluations"] if rest > 0 else [])]
 
 
-def _planned(parent: Run | None) -> int:
+def _planned(parent: StoredRun | None) -> int:
     return int(parent.tags.get(schema.TRIALS, "0/0").split("/")[1]) if parent else 0
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from results.reporting.grid import Grid, grid
-from results.tracking import Run, schema
+from results.tracking import StoredRun, schema
 
 _MOST = 20  # classes that are shown, the worst
 
 
-def class_grid(runs: Iterable[Run]) -> Grid:
+def class_grid(runs: Iterable[StoredRun]) -> Grid:
     """For each setting, the mean over its finished trials of each class's accuracy in the last stage, worst first."""
     found = [row for run in runs for row in _of_run(run)]
     if not found:
@@ -23,7 +23,7 @@ def class_grid(runs: Iterable[Run]) -> Grid:
     return grid(means[worst].round(1).reset_index())
 
 
-def _of_run(run: Run) -> list[dict[str, object]]:
+def _of_run(run: StoredRun) -> list[dict[str, object]]:
     done, wanted = run.tags.get(schema.STAGES, "0/1").split("/")
     rows = []
     for name, told in json.loads(run.tags.get(schema.CLASSES, "{}")).items():

@@ -1,5 +1,5 @@
 from . import schema as schema
-from .reading import Run as Run
+from .reading import StoredRun as StoredRun
 from .reading import local_artifacts as local_artifacts
 from .reading import read as read
 from .store import (

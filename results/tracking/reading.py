@@ -26,7 +26,7 @@ _COLUMNS = ("run_id", "key", "stage", "timestamp", "value")
 
 
 @dataclass(order=True)
-class Run:
+class StoredRun:
     """A run as the store has it: `status` is MLflow's own, `artifact_uri` the place of its artifacts."""
 
     id: str
@@ -37,19 +37,19 @@ class Run:
     artifact_uri: str
 
     @classmethod
-    def of(cls, run: entities.Run) -> Run:
+    def of(cls, run: entities.StoredRun) -> StoredRun:
         """A run that MLflow's client gave."""
         info, data = run.info, run.data
         return cls(info.run_id, info.experiment_id, data.tags, data.params, info.status, info.artifact_uri)
 
 
-def local_artifacts(run: Run) -> str:
+def local_artifacts(run: StoredRun) -> str:
     """The folder of a run's artifacts, where it is one on this machine; MLflow's own way there takes far longer."""
     uri = urlsplit(run.artifact_uri)
     return unquote(uri.path) if uri.scheme == "file" and not uri.netloc else ""
 
 
-def read(store: Store, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFrame]:
+def read(store: Store, experiments: Sequence[str]) -> tuple[list[StoredRun], pd.DataFrame]:
     """The runs of ppodd in these experiments, and their metrics: `run_id`, `key`, `stage`, `value`.
 
     Runs of others are passed over, deleted ones too. Of runs that stand for one trial twice one is read. Of values
@@ -67,15 +67,15 @@ def read(store: Store, experiments: Sequence[str]) -> tuple[list[Run], pd.DataFr
     return runs, latest.drop(columns="timestamp").reset_index(drop=True)
 
 
-def runs_of(store: Store, experiments: Sequence[str]) -> list[Run]:
+def runs_of(store: Store, experiments: Sequence[str]) -> list[StoredRun]:
     """The runs of ppodd in these experiments, twins too, without their metrics."""
     try:
         return _in(mlflow_internals.tables(store, experiments, schema.KEY, with_metrics=False))
     except mlflow_internals.Unavailable:
-        return [Run.of(run) for run in all_runs(store.client, list(experiments)) if schema.KEY in run.data.tags]
+        return [StoredRun.of(run) for run in all_runs(store.client, list(experiments)) if schema.KEY in run.data.tags]
 
 
-def _all(store: Store, experiments: list[str]) -> tuple[list[Run], list[mlflow_internals.Value]]:
+def _all(store: Store, experiments: list[str]) -> tuple[list[StoredRun], list[mlflow_internals.Value]]:
     """The runs of ppodd, and every value of their metrics."""
     try:
         tables = mlflow_internals.tables(store, experiments, schema.KEY)
@@ -84,9 +84,9 @@ def _all(store: Store, experiments: list[str]) -> tuple[list[Run], list[mlflow_i
     return _in(tables), tables.metrics
 
 
-def _in(tables: mlflow_internals.Tables) -> list[Run]:
+def _in(tables: mlflow_internals.Tables) -> list[StoredRun]:
     """The runs in a store's tables."""
-    found = {run: Run(run, experiment, {}, {}, status, uri) for run, experiment, status, uri in tables.runs}
+    found = {run: StoredRun(run, experiment, {}, {}, status, uri) for run, experiment, status, uri in tables.runs}
     for run, name, value in tables.tags:
         if run in found:  # else it was made a moment ago
             found[run].tags[name] = value
@@ -96,9 +96,9 @@ def _in(tables: mlflow_internals.Tables) -> list[Run]:
     return list(found.values())
 
 
-def _from_api(client: MlflowClient, experiments: list[str]) -> tuple[list[Run], list[mlflow_internals.Value]]:
+def _from_api(client: MlflowClient, experiments: list[str]) -> tuple[list[StoredRun], list[mlflow_internals.Value]]:
     entities = [run for run in all_runs(client, experiments) if schema.KEY in run.data.tags]
-    runs = [Run.of(run) for run in entities]
+    runs = [StoredRun.of(run) for run in entities]
     by_key: dict[str, list[str]] = {}
     for run in entities:
         for key in run.data.metrics:

@@ -30,7 +30,7 @@ from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, pr
 from ppodd.errors import BadInput, CorruptArchive, PpoddError, hidden, one_line
 from results.tracking import schema, views
 from results.tracking.mlflow_internals import NewRun
-from results.tracking.reading import Run
+from results.tracking.reading import StoredRun
 from results.tracking.store import exists, require_file, said
 from results.tracking.store_file import Changes, one_writer
 from results.tracking.writing import Additions, RunWriter, now_ms
@@ -69,7 +69,7 @@ class SyncReport:
 class _LoggedTrial:
     """What is logged of a trial. `logged` maps stages, as `schema.LOGGED` names them, to shortened tickets."""
 
-    run: Run
+    run: StoredRun
     config: DistillConfig
     pictures: set[str]
     logged: dict[str, list[str]]
@@ -83,7 +83,7 @@ class _LoggedTrial:
 class _Shown(NamedTuple):
     """A trial as its run shows it: how it stands, and how many of its stages' evaluations there are."""
 
-    run: Run
+    run: StoredRun
     state: TrialState
     logged: dict[str, list[str]]
 
@@ -194,7 +194,7 @@ class Syncer:
         if finished == expected and self._publish:
             self._summarise(self._publish, sweep, plan, parent, shown, report)
 
-    def _as_before(self, sweep: str, name: str, state: TrialState, parent: Run) -> _Shown | None:
+    def _as_before(self, sweep: str, name: str, state: TrialState, parent: StoredRun) -> _Shown | None:
         """A trial of whose files none has changed since its run was brought up to date; nothing of it is read."""
         run = self._store.known(sweep, f"{sweep}/{name}")
         if not run or not state.stamp:
@@ -211,7 +211,7 @@ class Syncer:
         publish: Publisher,
         sweep: str,
         plan: SweepRecord,
-        parent: Run,
+        parent: StoredRun,
         trials: dict[str, _Shown],
         report: SyncReport,
     ) -> None:
@@ -257,7 +257,7 @@ class Syncer:
             found = None
         return found or SweepRecord(schema=SCHEMA, name=sweep, trials=())
 
-    def _parent(self, sweep: str, plan: SweepRecord, report: SyncReport) -> Run:
+    def _parent(self, sweep: str, plan: SweepRecord, report: SyncReport) -> StoredRun:
         created_ms = "" if plan.created_at is None else str(round(1000 * plan.created_at))
         pages = {link.title: link.url for link in views.links(self._store.experiment(sweep))}
         note = schema.parent_note(plan.description or f"sweep {sweep}", pages)
@@ -284,7 +284,7 @@ class Syncer:
     # Trials
 
     def _take_up(
-        self, sweep: str, states: dict[str, TrialState], parent: Run, plan: SweepRecord, report: SyncReport
+        self, sweep: str, states: dict[str, TrialState], parent: StoredRun, plan: SweepRecord, report: SyncReport
     ) -> None:
         """Have `_trials` hold these as far as their configs can be read, with runs made where there are none."""
         found = {}
@@ -307,7 +307,7 @@ class Syncer:
                 self._trials[key] = self._logged_trial(trial, config, mains[key], parent)
 
     def _logged_trial(
-        self, trial: TrialArchive, config: DistillConfig, main: EvaluationProtocol, parent: Run
+        self, trial: TrialArchive, config: DistillConfig, main: EvaluationProtocol, parent: StoredRun
     ) -> _LoggedTrial:
         """A trial that has a run, with what this lacks of the trial's params.
 
@@ -485,7 +485,7 @@ def _reported(report: SyncReport) -> Iterator[None]:
 
 
 def _first_tags(
-    trial: TrialArchive, config: DistillConfig, main: EvaluationProtocol, parent: Run, plan: SweepRecord
+    trial: TrialArchive, config: DistillConfig, main: EvaluationProtocol, parent: StoredRun, plan: SweepRecord
 ) -> dict[str, str]:
     """What a trial's run is made with."""
     setting = schema.setting(config, plan.varied)

@@ -19,7 +19,7 @@ from ppodd.words import counted
 from results.tracking import mlflow_internals, schema
 from results.tracking.duplicates import told_apart
 from results.tracking.mlflow_internals import Contents, NewRun
-from results.tracking.reading import Run, local_artifacts, runs_of
+from results.tracking.reading import StoredRun, local_artifacts, runs_of
 from results.tracking.store import Store, all_runs, artifact_folder
 from results.tracking.store_file import sqlite_path
 
@@ -63,9 +63,9 @@ class RunWriter:
         self._artifacts = artifact_folder(self.uri, archive_url)
         self._experiments: dict[str, str] = {}
         self._tags: dict[str, dict[str, str]] = {}  # of experiments, by sweep
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, StoredRun] = {}
         self._empty: set[str] = set()  # runs made here, to which nothing was added yet
-        self._waiting: list[tuple[Run, Additions]] = []  # what is to be added to them
+        self._waiting: list[tuple[StoredRun, Additions]] = []  # what is to be added to them
         self._tidied: set[Path] = set()  # folders of pictures, in which nothing half-written is left
 
     @property
@@ -88,7 +88,7 @@ class RunWriter:
         self._waiting.clear()
         self._runs = {key: run for key, run in self._runs.items() if key.split("/")[0] != sweep}
 
-    def known(self, sweep: str, key: str) -> Run | None:
+    def known(self, sweep: str, key: str) -> StoredRun | None:
         """The sweep's run of this key, if there is one. Raises as `make`."""
         self.experiment(sweep)
         return self._runs.get(key)
@@ -111,14 +111,16 @@ class RunWriter:
         if sqlite_path(self.uri) is None:  # another sync may have created them in the same moment
             for key in new:
                 found = all_runs(self.client, [experiment], f"tags.`{schema.KEY}` = '{key}'")
-                self._runs |= self._merged(sweep, map(Run.of, found))
+                self._runs |= self._merged(sweep, map(StoredRun.of, found))
 
-    def _create(self, experiment: str, new: list[NewRun]) -> list[Run]:
+    def _create(self, experiment: str, new: list[NewRun]) -> list[StoredRun]:
         with contextlib.suppress(mlflow_internals.Unavailable):
             made = mlflow_internals.create(self.client, experiment, new)
             of_new = zip(made, new, strict=True)
-            return [Run(run, experiment, dict(of.tags), {}, "RUNNING", artifacts) for (run, artifacts), of in of_new]
-        return [Run.of(self.client.create_run(experiment, start_time=of.start_ms, tags=of.tags)) for of in new]
+            return [
+                StoredRun(run, experiment, dict(of.tags), {}, "RUNNING", artifacts) for (run, artifacts), of in of_new
+            ]
+        return [StoredRun.of(self.client.create_run(experiment, start_time=of.start_ms, tags=of.tags)) for of in new]
 
     def describe(self, sweep: str, tags: dict[str, str]) -> None:
         """Have the sweep's experiment carry these tags."""
@@ -133,7 +135,7 @@ class RunWriter:
         self.experiment(sweep)
         return dict(self._tags[sweep])
 
-    def add(self, run: Run, new: Additions) -> None:
+    def add(self, run: StoredRun, new: Additions) -> None:
         """Set the status; log params, metrics, then the tags that are not known to be so.
 
         What is for a run that holds nothing yet waits for `flush`.
@@ -161,7 +163,7 @@ class RunWriter:
             run.tags |= new.tags
             run.params |= new.params
 
-    def _send(self, run: Run, new: Additions) -> None:
+    def _send(self, run: StoredRun, new: Additions) -> None:
         """In one request if it fits.
 
         MLflow writes a batch in the order params, metrics, tags, so that `schema.LOGGED` never says more than is there.
@@ -174,7 +176,7 @@ class RunWriter:
         run.tags |= tags
         run.params |= new.params
 
-    def _log(self, run: Run, new: Additions, tags: dict[str, str]) -> None:
+    def _log(self, run: StoredRun, new: Additions, tags: dict[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         metrics = [Metric(*values) for values in new.metrics]
@@ -185,14 +187,14 @@ class RunWriter:
         entries = [RunTag(name, value) for name, value in tags.items()]
         self.client.log_batch(run.id, metrics=metrics, params=params, tags=entries)
 
-    def remove_tags(self, run: Run, names: Iterable[str]) -> None:
+    def remove_tags(self, run: StoredRun, names: Iterable[str]) -> None:
         """Delete those of the tags that the run has."""
         for name in names:
             if name in run.tags:
                 self.client.delete_tag(run.id, name)
                 del run.tags[name]
 
-    def _set_status(self, run: Run, status: str, ended_ms: int) -> None:
+    def _set_status(self, run: StoredRun, status: str, ended_ms: int) -> None:
         """As MLflow's own status says it; the tag that says it is added after."""
         known = _status(status)
         if run.status == known and run.tags.get(schema.STATUS, status) == status:
@@ -203,7 +205,7 @@ class RunWriter:
             self.client.set_terminated(run.id, known, ended_ms or None)
         run.status = known
 
-    def pictures(self, run: Run) -> set[str]:
+    def pictures(self, run: StoredRun) -> set[str]:
         """The posters that the run shows, by their paths; seen without asking MLflow where they are on this machine."""
         if folder := local_artifacts(run):
             with contextlib.suppress(FileNotFoundError):
@@ -211,11 +213,11 @@ class RunWriter:
             return set()
         return {found.path for found in self.client.list_artifacts(run.id, "posters")}
 
-    def lacks_pictures(self, run: Run, stages: int) -> bool:
+    def lacks_pictures(self, run: StoredRun, stages: int) -> bool:
         """Whether the run shows fewer posters than so many, as far as that is seen without asking MLflow."""
         return bool(local_artifacts(run)) and len(self.pictures(run)) < stages
 
-    def add_picture(self, run: Run, path: str, png: bytes) -> None:
+    def add_picture(self, run: StoredRun, path: str, png: bytes) -> None:
         """Have the run show a poster at this path of its artifacts."""
         if artifacts := local_artifacts(run):
             picture = Path(artifacts, path)
@@ -247,7 +249,7 @@ class RunWriter:
                 self.describe(sweep, {schema.NOTE: schema.EXPERIMENT_NOTE, schema.KIND: schema.TRAINING})
         return self._experiments[sweep]
 
-    def _merged(self, sweep: str, runs: Iterable[Run]) -> dict[str, Run]:
+    def _merged(self, sweep: str, runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
         """The runs by key. Of those that stand for one trial twice, one is kept and the others are deleted."""
         kept, besides = told_apart(runs)
         for run in besides:
@@ -263,7 +265,7 @@ def now_ms() -> int:
     return round(1000 * time.time())
 
 
-def _contents(run: Run, new: Additions) -> Contents:
+def _contents(run: StoredRun, new: Additions) -> Contents:
     """All of it, for a run that has no more than the tags that it was made with."""
     tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
     known = _status(new.status) if new.status else run.status

@@ -17,7 +17,7 @@ from results.analysis.tidy_frame import frame, last_stages
 from results.reporting.curve_picture import curve
 from results.reporting.html_report import gather, page
 from results.reporting.tables import as_text, table
-from results.tracking import Run, schema
+from results.tracking import StoredRun, schema
 from results.tracking.store import default_tracking_uri, open_store
 from results.tracking.syncing import Syncer, sync
 
@@ -312,7 +312,7 @@ def test_a_foreign_experiment_is_passed_over_and_named_when_asked_for(archive, u
 
 def run_on(path, digest, number, **params):
     tags = {schema.KEY: f"sweep/t{number}", schema.DATA: digest}
-    return Run(f"r{number}", "1", tags, {"dataset": path, "zca": "false", **params}, "FINISHED", "")
+    return StoredRun(f"r{number}", "1", tags, {"dataset": path, "zca": "false", **params}, "FINISHED", "")
 
 
 def test_data_is_one_setting_wherever_it_lies_and_other_data_at_its_path_another():

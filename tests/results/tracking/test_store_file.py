@@ -22,7 +22,7 @@ from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
 from results.tracking import schema, store_file
 from results.tracking.duplicates import told_apart
-from results.tracking.reading import Run
+from results.tracking.reading import StoredRun
 from results.tracking.store import default_tracking_uri, open_store
 from results.tracking.syncing import Syncer, sync
 
@@ -176,10 +176,10 @@ def test_runs_that_stand_twice_are_read_once_and_merged_by_the_next_sync(archive
 
 def test_every_process_keeps_the_same_one_of_runs_that_stand_twice():
     runs = [
-        Run("b", "1", {schema.KEY: "s/t"}, {}, "RUNNING", ""),
-        Run("a", "1", {schema.KEY: "s/t"}, {}, "RUNNING", ""),
-        Run("c", "1", {schema.KEY: "s/t", schema.LOGGED: '{"1@5": []}'}, {}, "RUNNING", ""),
-        Run("d", "1", {schema.KEY: "s"}, {}, "RUNNING", ""),
+        StoredRun("b", "1", {schema.KEY: "s/t"}, {}, "RUNNING", ""),
+        StoredRun("a", "1", {schema.KEY: "s/t"}, {}, "RUNNING", ""),
+        StoredRun("c", "1", {schema.KEY: "s/t", schema.LOGGED: '{"1@5": []}'}, {}, "RUNNING", ""),
+        StoredRun("d", "1", {schema.KEY: "s"}, {}, "RUNNING", ""),
     ]
     for order in (runs, runs[::-1]):
         kept, besides = told_apart(order)
