@@ -30,7 +30,7 @@ from ppodd.config.fields import (
 )
 from ppodd.config.methods import METHODS, P_PODD
 from ppodd.config.validation import Config
-from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_path, known_spec
+from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_embedded, is_path, known_spec
 from ppodd.errors import BadInput
 from ppodd.posters import BLENDS, BlendParameters, Geometry
 from ppodd.training import BF16, FLOAT32, PRECISIONS, Precision, check_architecture, written_out
@@ -331,7 +331,7 @@ def known_poster_ipc(config: DistillConfig) -> float | None:
 def absolute_paths(config: DistillConfig) -> DistillConfig:
     """The same config, its paths absolute: trials, evaluators and later commands have other working folders."""
     changes: dict[str, Any] = {}
-    if config.dataset != "digits":
+    if not is_embedded(config.dataset):
         changes["root"] = _absolute(config.root or DEFAULT_ROOT)
     if is_path(config.dataset):
         changes["dataset"] = _absolute(os.path.join(config.root, os.path.expanduser(config.dataset)))

@@ -14,6 +14,7 @@ from .sources import SPECS as SPECS
 from .sources import DataSource as DataSource
 from .sources import Request as Request
 from .sources import Spec as Spec
+from .sources import is_embedded as is_embedded
 from .sources import is_path as is_path
 from .sources import known_spec as known_spec
 from .whitening import Whitening as Whitening

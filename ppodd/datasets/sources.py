@@ -6,7 +6,7 @@ Light: enough to check a config in milliseconds; readers are imported when they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ class DataSource(Entry):
         download: a function of a folder: fetches the data set into it, or says why it cannot by `BadInput`.
         resized: whether its pictures are of unequal sizes, and so resized to those of `spec`, which are square, unless
             told otherwise.
+        embedded: whether a package holds it, so that there is no folder to name.
     """
 
     spec: Spec | None = None
@@ -51,9 +52,10 @@ class DataSource(Entry):
     hint: str = ""
     download: str | Callable[[Path], None] | None = None
     resized: bool = False
+    embedded: bool = False
 
 
-def _own(module: str, name: str, spec: Spec, hint: str, download: bool = False, resized: bool = False) -> DataSource:
+def _own(module: str, name: str, spec: Spec, hint: str, download: bool = False) -> DataSource:
     """One of ours: its functions are named after what they do, in a module named after the data set."""
     path = f"ppodd.datasets.{module}"
     return DataSource(
@@ -62,7 +64,6 @@ def _own(module: str, name: str, spec: Spec, hint: str, download: bool = False, 
         find=f"{path}:find_{name}",
         hint=hint,
         download=f"{path}:download_{name}" if download else None,
-        resized=resized,
     )
 
 
@@ -81,7 +82,7 @@ SOURCES = _Sources(
     'a function of a folder that returns {"train": (pictures, labels), "test": …}, also "validation" and "classes", '
     "or a list of Parts; or a DataSource of one",
     {
-        "digits": _own("digits", "digits", Spec(10, 1, 8, 8), "scikit-learn"),
+        "digits": replace(_own("digits", "digits", Spec(10, 1, 8, 8), "scikit-learn"), embedded=True),
         "cifar10": _own(
             "cifar", "cifar10", Spec(10, 3, 32, 32), "parquet files of it, or cifar-10-batches-py", download=True
         ),
@@ -102,7 +103,7 @@ SOURCES = _Sources(
             )
         },
         # its photographs are resized to 32×32, as PoDD does
-        "cub-200": _own("cub", "cub", Spec(200, 3, 32, 32), "images.txt and its other lists", resized=True),
+        "cub-200": replace(_own("cub", "cub", Spec(200, 3, 32, 32), "images.txt and its other lists"), resized=True),
     },
     also=("./folder", "file.parquet", f"{HUB}owner/name"),
     within=lambda given: [] if is_path(given) or given.startswith(HUB) else [given],
@@ -169,6 +170,11 @@ def known_spec(dataset: str, image_size: int) -> Spec | None:
     """The shape of a data set whose images are resized to `image_size` (0: not), where it is known unread."""
     spec = SPECS.get(dataset)
     return spec._replace(height=image_size, width=image_size) if spec and image_size else spec
+
+
+def is_embedded(dataset: str) -> bool:
+    """Whether a package holds the data set, so that no folder is read."""
+    return SOURCES.known(dataset).embedded
 
 
 def is_path(dataset: str) -> bool:
