@@ -138,14 +138,15 @@ def test_an_unknown_protocol_is_refused():
         Archive("nope://bucket")
 
 
-def test_an_archive_works_on_any_fsspec_url(tiny):
-    trial = Archive("memory://archive").trial("sweep", "trial")
+def test_an_archive_works_on_any_fsspec_url(tiny, tmp_path):
+    url = f"local://{tmp_path}/archive"
+    trial = Archive(url).trial("sweep", "trial")
     config = build(DistillConfig, tiny)
     trial.create(config, resume=False)
     write(trial, config, 1)
-    assert Archive("memory://archive").trials("sweep") == ["trial"]
+    assert Archive(url).trials("sweep") == ["trial"]
     assert trial.stages() == [1] and np.array_equal(trial.poster(1).poster, POSTER.poster)
-    assert np.array_equal(load_poster("memory://archive/sweep/trial/stage-01").poster, POSTER.poster)
+    assert np.array_equal(load_poster(f"{url}/sweep/trial/stage-01").poster, POSTER.poster)
 
 
 def test_json_holds_no_nan(trial):
