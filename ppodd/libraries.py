@@ -1,12 +1,20 @@
-"""Libraries that need a hand to be imported."""
+"""Libraries that an extra brings, and those that need a hand to be imported."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from typing import Any
 
 from ppodd.errors import BadInput, one_line
+
+
+def require(*modules: str, extra: str = "sweep") -> None:
+    """Raise `BadInput` where a package of an extra is missing."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[{extra}]'")
 
 
 def torchvision() -> Any:

@@ -100,7 +100,7 @@ class Backlog:
         snapshot.open += left
         snapshot.done += done
         snapshot.given_up |= given_up
-        if status in (Status.COMPLETE, Status.STOPPED) and not left:
+        if status.is_over and not left:
             self._over[trial.trial] = done, given_up
         return status is not Status.GOING
 

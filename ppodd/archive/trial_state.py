@@ -26,6 +26,11 @@ class Status(StrEnum):
     FAILED = "failed"
     GOING = "going"  # or waiting, or interrupted: an archive does not tell
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no stage is to come as things stand."""
+        return self in (Status.COMPLETE, Status.STOPPED)
+
 
 @dataclass(frozen=True)
 class TrialState:

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> CommandResult:
     from cluster.templates import KINDS, describe, render
-    from ppodd.cli.sweep import require
     from ppodd.files import atomic_write
+    from ppodd.libraries import require
 
     if not args.name:
         print("\n\n".join(map(describe, KINDS)))

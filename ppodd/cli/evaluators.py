@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> CommandResult:
     from cluster import prepare
-    from ppodd.cli.sweep import require
+    from ppodd.libraries import require
 
     if args.action == "start":
         _check_numbers(args)

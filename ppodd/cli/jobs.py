@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="every submitted sweep, or one")
     status.add_argument("name", nargs="?", metavar="NAME", help="a job, or a sweep (its latest job)")
     logs = actions.add_parser("logs", help="a job's log")
-    logs.add_argument("--follow", action="store_true", help="go on until the job ends; exit with its fate")
+    logs.add_argument("--follow", action="store_true", help="go on until the job ends; exit with its exit code")
     stop = actions.add_parser("stop", help="end a job; its evaluators go on with what is archived")
     for action in (logs, stop):
         action.add_argument("name", metavar="NAME", help="a job, or a sweep (its latest job)")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> CommandResult:
     from cluster.jobs import Jobs, dashboard
-    from ppodd.cli.sweep import require
+    from ppodd.libraries import require
 
     address = dashboard(args.address)
     require("ray", "aiohttp", "requests", extra="cluster")

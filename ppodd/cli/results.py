@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> CommandResult:
-    from ppodd.cli.sweep import require
+    from ppodd.libraries import require
 
     require("mlflow", "pandas", "matplotlib", "jinja2")
 

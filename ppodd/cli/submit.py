@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_autoscaling(parser)
     parser.add_argument("--resume", action="store_true", help="finish what is unfinished of this sweep, as a new job")
-    parser.add_argument("--follow", action="store_true", help="show the job's log until it ends; exit with its fate")
+    parser.add_argument(
+        "--follow", action="store_true", help="show the job's log until it ends; exit with its exit code"
+    )
     parser.add_argument(
         "--env",
         action="append",
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     from hashlib import sha256
 
     from cluster.jobs import Jobs, Submission, dashboard, require_shared, taken_from_environment
-    from ppodd.cli.sweep import require
+    from ppodd.libraries import require
     from tune.sweep_file import find_sweep_file, load_sweep
 
     address, archive = dashboard(args.address), require_shared(args.archive)

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     check_autoscaling(args)
 
     from ppodd.archive import Archive
+    from ppodd.libraries import require
     from tune.running import check_claim
 
     archive = Archive(args.archive)
@@ -228,15 +229,6 @@ def _show_traces(out: Any, sweep: Any, archive: Any) -> None:
             if failure.traceback:
                 out.print(f"{name}, on {failure.node or 'a node'}, log {failure.log_file or 'unknown'}:")
                 out.print(failure.traceback)
-
-
-def require(*modules: str, extra: str = "sweep") -> None:
-    """Raise `BadInput` where a package of an extra is missing."""
-    import importlib.util
-
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BadInput(f"{', '.join(missing)} is not installed: pip install 'ppodd[{extra}]'")
 
 
 def _results(out: Any, archive: Any, sweep: Any, uri: str, tracking_uri: str | None) -> dict[str, Any]:

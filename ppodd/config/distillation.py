@@ -29,7 +29,7 @@ from ppodd.config.fields import (
     one_of,
 )
 from ppodd.config.methods import METHODS, P_PODD
-from ppodd.config.validation import Config
+from ppodd.config.validation import WrittenConfig
 from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_embedded, is_path, known_spec
 from ppodd.errors import BadInput
 from ppodd.posters import BLENDS, BlendParameters, Geometry
@@ -55,7 +55,7 @@ OUTER_LOOP = frozenset(
 POSTERS = frozenset({*Geometry._fields, "class_order", "train_y", "comp_ipc", "label_cells"})
 
 
-class DistillConfig(Config):
+class DistillConfig(WrittenConfig):
     """A whole multi-stage distillation. Field names are the flags that users of the method have."""
 
     listed = "ppodd distill --help"

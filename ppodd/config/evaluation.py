@@ -10,12 +10,12 @@ from pydantic import Field
 
 from ppodd.config.distillation import DistillConfig
 from ppodd.config.fields import Architecture, Augmentation, NonNegative, Optimiser, Positive, PositiveFloat, Steps
-from ppodd.config.validation import Config
+from ppodd.config.validation import Config, WrittenConfig
 from ppodd.datasets import known_spec
 from ppodd.training import ARCHITECTURES, check_architecture
 
 
-class EvaluationConfig(Config):
+class EvaluationConfig(WrittenConfig):
     """How archived posters are judged: fresh networks of each `arch`, trained in each `mode` on each kind of `labels`.
 
     Fields left empty (`None`) take the value of the distillation under test.

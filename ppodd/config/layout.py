@@ -78,7 +78,11 @@ def laid_out(
             f"the pixel budget already: leave one of them out",
             IPC,
         )
-    spec = _spec(values, shape or shape_of)
+    try:
+        spec = _spec(values, shape or shape_of)
+    except BadInput as error:
+        error.field = error.field or "dataset"
+        raise
     geometry = geometry_of(ipc, spec, sides)
     patches = geometry.patch_num_x * geometry.patch_num_y
     batch = {} if _BATCH in given else {_BATCH: min(patches, values.get(_BATCH, patches))}

@@ -24,6 +24,20 @@ class Config(pydantic.BaseModel):
     retired: ClassVar[dict[str, Any]] = {}
 
 
+class WrittenConfig(Config):
+    """A config as users write it: an error of a name in it says of which field it is."""
+
+    @pydantic.field_validator("*", mode="wrap")
+    @classmethod
+    def _blamed(cls, value: Any, handler: pydantic.ValidatorFunctionWrapHandler, info: pydantic.ValidationInfo) -> Any:
+        """A `BadInput` that a field's own check raises is of that field."""
+        try:
+            return handler(value)
+        except BadInput as error:
+            error.field = error.field or info.field_name or ""
+            raise
+
+
 C = TypeVar("C", bound=Config)
 
 

@@ -1,4 +1,4 @@
-"""Labelled image sets as whitened tensors on a device. `specs` is light; everything else needs torch."""
+"""Labelled image sets as whitened tensors on a device. `sources` is light; reading needs numpy, the rest torch."""
 
 import lazy_loader
 

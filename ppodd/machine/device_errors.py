@@ -1,4 +1,4 @@
-"""Want of memory and lost devices, told from other errors of a computation."""
+"""Out-of-memory errors and lost devices, distinguished from other errors of a computation."""
 
 from __future__ import annotations
 

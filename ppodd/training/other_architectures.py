@@ -146,7 +146,7 @@ class _TransformerBlock(nn.Module):
 
 
 class _ViT(nn.Module):
-    """Patches of the image as words, a class word before them, twelve blocks of three heads."""
+    """Patches of the image as tokens, a class token before them, twelve blocks of three heads."""
 
     def __init__(self, spec: Spec, channels: int, depth: int = 12, heads: int = 3):
         super().__init__()

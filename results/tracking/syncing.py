@@ -90,7 +90,7 @@ class _Shown(NamedTuple):
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to come."""
-        return self.run.tags[schema.STATUS] in (_STATUS[Status.COMPLETE], _STATUS[Status.STOPPED])
+        return self.run.tags[schema.STATUS] in {_STATUS[status] for status in Status if status.is_over}
 
     @property
     def ended_ms(self) -> int:

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive
+from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive, TrialState
 from ppodd.config import DistillConfig
 from ppodd.datasets import Request, Spec, data_digest, read_images
 from ppodd.distillation import cpu_hours, long_time
@@ -52,7 +52,8 @@ def _long(sweep: Sweep, archive: Archive, known: Mapping[Request, tuple[Spec, in
             return sum(cpu_hours(config, *known[config.data], beside) for config in configs if config.data in known)
         return 0.0
 
-    names = [n for n, c in sweep.trials.items() if n not in states or len(states[n].stages) < c.num_stages]
+    there = {name: states.get(name, TrialState()) for name in sweep.trials}
+    names = [name for name, config in sweep.trials.items() if not there[name].status(config.num_stages).is_over]
     unsuggested = sweep.wanted - len(sweep.trials)  # by a search, whose settings are as the examples are
     total = hours(sweep.trials[name] for name in names)
     total += unsuggested * hours(sweep.examples) / len(sweep.examples) if unsuggested else 0.0

@@ -71,7 +71,7 @@ class _KnownTrial:
     @property
     def over(self) -> bool:
         """Whether no stage is to come."""
-        return self.status in (Status.COMPLETE, Status.STOPPED)
+        return self.status.is_over
 
     @property
     def done(self) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ppodd.archive import Archive, Status
+from ppodd.archive import Archive
 from ppodd.errors import BadInput, CorruptArchive
 from tune.running.claim import write_claim
 from tune.running.domains import category
@@ -134,7 +134,7 @@ class ArchivedSearch(Searcher):
         """The objective at a trial's last stage; `None` while it is unfinished, or where it failed or is damaged."""
         trial = self._archive.trial(self._sweep.name, name)
         state = trial.state()
-        over = state.status(self._sweep.trials[name].num_stages) in (Status.COMPLETE, Status.STOPPED)
+        over = state.status(self._sweep.trials[name].num_stages).is_over
         if not state.stages or not over:
             return None
         try:

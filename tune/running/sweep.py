@@ -197,7 +197,7 @@ def _run(
 def _left(sweep: Sweep, archive: Archive) -> list[DistillConfig]:
     """The trials that are to be run; of a search, which comes up with them, one is like another."""
     if sweep.file.search:
-        over = len(_standing(sweep, archive, Status.COMPLETE, Status.STOPPED))
+        over = len(_standing(sweep, archive, *(status for status in Status if status.is_over)))
         return list(sweep.examples)[:1] * (sweep.wanted - over)
     return [sweep.trials[name] for name in unfinished(sweep, archive)]
 

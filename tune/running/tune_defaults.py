@@ -1,4 +1,4 @@
-"""What Tune does unasked, and is kept from: it says what is not so, and hands on what is secret."""
+"""Defaults of Tune that are switched off: messages that would be wrong here, and its way with what is secret."""
 
 from __future__ import annotations
 

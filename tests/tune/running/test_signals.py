@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 
+import pytest
 import ray
 from sweeps import PATH, command, ppodd, started, sweep_file, wait_for
 
@@ -12,16 +13,24 @@ from ppodd.archive import Archive
 from tune.running.stopping import StopNoticeActor
 
 
-def test_a_sweep_ends_by_sigterm_with_a_checkpoint_of_every_trial_and_goes_on(tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)],  # 20 seconds each
+    ids=["SIGTERM", "SIGHUP"],
+)
+def test_a_sweep_ends_by_a_signal_with_a_checkpoint_of_every_trial_and_goes_on(tiny, tmp_path, number, code):
     # no checkpoint but that of the signal; seconds of meta-steps, so that it comes amid them
     path = sweep_file(tmp_path, {**tiny, "epochs": 250, "checkpoint_every": 10**6}, grid={"num_stages": [1]}, seeds=[0])
     archive = Archive(tmp_path / "ppodd-archive")
     with started(command("sweep", path), cwd=tmp_path, env={**os.environ, **PATH}, stderr=subprocess.PIPE) as driver:
         wait_for(lambda: driver.poll() or any(archive.trial("tiny", t).progress() for t in archive.trials("tiny")))
-        driver.send_signal(signal.SIGTERM)
+        driver.send_signal(number)
         said = driver.stderr.read()
-    assert driver.returncode == 143, said
-    assert said == ("ppodd: interrupted by SIGTERM; the same command with --resume goes on from the last checkpoint\n")
+    assert driver.returncode == code, said
+    assert (
+        said
+        == f"ppodd: interrupted by {number.name}; the same command with --resume goes on from the last checkpoint\n"
+    )
     (name,) = archive.trials("tiny")
     assert 0 < archive.trial("tiny", name).resume()[1].step < 500
     resumed = ppodd("sweep", path, "--resume", cwd=tmp_path)

@@ -108,6 +108,12 @@ def test_overrides(tmp_path):
             "arch: [convnet, convnetw4]",
             "line 13: arch=convnetw4: its 4 blocks are too many for images of 8 × 8",
         ),
+        ("epochs: 6", "arch: bogus", "line 4: trial .*: unknown arch(itecture)? 'bogus'"),
+        ("epochs: 6", "class_order: clap", "line 4: trial .*: unknown class_order 'clap'; did you mean 'clip'"),
+        ("epochs: 6", "engine: unroled", "line 4: trial .*: unknown engine 'unroled'; did you mean 'unrolled'"),
+        ("epochs: 6", "precision: fp8", "line 4: trial .*precision.*fp8"),
+        ("num_stages: [2, 3]", "blend: [dynmic]", "line 6: trial .*: unknown blend 'dynmic'; did you mean 'dynamic'"),
+        ("nets: 2", "arch: [bogus]", "line 13: unknown arch(itecture)? 'bogus'"),
         ("num_samples: 2", "name: again", "line 10: key 'name' appears twice"),
         ("name: mine\n", "", "sweep.yaml: name is missing: write name: my-sweep$"),
         (
