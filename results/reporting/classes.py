@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import pandas as pd
@@ -26,10 +25,9 @@ def class_grid(runs: Iterable[StoredRun]) -> Grid:
 def _of_run(run: StoredRun) -> list[dict[str, object]]:
     done, wanted = run.tags.get(schema.STAGES, "0/1").split("/")
     rows = []
-    for name, told in json.loads(run.tags.get(schema.CLASSES, "{}")).items():
-        mode, _, arch = name.partition("/")
-        if done == wanted == str(told["stage"]):
+    for (mode, arch), told in schema.classes_of(run.tags).items():
+        if done == wanted == str(told.stage):
             setting = run.tags.get(schema.SETTING, run.tags[schema.KEY].partition("/")[2])
-            kind = {"setting": setting, "trained on": mode, "network": arch, "steps": told["steps"]}
-            rows.append({**kind, **told["percent"]})
+            kind = {"setting": setting, "trained on": mode, "network": arch, "steps": told.steps}
+            rows.append({**kind, **told.percent})
     return rows

@@ -277,21 +277,36 @@ def evaluation_metrics(record: EvaluationRecord, own: str, main: EvaluationProto
     yield f"seconds/evaluate/{protocol.mode}/{network(protocol.arch)}", record.seconds
 
 
+class ClassAccuracy(NamedTuple):
+    """The accuracy (percent) of each class in a stage, after so many training steps, as the tag `CLASSES` holds it."""
+
+    stage: int
+    steps: int
+    percent: dict[str, float | None]
+
+
+def classes_of(tags: Mapping[str, str]) -> dict[tuple[str, str], ClassAccuracy]:
+    """The inverse of `class_accuracies`, out of a trial's tags: by mode and network."""
+    held = json.loads(tags.get(CLASSES, "{}"))
+    return {tuple(name.split("/", 1)): ClassAccuracy(**told) for name, told in held.items()}
+
+
 def class_accuracies(tags: Mapping[str, str], record: EvaluationRecord, classes: Sequence[str]) -> dict[str, str]:
     """The tag that holds the accuracy of each class in the last stage, at the last budget.
 
     Only where classes are so unequal that the balanced accuracy is another: else the accuracy says as much. Without it
     where it is too long for a tag.
     """
-    held, name = json.loads(tags.get(CLASSES, "{}")), f"{record.protocol.mode}/{record.protocol.arch}"
+    held, of = classes_of(tags), (record.protocol.mode, record.protocol.arch)
     steps = max(record.accuracy)
     even = record.balanced.get(steps)
     if even is None or abs(even.mean - record.accuracy[steps].mean) < TELLING_PCT:
         return {}
-    if held.get(name, {}).get("stage", 0) > record.stage:
+    if of in held and held[of].stage > record.stage:
         return {}
     percent = dict(zip(classes, record.per_class[steps], strict=True))
-    text = json.dumps({**held, name: {"stage": record.stage, "steps": steps, "percent": percent}})
+    held[of] = ClassAccuracy(record.stage, steps, percent)
+    text = json.dumps({"/".join(key): one._asdict() for key, one in held.items()})
     return {CLASSES: text} if len(text) <= _TAG_CHARS else {}
 
 
