@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import filelock
 
-from ppodd.errors import BadInput, PpoddError
+from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import storage_errors
 
 SQLITE = "sqlite:///"
@@ -151,7 +151,12 @@ def one_writer(tracking_uri: str) -> Iterator[None]:
     lock = filelock.FileLock(f"{path}.lock", timeout=_WAIT_S)
     try:
         with storage_errors("write", lock.lock_file):
+            # filelock takes a file that can never be made for one that another process holds, and waits
+            os.makedirs(os.path.dirname(lock.lock_file) or ".", exist_ok=True)
+            os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o644))
             lock.acquire()
+    except FileNotFoundError as error:
+        raise StorageError(f"cannot write {lock.lock_file}: {error.strerror}: name another store") from None
     except filelock.Timeout:
         raise PpoddError(
             f"another process has been writing the MLflow store {path} for {_WAIT_S:.0f} s: wait for its end (a sweep "

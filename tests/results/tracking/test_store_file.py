@@ -17,13 +17,14 @@ from sweeps import PATH
 from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.config import EvaluationConfig
-from ppodd.errors import BadInput, PpoddError
+from ppodd.errors import BadInput, PpoddError, StorageError
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
 from results.tracking import schema, store_file
 from results.tracking.duplicates import told_apart
 from results.tracking.reading import StoredRun
 from results.tracking.store import default_tracking_uri, open_store
+from results.tracking.store_file import one_writer
 from results.tracking.syncing import Syncer, sync
 
 EVALUATION = EvaluationConfig(nets=3)
@@ -185,3 +186,8 @@ def test_every_process_keeps_the_same_one_of_runs_that_stand_twice():
         kept, besides = told_apart(order)
         assert {key: run.id for key, run in kept.items()} == {"s/t": "c", "s": "d"}
         assert [run.id for run in besides] == ["a", "b"]
+
+
+def test_a_store_whose_lock_can_never_be_made_is_not_waited_for():
+    with pytest.raises(StorageError, match=r"/proc/x\.db\.lock"), one_writer("sqlite:////proc/x.db"):
+        raise AssertionError("it cannot be written")
