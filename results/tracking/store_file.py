@@ -153,7 +153,7 @@ def one_writer(tracking_uri: str) -> Iterator[None]:
         with storage_errors("write", lock.lock_file):
             # filelock takes a file that can never be made for one that another process holds, and waits
             os.makedirs(os.path.dirname(lock.lock_file) or ".", exist_ok=True)
-            os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o644))
+            os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o666))
             lock.acquire()
     except FileNotFoundError as error:
         raise StorageError(f"cannot write {lock.lock_file}: {error.strerror}: name another store") from None
