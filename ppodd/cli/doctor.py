@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -88,7 +87,7 @@ def _look_at_machine(args: argparse.Namespace) -> CommandResult:
 
     import torch
 
-    from ppodd.files import cache_folder, may_write
+    from ppodd.files import cache_folder, may_write, nearest_existing
     from ppodd.machine import cores, limit_threads, machine_cores, machine_memory_bytes, memory_bytes
 
     limit_threads()
@@ -102,7 +101,7 @@ def _look_at_machine(args: argparse.Namespace) -> CommandResult:
     if not torch.cuda.device_count():
         print("no CUDA device: the …-small presets are meant for this machine; the others need a GPU")
     for what, folder in (("here", Path.cwd()), ("data cache", cache_folder())):
-        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.exists(p))
+        there = nearest_existing(folder)
         writable = "" if may_write(folder) else ", NOT WRITABLE"
         print(f"{what}: {folder}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free{writable}")
     if args.ray_address:

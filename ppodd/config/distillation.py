@@ -222,6 +222,10 @@ class DistillConfig(WrittenConfig):
         """Meta-steps of an epoch over so many training images: one pass, the last batch a shorter one."""
         return self.steps_per_epoch or math.ceil(images / self.batch_size)
 
+    def meta_steps(self, images: int) -> int:
+        """Those of all stages, on so many training images."""
+        return self.num_stages * self.stage_epochs * self.epoch_steps(images)
+
     def check_fits(self, spec: Spec) -> None:
         """Raise `BadInput` unless the poster, laid out as its method does, fits images and classes of `spec`."""
         self.geometry.check(spec)

@@ -162,8 +162,9 @@ class Request(NamedTuple):
     @property
     def expected(self) -> Spec | None:
         """The shape that a data set has to have, where it is known, its pictures resized as asked."""
-        spec = self.source.spec if self.source and not self.classes else None
-        return spec._replace(height=self.size or spec.height, width=self.size or spec.width) if spec else None
+        source, size = self.source, self.size
+        spec = source.spec if source and not self.classes else None
+        return spec._replace(height=size or spec.height, width=size or spec.width) if spec else None
 
 
 def known_spec(dataset: str, image_size: int) -> Spec | None:

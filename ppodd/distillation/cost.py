@@ -35,8 +35,7 @@ def cpu_hours(config: DistillConfig, spec: Spec, images: int, beside: int = 1) -
     Args:
         beside: distillations that share the CPU: where operations are small, each goes on as fast as alone.
     """
-    meta_steps = config.num_stages * config.stage_epochs * config.epoch_steps(images)
-    if not meta_steps:
+    if not (meta_steps := config.meta_steps(images)):
         return 0.0
     counted = distillation_flops(config, spec, meta_steps, config.num_stages) / (cores() * _CORE_FLOPS)
     return max(counted, meta_steps * _META_STEP_S / beside) / 3600
@@ -48,12 +47,12 @@ def warning(config: DistillConfig, spec: Spec, images: int, device: torch.device
     Args:
         images: of the training set.
     """
-    if device.type != "cpu" or (hours := cpu_hours(config, spec, images)) < _LONG_H:
+    time = long_time(cpu_hours(config, spec, images)) if device.type == "cpu" else ""
+    if not time:
         return ""
-    meta_steps = config.num_stages * config.stage_epochs * config.epoch_steps(images)
     small = f"{config.dataset}-small"
     way_out = f"; --preset {small} is scaled down to a CPU" if small in PRESETS else ""
-    takes = f"{meta_steps:,} meta-steps take {long_time(hours)}"
+    takes = f"{config.meta_steps(images):,} meta-steps take {time}"
     return f"note: {takes} on the CPU of this machine: they want a GPU{way_out}"
 
 

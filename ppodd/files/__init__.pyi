@@ -13,6 +13,9 @@ from .cache import (
     may_write as may_write,
 )
 from .cache import (
+    nearest_existing as nearest_existing,
+)
+from .cache import (
     own_temporary_folder as own_temporary_folder,
 )
 from .folder import (

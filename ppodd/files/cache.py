@@ -26,9 +26,14 @@ def cached(name: str) -> Path:
     return there if os.path.exists(there) else cache_folder() / name
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or else the nearest folder above it that is there; `/` always is."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
+
+
 def may_write(folder: Path) -> bool:
     """Whether this process may write files into the folder, or make it first."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    there = nearest_existing(folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

@@ -573,6 +573,18 @@ void small_product(Small s, const REAL *images, const REAL *weights, REAL *maps)
             }
 }
 
+/* To a sum: the outer product of the vectors at `maps`, of a gradient, and ROWS numbers of images. */
+#define ADD_OUTER(maps, images)                                                                                        \
+    Vector g0 = load(maps, WIDE), g1 = vectors > 1 ? load((maps) + WIDE, WIDE) : g0;                                   \
+    UNROLLED for (long i = 0; i < ROWS; i++) {                                                                         \
+        sum[i][0] += g0 * images[i];                                                                                   \
+        if (vectors > 1) sum[i][1] += g1 * images[i];                                                                  \
+    }
+/* Sums of sums, for the sake of rounding. */
+#define ADD_SUM                                                                                                        \
+    for (long i = 0; i < ROWS; i++)                                                                                    \
+        for (long v = 0; v < vectors; v++) all[i][v] += sum[i][v];
+
 INLINE void small_weight_one(const long vectors, long c, Small s, const REAL *images, const REAL *to_maps,
                              REAL *to_weights, long g, long t, long k) {
     Vector all[ROWS][2] = {{{0}}};
@@ -584,14 +596,9 @@ INLINE void small_weight_one(const long vectors, long c, Small s, const REAL *im
                 long pixel = (b * s.height + y) * s.width + x;
                 const REAL *to_map = to_maps + (pixel * s.groups + g) * s.out + c;
                 const REAL *from = images + ((pixel + down * s.width + right) * s.groups + g) * s.channels + k;
-                Vector g0 = load(to_map, WIDE), g1 = vectors > 1 ? load(to_map + WIDE, WIDE) : g0;
-                UNROLLED for (long r = 0; r < ROWS; r++) {
-                    sum[r][0] += g0 * from[r];
-                    if (vectors > 1) sum[r][1] += g1 * from[r];
-                }
+                ADD_OUTER(to_map, from)
             }
-        for (long r = 0; r < ROWS; r++)
-            for (long v = 0; v < vectors; v++) all[r][v] += sum[r][v];
+        ADD_SUM
     }
     for (long r = 0; r < ROWS; r++)
         for (long v = 0; v < vectors; v++)
@@ -671,14 +678,9 @@ INLINE void narrow_weight_one(const long vectors, Narrow s, const REAL *images, 
         Vector sum[ROWS][2] = {{{0}}};
         for (long r = first; r < first + PART && r < s.rows; r++) {
             const REAL *g = to_maps + r * s.to_channels, *from = images + r * s.from_channels;
-            Vector g0 = load(g, WIDE), g1 = vectors > 1 ? load(g + WIDE, WIDE) : g0;
-            UNROLLED for (long k = 0; k < ROWS; k++) {
-                sum[k][0] += g0 * from[k];
-                if (vectors > 1) sum[k][1] += g1 * from[k];
-            }
+            ADD_OUTER(g, from)
         }
-        for (long k = 0; k < ROWS; k++)
-            for (long v = 0; v < vectors; v++) all[k][v] += sum[k][v];
+        ADD_SUM
     }
     for (long k = 0; k < ROWS; k++)
         for (long v = 0; v < vectors; v++) store(to_weights + k * s.to_channels + v * WIDE, all[k][v], WIDE);

@@ -7,13 +7,11 @@ asks the documented API for the same, which takes longer.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import quote
 
-from results.tracking.store_file import sqlite_path
+from results.tracking.store_file import read_only, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +76,7 @@ def _query(store: OpenedStore) -> Iterator[Callable[[str], Iterable[Any]]]:
     """What asks a database in SQL, an SQLite file without MLflow. `Unavailable` where the store is none."""
     with _as_expected():
         if path := sqlite_path(store.uri):
-            connection: Any = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_LOCKED_S)
+            connection: Any = read_only(path, timeout=_LOCKED_S)
         else:
             connection = store.client._tracking_client.store.engine.raw_connection()
         with contextlib.closing(connection):

@@ -37,7 +37,7 @@ class StoredRun:
     artifact_uri: str
 
     @classmethod
-    def of(cls, run: entities.StoredRun) -> StoredRun:
+    def of(cls, run: entities.Run) -> StoredRun:
         """A run that MLflow's client gave."""
         info, data = run.info, run.data
         return cls(info.run_id, info.experiment_id, data.tags, data.params, info.status, info.artifact_uri)

@@ -43,9 +43,8 @@ POSTERS = "ppodd.posters"  # digests of the stages' poster files, shortened: {"1
 SUMMARY = "ppodd.summary"  # of a sweep: how many evaluations its artifacts show
 SETTING = "setting"  # of a trial: what it varies but for the seed; group runs by it
 SPLIT = "ppodd.stage_accuracy_split"
-TELLING_PCT = (
-    1.0  # between accuracy and balanced accuracy: below, classes are nearly of one size, as those of digits are
-)
+# between accuracy and balanced accuracy: below, classes are nearly of one size, as those of digits are
+TELLING_PCT = 1.0
 CLASSES = "ppodd.class_accuracy"  # {"<mode>/<arch>": {"stage", "steps", "percent": {class: accuracy}}}, see below
 TRIALS = "ppodd.trials_finished"  # of a sweep: "3/8"
 BEST, ANSWER = "best setting", "answer"  # of a sweep: its answer, in words

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppodd.errors import BadInput, PpoddError, StorageError, hidden
-from ppodd.files import cache_folder, is_remote, may_write, sha256
+from ppodd.files import cache_folder, is_remote, may_write, nearest_existing, sha256
 from ppodd.proxies import bypass_for_loopback, through_proxy
 from results.tracking import mlflow_internals
 from results.tracking.mlflow_internals import Experiment
@@ -165,7 +165,7 @@ def check_place(tracking_uri: str) -> None:
     """Raise `BadInput` where an SQLite store could never be made, without making it."""
     path = sqlite_path(tracking_uri)
     if path and not path.exists() and not may_write(path.parent):
-        there = next(folder for folder in path.parents if folder.exists())
+        there = nearest_existing(path.parent)
         raise BadInput(
             f"cannot open the MLflow store {tracking_uri!r}: {there} is no folder that this user may write; name "
             f"another --tracking-uri"

@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import filelock
@@ -94,6 +95,11 @@ def _make(path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def read_only(path: Path, **how: Any) -> sqlite3.Connection:
+    """A connection that changes nothing, and makes no file where there is none; `how` as `sqlite3.connect` has it."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, **how)
+
+
 def _require_whole(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(32)
@@ -104,7 +110,7 @@ def _require_whole(path: Path) -> None:
     if size < pages * (65536 if page == 1 else page):  # 1 stands for 65,536
         raise _broken(path, f"cut short: {size} bytes of {pages} pages")
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+        with contextlib.closing(read_only(path)) as database:
             tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
             known = "alembic_version" in tables and database.execute("select * from alembic_version").fetchone()
     except sqlite3.OperationalError:
@@ -192,7 +198,6 @@ class Changes:
         if self._database is None or self._seen is None or self._seen[0] != inode:
             if self._database is not None:
                 self._database.close()
-            uri = f"file:{quote(str(self._path))}?mode=ro"
-            self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._database = read_only(self._path, check_same_thread=False)
             weakref.finalize(self, self._database.close)
         return inode, self._database.execute("pragma data_version").fetchone()[0]

@@ -53,6 +53,7 @@ _STATUS = {  # what a run's tag says of how its trial stands
     Status.FAILED: "failed",
     Status.GOING: "running",
 }
+_OVER = {said for status, said in _STATUS.items() if status.is_over}
 
 
 @dataclass
@@ -90,7 +91,7 @@ class _Shown(NamedTuple):
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to come."""
-        return self.run.tags[schema.STATUS] in {_STATUS[status] for status in Status if status.is_over}
+        return self.run.tags[schema.STATUS] in _OVER
 
     @property
     def ended_ms(self) -> int:

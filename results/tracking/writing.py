@@ -159,7 +159,7 @@ class RunWriter:
                 self._send(run, new)
             return
         for run, new in waiting:
-            run.status = _status(new.status) if new.status else run.status
+            run.status = _status_then(run, new)
             run.tags |= new.tags
             run.params |= new.params
 
@@ -168,7 +168,7 @@ class RunWriter:
 
         MLflow writes a batch in the order params, metrics, tags, so that `schema.LOGGED` never says more than is there.
         """
-        tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
+        tags = _changed_tags(run, new)
         if new.status:
             self._set_status(run, new.status, new.ended_ms)
         if new.metrics or new.params or tags:
@@ -267,10 +267,17 @@ def now_ms() -> int:
 
 def _contents(run: StoredRun, new: Additions) -> Contents:
     """All of it, for a run that has no more than the tags that it was made with."""
-    tags = {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
-    known = _status(new.status) if new.status else run.status
+    known = _status_then(run, new)
     ended = known if known not in ("RUNNING", run.status) else None
-    return Contents(run.id, new.metrics, new.params, tags, ended, new.ended_ms or now_ms())
+    return Contents(run.id, new.metrics, new.params, _changed_tags(run, new), ended, new.ended_ms or now_ms())
+
+
+def _changed_tags(run: StoredRun, new: Additions) -> dict[str, str]:
+    return {name: value for name, value in new.tags.items() if run.tags.get(name) != value}
+
+
+def _status_then(run: StoredRun, new: Additions) -> str:
+    return _status(new.status) if new.status else run.status
 
 
 def _status(status: str) -> str:

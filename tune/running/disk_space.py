@@ -10,7 +10,7 @@ from ppodd.archive import Archive
 from ppodd.config import DistillConfig, EvaluationConfig, protocols
 from ppodd.datasets import known_spec
 from ppodd.errors import StorageError
-from ppodd.files import is_remote
+from ppodd.files import is_remote, nearest_existing
 
 _FLOAT = 4  # bytes
 _RECORD = 4_000  # of a stage or an evaluation, generously
@@ -25,8 +25,7 @@ def check_free_space(
     if is_remote(archive.url):
         return
     wanted = _STORE + sum(trial_bytes(config, evaluations) for config in configs)
-    there = next(folder for folder in (Path(archive.url), *Path(archive.url).parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest_existing(Path(archive.url))).free
     if wanted > free:
         raise StorageError(
             f"{archive.url} has {_megabytes(free)} free, and what is left of the sweep will write about "

@@ -95,7 +95,7 @@ def _drawn(config: DistillConfig, mode: str) -> int:
 def _meta_steps(config: DistillConfig, images: int | None) -> int | None:
     if not (images or config.steps_per_epoch):
         return None
-    return config.num_stages * config.stage_epochs * config.epoch_steps(images or 0)
+    return config.meta_steps(images or 0)
 
 
 def data_key(config: DistillConfig) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,14 @@ _MOST_VALUES = 100_000  # which a few aliases of aliases make thousands of milli
 class Loader(yaml.SafeLoader):
     """YAML as people mean it: 6:00 and 2024-05-01 are text, not 360 minutes and a date."""
 
-    def construct_yaml_int(self, node: Any) -> Any:
-        """A number, unless it is written as a time."""
-        return node.value if ":" in node.value else super().construct_yaml_int(node)
 
-    def construct_text(self, node: Any) -> str:
-        """What is written there."""
-        return str(node.value)
-
-    def construct_yaml_float(self, node: Any) -> Any:
-        """A number, unless it is written as a time."""
-        return node.value if ":" in node.value else super().construct_yaml_float(node)
+def _unless_a_time(number: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda loader, node: node.value if ":" in node.value else number(loader, node)
 
 
-Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
-Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
-Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_text)
+Loader.add_constructor("tag:yaml.org,2002:int", _unless_a_time(yaml.SafeLoader.construct_yaml_int))
+Loader.add_constructor("tag:yaml.org,2002:float", _unless_a_time(yaml.SafeLoader.construct_yaml_float))
+Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
 
 
 class Document:

@@ -171,10 +171,8 @@ def _check_choices(file: SweepFile, examples: Sequence[DistillConfig]) -> None:
 def _evaluation(number: int, values: dict[str, Any]) -> EvaluationConfig:
     place = ("evaluation", str(number))
     _check_keys(values, EvaluationConfig, "config field", place)
-    try:
+    with _at(*place):
         return build(EvaluationConfig, values)
-    except BadInput as error:
-        raise SweepFileError((*place, error.field), str(error)) from None
 
 
 class _at:

@@ -45,7 +45,7 @@ def test_stages_without_evaluation_are_open(archive, backlog):
     assert backlog.going == ["seed=1"]
 
 
-def test_a_finished_trial_is_not_read_again(archive, backlog, monkeypatch):
+def test_a_finished_trial_is_not_read_again(archive, backlog):
     trial = archive.trial("s", "seed=0")
     write_stage(trial, trial.config(), 2)
     for work in backlog.look().open:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -128,8 +127,7 @@ def test_what_another_mlflow_lacks_is_had_by_its_documented_api(uri, server, mon
     if missing == "private names":
         asked.client = Documented(asked.client)
     elif missing == "the tables":
-        empty = SimpleNamespace(connect=lambda *_, **__: sqlite3.connect(":memory:"))
-        monkeypatch.setattr(mlflow_internals, "sqlite3", empty)
+        monkeypatch.setattr(mlflow_internals, "read_only", lambda *_, **__: sqlite3.connect(":memory:"))
     else:
         monkeypatch.setattr(mlflow_internals, "_BULK", "/not/there")
     runs, metrics = everything(asked)
