@@ -73,11 +73,11 @@ def view(now: SweepProgress, width: int) -> Group:
         parts.append(_running(now, width))
     if now.best:
         best = f"best so far, on {now.best.accuracy.split} images: {_accuracy(now.best)}"
-        parts += [best, shortened(now.best.trial, width)]
+        parts += [best, elided(now.best.trial, width)]
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
 
 
-def shortened(trial: str, columns: int) -> str:
+def elided(trial: str, columns: int) -> str:
     """A trial's name in so many columns: its end, the seed, tells it from its like, so it stays."""
     if len(trial) <= columns:
         return trial
@@ -103,7 +103,7 @@ def _running(now: SweepProgress, width: int) -> Table:
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for name, numbers in rows.items():
-        table.add_row(shortened(name, width - taken), *numbers)
+        table.add_row(elided(name, width - taken), *numbers)
     if (more := len(now.running) - _ROWS) > 0:
         table.add_row(f"… and {more} more")
     return table

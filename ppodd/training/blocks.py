@@ -28,10 +28,10 @@ class Block(NamedTuple):
 
 
 class Blocks(Protocol):
-    """What is kept for the way back is used up by it."""
+    """What is kept for the backward pass is used up by it."""
 
     def forward(self, y: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Any]:
-        """`p`, and what the way back needs, of maps `y [B, C, h, w]`, which may be overwritten; `γ, β [C]`."""
+        """`p`, and what the backward pass needs, of maps `y [B, C, h, w]`, which may be overwritten; `γ, β [C]`."""
 
     def backward(self, g: Tensor, kept: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From the gradient of `p` to those of `y`, `γ` and `β`."""
@@ -125,7 +125,7 @@ class TorchBlocks:
 
 
 class _Pooled(NamedTuple):
-    """What a block's forward pass along a direction leaves for the way back."""
+    """What a block's forward pass along a direction leaves for the backward pass."""
 
     normed: instance_norm.NormTangent
     mask: Tensor  # m, as numbers [B, C, h, w]

@@ -5,7 +5,7 @@ is removed by the norm: its derivatives are exactly 0.
 
 The product with the Hessian is taken forward-over-reverse (MixFlow-MG, arXiv 2505.00793): a dot over a name is its
 derivative along the direction `v` in parameter space, `g` the gradient of the loss. A map and its tangent go
-through each operation together, the tangent first on the way forward, `[ẋ; x]`, and last on the way back, `[g; ġ]`.
+through each operation together, the tangent first in the forward pass, `[ẋ; x]`, last in the backward one, `[g; ġ]`.
 Two facts make that cheap. ReLU and pool are linear where they are differentiable, so all of their derivatives share
 one mask `m = [z > 0]`; and the norm's scale and shift commute with the pool, so `p = γ pool(m ŷ) + β pool(m)` and
 every sum that the norm's derivatives need is a sum over pooled maps, a quarter of the size.
@@ -175,7 +175,7 @@ class ConvNetDerivatives:
         return maps.unflatten(-3, (self._networks, -1)).flatten(-3).transpose(-3, -2)
 
     def _maps(self, features: Tensor, like: Tensor) -> Tensor:
-        """The way back, in the shape of `like`."""
+        """The backward pass, in the shape of `like`."""
         return features.transpose(-3, -2).reshape(like.shape).contiguous(memory_format=layout(like.device))
 
     def _put_together(self, gradients: list[Tensor]) -> Tensor:

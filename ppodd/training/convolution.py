@@ -29,7 +29,7 @@ _FEW_CHANNELS, _MANY_CHANNELS = 4, 8  # of images and maps, where a convolution 
 class Convolution(Protocol):
     """`y = x * W` for images `x [B, C, h, w]`, weights `W [O, C, 3, 3]` and maps `y [B, O, h', w']`.
 
-    `inside` is the images in the domain, as the way back needs them.
+    `inside` is the images in the domain, as the backward pass needs them.
     """
 
     def weight(self, weight: Tensor) -> Tensor:

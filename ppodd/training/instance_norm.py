@@ -16,7 +16,7 @@ _PIXELS = (-2, -1)
 
 
 class NormCache(NamedTuple):
-    """What the way back needs."""
+    """What the backward pass needs."""
 
     maps: Tensor  # ŷ on a CPU, else y: [B, C, h, w]
     mean: Tensor | None  # of y

@@ -68,3 +68,11 @@ def finished_at(archive, sweep):
     """When each archived stage of a sweep was finished, by trial and stage."""
     trials = {name: archive.trial(sweep, name) for name in archive.trials(sweep)}
     return {(name, s): trial.stage(s).finished_at for name, trial in trials.items() for s in trial.stages()}
+
+
+def jobs_of(plan):
+    """What Tune is given, trial by trial, of trials that are known."""
+    jobs = []
+    while not plan.trials.done:
+        jobs.append(plan.trials.suggest(str(len(jobs)))["trial"])
+    return jobs

@@ -9,7 +9,7 @@ from ppodd.archive import Archive
 from tune.sweep_file import Sweep
 
 
-class JobTrial(TypedDict):
+class TrialEntry(TypedDict):
     """One trial: its archive folder, and the fields of its config."""
 
     url: str
@@ -26,7 +26,7 @@ class TrialJob(TypedDict):
         halve_chunk: whether to go on with half the `real_chunk` where memory runs out.
     """
 
-    trials: list[JobTrial]
+    trials: list[TrialEntry]
     cpus: float
     gpus: float
     hours: float | None

@@ -35,6 +35,7 @@ from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.data import DataOfTrials, check_data, record_first
 from tune.running.disk_space import check_free_space
 from tune.running.job import job_of, names_in
+from tune.running.known_trials import KnownTrials, pending
 from tune.running.limits import SweepClock, check_hours, take_up
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
@@ -240,9 +241,9 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
     from tune.running.trial import trial
 
     file = sweep.file
-    limits = [limit for limit in (at_once, file.max_concurrent) if limit]
-    plan = _plan(sweep, archive, min(limits) if limits else None)
-    if plan.search is None and not plan.space["trial"]["grid_search"]:
+    at_once = min((limit for limit in (at_once, file.max_concurrent) if limit), default=None)
+    plan = _plan(sweep, archive, at_once)
+    if plan.trials.done:
         return False
     folder = archive.folder / sweep.name
     storage_path = str(own_temporary_folder() / "tune") if is_remote(folder.url) else f"{folder.url}/.tune"
@@ -251,10 +252,10 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # its traces: the archive has them, `told` says a line
     resources = {"cpu": file.resources.cpus, "gpu": file.resources.gpus, **file.resources.others}
     how = tune.TuneConfig(
-        search_alg=plan.search,
+        search_alg=plan.trials,
         scheduler=plan.scheduler,
-        num_samples=-1 if plan.search else 1,
-        max_concurrent_trials=min(limits) if limits else None,
+        num_samples=-1,  # until it has no more
+        max_concurrent_trials=at_once or (None if file.search else pending(ray.cluster_resources().get("CPU", 0.0))),
         reuse_actors=True,
     )
     keep_credentials()
@@ -274,14 +275,14 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
             stop=clock,
         )
         trainable = tune.with_resources(tune.with_parameters(trial, notice=notice), resources)
-        grid = tune.Tuner(trainable, param_space=plan.space, tune_config=how, run_config=where).fit()
+        grid = tune.Tuner(trainable, tune_config=how, run_config=where).fit()
     for result in (grid[number] for number in range(len(grid))):
         if result.error and result.config:
             for name in names_in(result.config):
                 _record_failure(sweep, archive, name, result.error)
     # an interrupted Tuner returns as if its trials were done
     open_ = _standing(sweep, archive, Status.GOING)
-    left = bool(open_) or bool(plan.search and not plan.search.done)
+    left = bool(open_) or not plan.trials.done
     return signals.came().is_set() or (left and not clock.over and ray.is_initialized())
 
 
@@ -321,13 +322,12 @@ class _TuneReporter(tune.Callback):
 
 
 class _RunPlan(NamedTuple):
-    """What Tune runs: trials that are known, in `space`, or those of a search; and what stops some early.
+    """What Tune runs: trials that are known, or those of a search; and what stops some early.
 
     A trial of Tune's is one of the sweep's, or several in lockstep.
     """
 
-    space: dict[str, Any]
-    search: Any
+    trials: KnownTrials | ArchivedSearch
     scheduler: Any
 
 
@@ -341,9 +341,10 @@ def _plan(sweep: Sweep, archive: Archive, at_once: int | None) -> _RunPlan:
     job = functools.partial(job_of, sweep, archive)
     left = unfinished(sweep, archive)
     if not sweep.file.search:
-        together = ([name for name in group if name in left] for group in groups(sweep.file, sweep.trials, at_once))
-        return _RunPlan({"trial": {"grid_search": [job(*names) for names in together if names]}}, None, scheduler)
-    return _RunPlan({}, ArchivedSearch(sweep, archive, job, left), scheduler)
+        going = set(left)
+        together = ([name for name in group if name in going] for group in groups(sweep.file, sweep.trials, at_once))
+        return _RunPlan(KnownTrials(filter(None, together), job), scheduler)
+    return _RunPlan(ArchivedSearch(sweep, archive, job, left), scheduler)
 
 
 def _record_failure(sweep: Sweep, archive: Archive, name: str, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Defaults of Tune that are switched off: messages that would be wrong here, and its way with what is secret."""
+"""Ways of Tune that are switched off: messages that would be wrong here, and its way with what is secret."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray import tune
-from sweeps import ppodd, sweep_file
+from sweeps import jobs_of, ppodd, sweep_file
 
 from ppodd.archive import Archive, HoursRecord
 from ppodd.cli.main import main
@@ -38,7 +38,7 @@ def run(tmp_path, tiny, monkeypatch):
         )
         sweep = load_sweep(path)
         take_up(sweep, archive, list(stopped(sweep, archive)))
-        for job in _plan(sweep, archive, at_once=1).space["trial"]["grid_search"]:
+        for job in jobs_of(_plan(sweep, archive, at_once=1)):
             try:
                 module._run(job, told)
             except KeyboardInterrupt:

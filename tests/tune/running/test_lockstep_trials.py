@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
-from sweeps import sweep_file
+from sweeps import jobs_of, sweep_file
 
 from ppodd.archive import Archive
 from tune.running import trial as module
@@ -24,7 +24,8 @@ def run(tiny, tmp_path, monkeypatch):
         sweep = load_sweep(sweep_file(tmp_path, {**tiny, **dict(config)}, **changes))
         archive, decisions = Archive(tmp_path / name), []
         plan = _plan(sweep, archive, at_once=1)
-        for job in plan.space["trial"]["grid_search"]:
+        jobs = jobs_of(plan)
+        for job in jobs:
             running = SimpleNamespace(config={"trial": job})
 
             def report(metrics, checkpoint=None, running=running):
@@ -33,7 +34,7 @@ def run(tiny, tmp_path, monkeypatch):
 
             monkeypatch.setattr(tune, "report", report)
             module._run(job)
-        return sweep, archive, len(plan.space["trial"]["grid_search"]), decisions
+        return sweep, archive, len(jobs), decisions
 
     return run
 
