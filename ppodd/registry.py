@@ -7,9 +7,7 @@ A name is one of ours, one that an installed package registers in the entry-poin
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
-import importlib.util
 import re
 import reprlib
 import sys
@@ -18,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 from ppodd.failures import user_place
+from ppodd.source_digest import source_digest
 
 _IMPORT_PATH = re.compile(r"[\w.]+:[\w.]+")
 OWN = "module:function"  # how help writes the user's own
@@ -127,9 +125,9 @@ class Registry(Generic[E]):
         return self.own.get(name) or self.kind(target=name)
 
     def source(self, name: str) -> str:
-        """A digest of the file that holds a user's own, as it is now; nothing for ours, or where it is not found."""
+        """A digest of the code of a user's own, as it is now; nothing for ours, or where it is not found."""
         path = None if name in self.own else name if is_import_path(name) else self._installed().get(name)
-        return _digest_of_module(path.partition(":")[0]) if path else ""
+        return source_digest(path.partition(":")[0]) if path else ""
 
     def check_source(self, name: str, source: str) -> None:
         """Raise `BadInput` where the code that this process has imported by a name is not of this digest."""
@@ -242,15 +240,6 @@ def _place_of_import(error: Exception, module: str) -> str:
 
 
 _imported_as: dict[str, str] = {}  # what the code of a name was when this process imported it
-
-
-def _digest_of_module(module: str) -> str:
-    """A digest of a module's file, which is found without being imported; what it imports is not in it."""
-    try:
-        spec = importlib.util.find_spec(module)
-        return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16] if spec and spec.origin else ""
-    except (ImportError, ValueError, AttributeError, OSError):  # it is not there, or has no file
-        return ""
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,14 +153,15 @@ def distill(
     Raises:
         BadInput: a setting is none, or the archive holds this run already and it is not to `resume`.
     """
-    from ppodd.archive import trial_of
+    from ppodd.archive import told_apart, trial_of
     from ppodd.cli.console import bar, console
     from ppodd.config import configured
     from ppodd.distillation import run
     from ppodd.machine import limit_threads
 
     out = console()
-    config = configured(preset, settings, say=out.print if progress else _quiet)
+    choose = partial(told_apart, str(archive), resume)
+    config = configured(preset, settings, say=out.print if progress else _quiet, choose=choose)
     trial = trial_of(str(archive), config)
     limit_threads()
     with bar(out) if progress else contextlib.nullcontext() as show:
@@ -184,13 +185,14 @@ def evaluate(
         protocol: fields of `EvaluationConfig`, such as `arch=["convnet", "resnet18"]`, `mode=["blend", "latest"]`,
             `budgets=[300, 1000]`, `nets=4`; what is left out is the distillation's own.
     """
-    from ppodd.evaluation import evaluate_archived, works
+    from ppodd.evaluation import evaluate_archived, try_works, works
     from ppodd.machine import limit_threads
 
     limit_threads()
     evaluation = build(EvaluationConfig, protocol)
     some = [what] if isinstance(what, (Run, Stage, str, Path)) else what
     work = [one for stage in _stages(some) for one in works(stage.trial, stage.number, [evaluation])]
+    try_works(work)
     return Evaluations(evaluate_archived(one, device) for one in work)
 
 

@@ -93,6 +93,9 @@ from .targets import (
     stages_at as stages_at,
 )
 from .targets import (
+    told_apart as told_apart,
+)
+from .targets import (
     trial_at as trial_at,
 )
 from .targets import (

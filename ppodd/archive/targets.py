@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.config import RUNS, DistillConfig, check_twin
 from ppodd.errors import BadInput
@@ -33,6 +35,20 @@ def stages_at(path: str) -> tuple[TrialArchive, list[int]]:
     if not trial.stages():
         raise BadInput(f"{path!r} has no finished stage yet")
     return trial, trial.stages()
+
+
+def told_apart(archive: str, resume: bool, plain: DistillConfig, apart: DistillConfig) -> DistillConfig:
+    """Of two configs of a run that differ in its name, the one whose folder is its own.
+
+    The plain name is taken where a run on data at another place has it, and that data is still there: had it moved
+    here, this would be the same run.
+    """
+    runs = Folder(archive) / RUNS
+    if resume:
+        return apart if TrialArchive(runs.at(apart.name)).holds_run() else plain
+    there = TrialArchive(runs.at(plain.name)).data()
+    is_other = there and os.path.exists(there.dataset) and not os.path.samefile(there.dataset, plain.dataset)
+    return apart if is_other and os.path.exists(plain.dataset) else plain
 
 
 def trial_of(archive: str, config: DistillConfig) -> TrialArchive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -52,8 +53,14 @@ def configure(
     args: argparse.Namespace, default: dict[str, Any] | None = None, say: Callable[[str], None] = lambda line: None
 ) -> DistillConfig:
     """The config that the flags say, as `configured` makes it."""
+
+    def choose(plain: DistillConfig, apart: DistillConfig) -> DistillConfig:
+        from ppodd.archive import told_apart
+
+        return told_apart(args.archive, args.resume, plain, apart)
+
     ipc = {IPC: args.ipc} if hasattr(args, IPC) else {}
-    return configured(args.preset, {**given(args, DistillConfig), **ipc}, default, say)
+    return configured(args.preset, {**given(args, DistillConfig), **ipc}, default, say, choose)
 
 
 def run(args: argparse.Namespace) -> CommandResult:
@@ -81,8 +88,8 @@ def run(args: argparse.Namespace) -> CommandResult:
             out.print(stage_line(record))
             found["stages"].append(record)
     if not args.no_evaluate:
-        found["evaluations"] = evaluate_trials(out, [trial], EvaluationConfig(), config.device)
-    out.print(f"archived in {trial.url}; pictures: ppodd render {trial.url} -o posters.png")
+        found["evaluations"] = evaluate_trials(out, [(trial, trial.stages())], EvaluationConfig(), config.device)
+    out.print(f"archived in {trial.url}; pictures: ppodd render {shlex.quote(trial.url)} -o posters.png")
     if not args.no_evaluate:
         say_tables(out, [trial])
     return CommandResult(0, found)

@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ EXAMPLES = """\
   ppodd doctor
   ppodd doctor --dataset ./my-images
 """
+_SHEET = "contact-sheet.png"
 _PACKAGES = {
     "torch": "",
     "torchvision": "",
@@ -38,7 +40,10 @@ _OF_DATA = ("dataset", "root", "image_size", "classes", "per_class", "image_colu
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ray-address", help="look at this Ray cluster too")
     parser.add_argument(
-        "-o", "--output", default="contact-sheet.png", help="pictures of the data set (default: %(default)s)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=f"pictures of the data set (default: {_SHEET}, or a temporary file where this folder is in the data set)",
     )
     add_config_flags(parser, DistillConfig, "a data set to look at instead", _OF_DATA)
 
@@ -48,7 +53,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     return _look_at_data(flags, args.output) if flags else _look_at_machine(args)
 
 
-def _look_at_data(flags: dict[str, Any], output: str) -> CommandResult:
+def _look_at_data(flags: dict[str, Any], output: str | None) -> CommandResult:
     """Say what is read of a data set, and write its contact sheet."""
     if "dataset" not in flags:
         raise BadInput(f"{', '.join(f'--{name}' for name in flags)}: name the data set by --dataset")
@@ -58,8 +63,11 @@ def _look_at_data(flags: dict[str, Any], output: str) -> CommandResult:
 
     dataset = flags["dataset"]
     config = build(DistillConfig, {**(preset(dataset) if dataset in PRESETS else {}), **flags})
-    _check_output(output, config.dataset)
-    images, _ = read_images(absolute_paths(config).data)
+    if output:
+        _check_output(output, config.dataset)
+    config = absolute_paths(config)
+    images, _ = read_images(config.data)
+    output = output or (_temporary() if _is_within(Path(), config.dataset) else _SHEET)
     print("\n".join(images.report.lines()))
     atomic_write(output, contact_sheet(images))
     print(f"{output}: pictures of each class, training on the left, test on the right")
@@ -71,9 +79,19 @@ def _check_output(output: str, dataset: str) -> None:
     path = Path(output).absolute()
     if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
         raise BadInput(f"--output {output!r}: name a .png file in a folder that is there")
-    place = Path(dataset).expanduser().absolute()
-    if place.is_dir() and path.is_relative_to(place):
+    if _is_within(path, dataset):
         raise BadInput(f"--output {output!r} lies in the data set {dataset}: name a file elsewhere, --output PATH.png")
+
+
+def _is_within(path: Path, dataset: str) -> bool:
+    """Whether a path is among the files of a data set that is a folder."""
+    place = Path(dataset).expanduser()
+    return place.is_dir() and path.resolve().is_relative_to(place.resolve())
+
+
+def _temporary() -> str:
+    """A new file for a contact sheet."""
+    return tempfile.NamedTemporaryFile(prefix="ppodd-", suffix=f"-{_SHEET}", delete=False).name
 
 
 def _look_at_machine(args: argparse.Namespace) -> CommandResult:

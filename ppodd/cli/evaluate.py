@@ -52,35 +52,39 @@ def run(args: argparse.Namespace) -> CommandResult:
     if args.out:
         targets = [(copied(trial, args.out), stages) for trial, stages in targets]
     out = console()
-    found = []
-    for trial, stages in targets:
-        found += evaluate_trials(out, [trial], evaluation, args.device, stages, args.dataset, args.root)
+    found = evaluate_trials(out, targets, evaluation, args.device, args.dataset, args.root)
     say_tables(out, [trial for trial, _ in targets])
     return CommandResult(0, {"evaluations": found})
 
 
 def evaluate_trials(
     out: Any,
-    trials: list[TrialArchive],
+    targets: list[tuple[TrialArchive, list[int]]],
     evaluation: EvaluationConfig,
     device: str,
-    stages: list[int] | None = None,
     dataset: str = "",
     root: str = "",
 ) -> list[dict[str, Any]]:
-    """Evaluate what is not evaluated yet, on the data at its place or at these; print and return every result."""
+    """Evaluate what is not evaluated yet, on the data at its place or at these; print and return every result.
+
+    Raises:
+        BadInput: what is asked for of a user's own cannot work, or the data is not that of the distillation.
+    """
     from ppodd.archive import EVALUATOR
-    from ppodd.evaluation import evaluate_archived, works
+    from ppodd.evaluation import evaluate_archived, try_works, works
     from ppodd.files import only_writer
     from ppodd.machine import limit_threads
 
     limit_threads()
+    asked = [
+        (trial, [work for stage in stages for work in works(trial, stage, [evaluation])]) for trial, stages in targets
+    ]
+    to_do = [[work for work in wanted if not _is_done(trial, work)] for trial, wanted in asked]
+    try_works([work for each in to_do for work in each])  # before the first of them is begun
     found = []
-    for trial in trials:
-        chosen = trial.stages() if stages is None else stages
-        wanted = [work for stage in chosen for work in works(trial, stage, [evaluation])]
+    for (trial, wanted), undone in zip(asked, to_do, strict=True):
         left = _was_left(trial)
-        if not left and all(_is_done(trial, work) for work in wanted):
+        if not left and not undone:
             only: AbstractContextManager[object] = nullcontext()  # an archive that is only read need not be writable
         else:
             busy = f"{trial.url} is being evaluated by another process"

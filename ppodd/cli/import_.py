@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> CommandResult:
         "best on the test set: the results are marked as leaking it"
     )
     if not args.no_evaluate:
-        found["evaluations"] = evaluate_trials(out, [trial], EvaluationConfig(), config.device)
+        found["evaluations"] = evaluate_trials(out, [(trial, trial.stages())], EvaluationConfig(), config.device)
     out.print(f"archived in {trial.url}")
     if not args.no_evaluate:
         say_tables(out, [trial])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def _see_off(jobs: Jobs, job_id: str, archive: str) -> int:
         under_way = False
     print("it is under way; this machine may leave" if under_way else _NOT_SEEN)
     print(f"follow: ppodd jobs logs {job_id} --follow; also ppodd jobs status, ppodd jobs stop {job_id}")
-    print(f"results: ppodd results table --archive {archive}")
+    print(f"results: ppodd results table --archive {shlex.quote(archive)}")
     return 0
 
 

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     if outcome.open_evaluations:
         out.print(
             f"still open: {counted(outcome.open_evaluations, 'evaluation')}, which the evaluators finish: look with "
-            f"`ppodd evaluators status`, then `ppodd results table --archive {archive.url}`"
+            f"`ppodd evaluators status`, then `ppodd results table --archive {shlex.quote(archive.url)}`"
         )
     else:
         try:

@@ -23,12 +23,15 @@ def configured(
     settings: dict[str, Any],
     default: dict[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    choose: Callable[[DistillConfig, DistillConfig], DistillConfig] = lambda plain, apart: plain,
 ) -> DistillConfig:
     """The config: the preset (by name, else the data set's own), then the settings, fields or `ipc`.
 
     Args:
         default: what is known of a run that is imported, whose other settings are the published ones.
         say: receives a line with the layout that was chosen for the data.
+        choose: of a run on data of one's own that is given no name, between the one that its folder alone makes, and
+            the one by which it is told apart from a folder of that name elsewhere.
     """
     flags = {name: value for name, value in settings.items() if name != IPC}
     if "name" in flags:
@@ -44,22 +47,29 @@ def configured(
     if spec:
         say(in_words(config.geometry, spec))
     if not config.name:
-        label = name if its_own else _label(config.dataset)
-        method = "" if config.method == P_PODD else f"-{config.method}"
-        called = as_name(f"{label}{method}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
-        config = config.model_copy(update={"name": called})
+        config = _called(config, name if its_own else _label(config.dataset))
+        if is_path(config.dataset):
+            config = choose(config, _called(config, _label(config.dataset, apart=True)))
     check_name(config.name)
     return config
 
 
-def _label(dataset: str) -> str:
+def _called(config: DistillConfig, label: str) -> DistillConfig:
+    method = "" if config.method == P_PODD else f"-{config.method}"
+    called = as_name(f"{label}{method}-stages{config.num_stages}-{config.blend}-seed{config.seed}")
+    return config.model_copy(update={"name": called})
+
+
+def _label(dataset: str, apart: bool = False) -> str:
     """What a run on a data set is called after: for data of one's own its folder or file, told apart where need be.
 
-    Two folders whose names are cleaned to the same get distinct ones, and none is called as a preset is.
+    Two folders whose names are cleaned to the same get distinct ones, and none is called as a preset is. Two of one
+    name at different places do where they are to be told `apart`.
     """
     if not is_path(dataset):
         return shortened(dataset, _LONGEST_LABEL_BYTES)
     called = os.path.basename(dataset)
     label = as_name(shortened(called, _LONGEST_LABEL_BYTES))
-    plain = label == called and label.casefold() not in PRESETS
-    return label if plain else f"{label}-{hashlib.sha256(called.encode()).hexdigest()[:6]}"
+    if label == called and label.casefold() not in PRESETS and not apart:
+        return label
+    return f"{label}-{hashlib.sha256((dataset if apart else called).encode()).hexdigest()[:6]}"

@@ -14,7 +14,7 @@ from ppodd.datasets.listing import files_below, is_picture, note_others
 from ppodd.datasets.parts import TRAIN, Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
 from ppodd.datasets.splits import split_of_path
-from ppodd.datasets.tables import PATHS_IN, holds_pictures, table_parts
+from ppodd.datasets.tables import PATHS_IN, columns_of, holds_pictures, table_parts
 from ppodd.datasets.tiny_imagenet import find_tiny_imagenet, read_tiny_imagenet
 from ppodd.datasets.unpacking import is_archive, unpacked
 from ppodd.errors import BadInput
@@ -37,29 +37,59 @@ class DataLocation:
     also: set[Path] = field(default_factory=set)  # files that were met only while it was read
 
 
-def find_at(path: Path, columns: Columns) -> DataLocation | None:
+def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLocation | None:
     """Whatever form of data set lies at `path`; `None` where nothing readable does.
+
+    Args:
+        notes: what is to be known of the whole that it is a file of.
 
     Raises:
         BadInput: what lies there is of no form that is read, or its names contradict each other.
     """
+    notes = notes or Notes()
     if path.is_file():
-        return _in_file(path, columns, "")
+        return _in_file(path, columns, "", notes)
     for look, read in _OWN_LAYOUTS:
         listed = look(path)
         if listed:
-            return DataLocation(str(path), listed, partial(read, listed))
-    notes = Notes()
+            return DataLocation(str(path), listed, partial(read, listed), notes)
     files = files_below(path, notes) if path.is_dir() else []
     data = _data_files(path, files, columns)
     if data:
         of_tables = data[0].suffix.lower() in PATHS_IN  # the pictures are what these name
-        note_others(files, {*data, *(file for file in files if of_tables and is_picture(file))}, notes)
+        used = {*data, *(file for file in files if of_tables and is_picture(file))}
+        tables = [file for file in files if file.suffix.lower() in TABLES and file not in used]
+        note_others(files, {*used, *tables}, notes)
+        notes.notes += _not_read(path, tables, "")
         notes.warnings += _configurations(path, data)
-        return _together(path, [_in_file(file, columns, split_of_path(file.relative_to(path))) for file in data], notes)
+        return _together(
+            path, [_in_file(file, columns, split_of_path(file.relative_to(path)), notes) for file in data], notes
+        )
     pictures = [file for file in files if is_picture(file)]
-    note_others(files, set(pictures), notes)
-    return DataLocation(str(path), pictures, lambda: class_folders(path, pictures, notes), notes) if pictures else None
+    tables = [file for file in files if file.suffix.lower() in TABLES]
+    note_others(files, {*pictures, *tables}, notes)
+    if not pictures:
+        return None
+    notes.notes += _not_read(path, tables, ", since the folders tell the classes")
+    read = partial(class_folders, path, pictures, notes, partial(_columns, tables))
+    return DataLocation(str(path), pictures, read, notes)
+
+
+def _columns(tables: list[Path]) -> str:
+    """What the columns of a table are that might tell the classes, did one know which."""
+    if not tables:
+        return ""
+    return (
+        f"; {tables[0].name} has columns {columns_of(tables[0])}: name those of the images and labels by "
+        f"--image_column and --label_column"
+    )
+
+
+def _not_read(place: Path, tables: list[Path], why: str) -> list[str]:
+    """The note on tables that lie there."""
+    named = ", ".join(str(table.relative_to(place)) for table in tables[:3])
+    more = f", … ({len(tables):,} in all)" if len(tables) > 3 else ""
+    return [f"{named}{more} {'is' if len(tables) == 1 else 'are'} not read{why}"] if tables else []
 
 
 def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
@@ -71,7 +101,7 @@ def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
     beside = [file for file in files if file.name.lower() in _BESIDE]
     if beside:
         return beside
-    if has_classes(place, [file for file in files if is_picture(file)]):
+    if not any(columns) and has_classes(place, [file for file in files if is_picture(file)]):
         return []
     return [file for file in files if file.suffix.lower() in TABLES and holds_pictures(file, columns)]
 
@@ -88,19 +118,19 @@ def _kept_by_library(path: Path) -> bool:
     return path.suffix == ".arrow" and path.name.startswith("cache-")
 
 
-def _in_file(path: Path, columns: Columns, split: str) -> DataLocation:
+def _in_file(path: Path, columns: Columns, split: str, notes: Notes) -> DataLocation:
     name = path.name.lower()
     if is_archive(path):
-        return _in_archive(path, columns, split)
+        return _in_archive(path, columns, split, notes)
     if name.endswith(".npz"):
-        return DataLocation(str(path), [path], lambda: npz_parts(path, split))
+        return DataLocation(str(path), [path], lambda: npz_parts(path, split), notes)
     if name.endswith((*TABLES, ".tar")):
-        return DataLocation(str(path), [path], lambda: table_parts(path, columns, split))
+        return DataLocation(str(path), [path], lambda: table_parts(path, columns, split, notes), notes)
     raise BadInput(f"{path} is of no kind that is read: a folder of class folders is, or a file of {', '.join(FILES)}")
 
 
-def _in_archive(path: Path, columns: Columns, split: str) -> DataLocation:
-    found = find_at(unpacked(path), columns)
+def _in_archive(path: Path, columns: Columns, split: str, notes: Notes) -> DataLocation:
+    found = find_at(unpacked(path), columns, notes)
     if found is None:
         raise BadInput(f"{path} holds no data set: class folders of pictures, or tables of them")
 
@@ -108,7 +138,7 @@ def _in_archive(path: Path, columns: Columns, split: str) -> DataLocation:
         parts = found.read()
         return [replace(part, place=_inside(path, part), split=part.split or split) for part in parts]
 
-    return DataLocation(str(path), found.files, read, found.notes)
+    return DataLocation(str(path), found.files, read, notes)
 
 
 def _inside(path: Path, part: Part) -> str:
@@ -118,8 +148,5 @@ def _inside(path: Path, part: Part) -> str:
 
 def _together(path: Path, found: list[DataLocation], notes: Notes) -> DataLocation:
     """Several files as one data set."""
-    for each in found:
-        for why, count in each.notes.skipped.items():
-            notes.skip(why, count)
     files = [file for each in found for file in each.files or ()]
     return DataLocation(str(path), files, lambda: [part for each in found for part in each.read()], notes)

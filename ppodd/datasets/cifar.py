@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppodd import libraries
-from ppodd.datasets.parts import Part
+from ppodd.datasets.parts import Notes, Part
 from ppodd.datasets.sources import Columns
 from ppodd.datasets.splits import split_of_path, splits_of_files
 from ppodd.datasets.tables import table_parts
@@ -56,7 +56,9 @@ def _read(form: _Cifar, files: list[Path]) -> list[Part]:
         _check_published(form, files)
         return read_set(form.kept, files)
     splits = splits_of_files(files)
-    return [part for file, split in zip(files, splits, strict=True) for part in table_parts(file, Columns(), split)]
+    return [
+        part for file, split in zip(files, splits, strict=True) for part in table_parts(file, Columns(), split, Notes())
+    ]
 
 
 def _check_published(form: _Cifar, files: list[Path]) -> None:

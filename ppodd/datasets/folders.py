@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, files_part
-from ppodd.datasets.splits import split_of
+from ppodd.datasets.splits import split_of, told_apart
 from ppodd.errors import BadInput
 
 # A picture's file and the folders it lies in, below the folder that is looked at.
@@ -14,27 +14,32 @@ Row = tuple[Path, tuple[str, ...]]
 _WRAPPERS = frozenset({"images", "imgs", "img", "data", "pictures"})
 
 
-def class_folders(place: Path, pictures: list[Path], notes: Notes) -> list[Part]:
+def class_folders(place: Path, pictures: list[Path], notes: Notes, beside: Callable[[], str] = str) -> list[Part]:
     """The parts of a tree of pictures.
 
     A class is the outermost folder below its split's. Folders are splits only as a level of the tree: a folder that is
     called `train` among class folders is a class.
+
+    Args:
+        beside: says what else lies there that may tell the classes, for the refusal.
 
     Raises:
         BadInput: pictures lie in no class folders.
     """
     rows = [(path, path.relative_to(place).parts[:-1]) for path in pictures]
     rows = _unwrapped(rows, lambda name: not split_of(name))
-    splits = _by_split(rows)
+    splits = _by_split(rows, notes)
     if not any(folders for there in splits.values() for _, folders in there) or _are_flat_splits(splits):
         raise BadInput(
             f"{place} holds {len(pictures):,} pictures, but no class folders: put each class in one of its own"
+            f"{beside()}"
         )
     parts = []
     classes = {folders[0] for _, folders in splits.get(TRAIN, splits.get("", [])) if folders}
     for split, there in splits.items():
         named = f"{place} ({split or 'in no split'})" if len(splits) > 1 or split else str(place)
-        parts.append(_part(named, split, there, classes, notes))
+        is_used = bool(split) or TRAIN not in splits
+        parts.append(_part(named, split, there, classes, notes if is_used else Notes()))
     return parts
 
 
@@ -81,14 +86,20 @@ def _note_same_inside(rows: list[Row], notes: Notes) -> None:
         notes.warnings.append(f"all classes ({outer}) hold the same folders ({inner}): the outer are the classes")
 
 
-def _by_split(rows: list[Row]) -> dict[str, list[Row]]:
+def _by_split(rows: list[Row], notes: Notes) -> dict[str, list[Row]]:
     """The rows of each split, their folders below it; all under `""` where the tree has no splits."""
     if _is_split_level(rows):
         return _grouped((split_of(folders[0]) if folders else "", path, folders[1:]) for path, folders in rows)
-    if all(len(folders) > 1 for _, folders in rows) and _are_splits(folders[1] for _, folders in rows):
-        return _grouped((split_of(folders[1]), path, (folders[0], *folders[2:])) for path, folders in rows)
-    if _are_splits(path.stem for path, _ in rows):
-        return _grouped((split_of(path.stem), path, folders) for path, folders in rows)
+    classes = ["".join(folders[:1]) for _, folders in rows]
+    inside = [split_of("".join(folders[1:2])) for _, folders in rows]
+    if told_apart(inside, classes, "folders in class folders", notes):
+        return _grouped(
+            (split, path, (folders[0], *folders[2:]) if split else folders)
+            for split, (path, folders) in zip(inside, rows, strict=True)
+        )
+    stems = [split_of(path.stem) for path, _ in rows]
+    if told_apart(stems, classes, "names", notes):
+        return _grouped((split, *row) for split, row in zip(stems, rows, strict=True))
     return {"": rows}
 
 
@@ -100,12 +111,6 @@ def _is_split_level(rows: list[Row]) -> bool:
             inside.setdefault(folders[0], set()).update(folders[1:2])
     several = len({split_of(name) for name in inside}) > 1
     return any(len(classes) > 1 or (classes and several) for classes in inside.values())
-
-
-def _are_splits(names: Iterable[str]) -> bool:
-    """Whether every name is that of a split, among them the training set's and another."""
-    splits = {split_of(name) for name in names}
-    return "" not in splits and TRAIN in splits and len(splits) > 1
 
 
 def _grouped(rows: Iterable[tuple[str, Path, tuple[str, ...]]]) -> dict[str, list[Row]]:

@@ -134,6 +134,30 @@ def _single(part: Part) -> Iterator[Any]:
             )
 
 
+def check_single_names(labels: Sequence[Any], place: str) -> None:
+    """Refuse names that list several classes: `cat;dog`, `cat|dog` or `cat, dog`, and `cat dog` beside `cat` and `dog`.
+
+    What the marks part has to be found in other names, too: `crane, bird` is one class.
+
+    Raises:
+        BadInput: one does.
+    """
+    texts = Counter(label for label in labels if isinstance(label, str))
+    for mark in (";", "|", ",", " "):
+        parts = {text: [part.strip(" []'\"") for part in text.split(mark)] for text in texts}
+        within = Counter(part for found in parts.values() for part in set(found))
+        for text, found in parts.items():
+            listed = len(found) > 1 and all(found)
+            if mark == " " and not all(map(str.isdecimal, found)):
+                listed = listed and all(part in texts for part in found)
+            if listed and all(within[part] > 1 for part in found):
+                row = list(labels).index(text)
+                raise BadInput(
+                    f"{place} row {row}: label {text!r} names several classes (multi-label), "
+                    f"{' and '.join(found[:3])}: give each picture one, or write one class without {mark!r}"
+                )
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names that stand for several numbers, told apart by them: ImageNet has two classes called crane."""
     counts = Counter(names)

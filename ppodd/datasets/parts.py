@@ -15,10 +15,14 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 class Picture(NamedTuple):
-    """A picture's file, its encoded bytes, its pixels, or why there is none; `where` names it in errors."""
+    """A picture's file, its encoded bytes, its pixels, or why there is none; `where` names it in errors.
+
+    Where its file was not found, `sought` is where it was looked for.
+    """
 
     where: str
     data: Path | bytes | np.ndarray | BadInput
+    sought: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ppodd.datasets.parts import Picture
 from ppodd.errors import BadInput
+from ppodd.words import counted
 
 _CHUNK = 64  # pictures that a thread decodes at a time
 _DEPTHS = (8, 10, 12, 14, 16)  # bits
@@ -35,10 +36,12 @@ _SEVERAL_FRAMES = frozenset({"GIF", "TIFF"})
 class Decoded:
     """What was seen while pictures were decoded."""
 
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height) as stored
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height), upright
     turned: int = 0
     flattened: int = 0
     first_frames: int = 0
+    deep_colour: int = 0  # pictures of 16 bits a channel, of which the upper 8 are read
+    brightest: int = 0  # of these, the largest of their upper 8 bits
     first: tuple[str, tuple[int, ...]] | None = None  # name and [h, w] of the first picture
     bad: list[str] = field(default_factory=list)  # why pictures were left out, where that was asked for
 
@@ -76,8 +79,23 @@ def decode(pictures: Iterable[Picture], size: int, skip_bad: bool, seen: Decoded
             seen.turned += facts.turned
             seen.flattened += facts.flattened
             seen.first_frames += facts.first_frame
+            seen.deep_colour += facts.upper_bits is not None
+            seen.brightest = max(seen.brightest, facts.upper_bits or 0)
             pixels.append(array)
     return pixels
+
+
+def check_deep_colour(seen: Decoded, where: str) -> None:
+    """Raise `BadInput` where the upper 8 bits of 16-bit colour, which are read, are of values that need fewer than 16.
+
+    Such values would be dark, and no lower bits are there to make them brighter with.
+    """
+    bits = next(bits for bits in _DEPTHS if seen.brightest < 1 << (bits - 8))
+    if seen.deep_colour and bits < _DEPTHS[-1]:
+        raise BadInput(
+            f"{where}: {counted(seen.deep_colour, 'colour picture')} of 16 bits a channel hold values of {bits} bits, "
+            f"and only the upper 8 of 16 are read: scale them to 8 bits"
+        )
 
 
 def stacked(splits: list[list[np.ndarray]], where: str) -> tuple[list[np.ndarray], str]:
@@ -108,6 +126,7 @@ class _Facts:
     turned: bool = False
     flattened: bool = False
     first_frame: bool = False
+    upper_bits: int | None = None  # the largest value of the upper 8 bits of 16-bit colour
 
 
 def _decoded(picture: Picture, size: int) -> tuple[np.ndarray, _Facts]:
@@ -137,10 +156,16 @@ def _from_file(file: Image.Image, size: int) -> tuple[np.ndarray, _Facts]:
     if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"{file.width} × {file.height} px, more than {Image.MAX_IMAGE_PIXELS:,} in all")
     first_frame = file.format in _SEVERAL_FRAMES and getattr(file, "n_frames", 1) > 1
-    stored = file.size
+    is_deep = not file.mode.startswith(_DEEP) and any("16" in str(tile.args) for tile in getattr(file, "tile", ()))
     image, turned = _upright(file)
-    image, flattened = _opaque(image)
-    return _array(image, size), _Facts(stored, turned, flattened, first_frame)
+    upper_bits = max(most for _, most in _extrema(image)) if is_deep else None
+    opaque, flattened = _opaque(image)
+    return _array(opaque, size), _Facts(image.size, turned, flattened, first_frame, upper_bits)
+
+
+def _extrema(image: Image.Image) -> Any:
+    """The smallest and largest value of each channel but that of transparency."""
+    return [image.getchannel(name).getextrema() for name in image.getbands() if name != "A"]
 
 
 def _upright(file: Image.Image) -> tuple[Image.Image, bool]:

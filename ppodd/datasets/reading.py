@@ -14,7 +14,7 @@ import numpy as np
 from ppodd.datasets.by_path import DataLocation
 from ppodd.datasets.labels import keyed, numbered
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
-from ppodd.datasets.pictures import Decoded, decode, stacked
+from ppodd.datasets.pictures import Decoded, check_deep_colour, decode, stacked
 from ppodd.datasets.report import DataReport, bad_images, of_split
 from ppodd.datasets.sources import Request, Spec
 from ppodd.datasets.splits import assigned
@@ -76,6 +76,7 @@ def _decoded(
     """Images and labels of each split, and what was seen of the pictures; those that are `cut` off train test."""
     seen, skip_bad, notes = Decoded(), request.on_bad_image == "skip", found.notes
     pixels = {s: decode(_pictures(splits[s], kept[s], found), request.size, skip_bad, seen) for s in SPLITS}
+    check_deep_colour(seen, where)
     readable = {s: np.array([picture is not None for picture in pixels[s]], bool) for s in SPLITS}
     stacks, depth = stacked([[picture for picture in pixels[s] if picture is not None] for s in SPLITS], where)
     x, y = dict(zip(SPLITS, stacks, strict=True)), {s: labels[s][readable[s]] for s in SPLITS}
@@ -91,8 +92,8 @@ def _decoded(
 def _pictures(parts: Sequence[Part], kept: np.ndarray, found: DataLocation) -> Iterator[Picture]:
     known = set(found.files or ())
     for picture in compress(chain.from_iterable(part.pictures() for part in parts), kept):
-        if isinstance(picture.data, Path) and picture.data not in known:
-            found.also.add(picture.data)
+        files = (picture.data,) if isinstance(picture.data, Path) else picture.sought
+        found.also.update(file for file in files if file not in known)
         yield picture
 
 
@@ -101,6 +102,7 @@ def _of_pictures(seen: Decoded) -> list[str]:
         "turned upright as the camera noted": seen.turned,
         "with transparency laid on white": seen.flattened,
         "of several frames, of which the first is taken": seen.first_frames,
+        "of 16 bits a channel in colour, of which the upper 8 are read": seen.deep_colour,
     }
     return [f"{counted(count, 'picture')} {what}" for what, count in done.items() if count]
 

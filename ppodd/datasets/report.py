@@ -36,7 +36,7 @@ class DataReport(pydantic.BaseModel):
         splits: `train`, `validation` (only where the data set has one of its own) and `test`, as they are used.
         test_from: where the test split came from; empty where it was cut off the training set.
         shape: channels, height and width of the images.
-        sizes: pictures of each size as stored, `width × height`; of many sizes, the most common.
+        sizes: pictures of each size before they are resized, `width × height`; of many sizes, the most common.
         notes, warnings: what was done to them and what was left out, and why.
     """
 

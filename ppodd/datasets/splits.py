@@ -37,6 +37,40 @@ def split_of_path(path: PurePath) -> str:
     return named.pop() if named else ""
 
 
+def split_along(path: PurePath) -> str:
+    """The split that the outermost folder which names one stands for, else the file; `""` where none does."""
+    return next((split for part in (*path.parent.parts, path.stem) if (split := split_of(part))), "")
+
+
+def told_apart(splits: Sequence[str], labels: Sequence[str], what: str, notes: Notes) -> bool:
+    """Whether the splits that pictures are named after are theirs: training pictures and others, of the same classes.
+
+    Most have to be so named; the others then belong to no split. Where only some are, that they are all one set is
+    warned of.
+
+    Args:
+        splits, labels: of each picture, `""` where it has none.
+        what: where the names stand.
+    """
+    classes: dict[str, set[str]] = {}
+    for split, label in zip(splits, labels, strict=True):
+        classes.setdefault(split, set()).update([label] if label else [])
+    named = sum(map(bool, splits))
+    trained = classes.get(TRAIN, set())
+    others = [split for split in classes if split not in ("", TRAIN)]
+    apart = set().union(*(classes[split] for split in others))
+    if not others or (trained and apart and not trained & apart) or (named == len(splits) and not trained):
+        return False
+    if TRAIN in classes and 2 * named > len(splits):
+        return True
+    if TRAIN in classes or apart == set(labels) - {""}:  # else it is how pictures of some classes are called
+        notes.warnings.append(
+            f"{what} say {' and '.join(sorted(set(splits) - {''}))}, but those of {named:,} of {len(splits):,} "
+            f"pictures alone: these are not split by it"
+        )
+    return False
+
+
 def splits_of_files(files: Sequence[PurePath]) -> list[str]:
     """The split of each file, by its name and the folders below the one that holds them all."""
     folder = PurePath(os.path.commonpath([path.parent for path in files]))

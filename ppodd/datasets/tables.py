@@ -13,19 +13,20 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import compress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
 
-from ppodd.datasets.listing import PICTURES
-from ppodd.datasets.parts import TEST, VALIDATION, Part, Picture
+from ppodd.datasets.labels import check_single_names
+from ppodd.datasets.listing import PICTURES, files_below, is_picture
+from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.sources import Columns
-from ppodd.datasets.splits import split_of
+from ppodd.datasets.splits import split_along, split_of, told_apart
 from ppodd.errors import BadInput, one_line
 
 _IMAGES = (
@@ -104,27 +105,70 @@ class Table:
                 f"coarse_label; name others by --image_column and --label_column"
             )
         labels = list(self.cells(label)) if label else [None for _ in self.cells(image)]
+        check_single_names(labels, self.place)
         names = getattr(self.features.get(label), "names", None) or self.names()
-        return Part(self.place, labels, lambda: _pictures(self, image), split, tuple(map(str, names)))
+        return Part(self.place, labels, lambda: _pictures(self, image, split), split, tuple(map(str, names)))
+
+    def names_files(self, column: str) -> bool:
+        """Whether the pictures in a column are paths of files."""
+        feature = self.features[column]
+        is_text = feature is None or getattr(feature, "dtype", "") == "string"
+        return is_text and isinstance(next(self.cells(column), None), str)
+
+    @cached_property
+    def pictures_below(self) -> dict[str, list[Path]]:
+        """The pictures below the table's folder, by their names with and without suffix."""
+        found: dict[str, list[Path]] = {}
+        for path in filter(is_picture, files_below(self.folder, Notes())):
+            for name in {path.name, path.stem}:
+                found.setdefault(name, []).append(path)
+        return found
 
 
-def table_parts(path: Path, columns: Columns, split: str = "") -> list[Part]:
-    """The parts in a file: one, or one for each split that a column names.
+def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[Part]:
+    """The parts in a file: one, or one for each split that a column names, or that the paths of its pictures do.
 
     Raises:
         BadInput: it is no table, or lacks the columns.
     """
     table = _table(path)
     part = table.part(columns, split)
-    column = table.named(_SPLITS)
-    if not column or split:
+    if split:
         return [part]
+    column = table.named(_SPLITS)
+    return (_by_column(table, part, column) if column else []) or _by_paths(table, part, columns, notes) or [part]
+
+
+def _by_column(table: Table, part: Part, column: str) -> list[Part]:
+    """A part for each split that a column names; none where it names none."""
     named = [split_of(value) if isinstance(value, str) else "" for value in table.cells(column)]
     if any(named) and not all(named):
         raise BadInput(
-            f"{path}: {column} names no split in row {named.index('')}, but in others: train, test or validation"
+            f"{table.place}: {column} names no split in row {named.index('')}, but in others: train, test or validation"
         )
-    return _by_split(part, named, column) if any(named) else [part]
+    return _by_split(part, named, column) if any(named) else []
+
+
+def _by_paths(table: Table, part: Part, columns: Columns, notes: Notes) -> list[Part]:
+    """A part for each split that the paths of the pictures name; none where they are no paths, or name none."""
+    if not table.names_files(table.column("image", columns.image)):
+        return []
+    found = [(picture.data, picture.sought) for picture in part.pictures()]
+    paths = [data if isinstance(data, Path) else next(iter(sought), table.folder) for data, sought in found]
+    named = [split_along(path) for path in _below_one(paths, table.folder)]
+    labels = ["" if label is None or label != label else str(label) for label in part.labels]
+    apart = told_apart(named, labels, f"the paths in {part.place}", notes)
+    if not apart:
+        return []
+    of_any = [split or ("" if isinstance(data, Path) else TRAIN) for split, (data, _) in zip(named, found, strict=True)]
+    return _by_split(part, of_any, "paths of")  # a picture that is not there is to be missed
+
+
+def _below_one(paths: Sequence[Path], folder: Path) -> list[PurePath]:
+    """The paths as they are seen from a folder, or from the one that holds them all where they are not below it."""
+    if not all(path.is_relative_to(folder) for path in paths):
+        folder = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    return [path.absolute().relative_to(folder.absolute()) for path in paths]
 
 
 def _by_split(part: Part, named: list[str], column: str) -> list[Part]:
@@ -132,16 +176,24 @@ def _by_split(part: Part, named: list[str], column: str) -> list[Part]:
 
     def rows(split: str) -> Part:
         chosen = [name == split for name in named]
-        place = f"{part.place} ({column} {split})"
+        place = f"{part.place} ({column} {split or 'no split'})"
         labels = list(compress(part.labels, chosen))
         return Part(place, labels, lambda: compress(part.pictures(), chosen), split, part.names)
 
     return [rows(split) for split in dict.fromkeys(named)]
 
 
+def columns_of(path: Path) -> list[str]:
+    """The columns of a table."""
+    return _table(path).columns
+
+
 def holds_pictures(path: Path, columns: Columns) -> bool:
-    """Whether a file is a table that has a column of pictures."""
-    return bool(_table(path).column("image", columns.image))
+    """Whether a file is a table that has a column of pictures, and those columns that were chosen."""
+    table = _table(path)
+    if not {*columns} - {""} <= {*table.columns}:
+        return False
+    return bool(table.column("image", columns.image))
 
 
 def arrow_cells(opened: Any, column: str) -> Iterator[Any]:
@@ -245,29 +297,34 @@ def library() -> Any:
     return datasets
 
 
-def _pictures(table: Table, column: str) -> Iterator[Picture]:
+def _pictures(table: Table, column: str, split: str) -> Iterator[Picture]:
     for row, cell in enumerate(table.cells(column)):
         where = f"{table.place} row {row}"
         try:
-            yield _picture(cell, table, where)
+            yield _picture(cell, table, where, split)
         except BadInput as error:
             yield Picture(where, error)
 
 
-def _picture(cell: Any, table: Table, where: str) -> Picture:
+def _picture(cell: Any, table: Table, where: str, split: str) -> Picture:
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes) and cell:
         return Picture(where, cell)
     if isinstance(cell, str) and cell:
-        return _file(cell, table.folder, where)
+        return _file(cell, table, where, split)
     if isinstance(cell, list) and cell:
         return Picture(where, _pixels(cell, where))
     raise BadInput(f"{where} holds no image bytes: embed the images in the file")
 
 
-def _file(text: str, folder: Path, where: str) -> Picture:
-    """The picture file that a cell names, seen from the table's folder."""
+def _file(text: str, table: Table, where: str, split: str) -> Picture:
+    """The picture file that a cell names, seen from the table's folder; by its name alone, the one below it.
+
+    Raises:
+        BadInput: the name alone does not tell which file is meant, or none can be.
+    """
+    folder = table.folder
     if re.match(r"https?://|s3://|gs://|hf://", text):
         raise BadInput(f"{where} names {text}: fetch the pictures first, and name their files")
     path = folder / text.removeprefix("file://")
@@ -277,8 +334,18 @@ def _file(text: str, folder: Path, where: str) -> Picture:
         path = folder / text.replace("\\", "/")
     if not path.exists() and Path(text).suffix.lower() not in PICTURES:
         path = next((p for p in path.parent.glob(f"{glob.escape(path.name)}.*") if p.suffix.lower() in PICTURES), path)
+    sought: tuple[Path, ...] = (path, path.parent)
+    if not path.exists() and not re.search(r"[/\\]", text):
+        of_its_name = table.pictures_below.get(text, [])
+        likely = [p for p in of_its_name if split_along(p.relative_to(folder)) in ("", split) or not split]
+        if len(likely) > 1:
+            places = " and ".join(str(p.relative_to(folder)) for p in likely[:2])
+            raise BadInput(f"{where} names {text}, which {places} are called: write the folder, too")
+        path = likely[0] if likely else path
+        sought += tuple({p.parent for there in table.pictures_below.values() for p in there})
     if not path.exists():
-        raise BadInput(f"{where} names {text}, which is not in {folder}: put the pictures beside the table")
+        why = BadInput(f"{where} names {text}, which is not in {folder}: put the pictures beside the table")
+        return Picture(where, why, sought)
     return Picture(f"{where} ({text})", path)
 
 

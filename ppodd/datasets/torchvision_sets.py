@@ -47,7 +47,9 @@ _MNIST, _FASHION, _KMNIST = map(_like_mnist, ("MNIST", "FashionMNIST", "KMNIST")
 _SVHN = TorchvisionSet("SVHN", ("train_32x32.mat", "test_32x32.mat"), _by_name)
 _STL10 = TorchvisionSet(
     "STL10",
-    tuple(f"stl10_binary/{name}" for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")),
+    tuple(
+        f"stl10_binary/{name}" for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
+    ),
     _by_name,
 )
 

@@ -46,7 +46,6 @@ from ppodd.training import (
     Problem,
     State,
     augment,
-    check_network,
     fresh_network,
     meta_gradient,
     real_loss,
@@ -156,8 +155,7 @@ class Distillation:
             config.comp_aug,
             config.decay,
         )
-        check_network(config.arch, dataset.spec, config.width)
-        try_plug_ins(config, dataset, self.layout, self.inner)
+        try_plug_ins(config, dataset, self.layout)
         self.fixed_labels = fixed_labels(self.layout, self.dtype)
         self.cells = config.comp_ipc, config.label_cells == "released"
         self.label_shape = label_array_shape(self.layout, *self.cells) if config.train_y else ()

@@ -15,5 +15,7 @@ from .data import keep_data as keep_data
 from .export import FORMATS as FORMATS
 from .export import TrainingSet as TrainingSet
 from .export import training_set as training_set
+from .plug_ins import try_protocol as try_protocol
+from .plug_ins import try_works as try_works
 from .work_items import Work as Work
 from .work_items import works as works

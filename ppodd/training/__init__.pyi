@@ -19,6 +19,8 @@ from .networks import fresh_network as fresh_network
 from .optimisers import OPTIMISERS as OPTIMISERS
 from .optimisers import Optimiser as Optimiser
 from .optimisers import State as State
+from .plug_ins import check_augmentation as check_augmentation
+from .plug_ins import check_optimiser as check_optimiser
 from .precision import BF16 as BF16
 from .precision import FLOAT32 as FLOAT32
 from .precision import PRECISIONS as PRECISIONS

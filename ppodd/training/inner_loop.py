@@ -18,7 +18,7 @@ from ppodd.posters import Patches
 from ppodd.training import augment
 from ppodd.training.convnet_derivatives import derivatives_of
 from ppodd.training.networks import Network
-from ppodd.training.optimisers import OPTIMISERS, State
+from ppodd.training.optimisers import State, updated
 from ppodd.training.precision import FLOAT32, convolutions_in
 
 
@@ -114,10 +114,7 @@ class InnerLoop:
 
         Ours take any leading axes, with learning rates that fit them.
         """
-        after = OPTIMISERS.get(self.optim)(state, gradient, lr)
-        if not isinstance(after, State):
-            raise OPTIMISERS.returned(self.optim, after)
-        return after
+        return updated(self.optim, state, gradient, lr)
 
     def train(
         self,

@@ -101,27 +101,31 @@ def fresh_network(
     return Network(module.to(device=device, dtype=dtype).train(), spec.classes)
 
 
-def check_network(arch: str, spec: Spec, width: int) -> None:
-    """Try a user's network on two images: it must take them, and have the gradients that a meta-step takes.
+def check_network(arch: str, spec: Spec, width: int, twice: bool = True) -> None:
+    """Try a user's network on two images: it must take them, and have the gradients that are taken of it.
+
+    Args:
+        twice: whether its gradient is differentiated, too, as a meta-step does.
 
     Raises:
-        BadInput: it cannot be imported, fails, makes no logits, or cannot be differentiated twice.
+        BadInput: it cannot be imported, fails, makes no logits, or cannot be differentiated.
     """
     cpu = torch.device("cpu")
+    check_architecture(arch, spec)
     with ARCHITECTURES.tried(arch) as own:
-        network = fresh_network(arch, spec, width, 0, cpu)
-    if not own:
+        network = fresh_network(arch, spec, width, 0, cpu) if own else None
+    if network is None:
         return
     x = torch.randn(2, *spec[1:], generator=torch.Generator().manual_seed(0)).requires_grad_()
     theta = network.theta.requires_grad_()
     try:
         with torch.random.fork_rng(devices=[]):  # which dropout draws from
             loss = network(theta, x).logsumexp(1).sum()
-        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
-        (second,) = torch.autograd.grad(gradient.square().sum(), x)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=twice)
+        gradients = [gradient, *(torch.autograd.grad(gradient.square().sum(), x) if twice else ())]
     except BadInput:
         raise
     except Exception as error:  # whatever a user's code raises
         raise BadInput(f"arch {arch!r} fails on images {tuple(x.shape)}: {one_line(error)}") from error
-    if not (gradient.isfinite().all() and second.isfinite().all()):
+    if not all(found.isfinite().all() for found in gradients):
         raise BadInput(f"arch {arch!r}: its gradient for images {tuple(x.shape)} is no number: look at its forward")

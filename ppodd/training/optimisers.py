@@ -34,6 +34,18 @@ class State(NamedTuple):
         return cls(theta, theta.new_zeros(theta.shape), theta.new_zeros(theta.shape), 0)
 
 
+def updated(optim: str, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
+    """An optimiser's step, by its name.
+
+    Raises:
+        BadInput: it is a user's own, and returns no state.
+    """
+    after = OPTIMISERS.get(optim)(state, gradient, lr)
+    if not isinstance(after, State):
+        raise OPTIMISERS.returned(optim, after)
+    return after
+
+
 def adam(state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> State:
     """Adam, as torch has it."""
     if fused := _Fused.of(state, gradient, lr):

@@ -8,11 +8,12 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive, TrialState
-from ppodd.config import DistillConfig
+from ppodd.config import DistillConfig, EvaluationProtocol, protocols
 from ppodd.datasets import Request, Spec, data_digest, read_images
 from ppodd.distillation import cpu_hours, long_time
 from ppodd.errors import BadInput
 from ppodd.machine import cores
+from ppodd.training import ARCHITECTURES, AUGMENTATIONS, OPTIMISERS
 from ppodd.words import counted
 from tune.sweep_file import Sweep
 
@@ -31,6 +32,7 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
             reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
             counts[config.data] = len(images.y["train"])
         config.geometry.check(reports[config.data].spec)
+        _try_own(protocols(sweep.evaluations, config), reports[config.data].spec)
     if say:
         say("\n".join(line for report in reports.values() for line in report.lines()))
         if note := _long(sweep, archive, {data: (reports[data].spec, counts[data]) for data in reports}):
@@ -38,6 +40,16 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
     for request, trial, there in _archived(sweep, archive):
         if request in digests:
             trial.check_data(there.digest, digests[request], request.dataset)
+
+
+def _try_own(asked: Iterable[EvaluationProtocol], spec: Spec) -> None:
+    """Try what evaluations use of a user's own; what a trial uses itself it tries, too, before its first meta-step."""
+    for protocol in asked:
+        used = (protocol.arch, protocol.optim, *AUGMENTATIONS.within(protocol.strategy))
+        if not set(used) <= {*ARCHITECTURES.own, *OPTIMISERS.own, *AUGMENTATIONS.own}:
+            from ppodd.evaluation import try_protocol  # which imports torch
+
+            try_protocol(protocol, spec)
 
 
 def _long(sweep: Sweep, archive: Archive, known: Mapping[Request, tuple[Spec, int]]) -> str:

@@ -21,7 +21,8 @@ def by_imagefolder(folder):
     for split, rows in library().load_dataset("imagefolder", data_dir=str(folder), streaming=True).items():
         names = rows.features["label"].names if "label" in rows.features else None
         rows = rows.cast_column("image", library().Image(decode=False))
-        found[split] = dict(Counter(names[row["label"]] if names else None for row in rows))
+        labels = [row["label"] for row in rows] if names else [None for _ in rows]
+        found[split] = dict(Counter(None if label is None else names[label] for label in labels))
     return found
 
 
@@ -81,6 +82,18 @@ ELSEWHERE = {
         {"train": {None: 10}},
         {"ant": 5, "bee": 5},
         CUT,
+    ),
+    "splits in class folders": (
+        lambda p: [tree(p / c, (split,), n, split) for c in ("ant", "bee") for split, n in (("train", 5), ("test", 3))],
+        {"train": {None: 10}, "test": {"test": 6}},
+        {"ant": 8, "bee": 8},
+        BOTH,
+    ),
+    "splits in the names of pictures": (
+        lambda p: (tree(p, name="train_{}.png"), tree(p, count=3, split="test", name="test_{}.png")),
+        BOTH,
+        {"ant": 8, "bee": 8},
+        BOTH,
     ),
     "what notebooks and archivers leave": (
         lambda p: (tree(p), flat(p / ".ipynb_checkpoints"), flat(p / "__MACOSX")),

@@ -3,8 +3,10 @@
 import io
 import json
 import re
+import shlex
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -167,6 +169,33 @@ def test_a_runs_name_is_made_from_a_path_and_can_be_read(tmp_path, monkeypatch):
     assert not names[2].startswith("digits-stages")  # as the preset's is
 
 
+def test_runs_on_folders_of_one_name_at_two_places_have_names_of_their_own(command, tmp_path):
+    for place, split in (("a", "train"), ("b", "test")):
+        tree(tmp_path / place / "photos", split=split)
+        code, said = command("distill", "--no-evaluate", dataset=f"./{place}/photos", num_stages=1)
+        assert code == 0, said
+    runs = tmp_path / "ppodd-archive/runs"
+    plain, apart = sorted((run.name for run in runs.iterdir()), key=len)
+    assert plain.startswith("photos-stages1") and re.match(r"photos-[0-9a-f]{6}-stages1", apart)
+    for place, name in (("a", plain), ("b", apart)):  # each goes on under its own
+        code, said = command("distill", "--resume", "--no-evaluate", dataset=f"./{place}/photos", num_stages=1)
+        assert code == 0 and f"/runs/{name};" in said
+        code, said = command("distill", dataset=f"./{place}/photos", num_stages=1)
+        assert code == 2 and f"{name} already holds this run" in said
+    (tmp_path / "a/photos").rename(tmp_path / "moved")  # and keeps it where its data moves
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "elsewhere/photos")
+    code, said = command("distill", dataset="./elsewhere/photos", num_stages=1)
+    assert code == 2 and f"{plain} already holds this run" in said
+
+
+def test_the_command_that_shows_a_run_can_be_pasted(command, tmp_path):
+    splits(tmp_path / "photos")
+    code, said = command("distill", "--no-evaluate", dataset="./photos", num_stages=1, name="mine", archive="my runs")
+    shown = re.search(r"pictures: ppodd (render .*)", said)[1]
+    assert code == 0 and command(*shlex.split(shown))[0] == 0 and (tmp_path / "posters.png").exists()
+
+
 def test_classes_and_images_of_each_are_chosen_and_archived(command, tmp_path):
     tree(tmp_path / "photos", ("ant", "bee", "cow"), 10)
     code, said = command("distill", "--no-evaluate", dataset="./photos", classes="ant,2", per_class=4)
@@ -222,6 +251,19 @@ def test_doctor_shows_what_would_be_read(command, tmp_path):
     left, right = sheet[:48, : sheet.shape[1] // 2], sheet[:48, sheet.shape[1] // 2 + 8 :]
     assert left[left != 255].max() < 100 and right[right != 255].min() > 150
     assert "name the data set by --dataset" in command("doctor", classes="1")[1]
+
+
+def test_doctor_leaves_nothing_in_the_data_that_it_looks_at(command, tmp_path, monkeypatch):
+    splits(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    code, said = command("doctor", dataset=".")
+    (line,) = [line for line in said.splitlines() if ": pictures of each class" in line]
+    sheet = Path(line.partition(": pictures")[0])
+    assert code == 0 and sheet.read_bytes().startswith(b"\x89PNG") and not sheet.is_relative_to(tmp_path / "photos")
+    sheet.unlink()
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["test", "train"]
+    code, said = command("doctor", dataset=".", output="here.png")
+    assert code == 2 and "--output 'here.png' lies in the data set" in said
 
 
 @pytest.mark.parametrize("name", ["data.json", "whitening.safetensors"])

@@ -10,7 +10,9 @@ import io
 import os
 import re
 import shutil
+import struct
 import tempfile
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -87,6 +89,18 @@ def split_column(folder, name, values):
     csv(folder / "metadata.csv", rows, ("file_name", "label", name))
 
 
+def listed(folder, name, train, test, other="", by=str):
+    """Pictures at places of their splits, and a list of them all at the root that names them by their paths."""
+    rows = []
+    for split, place, count in (("train", train, 10), ("test", test, 6), ("validation", other, 1 if other else 0)):
+        for i in range(count):
+            path = folder / place.format(i)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture(split))
+            rows.append((by(path.relative_to(folder)), ("ant", "bee")[i % 2]))
+    csv(folder / name, rows)
+
+
 TRAIN, TEST = {"ant": 5, "bee": 5}, {"ant": 3, "bee": 3}
 VALIDATION = {"ant": 2, "bee": 2}
 BOTH = {"train": TRAIN, "test": TEST}
@@ -151,6 +165,66 @@ SPLITS = {
         lambda p: (tree(p, name="train_{}.png"), tree(p, count=3, split="test", name="test_{}.png")),
         BOTH,
         "",
+    ),
+    "splits in the names of pictures but one": (
+        lambda p: (
+            tree(p, name="train_{}.png"),
+            tree(p, count=3, split="test", name="test_{}.png"),
+            tree(p, ("ant",), 1, "validation", name="other.png"),
+        ),
+        BOTH,
+        r"\(in no split\) belongs to no split: its 1 pictures are left out",
+    ),
+    "splits below classes, and a folder of none": (
+        lambda p: [
+            tree(p / f"{c}", (place,), {"train": 5, "test": 3, "extra": 1}[place], place.replace("extra", "validation"))
+            for c in TRAIN
+            for place in ("train", "test", "extra")
+        ],
+        BOTH,
+        r"\(in no split\) belongs to no split: its 2 pictures are left out",
+    ),
+    "splits in the names of few pictures": (
+        lambda p: [tree(p, count=count, name=name) for count, name in ((3, "{}.png"), (1, "train_{}.png"),
+                                                                       (1, "test_{}.png"))],
+        CUT,
+        "warning: names say test and train, but those of 4 of 10 pictures alone: these are not split by it",
+    ),
+    "test in the names of some pictures": (
+        lambda p: (tree(p, count=4), tree(p, count=1, name="test_{}.png")),
+        CUT,
+        "warning: names say test, but those of 2 of 10 pictures alone",
+    ),
+    "classes whose pictures are called as splits are": (
+        lambda p: (tree(p, ("ant",), name="steam train {}.png"), tree(p, ("bee",), name="test tube {}.png")),
+        CUT,
+        "",
+    ),
+    "a copy of all beside the splits": (
+        lambda p: [split_tree(place, train="train", test="test", validation="val") for place in (p, p / "chest_xray")],
+        ALL,
+        r"^(?!.*hold the same folders)(?s:.*)\(in no split\) belongs to no split: its 20 pictures are left out",
+    ),
+    "a list of paths in splits": (lambda p: listed(p, "metadata.csv", "train/{}.png", "test/{}.png"), BOTH, "paths of"),
+    "a list of paths in folders of splits, by another name": (
+        lambda p: listed(p, "labels.csv", "img/train_set/{}.png", "img/test_set/{}.png"),
+        BOTH,
+        "",
+    ),
+    "a list of names that say splits but one": (
+        lambda p: listed(p, "metadata.csv", "train_{}.png", "test_{}.png", "other{}.png"),
+        BOTH,
+        r"\(paths of no split\) belongs to no split: its 1 pictures are left out",
+    ),
+    "a list of names without folders, the pictures in splits": (
+        lambda p: listed(p, "labels.csv", "train/{}.png", "test/t{}.png", by=lambda path: path.stem),
+        BOTH,
+        "",
+    ),
+    "a list beside class folders": (
+        lambda p: (tree(p), csv(p / "notes.csv", [("ant/0.png", "bee")])),
+        CUT,
+        "note: notes.csv is not read, since the folders tell the classes",
     ),
     "a folder of no split beside splits": (
         lambda p: (split_tree(p, train="train", test="test"), tree(p / "extra", split="validation")),
@@ -249,6 +323,10 @@ REFUSED_SPLITS = {
     "splits without class folders": (
         lambda p: (flat(p / "train"), flat(p / "test")),
         "holds 6 pictures, but no class folders",
+    ),
+    "a list of other columns": (
+        lambda p: dog_breeds(p),
+        r"16 pictures, but no class folders.*; labels.csv has columns \['id', 'breed'\]: name those of the images and",
     ),
     "one class": (lambda p: tree(p, ("ant",)), r"has 1 class \(ant\): at least 2 are needed"),
 }
@@ -368,6 +446,27 @@ def test_deep_grey_pictures_are_scaled_by_their_depth(tmp_path, case):
     assert re.search(words, said(images))
 
 
+def deep_colour(most):
+    """A PNG of 16 bits a channel, which Pillow reads but does not write."""
+    rows = np.linspace(0, most, 8 * 8 * 3).reshape(8, 24).astype(">u2")
+    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    chunks = (b"IHDR" + header, b"IDAT" + packed, b"IEND")
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def test_colour_of_16_bits_a_channel_is_read_by_its_upper_8_or_refused_where_it_holds_fewer(tmp_path):
+    bright, dark = deep_colour(65535), deep_colour(4095)
+    mixed(tmp_path / "data", lambda: bright, lambda: bright)
+    images = read(tmp_path / "data")
+    assert images.x["train"].max() == 255
+    assert "9 pictures of 16 bits a channel in colour, of which the upper 8 are read" in said(images)
+    mixed(tmp_path / "dark", picture, lambda: dark)
+    with pytest.raises(BadInput, match=r"8 colour pictures of 16 bits a channel hold values of 12 bits.*: scale"):
+        read(tmp_path / "dark")
+
+
 def test_the_depth_is_that_of_the_largest_value_of_all(tmp_path):
     mixed(tmp_path / "data", ramp(200), ramp(65535))
     images = read(tmp_path / "data")
@@ -423,7 +522,8 @@ def test_pictures_are_decoded_as_they_look(tmp_path, case):
 
 def test_pictures_that_were_turned_or_flattened_are_counted(tmp_path):
     mixed(tmp_path / "data", lambda: turned("PNG"), lambda: two_halves("PNG"))
-    assert "1 picture turned upright" in said(read(tmp_path / "data"))
+    turned_one = said(read(tmp_path / "data"))
+    assert "1 picture turned upright" in turned_one and "resized" not in turned_one
     mixed(tmp_path / "clear", transparent, picture)
     assert "1 picture with transparency laid on white" in said(read(tmp_path / "clear"))
 
@@ -516,6 +616,8 @@ LABELS = {
     "booleans": ([False, True] * 5, ("0", "1")),
     "small integers": (pa.array(ODD, pa.uint8()), ("0", "1")),
     "text": (["bee", "ant"] * 5, ("ant", "bee")),
+    "names of several words": (["bald eagle", "golden eagle", "golden owl"] * 5, None),
+    "names with commas": (["crane, bird", "crane, lifter", "owl"] * 5, None),
     "categories": (pa.array(["bee", "ant"] * 5).dictionary_encode(), ("ant", "bee")),
     "lists of one": ([[0], [1]] * 5, ("0", "1")),
     "lists of one name": ([["ant"], ["bee"]] * 5, ("ant", "bee")),
@@ -529,6 +631,9 @@ def test_labels_are_mapped_to_classes(tmp_path, case):
     labels, classes = LABELS[case]
     table(tmp_path / "x.parquet", labels)
     images = read(tmp_path / "x.parquet")
+    if classes is None:
+        assert images.classes == tuple(sorted(set(labels)))
+        return
     assert images.classes == classes
     first = images.classes.index({"text": "bee", "categories": "bee"}.get(case, classes[0]))
     assert images.y["train"].tolist() == [first, 1 - first] * 4
@@ -543,6 +648,14 @@ REFUSED_LABELS = {
         r"row 0: label \[0, 1\] may name several classes \(multi-label\): give each picture one",
     ),
     "several ones": ([[1, 1, 0], [0, 1, 0]] * 5, r"\[1, 1, 0\] may name several classes \(multi-label\)"),
+    "several names": (
+        ["cat;dog", "cat", "dog"] * 4,
+        r"row 0: label 'cat;dog' names several classes \(multi-label\), cat and dog: give each picture one",
+    ),
+    "several names, between bars": (["cat|dog", "dog|cow", "cow|cat"] * 4, r"'cat\|dog' names several classes"),
+    "several names, as Python writes them": (["['cat', 'dog']", "['cat']", "['dog']"] * 4, "names several classes"),
+    "several names, between spaces": (["cat", "dog", "cat dog"] * 4, r"row 2: label 'cat dog' names several classes"),
+    "several numbers": (["1 2", "2 3", "1 3"] * 4, r"'1 2' names several classes"),
     "soft": ([[0.4, 0.6], [1.0, 0.0]] * 5, r"label 0.4, 0.6 is soft"),
 }
 
@@ -622,6 +735,15 @@ def kaggle(folder):
     """Names without suffixes, in a folder of their own."""
     flat(folder / "train_images", 10, "train")
     csv(folder / "labels.csv", [(f"train_images/{i}", ("ant", "bee")[i % 2]) for i in range(10)], ("path", "category"))
+
+
+def dog_breeds(folder):
+    """Names without suffixes or folders, of training pictures alone; a form to fill in for those to be told."""
+    flat(folder / "train", 10, "train")
+    flat(folder / "test", 6, "test")
+    for i in range(10):
+        (folder / f"train/{i}.png").rename(folder / f"train/a{i}.png")
+    csv(folder / "labels.csv", [(f"a{i}", ("ant", "bee")[i % 2]) for i in range(10)], ("id", "breed"))
 
 
 def webdataset(folder):
@@ -793,6 +915,14 @@ def test_columns_are_named_by_choice(tmp_path):
         read(tmp_path / "x.parquet", image_column="scan", label_column="findings")
 
 
+def test_a_list_of_other_columns_is_read_by_choice(tmp_path):
+    dog_breeds(tmp_path)
+    csv(tmp_path / "sample_submission.csv", [("0", 0.5, 0.5)], ("id", "ant", "bee"))
+    images = read(f"{tmp_path}/", image_column="id", label_column="breed")
+    assert counts(images) == CUT and max(images.x[split].max() for split in ("train", "test")) < 100
+    assert "sample_submission.csv is not read" in said(images)
+
+
 def test_classes_and_numbers_of_pictures_are_chosen(tmp_path):
     tree(tmp_path, ("ant", "bee", "cow", "dog"), 5)
     chosen = read(f"{tmp_path}/", classes=("bee", "dog"))
@@ -877,3 +1007,12 @@ def test_a_changed_picture_that_a_table_names_is_read_anew(tmp_path):
     assert read(tmp_path / "metadata.csv").x["train"].max() < 100
     (tmp_path / "0.png").write_bytes(picture("test"))
     assert read(tmp_path / "metadata.csv").x["train"].max() > 150
+
+
+@pytest.mark.parametrize("names", [str, lambda path: path.stem], ids=["paths", "names"])
+def test_a_missing_picture_of_a_table_that_comes_back_is_read(tmp_path, names):
+    listed(tmp_path, "labels.csv", "train/{}.png", "test/t{}.png", by=names)
+    (tmp_path / "train/3.png").rename(tmp_path / "train/3.gone")
+    assert counts(read(f"{tmp_path}/", on_bad_image="skip"))["train"] == {"ant": 5, "bee": 4}
+    (tmp_path / "train/3.gone").rename(tmp_path / "train/3.png")
+    assert counts(read(f"{tmp_path}/", on_bad_image="skip")) == BOTH

@@ -359,6 +359,31 @@ def test_svhn_is_read_by_torchvision(tmp_path, monkeypatch):
     assert images.x["train"].max() < 50 and images.x["test"].min() >= 150
 
 
+def test_stl10_is_read_by_torchvision(tmp_path, monkeypatch):
+    folder, names = (
+        tmp_path / "stl10_binary",
+        ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"],
+    )
+    folder.mkdir()
+    (folder / "class_names.txt").write_text("\n".join(names))
+    lists = {"train": ["unlabeled_X.bin"], "test": []}
+    for split, count, level in (("train", 20, 50), ("test", 10, 200)):
+        pixels = RANDOM.integers(level - 50, level, (count, 3, 96, 96), np.uint8)
+        pixels[:, :, 90, 3] = 255  # row 90, column 3: in the files columns stand one after another
+        (folder / f"{split}_X.bin").write_bytes(pixels.transpose(0, 1, 3, 2).tobytes())
+        (folder / f"{split}_y.bin").write_bytes(bytes(i % 10 + 1 for i in range(count)))  # which count from 1
+        (folder / "unlabeled_X.bin").write_bytes(b"")
+        kept = [f"{split}_X.bin", f"{split}_y.bin", *lists[split]]
+        digests = [[name, hashlib.md5((folder / name).read_bytes()).hexdigest()] for name in kept]
+        monkeypatch.setattr(torchvision().datasets.STL10, f"{split}_list", digests)
+    images, _ = read_images(Request("stl10", str(tmp_path)))
+    assert images.spec == SPECS["stl10"] and images.classes == tuple(names)
+    assert images.y["train"].tolist() == [*range(10)] * 2 and images.y["test"].tolist() == [*range(10)]
+    for split, low, high in (("train", 0, 50), ("test", 150, 200)):
+        assert (images.x[split][:, :, 90, 3] == 255).all() and images.x[split][:, :, 3, 90].max() < high
+        assert images.x[split].min() >= low
+
+
 def test_a_torchvision_that_cannot_be_imported_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(BadInput, match=r"torchvision cannot be imported .*: install the one made for this torch"):

@@ -10,6 +10,7 @@ from plugins import user_module
 
 from ppodd import registry
 from ppodd.archive import PosterFile, TrialArchive
+from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.config.presets import preset
 from ppodd.datasets.loading import load, load_once
@@ -17,9 +18,11 @@ from ppodd.distillation.archived_run import run
 from ppodd.errors import BadInput
 from ppodd.evaluation.accuracy import evaluate, hard
 from ppodd.evaluation.archived_stages import evaluate_archived
+from ppodd.evaluation.plug_ins import try_works
 from ppodd.evaluation.work_items import works
 from ppodd.posters.labels import fixed_labels
 from ppodd.posters.layout import Layout
+from ppodd.source_digest import source_digest
 from results.tracking.schema import protocol_hash
 
 CPU = torch.device("cpu")
@@ -139,6 +142,84 @@ def test_a_users_network_that_was_edited_is_judged_anew(trial, tmp_path, monkeyp
     importlib.invalidate_caches()
     assert evaluate_archived(edited, "cpu").accuracy != before.accuracy
     assert {edited.ticket, first.ticket} <= trial.state().evaluations(1)
+
+
+@pytest.mark.parametrize("inside", ["import helper", "from helper import bias", "def late():\n    import helper"])
+def test_a_users_network_is_another_once_a_file_that_it_imports_was_edited(tmp_path, monkeypatch, inside):
+    helper = tmp_path / "helper.py"
+    helper.write_text("bias = True\n")
+    module = user_module(tmp_path, monkeypatch, f"import torch, json\n{inside}\n{NETWORK % True}")
+    before = source_digest(module)
+    helper.write_text("bias = False\n")
+    assert before and source_digest(module) != before
+    (tmp_path / "torch.py.txt").write_text("no module")
+    helper.write_text("bias = True\n")
+    assert source_digest(module) == before
+
+
+def test_a_users_package_is_followed_into_its_modules(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "theirs_package"
+    (package / "parts").mkdir(parents=True)
+    for name, text in {
+        "__init__": "",
+        "net": "from .parts import block\nfrom . import widths as w\nimport theirs_package.absolute",
+        "parts/__init__": "",
+        "parts/block": "from ..deep import thing",
+        "widths": "",
+        "absolute": "import theirs_package.net  # in a circle",
+        "deep": "",
+        "unrelated": "",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    digests = [source_digest("theirs_package.net")]
+    for name in ("parts/block", "widths", "absolute", "deep", "parts/__init__", "unrelated"):
+        with (package / f"{name}.py").open("a") as file:
+            file.write("\n# edited")
+        digests.append(source_digest("theirs_package.net"))
+    assert len(set(digests[:-1])) == len(digests) - 1 and digests[-1] == digests[-2]
+
+
+BROKEN = {
+    "that is not there": ("", "arch", "has no Net"),
+    "that does not import": ("import no_such_module", "arch", "cannot import"),
+    "that is no module": ("def Net(spec, width): return 3", "arch", "returned 3"),
+    "that fails": (NETWORK % True + "    def forward(self, x): raise KeyError('oh')", "arch", "fails on images"),
+    "whose logits are wrong": (
+        NETWORK % True + "    def forward(self, x): return x.sum()",
+        "arch",
+        "accepted are logits",
+    ),
+    "that is no optimiser": ("def Net(state, gradient, lr): return gradient", "optim", "returned a Tensor"),
+    "that is no augmentation": ("def Net(images, numbers): return images.no", "strategy", "fails when it is tried"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_work_of_a_users_own_is_refused_before_any_evaluation(trial, tmp_path, monkeypatch, capsys, case):
+    code, what, words = BROKEN[case]
+    own = f"{user_module(tmp_path, monkeypatch, code)}:Net"
+    given = f"convnet,{own}" if what == "arch" else own
+    before = trial.state().evaluations(1)
+    assert main(["evaluate", f"{trial.url}/stage-01", f"--{what}={given}", "--budgets=3", "--eval_seed=99"]) == 2
+    streams = capsys.readouterr()
+    (line,) = (streams.out + streams.err).splitlines()
+    assert words in line and "Net" in line and trial.state().evaluations(1) == before
+
+
+def test_a_network_that_can_be_differentiated_once_alone_is_judged(trial, tmp_path, monkeypatch):
+    code = NETWORK % True + "    def forward(self, x): return Once.apply(super().forward(x))"
+    once = """
+import torch
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x.clone()
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient): return gradient
+"""
+    (work,) = works(trial, 1, [EvaluationConfig(arch=(f"{user_module(tmp_path, monkeypatch, once + code)}:Net",))])
+    try_works([work])
 
 
 @pytest.mark.gpu

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 from image_sets import picture, tree
+from plugins import user_module
 from tiny import TINY
 
 from ppodd.archive import Archive
@@ -47,6 +48,15 @@ def test_what_was_read_is_said_once_for_all_trials(sweep_of, tmp_path):
     check_data(sweep_of(tmp_path / "photos"), Archive(tmp_path / "archive"), said.append)
     (block,) = said
     assert block.count("data: ") == 1 and "every fifth image of each class is cut off to test" in block
+
+
+@pytest.mark.parametrize("which", ["arch: [{}]", "optim: {}", "strategy: {}"])
+def test_what_a_sweep_evaluates_with_of_a_users_own_is_tried_first(sweep_of, tmp_path, monkeypatch, which):
+    tree(tmp_path / "photos")
+    own = f"{user_module(tmp_path, monkeypatch, 'def theirs(*given): raise KeyError(3)')}:theirs"
+    sweep = sweep_of(tmp_path / "photos", f"evaluation: {{{which.format(own)}}}")
+    with pytest.raises(BadInput, match=f"{own}' fails when it is tried"):
+        check_data(sweep, Archive(tmp_path / "archive"))
 
 
 def test_a_sweep_that_takes_hours_on_a_cpu_says_so_first(sweep_of, tmp_path):
