@@ -8,6 +8,7 @@ from .pool_request import Pool as Pool
 from .pool_request import ResourceShare as ResourceShare
 from .ports import KeyValueStore as KeyValueStore
 from .status import DispatcherStatus as DispatcherStatus
+from .status import EvaluatorStatus as EvaluatorStatus
 from .status import Log as Log
 from .status import ServiceStatus as ServiceStatus
 from .status import SweepStatus as SweepStatus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 import ray
 
-from cluster.dispatch import DispatcherStatus, Pool, ServiceStatus, ServiceTimings, SweepStatus
+from cluster.dispatch import DispatcherStatus, EvaluatorStatus, Pool, ServiceStatus, ServiceTimings, SweepStatus
 from cluster.service.coordinator import CoordinatorActor
 from cluster.service.ray_adapter import answer, kill, on_the_head
 from cluster.service.ray_runtime import COORDINATOR, NAMESPACE, named_evaluators
@@ -142,6 +143,22 @@ def is_idle(status: DispatcherStatus, sweep: tuple[str, str] | None) -> bool:
     of = sweeps_in(status, sweep)
     waiting = status["pending"] or status["running"] if sweep is None else False
     return not waiting and not any(one["pending"] or one["running"] or one["away"] for one in of)
+
+
+class EvaluatorsNow:
+    """What a coordinator's evaluators are at, asked now and then; where it does not answer, what it said last."""
+
+    def __init__(self, coordinator: Any):
+        self._coordinator = coordinator
+        self._asked, self._known = -math.inf, list[EvaluatorStatus]()
+
+    def __call__(self) -> list[EvaluatorStatus]:
+        """They, as of some seconds ago."""
+        if time.monotonic() - self._asked >= _TIMINGS.shown_s:
+            with contextlib.suppress(PpoddError, ray.exceptions.RayError):  # it only informs; others watch for a loss
+                self._known = answer(self._coordinator.status.remote(), _TIMINGS.shown_s)["evaluators"]
+            self._asked = time.monotonic()
+        return self._known
 
 
 def sweeps_in(status: DispatcherStatus, sweep: tuple[str, str] | None) -> list[SweepStatus]:

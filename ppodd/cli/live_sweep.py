@@ -14,11 +14,12 @@ from rich.text import Text
 from ppodd.cli.console import duration
 
 if TYPE_CHECKING:
+    from cluster.dispatch import EvaluatorStatus
     from ppodd.archive import ProgressRecord
     from tune.running import FinishedStage, SweepProgress
 
 _SAY_EVERY_S = 60.0  # without a terminal, where no stage is finished
-_ROWS = 12  # running trials that are shown
+_ROWS, _EVALUATORS = 12, 4  # running trials and evaluators that are shown
 _NARROW = 70  # columns below which only stage, loss and time left of a trial are shown
 _GAP = 2  # columns between those of the table
 
@@ -64,13 +65,15 @@ def lines(now: SweepProgress, silent: bool) -> Iterator[str]:
 
 
 def view(now: SweepProgress, width: int) -> Group:
-    """The whole, the trials that run, and what is best so far."""
+    """The whole, the trials that run, the evaluators, and what is best so far."""
     whole = Table.grid(padding=(0, 1))
     bar = ProgressBar(total=1.0, completed=_whole(now), width=max(10, width - 34))
     whole.add_row(bar, f"{100 * _whole(now):3.0f} %", f"{duration(now.seconds)}{_left(now)}")
     parts: list[Any] = [whole, _counts(now)]
     if now.running:
         parts.append(_running(now, width))
+    if now.evaluators:
+        parts.append(_at_work(now.evaluators, width))
     if now.best:
         best = f"best so far, on {now.best.accuracy.split} images: {_accuracy(now.best)}"
         parts += [best, elided(now.best.trial, width)]
@@ -105,6 +108,23 @@ def _running(now: SweepProgress, width: int) -> Table:
     for name, numbers in rows.items():
         table.add_row(elided(name, width - taken), *numbers)
     if (more := len(now.running) - _ROWS) > 0:
+        table.add_row(f"… and {more} more")
+    return table
+
+
+def _at_work(evaluators: tuple[EvaluatorStatus, ...], width: int) -> Table:
+    """Those that are at something first; of what they are at, the columns that are left show the stage."""
+    busy = sorted(evaluators, key=lambda one: one["at"] == "idle")
+    rows = [(one["name"], one["at"], duration(one["seconds"])) for one in busy[:_EVALUATORS]]
+    names, _, times = ([len(text) for text in column] for column in zip(("evaluator", "", "for"), *rows, strict=True))
+    left = width - max(names) - max(times) - 2 * _GAP
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table.add_column("evaluator", no_wrap=True)
+    table.add_column("at", no_wrap=True, width=left)
+    table.add_column("for", justify="right", no_wrap=True)
+    for name, at, time in rows:
+        table.add_row(name, at if len(at) <= left else f"…{at[1 - left :]}", time)
+    if (more := len(busy) - _EVALUATORS) > 0:
         table.add_row(f"… and {more} more")
     return table
 

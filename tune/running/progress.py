@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ppodd.archive import Archive, ProgressRecord, StageAccuracy, Status, TrialArchive, TrialState
 from ppodd.config import DistillConfig, protocols
 from ppodd.errors import PpoddError
 from tune.running.time_left import TimeLeft
 from tune.sweep_file import Sweep
+
+if TYPE_CHECKING:
+    from cluster.dispatch import EvaluatorStatus
 
 
 class FinishedStage(NamedTuple):
@@ -34,6 +38,7 @@ class SweepProgress:
         waiting: evaluations of stages that are there.
         share: of all meta-steps, those of stages under way too.
         running: how far the trials are that have told so lately, by name.
+        evaluators: those of the pool, which may work for other sweeps too.
         finished: stages that are new since the last look.
         best: of those seen so far, the one of the highest accuracy on validation images.
         seconds_left: `None` where that is not known yet.
@@ -50,6 +55,7 @@ class SweepProgress:
     waiting: int = 0
     share: float = 0.0
     running: dict[str, ProgressRecord] = field(default_factory=dict)
+    evaluators: tuple[EvaluatorStatus, ...] = ()
     finished: tuple[FinishedStage, ...] = ()
     best: FinishedStage | None = None
     seconds_left: float | None = None
@@ -83,8 +89,10 @@ class _KnownTrial:
 class ProgressReader:
     """Reads a sweep's progress, again and again."""
 
-    def __init__(self, sweep: Sweep, archive: Archive):
+    def __init__(self, sweep: Sweep, archive: Archive, evaluators: Callable[[], Sequence[EvaluatorStatus]] = tuple):
+        """`evaluators` tells what those of the pool are at."""
         self._sweep, self._archive, self._started = sweep, archive, time.time()
+        self._evaluators = evaluators
         self._trials: dict[str, _KnownTrial] = {}
         self._looked = False
         self._finished: list[FinishedStage] = []
@@ -122,6 +130,7 @@ class ProgressReader:
             waiting=sum(len(tickets) for trial in trials for tickets in trial.waiting.values()),
             share=share,
             running={name: t.now for name, t in self._trials.items() if t.now and not t.over and t.now.is_fresh(now)},
+            evaluators=tuple(self._evaluators()),
             finished=tuple(self._finished),
             best=self._best,
             seconds_left=self._left(now, trials=share, evaluations=_share(evaluated, evaluations * more)),

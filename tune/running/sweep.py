@@ -155,7 +155,7 @@ def _run(
         _log.info("begins: %s, MLflow %s", place, tracking_uri, extra={"sweep": sweep.name})
         if job := os.environ.get(JOB):
             archive.write_start(sweep.name, StartRecord(job=job, started_at=time.time()))
-        read = ProgressReader(sweep, archive)
+        read = ProgressReader(sweep, archive, evaluators.EvaluatorsNow(coordinator))
         looks = [lambda: show(read())] if show else []
         if say and not in_process:  # where this process did not read the data itself
             looks.append(DataOfTrials(sweep, archive, say).say_new)

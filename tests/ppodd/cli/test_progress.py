@@ -19,6 +19,13 @@ NOW = SweepProgress(
 )  # fmt: skip
 
 
+EVALUATORS = (
+    {"name": "evaluator-1", "at": "idle", "seconds": 5.0, "done": 2, "failed": 0},
+    {"name": "evaluator-12", "at": f"sweep/{'x' * 60},seed=0 stage 1 (blend, convnet)", "seconds": 70.0,
+     "done": 0, "failed": 0},
+)  # fmt: skip
+
+
 def drawn(renderable, columns, **how):
     out = Console(file=io.StringIO(), width=columns, **how)
     out.print(renderable)
@@ -48,6 +55,21 @@ def test_long_names_of_trials_leave_their_numbers_whole(columns):
         assert line.startswith("num_stages=3,blend=") and line.split()[1:] == (
             ["2/4", "1.500", "3:00"] if columns == 50 else ["2/4", "3/40", "1.500", "0.25", "3:00"]
         )
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_evaluators_are_shown_those_at_work_first_with_the_stage_that_they_are_at(columns):
+    text = drawn(view(SweepProgress(**{**vars(NOW), "evaluators": EVALUATORS}), columns), columns)
+    at = next(n for n, line in enumerate(text.splitlines()) if line.startswith("evaluator "))
+    busy, idle = text.splitlines()[at + 1 : at + 3]
+    assert busy.startswith("evaluator-12  …") and busy.split("stage")[1].split() == ["1", "(blend,", "convnet)", "1:10"]
+    assert idle.split() == ["evaluator-1", "idle", "0:05"]
+    assert max(map(len, text.splitlines())) <= columns
+
+
+def test_of_a_large_pool_four_evaluators_are_shown():
+    many = tuple({**EVALUATORS[0], "name": f"evaluator-{number}"} for number in range(9))
+    assert "… and 5 more" in drawn(view(SweepProgress(**{**vars(NOW), "evaluators": many}), 80), 80)
 
 
 def test_lines_are_broken_between_words_and_keep_their_indent(monkeypatch):

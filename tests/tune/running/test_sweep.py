@@ -244,10 +244,11 @@ def test_a_sweep_whose_trials_are_measured_by_the_pool_is_the_same_sweep(cluster
 def test_a_trial_measures_itself_where_the_pool_finds_no_place(cluster, tiny, tmp_path, uri):
     evaluators.stop()
     sweep, archive = run_tiny(tiny, tmp_path, "placeless")
-    evaluators.start(archive.url, sweep.name, uri, Pool(0))
+    coordinator = evaluators.start(archive.url, sweep.name, uri, Pool(0))
     assert measure(archive.trial("placeless", next(iter(sweep.trials))).url, 1, 2, patience_s=0.5) is None
     evaluators.stop()
     assert measure("nowhere", 1, 2, patience_s=0.5) is None  # no coordinator at all
+    assert evaluators.EvaluatorsNow(coordinator)() == []  # a view asks one that is gone
 
 
 def tune_trials(archive):
@@ -260,8 +261,10 @@ def test_the_scheduler_stops_some_of_the_trials_in_lockstep(cluster, tiny, tmp_p
         resources={"cpus": 1, "lockstep": 3}, scheduler={"kind": "median", "min_trials": 1},
     )  # fmt: skip
     sweep, archive = load_sweep(path), Archive(tmp_path / "archive")
-    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True)
+    shown = []
+    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True, show=shown.append)
     assert not outcome.unfinished and 0 < len(outcome.stopped) < 3 and len(tune_trials(archive)) == 1
+    assert {one["name"][:10] for now in shown for one in now.evaluators} == {"evaluator-"}
     for name in sweep.trials:
         trial = archive.trial("tiny", name)
         assert len(trial.stages()) == (trial.stopped().stage if name in outcome.stopped else 4)
