@@ -1,14 +1,22 @@
-"""What a finished sweep's parent run shows in MLflow: the answer, the report, curves, the table, the last posters."""
+"""What a finished sweep's parent run shows in MLflow: the answer, the report, curves, the table, the last posters.
+
+Of a sweep of many trials a process of its own makes it: what that takes, a process that goes on for weeks, such as the
+coordinator, does not give back.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ppodd.archive import Archive
-from ppodd.errors import BadInput, CorruptArchive
+from ppodd.errors import BadInput, CorruptArchive, PpoddError
 from results.tracking import schema
 
 if TYPE_CHECKING:
@@ -22,34 +30,60 @@ _CURVES = {
     "num_stages": "accuracy-vs-num-stages.png",
     "steps": "accuracy-vs-training-steps.png",
 }
+_MANY = 500  # trials, for which a process of its own is begun: that takes some seconds
+
+
+class Summary(NamedTuple):
+    """A sweep's answer: its numbers as metrics, its words as tags; `step` counts the results that it is made of."""
+
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    step: int
 
 
 def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: str, run_id: str) -> None:
-    """Rewrite the artifacts of the parent run, under names that stay the same."""
+    """Rewrite the artifacts of the parent run, under names that stay the same; log the answer.
+
+    Raises:
+        PpoddError: it could not be made.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    make = _made_apart if len(archive.trials(sweep)) > _MANY else summarise
+    with tempfile.TemporaryDirectory() as folder:
+        made = make(tracking_uri, archive.url, sweep, folder)
+        client.log_artifacts(run_id, folder)
+    at_ms = round(1000 * time.time())
+    metrics = [Metric(name, value, at_ms, made.step) for name, value in made.metrics.items()]
+    if made.tags:
+        client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in made.tags.items()])
+
+
+def summarise(tracking_uri: str, archive_url: str, sweep: str, folder: str) -> Summary:
+    """Write the artifacts into the folder; returns the answer."""
     from results.analysis import choose, frame_of
     from results.reporting.html_report import gather_of, page
 
     chosen = choose(tracking_uri, [sweep])
     rows = frame_of(chosen)
     made = gather_of(chosen, rows, tracking_uri)
-    with tempfile.TemporaryDirectory() as folder:
-        _write(Path(folder), rows, made.answers)
-        Path(folder, "report.html").write_text(page(made), encoding="utf-8")
-        _write_posters(Path(folder, "posters"), archive, sweep)
-        client.log_artifacts(run_id, folder)
-    _log_answer(client, run_id, made.answers, len(rows))
+    _write(Path(folder), rows, made.answers)
+    Path(folder, "report.html").write_text(page(made), encoding="utf-8")
+    _write_posters(Path(folder, "posters"), Archive(archive_url), sweep)
+    if not made.answers:
+        return Summary({}, {}, len(rows))
+    metrics = dict(schema.answer_metrics(list(map(_numbers, made.answers))))
+    return Summary(metrics, schema.answer_tags(made.answers[0].best, _words(made.answers)), len(rows))
 
 
-def _log_answer(client: MlflowClient, run_id: str, found: list[Answer], step: int) -> None:
-    """The answer's numbers as metrics, its words as tags; what comes of more results is a later step."""
-    from mlflow.entities import Metric, RunTag
-
-    if not found:
-        return
-    at_ms = round(1000 * time.time())
-    metrics = [Metric(name, value, at_ms, step) for name, value in schema.answer_metrics(list(map(_numbers, found)))]
-    tags = [RunTag(name, value) for name, value in schema.answer_tags(found[0].best, _words(found)).items()]
-    client.log_batch(run_id, metrics=metrics, tags=tags)
+def _made_apart(*of: str) -> Summary:
+    """`summarise`, in a process of its own that finds its modules where this one does."""
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "results.reporting.parent_run", *of]
+    ended = subprocess.run(command, env=where, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if ended.returncode:
+        raise PpoddError((ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1])
+    return Summary(**json.loads(ended.stdout.splitlines()[-1]))
 
 
 def _numbers(answer: Answer) -> tuple[float, dict[str, float]]:
@@ -93,3 +127,7 @@ def _write_posters(folder: Path, archive: Archive, sweep: str) -> None:
                 (folder / f"{name}.png").write_bytes(archive.trial(sweep, name).png(state.stages[-1]))
         except CorruptArchive:  # the sync reports it
             continue
+
+
+if __name__ == "__main__":
+    print(json.dumps(summarise(*sys.argv[1:])._asdict()))

@@ -15,13 +15,13 @@ from PIL import Image
 
 from ppodd.archive import Archive, Digests, FailureRecord
 from ppodd.config import DistillConfig, EvaluationConfig, build
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, PpoddError
 from results.analysis.answer import answers
 from results.analysis.comparisons import compare
 from results.analysis.selection import choose
 from results.analysis.tidy_frame import frame
 from results.analysis.trial_summaries import trial_remarks, trials
-from results.reporting import effects
+from results.reporting import effects, parent_run
 from results.reporting.effects import in_short
 from results.reporting.html_report import gather, page, report
 from results.reporting.parent_run import publish
@@ -273,6 +273,16 @@ def test_the_parent_run_shows_curves_table_answer_and_posters_once_all_is_evalua
     write_evaluations(trial, trial.config(), 1, EvaluationConfig(nets=2))
     sync(archive.url, uri, publish=publish)
     assert artifact.stat().st_mtime_ns > written
+
+
+def test_of_many_trials_the_same_is_made_by_a_process_of_its_own(uri, archive, tmp_path):
+    found = {}
+    for name, make in {"here": parent_run.summarise, "apart": parent_run._made_apart}.items():
+        (folder := tmp_path / name).mkdir()
+        found[name] = make(uri, archive.url, "decide", str(folder)), sorted(path.name for path in folder.rglob("*"))
+    assert found["here"] == found["apart"] and {"report.html", "answer.md"} <= set(found["apart"][1])
+    with pytest.raises(PpoddError, match=r"BadInput: no sweep 'other' in .*there: decide"):
+        parent_run._made_apart(uri, archive.url, "other", str(tmp_path))
 
 
 @pytest.mark.parametrize("output", ["report.pdf", "report"])
