@@ -230,7 +230,8 @@ def _overall(tables: list[pd.DataFrame], values: list[str], plan: _ComparisonPla
     cells = np.stack([table.reindex(index=every, columns=values).to_numpy(float) for table in tables])
     there = np.array([[value in table for value in values] for table in tables])
     a, b = _which(values, against)
-    both, paired_there = ~np.isnan(cells[:, :, a] - cells[:, :, b]), there[:, a] & there[:, b]
+    known = ~np.isnan(cells)
+    both, paired_there = known[:, :, a] & known[:, :, b], there[:, a] & there[:, b]
     words = np.full(len(a), "", object)
     means = np.full((2, len(every), len(a)), np.nan)
     for told, pairs in alike(np.concatenate([both.reshape(-1, len(a)), paired_there])):

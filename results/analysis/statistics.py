@@ -26,7 +26,7 @@ ALPHA = 1 - CONFIDENCE
 ENOUGH_SEEDS = 3  # two leave one degree of freedom: an interval of 9 stds to each side, which tells nothing
 _EXACT_UP_TO = 16  # seeds whose 2ⁿ sign patterns are all looked at
 _TIE = 1e-9  # percent points: differences below it are none
-_CELLS = 1 << 20  # sums of sign patterns held at a time
+_CELLS = 1 << 17  # sums of sign patterns held at a time
 
 
 class Mean(NamedTuple):

@@ -40,6 +40,7 @@ _STYLE = {
 }  # fmt: skip
 _POINTS, _SMALL_POINTS = 8, 6  # of letters; of the footnote's, and of a legend's with many entries
 MANY = 12  # entries that make a legend small
+_NAMED = 48  # lines that a legend names: colours and marks come again long before
 _COLUMNS = 4  # of a legend above the picture, at most
 _EDGE, _HANDLE = 0.04, 0.6  # inches: free at the side; of a legend's lines with what is around them
 _ASIDE, _ASIDE_IN_ALL = 0.012, 0.06  # of the axis: how far lines' points of one poster IPC stand apart
@@ -159,6 +160,8 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
 
     Returns the inches it takes: of width at the side, of height above, of height at the side.
     """
+    from matplotlib.lines import Line2D
+
     handles, labels = axes.get_legend_handles_labels()
     if labels == ["all"]:
         return 0.0, 0.0, 0.0
@@ -168,7 +171,9 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
     groups = _of_two_fields(shown)
     if not groups:
         name = f"{names[0]} " if len(names) == 1 else ""
-        groups = [[(handle, name + shown.short[label]) for handle, label in of_all if label in shown.looks]]
+        named, others = _best(shown, _NAMED)
+        groups = [[(handle, name + shown.short[label]) for handle, label in of_all if label in named]]
+        groups[0] += [(Line2D([], [], linestyle=""), f"… and {others} more, of lower accuracy")] if others else []
     groups[-1] += published
     title = BETWEEN.join(names) if len(names) > 2 else ""  # once for all entries
     width, points = figure.get_figwidth(), _SMALL_POINTS if len(labels) > MANY else _POINTS
@@ -196,6 +201,12 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
         if across <= width:
             break
     return 0.0, high, 0.0
+
+
+def _best(shown: CurveLines, most: int) -> tuple[set[str], int]:
+    """The lines that reach the highest accuracy, as many as there is room for, and how many are left."""
+    reached = shown.points.groupby("line")["accuracy_pct"].max().nlargest(most)
+    return set(map(str, reached.index)), len(shown.looks) - len(reached)
 
 
 def _in_columns(groups: list[list[tuple[Any, str]]]) -> list[tuple[Any, str]]:

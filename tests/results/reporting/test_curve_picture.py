@@ -175,6 +175,14 @@ def test_a_legend_says_once_what_is_common_to_its_lines(drawn):
     assert "blend dynamic" in figure._supxlabel.get_text()
 
 
+def test_of_many_lines_the_legend_names_the_best(drawn):
+    trials = [t for n in range(60) for t in seeds(lr=0.01 + n / 1000, accuracy=float(n))]
+    figure = drawn(trials)
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == [*(f"lr {0.01 + n / 1000:.3g}" for n in range(12, 60)), "… and 12 more, of lower accuracy"]
+    assert len(figure.axes[0].containers) == 60  # all are drawn
+
+
 def test_values_that_differ_beyond_the_third_digit_are_told_apart(drawn):
     (legend,) = drawn([*seeds(lr=0.01), *seeds(lr=0.0100001)]).legends
     assert [text.get_text() for text in legend.get_texts()] == ["lr 0.01", "lr 0.0100001"]
