@@ -13,8 +13,8 @@ from ppodd.datasets.folders import class_folders, has_classes
 from ppodd.datasets.listing import files_below, is_picture, note_others
 from ppodd.datasets.parts import TRAIN, Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
-from ppodd.datasets.splits import split_of_path
-from ppodd.datasets.tables import PATHS_IN, columns_of, holds_pictures, table_parts
+from ppodd.datasets.splits import split_of, split_of_path
+from ppodd.datasets.tables import PATHS_IN, columns_said, holds_pictures, table_parts
 from ppodd.datasets.tiny_imagenet import find_tiny_imagenet, read_tiny_imagenet
 from ppodd.datasets.unpacking import is_archive, unpacked
 from ppodd.errors import BadInput
@@ -68,9 +68,13 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
     pictures = [file for file in files if is_picture(file)]
     tables = [file for file in files if file.suffix.lower() in TABLES]
     note_others(files, {*pictures, *tables}, notes)
+    if tables and not pictures:
+        raise BadInput(f"{path} holds no pictures{_columns(tables)}")
     if not pictures:
         return None
-    notes.notes += _not_read(path, tables, ", since the folders tell the classes")
+    notes.warnings += _not_read(
+        path, tables, ", since the folders tell the classes (else: --image_column, --label_column)"
+    )
     read = partial(class_folders, path, pictures, notes, partial(_columns, tables))
     return DataLocation(str(path), pictures, read, notes)
 
@@ -79,14 +83,12 @@ def _columns(tables: list[Path]) -> str:
     """What the columns of a table are that might tell the classes, did one know which."""
     if not tables:
         return ""
-    return (
-        f"; {tables[0].name} has columns {columns_of(tables[0])}: name those of the images and labels by "
-        f"--image_column and --label_column"
-    )
+    first = min(tables, key=lambda table: split_of(table.stem) != TRAIN)
+    return f"; {columns_said(first)}: name those of the images and labels by --image_column and --label_column"
 
 
 def _not_read(place: Path, tables: list[Path], why: str) -> list[str]:
-    """The note on tables that lie there."""
+    """What is to be said of tables that lie there."""
     named = ", ".join(str(table.relative_to(place)) for table in tables[:3])
     more = f", … ({len(tables):,} in all)" if len(tables) > 3 else ""
     return [f"{named}{more} {'is' if len(tables) == 1 else 'are'} not read{why}"] if tables else []

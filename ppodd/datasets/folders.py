@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, files_part
-from ppodd.datasets.splits import split_of, told_apart
+from ppodd.datasets.splits import split_of, told_apart, words_of
 from ppodd.errors import BadInput
+from ppodd.words import counted
 
 # A picture's file and the folders it lies in, below the folder that is looked at.
 Row = tuple[Path, tuple[str, ...]]
+_MASKS = frozenset({"mask", "masks"})
 _WRAPPERS = frozenset({"images", "imgs", "img", "data", "pictures"})
 
 
@@ -29,11 +31,12 @@ def class_folders(place: Path, pictures: list[Path], notes: Notes, beside: Calla
     rows = [(path, path.relative_to(place).parts[:-1]) for path in pictures]
     rows = _unwrapped(rows, lambda name: not split_of(name))
     splits = _by_split(rows, notes)
-    if not any(folders for there in splits.values() for _, folders in there) or _are_flat_splits(splits):
+    if _are_flat(splits):
         raise BadInput(
             f"{place} holds {len(pictures):,} pictures, but no class folders: put each class in one of its own"
             f"{beside()}"
         )
+    _note_masks(rows, notes)
     parts = []
     classes = {folders[0] for _, folders in splits.get(TRAIN, splits.get("", [])) if folders}
     for split, there in splits.items():
@@ -52,11 +55,15 @@ def has_classes(place: Path, pictures: list[Path]) -> bool:
     return len({label for part in parts for label in part.labels}) > 1
 
 
-def _are_flat_splits(splits: dict[str, list[Row]]) -> bool:
-    """Whether what would be classes are splits that hold pictures at once."""
-    folders = {folders for _, folders in splits.get("", ())}
-    named = {split_of(names[0]) for names in folders if len(names) == 1}
-    return len(named) > 1 and "" not in named and all(len(names) == 1 for names in folders)
+def _are_flat(splits: dict[str, list[Row]]) -> bool:
+    """Whether there are no class folders: at most the splits, or one for all the pictures of each."""
+    inside = {folders for there in splits.values() for _, folders in there if folders}
+    if any(len(folders) > 1 for folders in inside):
+        return False
+    names = {folders[0] for folders in inside}
+    named = {split_of(name) for name in names}
+    is_one = len(names) < 2 and ("" not in named or names <= _WRAPPERS)
+    return is_one or (len(named) > 1 and "" not in named)
 
 
 def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Notes) -> Part:
@@ -72,6 +79,17 @@ def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Not
     index = {name: number for number, name in enumerate(ordered)}
     labelled = sorted((index[folders[0]], path) for path, folders in rows if folders)
     return files_part(place, [(path, ordered[label]) for label, path in labelled], split)
+
+
+def _note_masks(rows: list[Row], notes: Notes) -> None:
+    """Warn of some among the pictures that are called masks, as segmentations beside what they are of are."""
+    masks = [
+        path for path, folders in rows if _MASKS & words_of(path.stem) and not _MASKS & words_of(" ".join(folders))
+    ]
+    if 0 < len(masks) < len(rows):
+        notes.warnings.append(
+            f"{counted(len(masks), 'picture')} called mask, read as any other: if they are none, move them"
+        )
 
 
 def _note_same_inside(rows: list[Row], notes: Notes) -> None:

@@ -135,9 +135,10 @@ def _single(part: Part) -> Iterator[Any]:
 
 
 def check_single_names(labels: Sequence[Any], place: str) -> None:
-    """Refuse names that list several classes: `cat;dog`, `cat|dog` or `cat, dog`, and `cat dog` beside `cat` and `dog`.
+    """Refuse names that list several classes: `cat;dog`, `cat|dog`, `cat, dog` or `cat dog`.
 
-    What the marks part has to be found in other names, too: `crane, bird` is one class.
+    What the marks part has to be found in other names, too: `crane, bird` is one class. A comma and a space are in
+    names of one class more often: beside `cat, dog` one of the two has to be a class by itself, beside `cat dog` both.
 
     Raises:
         BadInput: one does.
@@ -146,14 +147,12 @@ def check_single_names(labels: Sequence[Any], place: str) -> None:
     for mark in (";", "|", ",", " "):
         parts = {text: [part.strip(" []'\"") for part in text.split(mark)] for text in texts}
         within = Counter(part for found in parts.values() for part in set(found))
+        whole = {found[0] for found in parts.values() if len(found) == 1}
         for text, found in parts.items():
-            listed = len(found) > 1 and all(found)
-            if mark == " " and not all(map(str.isdecimal, found)):
-                listed = listed and all(part in texts for part in found)
-            if listed and all(within[part] > 1 for part in found):
-                row = list(labels).index(text)
+            alone = 0 if all(map(str.isdecimal, found)) else {" ": len(found), ",": 1}.get(mark, 0)
+            if len(found) > 1 and all(within[part] > 1 for part in found) and len(whole & {*found}) >= alone:
                 raise BadInput(
-                    f"{place} row {row}: label {text!r} names several classes (multi-label), "
+                    f"{place} row {list(labels).index(text)}: label {text!r} names several classes (multi-label), "
                     f"{' and '.join(found[:3])}: give each picture one, or write one class without {mark!r}"
                 )
 

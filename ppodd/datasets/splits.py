@@ -77,8 +77,13 @@ def splits_of_files(files: Sequence[PurePath]) -> list[str]:
     return [split_of_path(path.relative_to(folder)) for path in files]
 
 
+def words_of(name: str) -> set[str]:
+    """The words of a name, in small letters."""
+    return {word.lower() for word in _WORD.findall(name)}
+
+
 def _splits(name: str) -> set[str]:
-    return {_WORDS[word.lower()] for word in _WORD.findall(name) if word.lower() in _WORDS}
+    return {_WORDS[word] for word in words_of(name) if word in _WORDS}
 
 
 def assigned(parts: Sequence[Part], where: str, notes: Notes) -> tuple[dict[str, list[Part]], str]:

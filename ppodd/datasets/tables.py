@@ -41,6 +41,13 @@ _IMAGES = (
     "filepath",
     "path",
     "file",
+    "image_name",
+    "img_name",
+    "image_filename",
+    "img_filename",
+    "img_path",
+    "image_file",
+    "image_id",
     "x",
 )
 _LABELS = ("label", "fine_label", "coarse_label", "labels", "class", "class_name", "category", "target", "cls", "y")
@@ -55,6 +62,7 @@ _BUILDERS = {
 }
 PATHS_IN = (".csv", ".tsv", ".jsonl")  # tables that cannot hold pictures, but name their files
 _ROWS = 1000  # that are held at a time
+_SHOWN = 12  # columns that are written out
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,16 @@ class Table:
         """Its columns, but for those that pandas adds to what it writes."""
         return [name for name in self.features if not name.startswith("__")]
 
+    @property
+    def said(self) -> str:
+        """Which columns it has, in words."""
+        more = f" and {len(self.columns) - _SHOWN:,} more" if len(self.columns) > _SHOWN else ""
+        return f"{self.place} has columns {self.columns[:_SHOWN]}{more}"
+
     def column(self, what: str, chosen: str) -> str:
         """The column of the images or labels; `""` where there is none. Raises `BadInput` where the chosen is not."""
         if chosen and chosen not in self.columns:
-            raise BadInput(f"--{what}_column {chosen}: {self.place} has columns {self.columns}")
+            raise BadInput(f"--{what}_column {chosen}: {self.said}")
         pictures = [name for name, feature in self.features.items() if type(feature).__name__ == "Image"]
         return chosen or self.named([*pictures, *_IMAGES] if what == "image" else _LABELS)
 
@@ -101,8 +115,8 @@ class Table:
         image, label = self.column("image", columns.image), self.column("label", columns.label)
         if not image or (not label and split not in (TEST, VALIDATION)):
             raise BadInput(
-                f"{self.place} has columns {self.columns}: needed are img or image, and one of label, fine_label, "
-                f"coarse_label; name others by --image_column and --label_column"
+                f"{self.said}: needed are img or image, and one of label, fine_label, coarse_label; name others by "
+                f"--image_column and --label_column"
             )
         labels = list(self.cells(label)) if label else [None for _ in self.cells(image)]
         check_single_names(labels, self.place)
@@ -113,7 +127,7 @@ class Table:
         """Whether the pictures in a column are paths of files."""
         feature = self.features[column]
         is_text = feature is None or getattr(feature, "dtype", "") == "string"
-        return is_text and isinstance(next(self.cells(column), None), str)
+        return is_text and isinstance(next(self.cells(column), None), (str, int))
 
     @cached_property
     def pictures_below(self) -> dict[str, list[Path]]:
@@ -136,17 +150,24 @@ def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[
     if split:
         return [part]
     column = table.named(_SPLITS)
-    return (_by_column(table, part, column) if column else []) or _by_paths(table, part, columns, notes) or [part]
+    return (
+        (_by_column(table, part, column, notes) if column else []) or _by_paths(table, part, columns, notes) or [part]
+    )
 
 
-def _by_column(table: Table, part: Part, column: str) -> list[Part]:
+def _by_column(table: Table, part: Part, column: str, notes: Notes) -> list[Part]:
     """A part for each split that a column names; none where it names none."""
-    named = [split_of(value) if isinstance(value, str) else "" for value in table.cells(column)]
+    values = list(table.cells(column))
+    named = [split_of(value) if isinstance(value, str) else "" for value in values]
     if any(named) and not all(named):
         raise BadInput(
             f"{table.place}: {column} names no split in row {named.index('')}, but in others: train, test or validation"
         )
-    return _by_split(part, named, column) if any(named) else []
+    if not any(named):
+        few = ", ".join(map(str, list(dict.fromkeys(values))[:3]))
+        notes.warnings.append(f"column {column} of {table.place} names no split ({few}): it is not split by that")
+        return []
+    return _by_split(part, named, column)
 
 
 def _by_paths(table: Table, part: Part, columns: Columns, notes: Notes) -> list[Part]:
@@ -183,9 +204,9 @@ def _by_split(part: Part, named: list[str], column: str) -> list[Part]:
     return [rows(split) for split in dict.fromkeys(named)]
 
 
-def columns_of(path: Path) -> list[str]:
-    """The columns of a table."""
-    return _table(path).columns
+def columns_said(path: Path) -> str:
+    """Which columns a table has, in words."""
+    return _table(path).said
 
 
 def holds_pictures(path: Path, columns: Columns) -> bool:
@@ -311,8 +332,8 @@ def _picture(cell: Any, table: Table, where: str, split: str) -> Picture:
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes) and cell:
         return Picture(where, cell)
-    if isinstance(cell, str) and cell:
-        return _file(cell, table, where, split)
+    if isinstance(cell, (str, int)) and cell != "":
+        return _file(str(cell), table, where, split)
     if isinstance(cell, list) and cell:
         return Picture(where, _pixels(cell, where))
     raise BadInput(f"{where} holds no image bytes: embed the images in the file")
@@ -327,6 +348,11 @@ def _file(text: str, table: Table, where: str, split: str) -> Picture:
     folder = table.folder
     if re.match(r"https?://|s3://|gs://|hf://", text):
         raise BadInput(f"{where} names {text}: fetch the pictures first, and name their files")
+    if numbers := re.fullmatch(r"\s*\d+(?:[\s,]+\d+)+\s*", text):
+        raise BadInput(
+            f"{where} holds {len(re.findall(r'[0-9]+', numbers[0])):,} numbers as text, which are no picture: write "
+            f"pictures, or an .npz file of arrays"
+        )
     path = folder / text.removeprefix("file://")
     if text.startswith("file://") and not path.exists():
         path = Path(url2pathname(urlsplit(text).path))

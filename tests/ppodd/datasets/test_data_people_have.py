@@ -224,7 +224,7 @@ SPLITS = {
     "a list beside class folders": (
         lambda p: (tree(p), csv(p / "notes.csv", [("ant/0.png", "bee")])),
         CUT,
-        "note: notes.csv is not read, since the folders tell the classes",
+        "warning: notes.csv is not read, since the folders tell the classes",
     ),
     "a folder of no split beside splits": (
         lambda p: (split_tree(p, train="train", test="test"), tree(p / "extra", split="validation")),
@@ -270,7 +270,21 @@ SPLITS = {
         BOTH,
         "",
     ),
-    "a column called split that names none": (lambda p: split_column(p, "split", [0, 1] * 5), CUT, "no test split"),
+    "a column called split that names none": (
+        lambda p: split_column(p, "split", [0, 1] * 5),
+        CUT,
+        r"warning: column split of .*metadata.csv names no split \(0, 1\): it is not split by that",
+    ),
+    "masks beside pictures": (
+        lambda p: (tree(p, count=3), tree(p, count=2, name="{}_mask.png")),
+        CUT,
+        "warning: 4 pictures called mask, read as any other",
+    ),
+    "classes of masks": (
+        lambda p: [tree(p, (c,), name=f"{c}_{{}}.png") for c in ("with_mask", "without")],
+        {"train": {"with_mask": 4, "without": 4}, "test": {"with_mask": 1, "without": 1}},
+        r"^(?!.*called mask)",
+    ),
     "the same folders in every class": (
         lambda p: [tree(p / fold, split="train") for fold in ("ant", "bee")],
         {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
@@ -324,9 +338,27 @@ REFUSED_SPLITS = {
         lambda p: (flat(p / "train"), flat(p / "test")),
         "holds 6 pictures, but no class folders",
     ),
+    "one folder of all pictures": (lambda p: flat(p / "images"), "holds 3 pictures, but no class folders"),
+    "one folder of all pictures of a split": (lambda p: flat(p / "train"), "holds 3 pictures, but no class folders"),
+    "one folder of all pictures in each split": (
+        lambda p: [flat(p / split / "images") for split in ("train", "test")],
+        "holds 6 pictures, but no class folders",
+    ),
+    "a list of several labels, one a column": (
+        lambda p: (flat(p / "images"), csv(p / "train.csv", [(0, 1, 0), (1, 0, 1)], ("image_id", "rust", "scab"))),
+        r"train.csv has columns \['image_id', 'rust', 'scab'\]: needed are .* and one of label",
+    ),
+    "pixels in columns": (
+        lambda p: csv(p / "train.csv", [[0] * 785], ["label", *(f"pixel{i}" for i in range(784))]),
+        r"holds no pictures; .*train.csv has columns \['label', 'pixel0', .*'pixel10'\] and 773 more: name those",
+    ),
+    "pixels as text": (
+        lambda p: csv(p / "train.csv", [(i % 2, "70 80 82 72") for i in range(10)], ("label", "image")),
+        "train.csv row 0 holds 4 numbers as text, which are no picture",
+    ),
     "a list of other columns": (
         lambda p: dog_breeds(p),
-        r"16 pictures, but no class folders.*; labels.csv has columns \['id', 'breed'\]: name those of the images and",
+        r"16 pictures, but no class folders.*labels.csv has columns \['id', 'breed'\]: name those of the images and",
     ),
     "one class": (lambda p: tree(p, ("ant",)), r"has 1 class \(ant\): at least 2 are needed"),
 }
@@ -618,6 +650,8 @@ LABELS = {
     "text": (["bee", "ant"] * 5, ("ant", "bee")),
     "names of several words": (["bald eagle", "golden eagle", "golden owl"] * 5, None),
     "names with commas": (["crane, bird", "crane, lifter", "owl"] * 5, None),
+    "names of persons": (["Smith, John", "Smith, Ada", "Doe, John", "Doe, Ada"] * 5, None),
+    "names with a dash and an empty part": (["cat;", "dog;", "cow"] * 5, None),
     "categories": (pa.array(["bee", "ant"] * 5).dictionary_encode(), ("ant", "bee")),
     "lists of one": ([[0], [1]] * 5, ("0", "1")),
     "lists of one name": ([["ant"], ["bee"]] * 5, ("ant", "bee")),
@@ -653,6 +687,7 @@ REFUSED_LABELS = {
         r"row 0: label 'cat;dog' names several classes \(multi-label\), cat and dog: give each picture one",
     ),
     "several names, between bars": (["cat|dog", "dog|cow", "cow|cat"] * 4, r"'cat\|dog' names several classes"),
+    "several names, between commas": (["cat, dog", "cat", "dog, cow", "cow"] * 4, r"'cat, dog' names several classes"),
     "several names, as Python writes them": (["['cat', 'dog']", "['cat']", "['dog']"] * 4, "names several classes"),
     "several names, between spaces": (["cat", "dog", "cat dog"] * 4, r"row 2: label 'cat dog' names several classes"),
     "several numbers": (["1 2", "2 3", "1 3"] * 4, r"'1 2' names several classes"),
@@ -735,6 +770,14 @@ def kaggle(folder):
     """Names without suffixes, in a folder of their own."""
     flat(folder / "train_images", 10, "train")
     csv(folder / "labels.csv", [(f"train_images/{i}", ("ant", "bee")[i % 2]) for i in range(10)], ("path", "category"))
+
+
+def numbered_ids(folder):
+    """As Kaggle has it: numbers of pictures, the same ones in the folder of the test set; a form to fill in."""
+    for split, place, count in (("train", "train_images", 10), ("test", "test_images", 6)):
+        flat(folder / place, count, split)
+        csv(folder / f"{split}.csv", [(i, i % 2) for i in range(count)], ("image_id", "label"))
+    csv(folder / "sample_submission.csv", [(0, 1)], ("image_id", "label"))
 
 
 def dog_breeds(folder):
@@ -822,6 +865,7 @@ LAYOUTS = {
     "metadata.csv in each split": (metadata_by_split, BOTH),
     "metadata.jsonl": (json_lines, CUT),
     "a list of names without suffixes": (kaggle, CUT),
+    "a list of numbers": (numbered_ids, BOTH),
     "a list with semicolons": (semicolons, CUT),
     "addresses of files on this machine": (addresses_on_disk, CUT),
     "webdataset": (webdataset, BOTH),
