@@ -14,7 +14,7 @@ from ppodd.datasets.listing import files_below, is_picture, note_others
 from ppodd.datasets.parts import TRAIN, Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
 from ppodd.datasets.splits import split_of, split_of_path
-from ppodd.datasets.tables import PATHS_IN, columns_said, holds_pictures, table_parts
+from ppodd.datasets.tables import columns_said, holds_pictures, table_parts
 from ppodd.datasets.tiny_imagenet import find_tiny_imagenet, read_tiny_imagenet
 from ppodd.datasets.unpacking import is_archive, unpacked
 from ppodd.errors import BadInput
@@ -23,6 +23,7 @@ from ppodd.errors import BadInput
 _OWN_LAYOUTS = ((find_tiny_imagenet, read_tiny_imagenet), (find_cub, read_cub))
 # Where a folder holds several kinds of files, the first of these is the data set.
 _KINDS = (".parquet", ".arrow", ".tar", ".npz", ".zip", ".tgz", ".gz")
+_LISTS = (".txt", ".json", ".lst")  # that may say which picture is of which split
 _BESIDE = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # that say what the pictures beside them are
 
 
@@ -56,10 +57,9 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
     files = files_below(path, notes) if path.is_dir() else []
     data = _data_files(path, files, columns)
     if data:
-        of_tables = data[0].suffix.lower() in PATHS_IN  # the pictures are what these name
-        used = {*data, *(file for file in files if of_tables and is_picture(file))}
-        tables = [file for file in files if file.suffix.lower() in TABLES and file not in used]
-        note_others(files, {*used, *tables}, notes)
+        notes.beside += [file for file in files if is_picture(file) and data[0].suffix.lower() in TABLES]
+        tables = [file for file in files if file.suffix.lower() in TABLES and file not in data]
+        note_others(files, {*data, *tables, *notes.beside}, notes)
         notes.notes += _not_read(path, tables, "")
         notes.warnings += _configurations(path, data)
         return _together(
@@ -72,6 +72,8 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
         raise BadInput(f"{path} holds no pictures{_columns(tables)}")
     if not pictures:
         return None
+    lists = [file for file in files if file.suffix.lower() in _LISTS and split_of(file.stem)]
+    notes.warnings += _not_read(path, lists, ": were it lists of a split, lay the pictures in folders of theirs")
     notes.warnings += _not_read(
         path, tables, ", since the folders tell the classes (else: --image_column, --label_column)"
     )

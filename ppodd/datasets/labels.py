@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -92,7 +93,7 @@ def _key(value: Any, part: Part, row: int) -> Key:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
-        return value
+        return unicodedata.normalize("NFC", value)  # macOS writes names of files otherwise than others do
     if not isinstance(value, numbers.Real) or not float(value).is_integer():
         raise BadInput(
             f"{part.place} row {row}: label {value!r} is no class: a number from 0 or a name is; "

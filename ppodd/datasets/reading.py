@@ -13,6 +13,7 @@ import numpy as np
 
 from ppodd.datasets.by_path import DataLocation
 from ppodd.datasets.labels import keyed, numbered
+from ppodd.datasets.listing import note_others
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.pictures import Decoded, check_deep_colour, decode, stacked
 from ppodd.datasets.report import DataReport, bad_images, of_split
@@ -58,6 +59,8 @@ def read(found: DataLocation, request: Request) -> Images:
     labels, classes = _renumbered(labels, classes, kept)
     _check_classes(classes, where)
     x, y, seen = _decoded(splits, kept, labels, cut, request, where, found)
+    if not found.also:  # no table has named any
+        note_others(notes.beside, set(), notes)
     notes.warnings += [*_alike(classes), *_leaked(x)]
     images = Images(x, y, classes, _report(found, splits, x, y, classes, test_from, seen, notes))
     _check(images, request, where)
@@ -243,7 +246,7 @@ def _report(
         shape=x[TRAIN].shape[1:],
         sizes={f"{width} × {height}": count for (width, height), count in Counter(seen.sizes).most_common(20)},
         notes=(*notes.notes, *skipped),
-        warnings=tuple(notes.warnings),
+        warnings=tuple(dict.fromkeys(notes.warnings)),
     )
 
 

@@ -60,7 +60,6 @@ _BUILDERS = {
     ".jsonl": "json",
     ".tar": "webdataset",
 }
-PATHS_IN = (".csv", ".tsv", ".jsonl")  # tables that cannot hold pictures, but name their files
 _ROWS = 1000  # that are held at a time
 _SHOWN = 12  # columns that are written out
 

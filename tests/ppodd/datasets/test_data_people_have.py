@@ -12,6 +12,7 @@ import re
 import shutil
 import struct
 import tempfile
+import unicodedata
 import zlib
 
 import numpy as np
@@ -274,6 +275,11 @@ SPLITS = {
         lambda p: split_column(p, "split", [0, 1] * 5),
         CUT,
         r"warning: column split of .*metadata.csv names no split \(0, 1\): it is not split by that",
+    ),
+    "lists of splits beside class folders": (
+        lambda p: (tree(p), [(p / f"{split}.txt").write_text("ant/0") for split in ("train", "test")]),
+        CUT,
+        r"warning: test.txt, train.txt are not read: were it lists of a split",
     ),
     "masks beside pictures": (
         lambda p: (tree(p, count=3), tree(p, count=2, name="{}_mask.png")),
@@ -723,6 +729,20 @@ def test_class_names_without_pictures_are_left_out_and_said(tmp_path):
 def test_classes_that_may_be_one_are_warned_of(tmp_path, other):
     table(tmp_path / "x.parquet", ["ant", other] * 5)
     assert "warning: classes that differ in capitals or spaces alone: " in said(read(tmp_path / "x.parquet"))
+
+
+def test_names_written_as_macos_does_are_the_same_classes(tmp_path):
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        tree(tmp_path / split, (unicodedata.normalize(form, "größe"), "bee"), split=split)
+    assert counts(read(f"{tmp_path}/")) == {split: {"bee": 5, "größe": 5} for split in ("train", "test")}
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_pictures_beside_a_table_are_left_out_where_it_names_none(tmp_path, embedded):
+    flat(tmp_path, 10, "train")
+    cells = None if embedded else [f"{i}.png" for i in range(10)]
+    table(tmp_path / "x.parquet", images=cells)
+    assert ("left out: 10 .png files" in said(read(f"{tmp_path}/"))) == embedded
 
 
 def test_test_images_that_train_are_warned_of(tmp_path):
