@@ -29,7 +29,7 @@ from tiny import TINY  # noqa: E402
 from ppodd.archive import Archive  # noqa: E402
 from ppodd.words import counted  # noqa: E402
 
-EVERY_S = 10.0
+EVERY_S, PLOT_EVERY_S = 10.0, 300.0
 MOST_TRIALS = 5000
 MIB = 2**20
 KINDS = {"coordinator": re.compile(r"ray::Coordinator"), "evaluator": re.compile(r"ray::Evaluator")}
@@ -75,9 +75,9 @@ def processes(session):
     return found
 
 
-def watch(cluster, drivers, seconds):
-    """Memory by process, `[(seconds, MiB), …]`, until the drivers have ended."""
-    courses, began = defaultdict(list), time.monotonic()
+def watch(cluster, drivers, seconds, output):
+    """Memory by process, `[(seconds, MiB), …]`, until the drivers have ended; plotted now and then."""
+    courses, began, plotted = defaultdict(list), time.monotonic(), 0.0
     while any(driver.poll() is None for driver in drivers) and time.monotonic() - began < 2 * seconds + 300:
         now = time.monotonic() - began
         kinds = {driver.pid: f"driver {n}" for n, driver in enumerate(drivers) if now < seconds}
@@ -85,6 +85,9 @@ def watch(cluster, drivers, seconds):
         for pid, name in kinds.items():
             if (used := memory_mib(pid)) is not None:
                 courses[name].append((now, used))
+        if now - plotted > PLOT_EVERY_S:
+            plotted = now
+            plot(courses, output, f"{counted(len(drivers), 'sweep')}, {now / 60:.0f} minutes so far")
         time.sleep(EVERY_S)
     return courses
 
@@ -131,7 +134,7 @@ def main():
                 begin = [*command, "--ray-address", cluster.address]
                 drivers.append(subprocess.Popen(begin, env=cluster.env, stdout=log, stderr=log))
         try:
-            courses = watch(cluster, drivers, 60 * args.minutes)
+            courses = watch(cluster, drivers, 60 * args.minutes, args.output)
         finally:
             for driver in drivers:
                 driver.terminate()
@@ -142,8 +145,6 @@ def main():
             for state in archive.states(sweep).values():
                 stages += len(state.stages)
                 evaluations += sum(len(state.evaluations(stage)) for stage in state.stages)
-    for log in logs:
-        assert "limits (sweep_hours" in log, log[-2000:]
     done = f"{counted(args.sweeps, 'sweep')}, {args.minutes:g} minutes: {stages:,} stages, {evaluations:,} evaluations"
     print(done)
     for name, course in sorted(courses.items()):
@@ -151,6 +152,8 @@ def main():
         said = "not there for long enough" if change is None else f"{change:+.1f} MiB an hour"
         print(f"{name:20} {course[0][1]:4.0f} → {course[-1][1]:4.0f} MiB, {said}")
     plot(courses, args.output, done)
+    for log in logs:
+        assert "limits (sweep_hours" in log, log[-2000:]
 
 
 if __name__ == "__main__":

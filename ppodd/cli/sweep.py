@@ -125,12 +125,15 @@ def _say_what_ended_early(out: Any, outcome: Any, debug: bool) -> None:
 
 def _what_resume_would_do(sweep: Any, outcome: Any) -> Iterator[str]:
     """For what is left to do, the command that goes on."""
-    if outcome.limited:
+    waiting = outcome.unfinished if outcome.hours_over else []
+    if outcome.limited or waiting:
         given = sweep.file.limits.model_dump(exclude_none=True)
         limits = ", ".join(f"{limit} {hours:.3g}" for limit, hours in given.items())
-        stopped = counted(len(outcome.limited), "trial")
-        yield f"limits ({limits}) stopped {stopped}: the same command with --resume and more of them goes on"
-    if outcome.unfinished:
+        stopped = f"stopped {counted(len(outcome.limited), 'trial')}" if outcome.limited else ""
+        left = f"left {counted(len(waiting), 'trial')} unfinished" if waiting else ""
+        ended = " and ".join(filter(None, [stopped, left]))
+        yield f"limits ({limits}) {ended}: the same command with --resume and more of them goes on"
+    if outcome.unfinished and not waiting:
         yield f"unfinished: {counted(len(outcome.unfinished), 'trial')}; the same command with --resume goes on"
     elif outcome.evaluation_failures:
         failed = counted(len(outcome.evaluation_failures), "evaluation")

@@ -31,12 +31,18 @@ def more(limit: str, hours: float) -> str:
 
 def check_hours(sweep: Sweep, archive: Archive, left: list[str]) -> None:
     """Raise `BadInput` where trials are left and the sweep's hours are used up."""
-    limit = sweep.file.limits.sweep_hours
-    if limit and left and (used := archive.hours(sweep.name)) >= limit:
+    if left and used_up(sweep, archive):
+        limit = sweep.file.limits.sweep_hours or 0.0
         raise BadInput(
-            f"limits: sweep {sweep.name!r} has used {used:.3g} of its {limit:.3g} sweep_hours: "
+            f"limits: sweep {sweep.name!r} has used {archive.hours(sweep.name):.3g} of its {limit:.3g} sweep_hours: "
             f"{more(SWEEP_HOURS, limit)}"
         )
+
+
+def used_up(sweep: Sweep, archive: Archive) -> bool:
+    """Whether the sweep has hours, and they are over."""
+    limit = sweep.file.limits.sweep_hours
+    return bool(limit and archive.hours(sweep.name) >= limit)
 
 
 def take_up(sweep: Sweep, archive: Archive, stopped: Iterable[str]) -> None:

@@ -36,7 +36,7 @@ from tune.running.data import DataOfTrials, check_data, record_first
 from tune.running.disk_space import check_free_space
 from tune.running.job import job_of, names_in
 from tune.running.known_trials import KnownTrials, pending
-from tune.running.limits import SweepClock, check_hours, take_up
+from tune.running.limits import SweepClock, check_hours, take_up, used_up
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
@@ -61,6 +61,7 @@ class Outcome:
         limited: those of them that a limit ended: they resume with more of it.
         untried: settings left unsuggested because the space was exhausted.
         open_evaluations: left to a cluster's evaluators.
+        hours_over: whether the sweep's hours are used up: what is unfinished waits for more of them.
     """
 
     unfinished: list[str]
@@ -70,6 +71,7 @@ class Outcome:
     untried: int = 0
     evaluation_failures: dict[str, str] = field(default_factory=dict)
     open_evaluations: int = 0
+    hours_over: bool = False
 
     @property
     def complete(self) -> bool:
@@ -176,6 +178,7 @@ def _run(
         sweep.wanted - len(sweep.trials),
         {**snapshot.given_up, **snapshot.unreadable, **given_up},
         sum(work.key not in given_up for work in snapshot.open),
+        used_up(sweep, archive),
     )
     if in_process:
         ray.shutdown()

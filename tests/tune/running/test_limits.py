@@ -12,12 +12,13 @@ from sweeps import jobs_of, ppodd, sweep_file
 
 from ppodd.archive import Archive, HoursRecord
 from ppodd.cli.main import main
+from ppodd.cli.sweep import _what_resume_would_do
 from ppodd.errors import BadInput
 from results.tracking import default_tracking_uri, sync
 from tune.running import limits
 from tune.running import trial as module
 from tune.running.limits import SweepClock, TrialClock, check_hours, take_up
-from tune.running.sweep import _limited, _plan, stopped, unfinished
+from tune.running.sweep import Outcome, _limited, _plan, stopped, unfinished
 from tune.sweep_file import load_sweep
 
 HALF_A_SECOND = 0.5 / 3600
@@ -108,6 +109,31 @@ def test_the_hours_of_a_sweep_end_its_trials_and_are_counted_in_the_archive(tmp_
     with pytest.raises(BadInput, match=r"has used .* of its 0.000278 sweep_hours: the same command with --resume"):
         check_hours(sweep, archive, ["one"])
     check_hours(sweep, archive, [])  # evaluations may be left
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (
+            Outcome(["b"], limited=["a"], hours_over=True),
+            "limits (sweep_hours 1) stopped 1 trial and left 1 trial unfin",
+        ),
+        (
+            Outcome(["b", "c"], hours_over=True),
+            "limits (sweep_hours 1) left 2 trials unfinished: the same command with -",
+        ),
+        (
+            Outcome([], limited=["a"]),
+            "limits (sweep_hours 1) stopped 1 trial: the same command with --resume and more of",
+        ),
+        (Outcome(["b"]), "unfinished: 1 trial; the same command with --resume goes on"),
+    ],
+)
+def test_what_waits_for_more_hours_is_said_to(tmp_path, tiny, outcome, said):
+    """Also where no trial was stopped by their end, since none ran in that moment."""
+    sweep = load_sweep(sweep_file(tmp_path, tiny, limits={"sweep_hours": 1.0}))
+    (line,) = _what_resume_would_do(sweep, outcome)
+    assert line.startswith(said)
 
 
 @pytest.mark.slow  # a minute: the hours are to end amid the trials, however slowly these begin
