@@ -77,7 +77,8 @@ def view(now: SweepProgress, width: int) -> Group:
     if now.best:
         best = f"best so far, on {now.best.accuracy.split} images: {_accuracy(now.best)}"
         parts += [best, elided(now.best.trial, width)]
-    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
+    # broken at the edge, which the console's own lines are not
+    return Group(*(Text(part, no_wrap=False, overflow="fold") if isinstance(part, str) else part for part in parts))
 
 
 def elided(trial: str, columns: int) -> str:

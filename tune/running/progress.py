@@ -118,6 +118,7 @@ class ProgressReader:
         self._best = max([*filter(None, [self._best]), *self._finished], key=_by_validation, default=None)
         share = _share(sum(trial.done for trial in trials), more * sum(t.meta_steps * t.wanted for t in trials))
         evaluated = sum(trial.evaluations for trial in trials)
+        waiting = sum(len(tickets) for trial in trials for tickets in trial.waiting.values())
         return SweepProgress(
             trials=self._sweep.wanted,
             trials_done=sum(trial.over for trial in trials),
@@ -127,13 +128,13 @@ class ProgressReader:
             evaluations=round(evaluations * more),
             evaluations_done=evaluated,
             seconds=now - self._started,
-            waiting=sum(len(tickets) for trial in trials for tickets in trial.waiting.values()),
+            waiting=waiting,
             share=share,
             running={name: t.now for name, t in self._trials.items() if t.now and not t.over and t.now.is_fresh(now)},
             evaluators=tuple(self._evaluators()),
             finished=tuple(self._finished),
             best=self._best,
-            seconds_left=self._left(now, trials=share, evaluations=_share(evaluated, evaluations * more)),
+            seconds_left=self._left(now, share, _share(evaluated, evaluations * more), waiting > 0),
         )
 
     def _read(self, known: _KnownTrial, trial: TrialArchive, state: TrialState, config: DistillConfig) -> None:

@@ -14,7 +14,7 @@ from tune.running.time_left import TimeLeft
 
 STAGE = FinishedStage("blend=dynamic,seed=0", 1, 2, stage_accuracy(61.25))
 NOW = SweepProgress(
-    trials=3, trials_done=1, stages=6, stages_done=3, evaluations=6, evaluations_done=2, waiting=1, share=0.5,
+    trials=3, trials_done=1, stages=6, stages_done=3, evaluations=6, evaluations_done=2, waiting=34, share=0.5,
     seconds=100.0, running={"blend=dynamic,seed=0": progress()}, finished=(STAGE,), best=STAGE, seconds_left=90.0,
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ EVALUATORS = (
 
 
 def drawn(renderable, columns, **how):
-    out = Console(file=io.StringIO(), width=columns, **how)
+    out = Console(file=io.StringIO(), width=columns, soft_wrap=True, **how)  # as that of commands is
     out.print(renderable)
     return out.file.getvalue()
 
@@ -39,6 +39,7 @@ def test_a_sweep_shows_its_bar_its_running_trials_and_the_best_so_far(columns):
     assert "2/4" in text and "1.500" in text and "3:00" in text
     assert ("3/40" in text) == (columns >= 80)
     assert "best so far, on validation images: 61.2 %" in " ".join(text.split())
+    assert "1/3 trials, 3/6 stages, 2/6 evaluations (34 waiting)" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= columns
 
 
@@ -87,9 +88,9 @@ def test_a_sweep_without_a_terminal_says_a_line_for_each_stage_and_is_never_sile
             show(SweepProgress(**{**vars(NOW), **quiet, "seconds": seconds}))
     assert out.file.getvalue().splitlines() == [
         "starting Ray",
-        "1:40: blend=dynamic,seed=0 stage 1/2: validation 61.2 %; 1/3 trials, 3/6 stages, 2/6 evaluations (1 waiting), "
+        "1:40: blend=dynamic,seed=0 stage 1/2: validation 61.2 %; 1/3 trials, 3/6 stages, 2/6 evaluations (34 waiting), "
         "about 1:30 left",
-        "2:45: 1/3 trials, 3/6 stages, 2/6 evaluations (1 waiting), about 1:30 left",
+        "2:45: 1/3 trials, 3/6 stages, 2/6 evaluations (34 waiting), about 1:30 left",
     ]
 
 
@@ -127,3 +128,11 @@ def test_the_time_left_is_that_of_the_work_done_and_not_of_starting_up():
     # evaluations are slower: they decide
     assert left(91.0, trials=0.9, evaluations=0.2) == pytest.approx(80.0)
     assert left(99.0, trials=1.0, evaluations=1.0) is None
+
+
+def test_evaluators_that_keep_up_do_not_make_the_time_left_grow():
+    left = TimeLeft()
+    for now, evaluated, waiting in ((10.0, 0.1, True), (12.0, 0.2, True), (14.0, 0.3, False)):
+        left(now, trials=now / 200, evaluations=evaluated, waiting=waiting)
+    assert left(64.0, trials=0.32, evaluations=0.3, waiting=False) == pytest.approx(136.0)  # as the trials have it
+    assert left(66.0, trials=0.33, evaluations=0.4, waiting=True) == pytest.approx(134.0)
