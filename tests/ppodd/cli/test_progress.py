@@ -88,8 +88,8 @@ def test_a_sweep_without_a_terminal_says_a_line_for_each_stage_and_is_never_sile
             show(SweepProgress(**{**vars(NOW), **quiet, "seconds": seconds}))
     assert out.file.getvalue().splitlines() == [
         "starting Ray",
-        "1:40: blend=dynamic,seed=0 stage 1/2: validation 61.2 %; 1/3 trials, 3/6 stages, 2/6 evaluations (34 waiting), "
-        "about 1:30 left",
+        "1:40: blend=dynamic,seed=0 stage 1/2: validation 61.2 %; 1/3 trials, 3/6 stages, 2/6 evaluations "
+        "(34 waiting), about 1:30 left",
         "2:45: 1/3 trials, 3/6 stages, 2/6 evaluations (34 waiting), about 1:30 left",
     ]
 
