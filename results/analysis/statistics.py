@@ -26,7 +26,7 @@ ALPHA = 1 - CONFIDENCE
 ENOUGH_SEEDS = 3  # two leave one degree of freedom: an interval of 9 stds to each side, which tells nothing
 _EXACT_UP_TO = 16  # seeds whose 2ⁿ sign patterns are all looked at
 _TIE = 1e-9  # percent points: differences below it are none
-_CELLS = 1 << 17  # sums of sign patterns held at a time
+_CELLS = 1 << 20  # sums of sign patterns held at a time
 
 
 class Mean(NamedTuple):
@@ -164,7 +164,9 @@ def _sign_flips(differences: np.ndarray) -> np.ndarray:
     at_once = max(1, _CELLS // len(signs))
     for start in range(0, pairs, at_once):
         some = whole[start : start + at_once]
-        found[start : start + at_once] = np.mean(np.abs(some @ signs.T) >= np.abs(some.sum(axis=1))[:, None], axis=1)
+        sums = some @ signs.T
+        np.abs(sums, out=sums)
+        found[start : start + at_once] = np.mean(sums >= np.abs(some.sum(axis=1))[:, None], axis=1)
     return found
 
 
