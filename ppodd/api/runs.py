@@ -153,14 +153,14 @@ def distill(
     Raises:
         BadInput: a setting is none, or the archive holds this run already and it is not to `resume`.
     """
-    from ppodd.archive import told_apart, trial_of
+    from ppodd.archive import trial_of, with_own_folder
     from ppodd.cli.console import bar, console
     from ppodd.config import configured
     from ppodd.distillation import run
     from ppodd.machine import limit_threads
 
     out = console()
-    choose = partial(told_apart, str(archive), resume)
+    choose = partial(with_own_folder, str(archive), resume)
     config = configured(preset, settings, say=out.print if progress else _quiet, choose=choose)
     trial = trial_of(str(archive), config)
     limit_threads()

@@ -93,13 +93,13 @@ from .targets import (
     stages_at as stages_at,
 )
 from .targets import (
-    told_apart as told_apart,
-)
-from .targets import (
     trial_at as trial_at,
 )
 from .targets import (
     trial_of as trial_of,
+)
+from .targets import (
+    with_own_folder as with_own_folder,
 )
 from .tickets import (
     drawn_posters as drawn_posters,

@@ -37,7 +37,7 @@ def stages_at(path: str) -> tuple[TrialArchive, list[int]]:
     return trial, trial.stages()
 
 
-def told_apart(archive: str, resume: bool, plain: DistillConfig, apart: DistillConfig) -> DistillConfig:
+def with_own_folder(archive: str, resume: bool, plain: DistillConfig, apart: DistillConfig) -> DistillConfig:
     """Of two configs of a run that differ in its name, the one whose folder is its own.
 
     The plain name is taken where a run on data at another place has it, and that data is still there: had it moved
@@ -47,8 +47,9 @@ def told_apart(archive: str, resume: bool, plain: DistillConfig, apart: DistillC
     if resume:
         return apart if TrialArchive(runs.at(apart.name)).holds_run() else plain
     there = TrialArchive(runs.at(plain.name)).data()
-    is_other = there and os.path.exists(there.dataset) and not os.path.samefile(there.dataset, plain.dataset)
-    return apart if is_other and os.path.exists(plain.dataset) else plain
+    if not there or not os.path.exists(there.dataset) or not os.path.exists(plain.dataset):
+        return plain
+    return plain if os.path.samefile(there.dataset, plain.dataset) else apart
 
 
 def trial_of(archive: str, config: DistillConfig) -> TrialArchive:

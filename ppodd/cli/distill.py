@@ -55,9 +55,9 @@ def configure(
     """The config that the flags say, as `configured` makes it."""
 
     def choose(plain: DistillConfig, apart: DistillConfig) -> DistillConfig:
-        from ppodd.archive import told_apart
+        from ppodd.archive import with_own_folder
 
-        return told_apart(args.archive, args.resume, plain, apart)
+        return with_own_folder(args.archive, args.resume, plain, apart)
 
     ipc = {IPC: args.ipc} if hasattr(args, IPC) else {}
     return configured(args.preset, {**given(args, DistillConfig), **ipc}, default, say, choose)

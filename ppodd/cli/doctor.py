@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import platform
 import shutil
 import tempfile
@@ -91,7 +92,9 @@ def _is_within(path: Path, dataset: str) -> bool:
 
 def _temporary() -> str:
     """A new file for a contact sheet."""
-    return tempfile.NamedTemporaryFile(prefix="ppodd-", suffix=f"-{_SHEET}", delete=False).name
+    handle, path = tempfile.mkstemp(prefix="ppodd-", suffix=f"-{_SHEET}")
+    os.close(handle)
+    return path
 
 
 def _look_at_machine(args: argparse.Namespace) -> CommandResult:

@@ -118,7 +118,7 @@ def _at_work(evaluators: tuple[EvaluatorStatus, ...], width: int) -> Table:
     busy = sorted(evaluators, key=lambda one: one["at"] == "idle")
     rows = [(one["name"], one["at"], duration(one["seconds"])) for one in busy[:_EVALUATORS]]
     names, _, times = ([len(text) for text in column] for column in zip(("evaluator", "", "for"), *rows, strict=True))
-    left = width - max(names) - max(times) - 2 * _GAP
+    left = max(1, width - max(names) - max(times) - 2 * _GAP)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     table.add_column("evaluator", no_wrap=True)
     table.add_column("at", no_wrap=True, width=left)

@@ -73,7 +73,9 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
     if not pictures:
         return None
     lists = [file for file in files if file.suffix.lower() in _LISTS and split_of(file.stem)]
-    notes.warnings += _not_read(path, lists, ": were it lists of a split, lay the pictures in folders of theirs")
+    notes.warnings += _not_read(
+        path, lists, ": if splits are meant by that, lay the pictures of each in a folder of its own"
+    )
     notes.warnings += _not_read(
         path, tables, ", since the folders tell the classes (else: --image_column, --label_column)"
     )

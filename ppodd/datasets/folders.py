@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, files_part
-from ppodd.datasets.splits import split_of, told_apart, words_of
+from ppodd.datasets.splits import are_split, split_of, words_of
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
@@ -87,8 +87,9 @@ def _note_masks(rows: list[Row], notes: Notes) -> None:
         path for path, folders in rows if _MASKS & words_of(path.stem) and not _MASKS & words_of(" ".join(folders))
     ]
     if 0 < len(masks) < len(rows):
+        are = "is" if len(masks) == 1 else "are"
         notes.warnings.append(
-            f"{counted(len(masks), 'picture')} called mask, read as any other: if they are none, move them"
+            f"{counted(len(masks), 'picture')} called mask {are} read as any other: take out what is a segmentation"
         )
 
 
@@ -110,13 +111,13 @@ def _by_split(rows: list[Row], notes: Notes) -> dict[str, list[Row]]:
         return _grouped((split_of(folders[0]) if folders else "", path, folders[1:]) for path, folders in rows)
     classes = ["".join(folders[:1]) for _, folders in rows]
     inside = [split_of("".join(folders[1:2])) for _, folders in rows]
-    if told_apart(inside, classes, "folders in class folders", notes):
+    if are_split(inside, classes, "folders in class folders", notes):
         return _grouped(
             (split, path, (folders[0], *folders[2:]) if split else folders)
             for split, (path, folders) in zip(inside, rows, strict=True)
         )
     stems = [split_of(path.stem) for path, _ in rows]
-    if told_apart(stems, classes, "names", notes):
+    if are_split(stems, classes, "names", notes):
         return _grouped((split, *row) for split, row in zip(stems, rows, strict=True))
     return {"": rows}
 

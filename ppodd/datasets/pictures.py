@@ -8,6 +8,7 @@ orientation that a camera noted is applied.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ _CHUNK = 64  # pictures that a thread decodes at a time
 _DEPTHS = (8, 10, 12, 14, 16)  # bits
 _GREY = frozenset({"1", "L", "LA", "La"})
 _DEEP = ("I", "F")  # what the modes of more than 8 bits start with
+_16_BITS = re.compile(r";16[BLN]\b")  # a channel, as Pillow names how they lie in a file
 _WITH_ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _SEVERAL_FRAMES = frozenset({"GIF", "TIFF"})
 
@@ -156,7 +158,9 @@ def _from_file(file: Image.Image, size: int) -> tuple[np.ndarray, _Facts]:
     if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"{file.width} × {file.height} px, more than {Image.MAX_IMAGE_PIXELS:,} in all")
     first_frame = file.format in _SEVERAL_FRAMES and getattr(file, "n_frames", 1) > 1
-    is_deep = not file.mode.startswith(_DEEP) and any("16" in str(tile.args) for tile in getattr(file, "tile", ()))
+    is_deep = not file.mode.startswith(_DEEP) and any(
+        _16_BITS.search(str(tile.args)) for tile in getattr(file, "tile", ())
+    )
     image, turned = _upright(file)
     upper_bits = max(most for _, most in _extrema(image)) if is_deep else None
     opaque, flattened = _opaque(image)

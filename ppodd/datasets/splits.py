@@ -42,7 +42,7 @@ def split_along(path: PurePath) -> str:
     return next((split for part in (*path.parent.parts, path.stem) if (split := split_of(part))), "")
 
 
-def told_apart(splits: Sequence[str], labels: Sequence[str], what: str, notes: Notes) -> bool:
+def are_split(splits: Sequence[str], labels: Sequence[str], what: str, notes: Notes) -> bool:
     """Whether the splits that pictures are named after are theirs: training pictures and others, of the same classes.
 
     Most have to be so named; the others then belong to no split. Where only some are, that they are all one set is
@@ -65,8 +65,8 @@ def told_apart(splits: Sequence[str], labels: Sequence[str], what: str, notes: N
         return True
     if TRAIN in classes or apart == set(labels) - {""}:  # else it is how pictures of some classes are called
         notes.warnings.append(
-            f"{what} say {' and '.join(sorted(set(splits) - {''}))}, but those of {named:,} of {len(splits):,} "
-            f"pictures alone: these are not split by it"
+            f"{what} say {' and '.join(sorted(set(splits) - {''}))}, but only of {named:,} of {len(splits):,} "
+            f"pictures: these are not split by that"
         )
     return False
 

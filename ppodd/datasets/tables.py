@@ -26,7 +26,7 @@ from ppodd.datasets.labels import check_single_names
 from ppodd.datasets.listing import PICTURES, files_below, is_picture
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.sources import Columns
-from ppodd.datasets.splits import split_along, split_of, told_apart
+from ppodd.datasets.splits import are_split, split_along, split_of
 from ppodd.errors import BadInput, one_line
 
 _IMAGES = (
@@ -124,9 +124,9 @@ class Table:
 
     def names_files(self, column: str) -> bool:
         """Whether the pictures in a column are paths of files."""
-        feature = self.features[column]
-        is_text = feature is None or getattr(feature, "dtype", "") == "string"
-        return is_text and isinstance(next(self.cells(column), None), (str, int))
+        dtype = str(getattr(self.features[column], "dtype", "string"))
+        may_be = dtype.startswith(("string", "large_string", "int", "uint"))
+        return may_be and isinstance(next(self.cells(column), None), (str, int))
 
     @cached_property
     def pictures_below(self) -> dict[str, list[Path]]:
@@ -136,6 +136,11 @@ class Table:
             for name in {path.name, path.stem}:
                 found.setdefault(name, []).append(path)
         return found
+
+    @cached_property
+    def folders_below(self) -> tuple[Path, ...]:
+        """The folders in which these lie."""
+        return tuple({path.parent for there in self.pictures_below.values() for path in there})
 
 
 def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[Part]:
@@ -163,7 +168,7 @@ def _by_column(table: Table, part: Part, column: str, notes: Notes) -> list[Part
             f"{table.place}: {column} names no split in row {named.index('')}, but in others: train, test or validation"
         )
     if not any(named):
-        few = ", ".join(map(str, list(dict.fromkeys(values))[:3]))
+        few = ", ".join(list(dict.fromkeys(map(str, values)))[:3])
         notes.warnings.append(f"column {column} of {table.place} names no split ({few}): it is not split by that")
         return []
     return _by_split(part, named, column)
@@ -177,7 +182,7 @@ def _by_paths(table: Table, part: Part, columns: Columns, notes: Notes) -> list[
     paths = [data if isinstance(data, Path) else next(iter(sought), table.folder) for data, sought in found]
     named = [split_along(path) for path in _below_one(paths, table.folder)]
     labels = ["" if label is None or label != label else str(label) for label in part.labels]
-    apart = told_apart(named, labels, f"the paths in {part.place}", notes)
+    apart = are_split(named, labels, f"the paths in {part.place}", notes)
     if not apart:
         return []
     of_any = [split or ("" if isinstance(data, Path) else TRAIN) for split, (data, _) in zip(named, found, strict=True)]
@@ -367,7 +372,7 @@ def _file(text: str, table: Table, where: str, split: str) -> Picture:
             places = " and ".join(str(p.relative_to(folder)) for p in likely[:2])
             raise BadInput(f"{where} names {text}, which {places} are called: write the folder, too")
         path = likely[0] if likely else path
-        sought += tuple({p.parent for there in table.pictures_below.values() for p in there})
+        sought += table.folders_below
     if not path.exists():
         why = BadInput(f"{where} names {text}, which is not in {folder}: put the pictures beside the table")
         return Picture(where, why, sought)

@@ -77,10 +77,13 @@ def summarise(tracking_uri: str, archive_url: str, sweep: str, folder: str) -> S
 
 
 def _made_apart(*of: str) -> Summary:
-    """`summarise`, in a process of its own that finds its modules where this one does."""
+    """`summarise`, in a process of its own that finds its modules where this one does.
+
+    What it is of goes by stdin: the address of a store may hold a password, and every user sees the words of a command.
+    """
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "results.reporting.parent_run", *of]
-    ended = subprocess.run(command, env=where, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "results.reporting.parent_run"]
+    ended = subprocess.run(command, env=where, capture_output=True, text=True, input=json.dumps(of))
     if ended.returncode:
         raise PpoddError((ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1])
     return Summary(**json.loads(ended.stdout.splitlines()[-1]))
@@ -130,4 +133,4 @@ def _write_posters(folder: Path, archive: Archive, sweep: str) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(summarise(*sys.argv[1:])._asdict()))
+    print(json.dumps(summarise(*json.load(sys.stdin))._asdict()))

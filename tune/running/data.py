@@ -26,13 +26,14 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
             does not fit it, or trials that the archive holds were distilled from other data.
     """
     reports, digests, counts = {}, {}, {}
+    tried: set[tuple[object, ...]] = set()
     for config in sweep.examples:
         if config.data not in reports:
             images, content = read_images(config.data)
             reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
             counts[config.data] = len(images.y["train"])
         config.geometry.check(reports[config.data].spec)
-        _try_own(protocols(sweep.evaluations, config), reports[config.data].spec)
+        _try_own(protocols(sweep.evaluations, config), reports[config.data].spec, tried)
     if say:
         say("\n".join(line for report in reports.values() for line in report.lines()))
         if note := _long(sweep, archive, {data: (reports[data].spec, counts[data]) for data in reports}):
@@ -42,14 +43,19 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
             trial.check_data(there.digest, digests[request], request.dataset)
 
 
-def _try_own(asked: Iterable[EvaluationProtocol], spec: Spec) -> None:
-    """Try what evaluations use of a user's own; what a trial uses itself it tries, too, before its first meta-step."""
+def _try_own(asked: Iterable[EvaluationProtocol], spec: Spec, tried: set[tuple[object, ...]]) -> None:
+    """Try what evaluations use of a user's own, but for what was `tried`.
+
+    What a trial uses itself it tries, too, before its first meta-step.
+    """
     for protocol in asked:
         used = (protocol.arch, protocol.optim, *AUGMENTATIONS.within(protocol.strategy))
-        if not set(used) <= {*ARCHITECTURES.own, *OPTIMISERS.own, *AUGMENTATIONS.own}:
+        what = (*used, protocol.width, spec)
+        if what not in tried and not set(used) <= {*ARCHITECTURES.own, *OPTIMISERS.own, *AUGMENTATIONS.own}:
             from ppodd.evaluation import try_protocol  # which imports torch
 
             try_protocol(protocol, spec)
+            tried.add(what)
 
 
 def _long(sweep: Sweep, archive: Archive, known: Mapping[Request, tuple[Spec, int]]) -> str:

@@ -182,6 +182,8 @@ def test_runs_on_folders_of_one_name_at_two_places_have_names_of_their_own(comma
         assert code == 0 and f"/runs/{name};" in said
         code, said = command("distill", dataset=f"./{place}/photos", num_stages=1)
         assert code == 2 and f"{name} already holds this run" in said
+    code, said = command("distill", dataset="./nowhere/photos", num_stages=1)
+    assert code == 2 and "nowhere/photos" in said
     (tmp_path / "a/photos").rename(tmp_path / "moved")  # and keeps it where its data moves
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "moved").rename(tmp_path / "elsewhere/photos")

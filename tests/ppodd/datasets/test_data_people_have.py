@@ -189,12 +189,12 @@ SPLITS = {
         lambda p: [tree(p, count=count, name=name) for count, name in ((3, "{}.png"), (1, "train_{}.png"),
                                                                        (1, "test_{}.png"))],
         CUT,
-        "warning: names say test and train, but those of 4 of 10 pictures alone: these are not split by it",
+        "warning: names say test and train, but only of 4 of 10 pictures: these are not split by that",
     ),
     "test in the names of some pictures": (
         lambda p: (tree(p, count=4), tree(p, count=1, name="test_{}.png")),
         CUT,
-        "warning: names say test, but those of 2 of 10 pictures alone",
+        "warning: names say test, but only of 2 of 10 pictures",
     ),
     "classes whose pictures are called as splits are": (
         lambda p: (tree(p, ("ant",), name="steam train {}.png"), tree(p, ("bee",), name="test tube {}.png")),
@@ -221,6 +221,21 @@ SPLITS = {
         lambda p: listed(p, "labels.csv", "train/{}.png", "test/t{}.png", by=lambda path: path.stem),
         BOTH,
         "",
+    ),
+    "a list of numbers, the pictures in splits": (
+        lambda p: listed(p, "labels.csv", "train/{}.png", "test/1{}.png", by=lambda path: int(path.stem)),
+        BOTH,
+        "",
+    ),
+    "a column called split that holds lists": (
+        lambda p: (
+            flat(p, 10, "train"),
+            pd.DataFrame(
+                [{"file_name": f"{i}.png", "label": ("ant", "bee")[i % 2], "split": [i % 2]} for i in range(10)]
+            ).to_json(p / "metadata.jsonl", orient="records", lines=True),
+        ),
+        CUT,
+        r"column split of .*metadata.jsonl names no split \(\[0\], \[1\]\): it is not split by that",
     ),
     "a list beside class folders": (
         lambda p: (tree(p), csv(p / "notes.csv", [("ant/0.png", "bee")])),
@@ -279,12 +294,12 @@ SPLITS = {
     "lists of splits beside class folders": (
         lambda p: (tree(p), [(p / f"{split}.txt").write_text("ant/0") for split in ("train", "test")]),
         CUT,
-        r"warning: test.txt, train.txt are not read: were it lists of a split",
+        r"warning: test.txt, train.txt are not read: if splits are meant by that, lay the pictures",
     ),
     "masks beside pictures": (
         lambda p: (tree(p, count=3), tree(p, count=2, name="{}_mask.png")),
         CUT,
-        "warning: 4 pictures called mask, read as any other",
+        "warning: 4 pictures called mask are read as any other",
     ),
     "classes of masks": (
         lambda p: [tree(p, (c,), name=f"{c}_{{}}.png") for c in ("with_mask", "without")],
@@ -505,6 +520,17 @@ def test_colour_of_16_bits_a_channel_is_read_by_its_upper_8_or_refused_where_it_
         read(tmp_path / "dark")
 
 
+@pytest.mark.parametrize("kind", ["BMP", "PCX"])
+def test_dark_pictures_whose_rows_take_216_bytes_are_not_taken_for_16_bits_a_channel(tmp_path, kind):
+    def dark():
+        stream = io.BytesIO()
+        Image.fromarray((np.arange(8 * 72 * 3) % 100).astype(np.uint8).reshape(8, 72, 3)).save(stream, kind)
+        return stream.getvalue()
+
+    mixed(tmp_path / "data", dark, dark)
+    assert "16 bits" not in said(read(tmp_path / "data"))
+
+
 def test_the_depth_is_that_of_the_largest_value_of_all(tmp_path):
     mixed(tmp_path / "data", ramp(200), ramp(65535))
     images = read(tmp_path / "data")
@@ -657,7 +683,7 @@ LABELS = {
     "names of several words": (["bald eagle", "golden eagle", "golden owl"] * 5, None),
     "names with commas": (["crane, bird", "crane, lifter", "owl"] * 5, None),
     "names of persons": (["Smith, John", "Smith, Ada", "Doe, John", "Doe, Ada"] * 5, None),
-    "names with a dash and an empty part": (["cat;", "dog;", "cow"] * 5, None),
+    "names that end in a semicolon": (["cat;", "dog;", "cow"] * 5, None),
     "categories": (pa.array(["bee", "ant"] * 5).dictionary_encode(), ("ant", "bee")),
     "lists of one": ([[0], [1]] * 5, ("0", "1")),
     "lists of one name": ([["ant"], ["bee"]] * 5, ("ant", "bee")),
