@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +15,12 @@ from ppodd.datasets.folders import class_folders, has_classes
 from ppodd.datasets.listing import files_below, is_picture, note_others
 from ppodd.datasets.parts import TRAIN, Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
-from ppodd.datasets.splits import split_of, split_of_path
+from ppodd.datasets.splits import split_of, split_of_path, words_of
 from ppodd.datasets.tables import columns_said, holds_pictures, table_parts
 from ppodd.datasets.tiny_imagenet import find_tiny_imagenet, read_tiny_imagenet
 from ppodd.datasets.unpacking import is_archive, unpacked
 from ppodd.errors import BadInput
+from ppodd.words import counted
 
 # Layouts of data sets that are recognised under any name.
 _OWN_LAYOUTS = ((find_tiny_imagenet, read_tiny_imagenet), (find_cub, read_cub))
@@ -61,7 +64,7 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
         tables = [file for file in files if file.suffix.lower() in TABLES and file not in data]
         note_others(files, {*data, *tables, *notes.beside}, notes)
         notes.notes += _not_read(path, tables, "")
-        notes.warnings += _configurations(path, data)
+        notes.warnings += [*_configurations(path, data), *_shards_missing(path, data)]
         return _together(
             path, [_in_file(file, columns, split_of_path(file.relative_to(path)), notes) for file in data], notes
         )
@@ -109,7 +112,22 @@ def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
         return beside
     if not any(columns) and has_classes(place, [file for file in files if is_picture(file)]):
         return []
-    return [file for file in files if file.suffix.lower() in TABLES and holds_pictures(file, columns)]
+    tables = [file for file in files if file.suffix.lower() in TABLES and holds_pictures(file, columns)]
+    labelled = [table for table in tables if "submission" not in words_of(table.stem)]  # a form to fill in
+    return labelled or tables
+
+
+def _shards_missing(place: Path, files: list[Path]) -> list[str]:
+    """The warnings for files that say how many there are of them (`train-00000-of-00002`) and are not all there."""
+    there: dict[tuple[str, int], set[str]] = {}
+    for file in files:
+        if found := re.fullmatch(r"(.*?)-?(\d{5})-of-(\d{5})(.*)", str(file.relative_to(place))):
+            there.setdefault((found[1], int(found[3])), set()).add(found[2])
+    return [
+        f"{name}: {counted(len(numbers), 'file')} of the {of:,} that the names tell of"
+        for (name, of), numbers in there.items()
+        if len(numbers) < of
+    ]
 
 
 def _configurations(place: Path, files: list[Path]) -> list[str]:
@@ -136,15 +154,26 @@ def _in_file(path: Path, columns: Columns, split: str, notes: Notes) -> DataLoca
 
 
 def _in_archive(path: Path, columns: Columns, split: str, notes: Notes) -> DataLocation:
-    found = find_at(unpacked(path), columns, notes)
+    with _called(path):
+        found = find_at(unpacked(path), columns, notes)
     if found is None:
         raise BadInput(f"{path} holds no data set: class folders of pictures, or tables of them")
 
     def read() -> list[Part]:
-        parts = found.read()
+        with _called(path):
+            parts = found.read()
         return [replace(part, place=_inside(path, part), split=part.split or split) for part in parts]
 
     return DataLocation(str(path), found.files, read, notes)
+
+
+@contextlib.contextmanager
+def _called(path: Path) -> Iterator[None]:
+    """What is refused of an archive is called by its name, not by where it was unpacked."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(str(error).replace(str(unpacked(path)), str(path))) from None
 
 
 def _inside(path: Path, part: Part) -> str:

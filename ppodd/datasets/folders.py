@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, files_part
-from ppodd.datasets.splits import are_split, split_of, words_of
+from ppodd.datasets.splits import are_split, is_only_split, split_of, words_of
 from ppodd.errors import BadInput
 from ppodd.words import counted
 
 # A picture's file and the folders it lies in, below the folder that is looked at.
 Row = tuple[Path, tuple[str, ...]]
 _MASKS = frozenset({"mask", "masks"})
+# What folders of pictures, and of what is drawn on them, are called: no classes.
+_OF_PICTURES = frozenset({"images", "image", "imgs", "img", "pictures", "photos", "jpegimages"})
+_DRAWN = frozenset(
+    {"masks", "mask", "labels", "label", "annotations", "annotation", "annots", "trimaps", "trimap", "gt"}
+    | {"groundtruth", "segmentation", "segmentations", "segmentationclass", "segmentationobject"}
+)
 _WRAPPERS = frozenset({"images", "imgs", "img", "data", "pictures"})
 
 
@@ -39,6 +45,14 @@ def class_folders(place: Path, pictures: list[Path], notes: Notes, beside: Calla
     _note_masks(rows, notes)
     parts = []
     classes = {folders[0] for _, folders in splits.get(TRAIN, splits.get("", [])) if folders}
+    plain = {"".join(filter(str.isalpha, name.lower())) for name in classes}
+    if plain & _OF_PICTURES and plain & _DRAWN and plain <= _OF_PICTURES | _DRAWN:
+        raise BadInput(
+            f"{place} has the folders {', '.join(sorted(classes))}, which are no classes, but pictures and what is "
+            f"drawn on them: put each class in one of its own{beside()}"
+        )
+    if called := sorted(filter(is_only_split, classes)):
+        notes.warnings.append(f"class folder {', '.join(called)} beside others: were it a split, move it beside theirs")
     for split, there in splits.items():
         named = f"{place} ({split or 'in no split'})" if len(splits) > 1 or split else str(place)
         is_used = bool(split) or TRAIN not in splits

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -89,10 +90,11 @@ def _check_trained(classes: list[Key], trained: set[Key], by_split: dict[str, li
 
 def _key(value: Any, part: Part, row: int) -> Key:
     if isinstance(value, bytes):
-        value = value.decode(errors="replace")
+        value = value.decode(errors="backslashreplace")
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
+        value = os.fsencode(value).decode(errors="backslashreplace")  # the name of a folder need not be UTF-8
         return unicodedata.normalize("NFC", value)  # macOS writes names of files otherwise than others do
     if not isinstance(value, numbers.Real) or not float(value).is_integer():
         raise BadInput(

@@ -37,6 +37,12 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file only says which one Git LFS keeps for it."""
+    with path.open("rb") as file:
+        return file.read(24) == b"version https://git-lfs."
+
+
 def note_others(files: list[Path], used: set[Path], notes: Notes) -> None:
     """Count the files that are not used, by their kind; pictures that cannot be read are a warning."""
     for path in files:

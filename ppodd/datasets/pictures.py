@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ppodd.datasets.listing import is_lfs_pointer
 from ppodd.datasets.parts import Picture
 from ppodd.errors import BadInput
 from ppodd.words import counted
@@ -31,7 +32,7 @@ _GREY = frozenset({"1", "L", "LA", "La"})
 _DEEP = ("I", "F")  # what the modes of more than 8 bits start with
 _16_BITS = re.compile(r";16[BLN]\b")  # a channel, as Pillow names how they lie in a file
 _WITH_ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
-_SEVERAL_FRAMES = frozenset({"GIF", "TIFF"})
+_SEVERAL_FRAMES = frozenset({"GIF", "TIFF", "WEBP", "PNG", "AVIF"})
 
 
 @dataclass
@@ -150,7 +151,8 @@ def _reason(picture: Picture, error: Exception) -> str:
     if isinstance(picture.data, Path) and not picture.data.exists():
         return "its link leads nowhere" if picture.data.is_symlink() else "it is not there"
     if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
+        is_pointer = isinstance(picture.data, Path) and is_lfs_pointer(picture.data)
+        return "a pointer of Git LFS: git lfs pull fetches the file" if is_pointer else "of no known format"
     return " ".join(str(error).split())
 
 
@@ -252,9 +254,10 @@ def _depth(deep: list[np.ndarray], where: str) -> tuple[float, str]:
     """The factor that scales deep pictures to bytes, and what was taken for their depth."""
     if not deep:
         return 1.0, ""
-    low, high = min(float(array.min()) for array in deep), max(float(array.max()) for array in deep)
+    low, high = (float(most([most(array) for array in deep])) for most in (np.min, np.max))  # which pass NaN on
     floats = all(array.dtype.kind == "f" for array in deep)
-    if not np.isfinite([low, high]).all() or low < 0 or high >= 1 << _DEPTHS[-1]:
+    beyond = (floats and 1 < high < 2) or high >= 1 << _DEPTHS[-1]  # 0–1 overshot, of which bytes would keep two levels
+    if not np.isfinite([low, high]).all() or low < 0 or beyond:
         raise BadInput(
             f"{where}: pictures hold values from {low:g} to {high:g}: scale them to 0–1, or to whole numbers from 0 to "
             f"255 or 65535"

@@ -77,6 +77,11 @@ def splits_of_files(files: Sequence[PurePath]) -> list[str]:
     return [split_of_path(path.relative_to(folder)) for path in files]
 
 
+def is_only_split(name: str) -> bool:
+    """Whether a name is nothing but the word for a split: `test`."""
+    return name.lower() in _WORDS
+
+
 def words_of(name: str) -> set[str]:
     """The words of a name, in small letters."""
     return {word.lower() for word in _WORD.findall(name)}
@@ -109,6 +114,9 @@ def assigned(parts: Sequence[Part], where: str, notes: Notes) -> tuple[dict[str,
             notes.notes.append(f"{part.place} belongs to no split: its {len(part.labels):,} pictures are left out")
     else:
         by_split[TRAIN] = unnamed
+        if unnamed and (by_split[TEST] or by_split[VALIDATION]):
+            trains = ", ".join(part.place for part in unnamed[:3]) + ", …" * (len(unnamed) > 3)
+            notes.warnings.append(f"no split is called train, another is named: {trains} trains")
     if not by_split[TRAIN]:
         found = ", ".join(split for split, there in by_split.items() if there) or "nothing that has labels"
         raise BadInput(f"{where} has no labelled training split (found: {found}): name its file or folder train")

@@ -23,7 +23,7 @@ from urllib.request import url2pathname
 import numpy as np
 
 from ppodd.datasets.labels import check_single_names
-from ppodd.datasets.listing import PICTURES, files_below, is_picture
+from ppodd.datasets.listing import PICTURES, files_below, is_lfs_pointer, is_picture
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.sources import Columns
 from ppodd.datasets.splits import are_split, split_along, split_of
@@ -61,6 +61,8 @@ _BUILDERS = {
     ".tar": "webdataset",
 }
 _ROWS = 1000  # that are held at a time
+_NUMBERS = re.compile(r"\s*\d+(?:[\s,]+\d+)+\s*")  # as text: pixels
+_NAME = 1000  # characters of a path at most
 _SHOWN = 12  # columns that are written out
 
 
@@ -119,6 +121,8 @@ class Table:
             )
         labels = list(self.cells(label)) if label else [None for _ in self.cells(image)]
         check_single_names(labels, self.place)
+        if label and self.names_files(image):
+            _check_one_label(self.cells(image), labels, self.place)
         names = getattr(self.features.get(label), "names", None) or self.names()
         return Part(self.place, labels, lambda: _pictures(self, image, split), split, tuple(map(str, names)))
 
@@ -133,7 +137,8 @@ class Table:
         """The pictures below the table's folder, by their names with and without suffix."""
         found: dict[str, list[Path]] = {}
         for path in filter(is_picture, files_below(self.folder, Notes())):
-            for name in {path.name, path.stem}:
+            number = {path.stem.lstrip("0") or "0"} if path.stem.isdecimal() else set()  # as tables keep 0012
+            for name in {path.name, path.stem} | number:
                 found.setdefault(name, []).append(path)
         return found
 
@@ -141,6 +146,21 @@ class Table:
     def folders_below(self) -> tuple[Path, ...]:
         """The folders in which these lie."""
         return tuple({path.parent for there in self.pictures_below.values() for path in there})
+
+
+def _check_one_label(cells: Iterator[Any], labels: Sequence[Any], place: str) -> None:
+    """Raise `BadInput` where rows name one picture with several labels: one row for each thing on it."""
+    first: dict[str, tuple[int, Any]] = {}
+    for row, (cell, label) in enumerate(zip(cells, labels, strict=True)):
+        is_path = isinstance(cell, (str, int)) and 0 < len(str(cell)) <= _NAME and not _NUMBERS.fullmatch(str(cell))
+        if not is_path or label is None or label != label:
+            continue
+        earlier, other = first.setdefault(str(cell), (row, label))
+        if other != label:
+            raise BadInput(
+                f"{place} rows {earlier} and {row} name {cell} with labels {other!r} and {label!r} (multi-label): give "
+                f"each picture one"
+            )
 
 
 def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[Part]:
@@ -286,6 +306,10 @@ def _separator(path: Path) -> str:
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    if isinstance(cause, UnicodeDecodeError):
+        return BadInput(f"{path} is not in UTF-8 ({one_line(cause)}): write it so")
+    if is_lfs_pointer(path):
+        return BadInput(f"{path} is a pointer of Git LFS: git lfs pull fetches the file")
     return BadInput(f"{path} is no readable {_BUILDERS[path.suffix.lower()]} file ({one_line(cause)}): fetch it again")
 
 
@@ -352,10 +376,15 @@ def _file(text: str, table: Table, where: str, split: str) -> Picture:
     folder = table.folder
     if re.match(r"https?://|s3://|gs://|hf://", text):
         raise BadInput(f"{where} names {text}: fetch the pictures first, and name their files")
-    if numbers := re.fullmatch(r"\s*\d+(?:[\s,]+\d+)+\s*", text):
+    if numbers := _NUMBERS.fullmatch(text):
         raise BadInput(
             f"{where} holds {len(re.findall(r'[0-9]+', numbers[0])):,} numbers as text, which are no picture: write "
             f"pictures, or an .npz file of arrays"
+        )
+    if len(text) > _NAME:
+        raise BadInput(
+            f"{where} holds {len(text):,} characters of text, which name no file (base64 is not read): write the bytes "
+            f"of pictures, or name their files"
         )
     path = folder / text.removeprefix("file://")
     if text.startswith("file://") and not path.exists():

@@ -311,6 +311,26 @@ SPLITS = {
         {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
         r"warning: all classes \(ant, bee\) hold the same folders \(ant, bee\): the outer are the classes",
     ),
+    "a class folder called as a split is": (
+        lambda p: tree(p, ("ant", "bee", "test")),
+        {"train": {"ant": 4, "bee": 4, "test": 4}, "test": {"ant": 1, "bee": 1, "test": 1}},
+        "warning: class folder test beside others: were it a split, move it beside theirs",
+    ),
+    "a split beside a folder of none": (
+        lambda p: split_tree(p, train="invalid", validation="valid"),
+        None,
+        r"warning: no split is called train, another is named: .* \(in no split\) trains",
+    ),
+    "one of several shards": (
+        lambda p: split_tables(p, train="data/train-00000-of-00002.parquet", test="data/test-00000-of-00001.parquet"),
+        BOTH,
+        "warning: data/train: 1 file of the 2 that the names tell of",
+    ),
+    "a form to fill in beside a list": (
+        lambda p: (listed(p, "labels.csv", "train/{}.png", "test/{}.png"), submission(p)),
+        BOTH,
+        "note: sample_submission.csv is not read",
+    ),
     "test labels of -1": (
         lambda p: (table(p / "train.parquet"), table(p / "test.parquet", [-1] * 4, split="test")),
         CUT,
@@ -376,6 +396,29 @@ REFUSED_SPLITS = {
     "pixels as text": (
         lambda p: csv(p / "train.csv", [(i % 2, "70 80 82 72") for i in range(10)], ("label", "image")),
         "train.csv row 0 holds 4 numbers as text, which are no picture",
+    ),
+    "a list of a row for each thing that is seen": (
+        lambda p: (
+            flat(p / "images"),
+            csv(p / "train.csv", [(0, "ant", 3), (1, "bee", 4), (0, "bee", 5)], ("image_id", "class_name", "x_min")),
+        ),
+        r"train.csv rows 0 and 2 name 0 with labels 'ant' and 'bee' \(multi-label\): give each picture one",
+    ),
+    "pictures and their masks": (
+        lambda p: tree(p, ("images", "masks")),
+        "has the folders images, masks, which are no classes, but pictures and what is drawn on them",
+    ),
+    "pictures and their outlines in each split": (
+        lambda p: [tree(p / split, ("JPEGImages", "SegmentationClass")) for split in ("train", "val")],
+        "has the folders JPEGImages, SegmentationClass, which are no classes",
+    ),
+    "pictures as text": (
+        lambda p: csv(p / "train.csv", [("iVBOR" * 1000, i % 2) for i in range(10)], ("image", "label")),
+        r"train.csv row 0 holds 5,000 characters of text, which name no file \(base64 is not read\)",
+    ),
+    "pictures of a zip without class folders": (
+        lambda p: (flat(p / "raw"), shutil.make_archive(str(p / "x"), "zip", p / "raw"), shutil.rmtree(p / "raw")),
+        "x.zip holds 3 pictures, but no class folders",
     ),
     "a list of other columns": (
         lambda p: dog_breeds(p),
@@ -620,6 +663,10 @@ def bomb():
 BAD = {
     "truncated": (lambda p: p.write_bytes(picture()[:-40]), "x.png is no readable image"),
     "no picture": (lambda p: p.write_text("404"), r"x.png is no readable image \(of no known format\)"),
+    "a pointer of Git LFS": (
+        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+        r"image \(a pointer of Git LFS: git lfs pull fetches the file\)",
+    ),
     "empty": (lambda p: p.write_bytes(b""), "x.png is no readable image"),
     "a link that leads nowhere": (lambda p: p.symlink_to("gone.png"), r"image \(its link leads nowhere"),
     "a decompression bomb": (lambda p: p.write_bytes(bomb()), r"x.png is no readable image \(.*400000000 pixels"),
@@ -763,6 +810,12 @@ def test_names_written_as_macos_does_are_the_same_classes(tmp_path):
     assert counts(read(f"{tmp_path}/")) == {split: {"bee": 5, "größe": 5} for split in ("train", "test")}
 
 
+def test_names_that_are_not_utf_8_are_classes(tmp_path):
+    tree(tmp_path)
+    os.rename(tmp_path / "ant", os.fsencode(tmp_path) + b"/gr\xf6\xdfe")
+    assert read(f"{tmp_path}/").classes == ("bee", r"gr\xf6\xdfe")
+
+
 @pytest.mark.parametrize("embedded", [True, False])
 def test_pictures_beside_a_table_are_left_out_where_it_names_none(tmp_path, embedded):
     flat(tmp_path, 10, "train")
@@ -810,6 +863,19 @@ def json_lines(folder):
     flat(folder, 10, "train")
     rows = [{"file_name": f"{i}.png", "label": ("ant", "bee")[i % 2]} for i in range(10)]
     (folder / "metadata.jsonl").write_text(pd.DataFrame(rows).to_json(orient="records", lines=True))
+
+
+def submission(folder):
+    """A form to fill in, which lists the pictures of the test set."""
+    csv(folder / "sample_submission.csv", [(f"test/{i}.png", "ant") for i in range(6)])
+
+
+def padded_ids(folder):
+    """Numbers with zeros before them, which a table of text is read without."""
+    (folder / "images").mkdir()
+    for i in range(10):
+        (folder / f"images/{i:04}.png").write_bytes(picture("train"))
+    csv(folder / "labels.csv", [(f"{i:04}", i % 2) for i in range(10)], ("image_id", "label"))
 
 
 def kaggle(folder):
@@ -912,6 +978,7 @@ LAYOUTS = {
     "metadata.jsonl": (json_lines, CUT),
     "a list of names without suffixes": (kaggle, CUT),
     "a list of numbers": (numbered_ids, BOTH),
+    "a list of numbers with zeros before them": (padded_ids, CUT),
     "a list with semicolons": (semicolons, CUT),
     "addresses of files on this machine": (addresses_on_disk, CUT),
     "webdataset": (webdataset, BOTH),
@@ -944,6 +1011,26 @@ REFUSED_FILES = {
     "a table without rows": (lambda p: p.write_text("file_name,label\n"), "x.csv", "holds no rows"),
     "no arrays": (lambda p: p.write_bytes(b"?" * 99), "x.npz", "it is no zip of arrays"),
     "a damaged table": (lambda p: p.write_text("junk"), "x.parquet", "is no readable parquet file"),
+    "a table in another encoding": (
+        lambda p: p.write_bytes("file_name,label\n0.png,größe\n".encode("cp1252")),
+        "x.csv",
+        "x.csv is not in UTF-8 .*: write it so",
+    ),
+    "a pointer of Git LFS": (
+        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+        "x.parquet",
+        "x.parquet is a pointer of Git LFS: git lfs pull fetches the file",
+    ),
+    "arrays with what is no number": (
+        lambda p: np.savez(p, x=np.array([0.5, np.nan] * 320, np.float32).reshape(10, 8, 8), y=np.arange(10) % 2),
+        "x.npz",
+        "hold values from nan to nan: scale them to 0–1",
+    ),
+    "float arrays that overshoot": (
+        lambda p: np.savez(p, x=np.linspace(0, 1.02, 640, dtype=np.float32).reshape(10, 8, 8), y=np.arange(10) % 2),
+        "x.npz",
+        "hold values from 0 to 1.02: scale them to 0–1",
+    ),
     "a damaged zip": (lambda p: p.write_bytes(b"PK\x03\x04"), "x.zip", "cannot be unpacked"),
     "a damaged tar": (lambda p: p.write_bytes(b"no"), "x.tar", "is no readable tar file"),
     "pickled arrays": (
@@ -963,7 +1050,7 @@ REFUSED_FILES = {
         "name others by --image_column and --label_column",
     ),
     "names of pictures that are not there": (
-        lambda p: csv(p, [("gone.png", "ant"), ("gone.png", "bee")]),
+        lambda p: csv(p, [("gone.png", "ant"), ("lost.png", "bee")]),
         "x.csv",
         "row 0 names gone.png, which is not in .*: put the pictures beside the table",
     ),
