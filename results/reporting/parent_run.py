@@ -30,6 +30,7 @@ _CURVES = {
     "num_stages": "accuracy-vs-num-stages.png",
     "steps": "accuracy-vs-training-steps.png",
 }
+_PATIENCE_S = 3600.0  # for that process: one that hangs would hold up every other sweep's sync
 _MANY = 500  # trials, for which a process of its own is begun: that takes some seconds
 
 
@@ -83,7 +84,14 @@ def _made_apart(*of: str) -> Summary:
     """
     where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "results.reporting.parent_run"]
-    ended = subprocess.run(command, env=where, capture_output=True, text=True, input=json.dumps(of))
+    try:
+        ended = subprocess.run(
+            command, env=where, capture_output=True, text=True, input=json.dumps(of), timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        raise PpoddError(f"its process was not done after {_PATIENCE_S:g} s") from None
+    if ended.returncode < 0:
+        raise PpoddError(f"its process was ended by signal {-ended.returncode}")
     if ended.returncode:
         raise PpoddError((ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1])
     return Summary(**json.loads(ended.stdout.splitlines()[-1]))

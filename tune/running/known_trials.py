@@ -8,8 +8,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-_PENDING = 200  # what Tune lets wait of a grid of its own, for a cluster to see how many nodes it should have
-
 
 class KnownTrials(Searcher):
     """Tune's searcher of what need not be searched.
@@ -44,8 +42,3 @@ class KnownTrials(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the archive holds it all."""
-
-
-def pending(cpus: float) -> int:
-    """How many trials may wait for a place or run, on a cluster of so many cores: as many as of a grid of Tune's."""
-    return max(_PENDING, int(1.1 * cpus))

@@ -35,13 +35,13 @@ from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.data import DataOfTrials, check_data, record_first
 from tune.running.disk_space import check_free_space
 from tune.running.job import job_of, names_in
-from tune.running.known_trials import KnownTrials, pending
+from tune.running.known_trials import KnownTrials
 from tune.running.limits import SweepClock, check_hours, take_up, used_up
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
 from tune.running.search import ArchivedSearch, check_installed
 from tune.running.stopping import NO_STORAGE, graceful_stop
-from tune.running.tune_defaults import SilentReporter, keep_credentials
+from tune.running.tune_defaults import SilentReporter, keep_credentials, many_pending
 from tune.sweep_file import Sweep, groups
 
 _log = logging.getLogger(__name__)
@@ -258,11 +258,13 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
         search_alg=plan.trials,
         scheduler=plan.scheduler,
         num_samples=-1,  # until it has no more
-        max_concurrent_trials=at_once or (None if file.search else pending(ray.cluster_resources().get("CPU", 0.0))),
+        max_concurrent_trials=at_once,
         reuse_actors=True,
     )
     keep_credentials()
+    waiting = contextlib.nullcontext() if file.search else many_pending(ray.cluster_resources().get("CPU", 0.0))
     with (
+        waiting,
         storage_errors("write", storage_path),
         told,
         graceful_stop() as notice,

@@ -1,8 +1,10 @@
-"""Ways of Tune that are switched off: messages that would be wrong here, and its way with what is secret."""
+"""Ways of Tune that are changed: messages that would be wrong here, how many trials wait, and what is secret."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -19,6 +21,25 @@ class SilentReporter(TrialProgressCallback):
 
     def on_trial_complete(self, *_: Any, **__: Any) -> None:
         """Nothing."""
+
+
+_PENDING, _MOST_PENDING = 200, "TUNE_MAX_PENDING_TRIALS_PG"
+
+
+@contextlib.contextmanager
+def many_pending(cpus: float) -> Iterator[None]:
+    """Have as many trials wait for a place, on a cluster of so many cores, as of a grid of Tune's own.
+
+    By what waits an autoscaler sees how many nodes there should be. Of a searcher's trials Tune lets one wait.
+    """
+    if _MOST_PENDING in os.environ:  # whoever runs the sweep has chosen
+        yield
+        return
+    os.environ[_MOST_PENDING] = str(max(_PENDING, int(1.1 * cpus)))
+    try:
+        yield
+    finally:
+        del os.environ[_MOST_PENDING]
 
 
 def keep_credentials() -> None:
