@@ -102,15 +102,13 @@ def _running(now: SweepProgress, width: int) -> Table:
     heads = ("stage", *(("meta-step",) if wide else ()), "loss", *(("s/step",) if wide else ()), "left")
     rows = {name: _numbers(at, wide) for name, at in list(now.running.items())[:_ROWS]}
     taken = sum(_GAP + max(map(len, column)) for column in zip(heads, *rows.values(), strict=True))
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table = _plain_table()
     table.add_column("running trial", no_wrap=True, width=width - taken)
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for name, numbers in rows.items():
         table.add_row(elided(name, width - taken), *numbers)
-    if (more := len(now.running) - _ROWS) > 0:
-        table.add_row(f"… and {more} more")
-    return table
+    return _with_rest(table, len(now.running) - _ROWS)
 
 
 def _at_work(evaluators: tuple[EvaluatorStatus, ...], width: int) -> Table:
@@ -119,13 +117,22 @@ def _at_work(evaluators: tuple[EvaluatorStatus, ...], width: int) -> Table:
     rows = [(one["name"], one["at"], duration(one["seconds"])) for one in busy[:_EVALUATORS]]
     names, _, times = ([len(text) for text in column] for column in zip(("evaluator", "", "for"), *rows, strict=True))
     left = max(1, width - max(names) - max(times) - 2 * _GAP)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table = _plain_table()
     table.add_column("evaluator", no_wrap=True)
     table.add_column("at", no_wrap=True, width=left)
     table.add_column("for", justify="right", no_wrap=True)
     for name, at, time in rows:
         table.add_row(name, at if len(at) <= left else f"…{at[1 - left :]}", time)
-    if (more := len(busy) - _EVALUATORS) > 0:
+    return _with_rest(table, len(busy) - _EVALUATORS)
+
+
+def _plain_table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+
+
+def _with_rest(table: Table, more: int) -> Table:
+    """The table, with a row that says how many it has no room for."""
+    if more > 0:
         table.add_row(f"… and {more} more")
     return table
 

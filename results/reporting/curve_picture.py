@@ -160,8 +160,6 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
 
     Returns the inches it takes: of width at the side, of height above, of height at the side.
     """
-    from matplotlib.lines import Line2D
-
     handles, labels = axes.get_legend_handles_labels()
     if labels == ["all"]:
         return 0.0, 0.0, 0.0
@@ -171,9 +169,10 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
     groups = _of_two_fields(shown)
     if not groups:
         name = f"{names[0]} " if len(names) == 1 else ""
-        named, others = _best(shown, _NAMED)
+        named = _best(shown, _NAMED)
         groups = [[(handle, name + shown.short[label]) for handle, label in of_all if label in named]]
-        groups[0] += [(Line2D([], [], linestyle=""), f"… and {others} more, of lower accuracy")] if others else []
+        if others := len(shown.looks) - len(named):
+            groups[0].append(_without_mark(f"… and {others} more, of lower accuracy"))
     groups[-1] += published
     title = BETWEEN.join(names) if len(names) > 2 else ""  # once for all entries
     width, points = figure.get_figwidth(), _SMALL_POINTS if len(labels) > MANY else _POINTS
@@ -203,19 +202,22 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
     return 0.0, high, 0.0
 
 
-def _best(shown: CurveLines, most: int) -> tuple[set[str], int]:
-    """The lines that reach the highest accuracy, as many as there is room for, and how many are left."""
-    reached = shown.points.groupby("line")["accuracy_pct"].max().nlargest(most)
-    return set(map(str, reached.index)), len(shown.looks) - len(reached)
+def _best(shown: CurveLines, most: int) -> set[str]:
+    """The lines that reach the highest accuracy, as many as there is room for."""
+    return set(map(str, shown.points.groupby("line")["accuracy_pct"].max().nlargest(most).index))
+
+
+def _without_mark(text: str) -> tuple[Any, str]:
+    """An entry of a legend that is of no line."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle=""), text
 
 
 def _in_columns(groups: list[list[tuple[Any, str]]]) -> list[tuple[Any, str]]:
     """The groups made equally long, so that each fills a column."""
-    from matplotlib.lines import Line2D
-
     rows = max(map(len, groups))
-    nothing = (Line2D([], [], linestyle=""), "")
-    return [entry for group in groups for entry in [*group, *[nothing] * (rows - len(group))]]
+    return [entry for group in groups for entry in [*group, *[_without_mark("")] * (rows - len(group))]]
 
 
 def _wrapped(figure: Any, text: str, inches: float, points: float = _POINTS) -> str:

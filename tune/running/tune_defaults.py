@@ -9,6 +9,9 @@ from typing import Any
 
 from ray.tune.progress_reporter import TrialProgressCallback
 
+_PENDING = 200  # of a grid of Tune's own, at least
+_MOST_PENDING = "TUNE_MAX_PENDING_TRIALS_PG"  # what sets another number
+
 
 class SilentReporter(TrialProgressCallback):
     """In place of Tune's own, which says "completed" of a trial that has failed; what is to be said we say."""
@@ -21,9 +24,6 @@ class SilentReporter(TrialProgressCallback):
 
     def on_trial_complete(self, *_: Any, **__: Any) -> None:
         """Nothing."""
-
-
-_PENDING, _MOST_PENDING = 200, "TUNE_MAX_PENDING_TRIALS_PG"
 
 
 @contextlib.contextmanager
