@@ -27,6 +27,7 @@ class ServiceTimings:
         scale: starting and stopping evaluators.
         sync: of MLflow.
         nodes: asking which nodes live.
+        memory: giving back to the system what was freed.
         lease_s: without a heartbeat, after which a lease expires.
         heartbeat_s: between two heartbeats of an evaluator.
         rate_s: over which evaluations a minute are counted.
@@ -56,6 +57,7 @@ class ServiceTimings:
     scale: Pace = Pace(1.0, 1.0)
     sync: Pace = Pace(2.0, 60.0)
     nodes: Pace = Pace(5.0, 5.0)
+    memory: Pace = Pace(30.0, 30.0)
     lease_s: float = 60.0
     heartbeat_s: float = 5.0
     rate_s: float = 600.0

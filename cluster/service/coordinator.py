@@ -15,6 +15,7 @@ from cluster.service.periodic import PeriodicTask
 from cluster.service.ray_adapter import RayEvaluators
 from cluster.service.ray_store import open_store
 from ppodd import __version__, logs
+from ppodd.machine import return_freed_memory
 from results.reporting import publish
 from results.tracking import Syncer
 
@@ -39,6 +40,7 @@ class Coordinator(Dispatcher):
             PeriodicTask(self.scale, timings.scale),
             PeriodicTask(self.sync, timings.sync),
             PeriodicTask(self.release_lost, timings.nodes),
+            PeriodicTask(return_freed_memory, timings.memory),
         ]
         for task in self._tasks:
             task.start()

@@ -21,7 +21,12 @@ from .device_errors import (
     device_error as device_error,
 )
 from .instruction_sets import instructions as instructions
-from .memory import keep_freed_memory as keep_freed_memory
+from .memory import (
+    keep_freed_memory as keep_freed_memory,
+)
+from .memory import (
+    return_freed_memory as return_freed_memory,
+)
 from .seeding import (
     GlobalRandomness as GlobalRandomness,
 )
