@@ -44,6 +44,7 @@ class ServiceTimings:
         replace_s: for another job that replaces the coordinator.
         end_s, end_poll_s: for evaluators that are ended, and between two looks whether they are gone.
         shown_s: between two questions of a sweep's live view what the evaluators are at, and for the answer.
+        stale_s: until such an answer is shown no longer, where no other comes.
         idle_s: between an evaluator's questions for work.
         failing_s: the same at most, after work that failed: one that can do nothing does not race through it all.
         measure_poll_s, measure_poll_at_most_s: between a trial's questions for its accuracy, at first and later.
@@ -75,6 +76,7 @@ class ServiceTimings:
     end_s: float = 30.0
     end_poll_s: float = 0.05
     shown_s: float = 2.0
+    stale_s: float = 10.0
     idle_s: float = 0.5
     failing_s: float = 30.0
     measure_poll_s: float = 0.2

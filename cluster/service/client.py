@@ -146,19 +146,21 @@ def is_idle(status: DispatcherStatus, sweep: tuple[str, str] | None) -> bool:
 
 
 class EvaluatorsNow:
-    """What a coordinator's evaluators are at, asked now and then; where it does not answer, what it said last."""
+    """What a coordinator's evaluators are at, asked now and then; none where it has not answered for some seconds."""
 
     def __init__(self, coordinator: Any):
         self._coordinator = coordinator
-        self._asked, self._known = -math.inf, list[EvaluatorStatus]()
+        self._asked = self._answered = -math.inf
+        self._known = list[EvaluatorStatus]()
 
     def __call__(self) -> list[EvaluatorStatus]:
         """They, as of some seconds ago."""
         if time.monotonic() - self._asked >= _TIMINGS.shown_s:
             with contextlib.suppress(PpoddError, ray.exceptions.RayError):  # it only informs; others watch for a loss
                 self._known = answer(self._coordinator.status.remote(), _TIMINGS.shown_s)["evaluators"]
+                self._answered = time.monotonic()
             self._asked = time.monotonic()
-        return self._known
+        return self._known if time.monotonic() - self._answered < _TIMINGS.stale_s else []
 
 
 def sweeps_in(status: DispatcherStatus, sweep: tuple[str, str] | None) -> list[SweepStatus]:

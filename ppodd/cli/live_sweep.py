@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -72,8 +72,8 @@ def view(now: SweepProgress, width: int) -> Group:
     parts: list[Any] = [whole, _counts(now)]
     if now.running:
         parts.append(_running(now, width))
-    if now.evaluators:
-        parts.append(_at_work(now.evaluators, width))
+    if evaluators := now.evaluators():
+        parts.append(_at_work(evaluators, width))
     if now.best:
         best = f"best so far, on {now.best.accuracy.split} images: {_accuracy(now.best)}"
         parts += [best, elided(now.best.trial, width)]
@@ -111,7 +111,7 @@ def _running(now: SweepProgress, width: int) -> Table:
     return _with_rest(table, len(now.running) - _ROWS)
 
 
-def _at_work(evaluators: tuple[EvaluatorStatus, ...], width: int) -> Table:
+def _at_work(evaluators: Sequence[EvaluatorStatus], width: int) -> Table:
     """Those that are at something first; of what they are at, the columns that are left show the stage."""
     busy = sorted(evaluators, key=lambda one: one["at"] == "idle")
     rows = [(one["name"], one["at"], duration(one["seconds"])) for one in busy[:_EVALUATORS]]

@@ -40,11 +40,13 @@ _STYLE = {
 }  # fmt: skip
 _POINTS, _SMALL_POINTS = 8, 6  # of letters; of the footnote's, and of a legend's with many entries
 MANY = 12  # entries that make a legend small
-_NAMED = 48  # lines that a legend names: colours and marks come again long before
+_NAMED = 48  # lines, or values of a field, that a legend names: colours and marks come again long before
 _COLUMNS = 4  # of a legend above the picture, at most
 _EDGE, _HANDLE = 0.04, 0.6  # inches: free at the side; of a legend's lines with what is around them
 _ASIDE, _ASIDE_IN_ALL = 0.012, 0.06  # of the axis: how far lines' points of one poster IPC stand apart
 _ALONE, _ALONE_IN_ALL = 0.02, 0.18  # likewise, where there is no other IPC
+
+Entry = tuple[Any, str]  # of a legend: what it shows, and the text beside it
 
 
 def require_format(output: str) -> str:
@@ -169,10 +171,8 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
     groups = _of_two_fields(shown)
     if not groups:
         name = f"{names[0]} " if len(names) == 1 else ""
-        named = _best(shown, _NAMED)
-        groups = [[(handle, name + shown.short[label]) for handle, label in of_all if label in named]]
-        if others := len(shown.looks) - len(named):
-            groups[0].append(_without_mark(f"… and {others} more, of lower accuracy"))
+        lines = {label: (handle, name + shown.short[label]) for handle, label in of_all if label in shown.looks}
+        groups = [_best(shown, lines, {line: line for line in lines})]
     groups[-1] += published
     title = BETWEEN.join(names) if len(names) > 2 else ""  # once for all entries
     width, points = figure.get_figwidth(), _SMALL_POINTS if len(labels) > MANY else _POINTS
@@ -202,19 +202,26 @@ def _legend(figure: Any, axes: Any, shown: CurveLines) -> tuple[float, float, fl
     return 0.0, high, 0.0
 
 
-def _best(shown: CurveLines, most: int) -> set[str]:
-    """The lines that reach the highest accuracy, as many as there is room for."""
-    return set(map(str, shown.points.groupby("line")["accuracy_pct"].max().nlargest(most).index))
+def _best(shown: CurveLines, entries: dict[Any, Entry], of_line: dict[str, Any]) -> list[Entry]:
+    """Of a legend's entries those that reach the highest accuracy, as many as there is room for, and how many more.
+
+    `of_line` says which of them each line belongs to.
+    """
+    reached = shown.points["accuracy_pct"].groupby(shown.points["line"].map(of_line)).max()
+    best = set(reached.nlargest(_NAMED).index)
+    named = [entry for which, entry in entries.items() if which in best]
+    more = len(entries) - len(named)
+    return [*named, _without_mark(f"… and {more} more, of lower accuracy")] if more else named
 
 
-def _without_mark(text: str) -> tuple[Any, str]:
+def _without_mark(text: str) -> Entry:
     """An entry of a legend that is of no line."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], linestyle=""), text
 
 
-def _in_columns(groups: list[list[tuple[Any, str]]]) -> list[tuple[Any, str]]:
+def _in_columns(groups: list[list[Entry]]) -> list[Entry]:
     """The groups made equally long, so that each fills a column."""
     rows = max(map(len, groups))
     return [entry for group in groups for entry in [*group, *[_without_mark("")] * (rows - len(group))]]
@@ -237,7 +244,7 @@ def _wrapped(figure: Any, text: str, inches: float, points: float = _POINTS) -> 
     return "\n".join(lines)
 
 
-def _of_two_fields(shown: CurveLines) -> list[list[tuple[Any, str]]]:
+def _of_two_fields(shown: CurveLines) -> list[list[Entry]]:
     """Where two fields tell the lines apart, an entry for each value of the two instead of one for each line."""
     from matplotlib.lines import Line2D
 
@@ -254,10 +261,11 @@ def _of_two_fields(shown: CurveLines) -> list[list[tuple[Any, str]]]:
         Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], linestyle="", **style)
         for i in range(len(second.values))
     ]
-    return [
-        [(handle, f"{field.name} {text}") for handle, text in zip(handles, texts(field.values), strict=True)]
-        for handles, field in ((dashed, first), (coloured, second))
-    ]
+    columns = []
+    for handles, field, number in ((dashed, first, 1), (coloured, second, 0)):
+        named = [(handle, f"{field.name} {text}") for handle, text in zip(handles, texts(field.values), strict=True)]
+        columns.append(_best(shown, dict(enumerate(named)), {line: look[number] for line, look in shown.looks.items()}))
+    return columns
 
 
 def _heading(rows: pd.DataFrame, x: str) -> str:

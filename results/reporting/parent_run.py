@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,17 +43,21 @@ class Summary(NamedTuple):
     step: int
 
 
-def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: str, run_id: str) -> None:
+def publish(
+    client: MlflowClient, tracking_uri: str, archive: Archive, sweep: str, run_id: str, stages: Mapping[str, int]
+) -> None:
     """Rewrite the artifacts of the parent run, under names that stay the same; log the answer.
+
+    `stages` has the last stage of each of the archive's trials, which is not listed again; 0 where there is none yet.
 
     Raises:
         PpoddError: it could not be made.
     """
     from mlflow.entities import Metric, RunTag
 
-    make = _made_apart if len(archive.trials(sweep)) > _MANY else summarise
+    make = _made_apart if len(stages) > _MANY else summarise
     with tempfile.TemporaryDirectory() as folder:
-        made = make(tracking_uri, archive.url, sweep, folder)
+        made = make(tracking_uri, archive.url, sweep, folder, stages)
         client.log_artifacts(run_id, folder)
     at_ms = round(1000 * time.time())
     metrics = [Metric(name, value, at_ms, made.step) for name, value in made.metrics.items()]
@@ -60,7 +65,7 @@ def publish(client: MlflowClient, tracking_uri: str, archive: Archive, sweep: st
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in made.tags.items()])
 
 
-def summarise(tracking_uri: str, archive_url: str, sweep: str, folder: str) -> Summary:
+def summarise(tracking_uri: str, archive_url: str, sweep: str, folder: str, stages: Mapping[str, int]) -> Summary:
     """Write the artifacts into the folder; returns the answer."""
     from results.analysis import choose, frame_of
     from results.reporting.html_report import gather_of, page
@@ -70,14 +75,14 @@ def summarise(tracking_uri: str, archive_url: str, sweep: str, folder: str) -> S
     made = gather_of(chosen, rows, tracking_uri)
     _write(Path(folder), rows, made.answers)
     Path(folder, "report.html").write_text(page(made), encoding="utf-8")
-    _write_posters(Path(folder, "posters"), Archive(archive_url), sweep)
+    _write_posters(Path(folder, "posters"), Archive(archive_url), sweep, stages)
     if not made.answers:
         return Summary({}, {}, len(rows))
     metrics = dict(schema.answer_metrics(list(map(_numbers, made.answers))))
     return Summary(metrics, schema.answer_tags(made.answers[0].best, _words(made.answers)), len(rows))
 
 
-def _made_apart(*of: str) -> Summary:
+def _made_apart(*of: str | Mapping[str, int]) -> Summary:
     """`summarise`, in a process of its own that finds its modules where this one does.
 
     What it is of goes by stdin: the address of a store may hold a password, and every user sees the words of a command.
@@ -130,12 +135,12 @@ def _write(folder: Path, rows: pd.DataFrame, found: list[Answer]) -> None:
             continue
 
 
-def _write_posters(folder: Path, archive: Archive, sweep: str) -> None:
+def _write_posters(folder: Path, archive: Archive, sweep: str, stages: Mapping[str, int]) -> None:
     folder.mkdir()
-    for name, state in archive.states(sweep).items():
+    for name, stage in stages.items():
         try:
-            if state.stages:
-                (folder / f"{name}.png").write_bytes(archive.trial(sweep, name).png(state.stages[-1]))
+            if stage:
+                (folder / f"{name}.png").write_bytes(archive.trial(sweep, name).png(stage))
         except CorruptArchive:  # the sync reports it
             continue
 

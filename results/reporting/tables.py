@@ -24,8 +24,10 @@ from results.analysis import (
     trial_keys,
 )
 
-# Columns that a narrow terminal does without, the first of them first; then training budgets, but for the largest.
+# Columns that a narrow terminal does without, the first of them first; then training budgets, but for the largest;
+# then the last ones.
 _SPARE = ("balanced", "p_exact", "p", "nets", "meta_steps", "cumulative_ipc", "of_full_data_pct")
+_LAST_SPARE = ("of full data", "validation")
 _BASELINES = {OVER_RANDOM: ("over random", "{:+.1f}"), OF_FULL_DATA: ("of full data", "{:.0f} %")}
 
 
@@ -161,7 +163,7 @@ def as_text(table: pd.DataFrame, width: int | None = None, markdown: bool = Fals
 def _fewer(table: pd.DataFrame, width: int) -> pd.DataFrame:
     """The table without the spare columns that it takes to fit; without any column where that is not enough."""
     budgets = [name for name in table.columns if str(name).endswith(" steps")]
-    for name in (*_SPARE, *budgets[:-1]):
+    for name in (*_SPARE, *budgets[:-1], *_LAST_SPARE):
         table = table.drop(columns=[name], errors="ignore")
         if len(_lines(table)[0]) <= width:
             return table

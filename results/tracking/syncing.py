@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # gives a sweep's parent run what it shows: (client, tracking URI, archive, sweep, run id)
 _log = logging.getLogger(__name__)
-Publisher = Callable[["MlflowClient", str, Archive, str, str], None]
+Publisher = Callable[["MlflowClient", str, Archive, str, str, Mapping[str, int]], None]  # see `parent_run.publish`
 
 _REPAIR = "`ppodd archive repair` has it done again"
 _PARAM_CHARS, _TAG_CHARS = 6000, 5000
@@ -223,8 +223,9 @@ class Syncer:
             return
         from mlflow.exceptions import MlflowException
 
+        stages = {name: trial.state.stages[-1] if trial.state.stages else 0 for name, trial in trials.items()}
         try:
-            publish(self._store.client, self._uri, self.archive, sweep, parent.id)
+            publish(self._store.client, self._uri, self.archive, sweep, parent.id, stages)
         except MlflowException:
             raise
         except Exception as error:  # a picture that cannot be drawn stops no sync

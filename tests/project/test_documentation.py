@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from itertools import takewhile
 from pathlib import Path
 
@@ -162,6 +163,34 @@ def test_the_tour_of_the_readme_runs(tiny, tmp_path, monkeypatch):
     assert [words[0] for words in ran][:4] == ["distill", "render", "evaluate", "export"]
     assert sum(words[0] == "results" for words in ran) >= 5
     for made in ("stages.png", "patches.safetensors", "curve.svg", "report.html"):
+        assert (tmp_path / made).stat().st_size, made
+
+
+# Commands of the other pages that take seconds at most; the rest distils, wants a cluster, a GPU or a server, or (the
+# scores of DD-Ranking) evaluations of their own.
+QUICK, ADDRESS = ("results", "archive", "cluster", "doctor"), re.compile("://|ddranking")
+
+
+@pytest.mark.slow  # ten seconds
+def test_the_quick_commands_of_the_docs_run(tiny, empty_store, tmp_path, monkeypatch):
+    """One after another in one folder, beside a sweep of methods and blends."""
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "photos")
+    varied = [
+        {**tiny, "num_stages": n, "blend": blend, "method": method, "seed": seed}
+        for n, blend, method in ((3, "dynamic", "p-podd"), (4, "released", "p-podd"), (3, "dynamic", "downscaled"))
+        for seed in (0, 1, 2)
+    ]
+    write_sweep(Archive("ppodd-archive"), "boost", varied, EvaluationConfig(arch=["convnet"], mode=["blend"]))
+    shutil.copy(empty_store, "ppodd-archive/mlflow.db")
+    assert main(["results", "sync"]) == 0
+    pages = [page for page in PAGES if page.parent.name == "docs"]
+    ran = [words for page in pages for words in commands(page.read_text()) if words[0] in QUICK]
+    ran = [words for words in ran if words[0] == "cluster" or not ADDRESS.search(" ".join(words))]
+    for words in ran:
+        assert main(words) == 0, words
+    assert len(ran) >= 17 and {words[0] for words in ran} == set(QUICK)
+    for made in ("report.html", "rows.parquet", "curve.pdf", "cluster.yaml", "job.yaml", "aws.yaml", "sweep.sh"):
         assert (tmp_path / made).stat().st_size, made
 
 

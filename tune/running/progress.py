@@ -38,7 +38,7 @@ class SweepProgress:
         waiting: evaluations of stages that are there.
         share: of all meta-steps, those of stages under way too.
         running: how far the trials are that have told so lately, by name.
-        evaluators: those of the pool, which may work for other sweeps too.
+        evaluators: asks what those of the pool are at, which may work for other sweeps too.
         finished: stages that are new since the last look.
         best: of those seen so far, the one of the highest accuracy on validation images.
         seconds_left: `None` where that is not known yet.
@@ -55,7 +55,7 @@ class SweepProgress:
     waiting: int = 0
     share: float = 0.0
     running: dict[str, ProgressRecord] = field(default_factory=dict)
-    evaluators: tuple[EvaluatorStatus, ...] = ()
+    evaluators: Callable[[], Sequence[EvaluatorStatus]] = tuple
     finished: tuple[FinishedStage, ...] = ()
     best: FinishedStage | None = None
     seconds_left: float | None = None
@@ -131,7 +131,7 @@ class ProgressReader:
             waiting=waiting,
             share=share,
             running={name: t.now for name, t in self._trials.items() if t.now and not t.over and t.now.is_fresh(now)},
-            evaluators=tuple(self._evaluators()),
+            evaluators=self._evaluators,
             finished=tuple(self._finished),
             best=self._best,
             seconds_left=self._left(now, share, _share(evaluated, evaluations * more), waiting > 0),

@@ -15,7 +15,8 @@ from servers import MlflowServer
 from submissions import evaluations, sweep_file
 from sweeps import started, wait_for
 
-from cluster.service.client import is_idle, wait
+from cluster.service import client
+from cluster.service.client import EvaluatorsNow, is_idle, wait
 from ppodd.archive import Archive
 from ppodd.cli.evaluators import protocol, tables
 from ppodd.cli.main import main
@@ -213,6 +214,28 @@ def test_waiting_for_a_sweep_that_is_served_no_more_ends_with_what_to_do():
 
     with pytest.raises(PpoddError, match=r"no longer serve sweep 's' of a: .* --resume"):
         wait(Coordinator, ("a", "s"), answer=lambda reference: reference)
+
+
+def test_what_evaluators_were_at_is_shown_no_longer_than_some_seconds(monkeypatch):
+    moment, asked, gone = 0.0, [], False
+
+    class Coordinator:
+        class status:
+            remote = staticmethod(lambda: asked.append(moment))
+
+    def answered(reference, limit_s):
+        if gone:
+            raise PpoddError("no answer")
+        return {"evaluators": [f"at {moment:g}"]}
+
+    monkeypatch.setattr(client, "answer", answered)
+    monkeypatch.setattr(client.time, "monotonic", lambda: moment)
+    now, seen = EvaluatorsNow(Coordinator), []
+    for moment in (0.0, 1.0, 2.0, 4.0, 11.0, 12.0):
+        gone = moment > 2
+        seen.append(now())
+    assert seen == [["at 0"], ["at 0"], ["at 2"], ["at 2"], ["at 2"], []]
+    assert asked == [0.0, 2.0, 4.0, 11.0]  # not at every look
 
 
 @pytest.mark.parametrize(

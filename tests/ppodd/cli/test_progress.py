@@ -60,7 +60,7 @@ def test_long_names_of_trials_leave_their_numbers_whole(columns):
 
 @pytest.mark.parametrize("columns", [50, 80])
 def test_evaluators_are_shown_those_at_work_first_with_the_stage_that_they_are_at(columns):
-    text = drawn(view(SweepProgress(**{**vars(NOW), "evaluators": EVALUATORS}), columns), columns)
+    text = drawn(view(SweepProgress(**{**vars(NOW), "evaluators": lambda: EVALUATORS}), columns), columns)
     at = next(n for n, line in enumerate(text.splitlines()) if line.startswith("evaluator "))
     busy, idle = text.splitlines()[at + 1 : at + 3]
     assert busy.startswith("evaluator-12  …") and busy.split("stage")[1].split() == ["1", "(blend,", "convnet)", "1:10"]
@@ -70,13 +70,22 @@ def test_evaluators_are_shown_those_at_work_first_with_the_stage_that_they_are_a
 
 def test_of_a_large_pool_four_evaluators_are_shown():
     many = tuple({**EVALUATORS[0], "name": f"evaluator-{number}"} for number in range(9))
-    assert "… and 5 more" in drawn(view(SweepProgress(**{**vars(NOW), "evaluators": many}), 80), 80)
+    assert "… and 5 more" in drawn(view(SweepProgress(**{**vars(NOW), "evaluators": lambda: many}), 80), 80)
 
 
 def test_lines_are_broken_between_words_and_keep_their_indent(monkeypatch):
     monkeypatch.setattr(consoles, "width", lambda: 24)
     text = "data: digits\n  train: 1,442 images from scikit-learn"
     assert consoles.fitted([text]) == "data: digits\n  train: 1,442 images\n    from scikit-learn"
+
+
+def test_the_coordinator_is_asked_only_where_a_live_view_shows_what_evaluators_are_at():
+    asked = []
+    now = SweepProgress(**{**vars(NOW), "evaluators": lambda: asked.append(1) or EVALUATORS})
+    for out, times in ((Console(file=io.StringIO()), 0), (Console(file=io.StringIO(), force_terminal=True), 1)):
+        with LiveSweep(out) as show:
+            show(now)
+        assert len(asked) == times
 
 
 def test_a_sweep_without_a_terminal_says_a_line_for_each_stage_and_is_never_silent_for_long():

@@ -183,6 +183,21 @@ def test_of_many_lines_the_legend_names_the_best(drawn):
     assert len(figure.axes[0].containers) == 60  # all are drawn
 
 
+def test_of_two_fields_of_many_values_the_legend_names_the_best_of_either(drawn):
+    trials = [
+        t
+        for n in range(60)
+        for stages in (1, 2)
+        for t in seeds(lr=0.01 + n / 1000, num_stages=stages, accuracy=float(n + stages))
+    ]
+    figure = drawn(trials, x="poster_ipc")
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    rates = [f"lr {0.01 + n / 1000:.3g}" for n in range(12, 60)]
+    told = [entry for entry in entries if entry]
+    assert sorted(told) == sorted(["num_stages 1", "num_stages 2", *rates, "… and 12 more, of lower accuracy"])
+    assert len(figure.axes[0].containers) == 120  # all are drawn
+
+
 def test_values_that_differ_beyond_the_third_digit_are_told_apart(drawn):
     (legend,) = drawn([*seeds(lr=0.01), *seeds(lr=0.0100001)]).legends
     assert [text.get_text() for text in legend.get_texts()] == ["lr 0.01", "lr 0.0100001"]

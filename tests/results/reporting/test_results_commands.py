@@ -160,6 +160,12 @@ def test_a_narrow_table_names_the_columns_that_it_leaves_out():
     head, _, dynamic, _, *left_out = as_text(table, 24).splitlines()
     assert head.split() == ["blend", "100", "steps"] and dynamic == "dynamic  26.5 ± 0.7"
     assert " ".join(" ".join(left_out).split()) == "for want of room without 50 steps, balanced"
+    wide = table.assign(
+        validation=["26.0 ± 0.7", "25.0 ± 0.7"], **{"over random": ["+14.1", "–"], "of full data": ["74 %", "–"]}
+    )
+    head, *_, left_out, more = as_text(wide, 40).splitlines()
+    assert head.split() == ["blend", "100", "steps", "over", "random"]  # rows stay rows as long as the answer fits
+    assert f"{left_out} {more.strip()}".endswith("without 50 steps, balanced, validation, of full data")
 
 
 def test_a_curve_a_report_and_their_files(cli, tmp_path):
