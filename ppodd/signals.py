@@ -9,12 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 GRACE_S = 20.0  # from the signal to the end; Slurm and Kubernetes kill after 30
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXIT_OF_CTRL_C = 1
+_AGAIN_S = 0.05  # after which an interrupt that was lost is raised again
+_ONE_WISH_S = 0.5  # in which a signal may come twice: `timeout` sends it to its command, then to the group
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,6 +39,7 @@ class _Command:
         self.came = threading.Event()
         self.react: Callable[[], object] = interrupt
         self._last_words = last_words
+        self._since, self._lost = 0.0, False
         threading.Thread(target=self._end_late, name="ppodd-grace", daemon=True).start()
 
     @property
@@ -40,13 +47,29 @@ class _Command:
         return _EXIT_OF_CTRL_C if self.received == signal.SIGINT else 128 + self.received
 
     def on_signal(self, number: int, frame: object) -> None:
+        if self._lost:
+            self._lost = False
+            self.react()
+            return
         if self.received:
-            if number == self.received == signal.SIGHUP:
-                return  # a terminal that is closed may send it twice; `_end_late` bounds the wait
+            if number == self.received and (number == signal.SIGHUP or time.monotonic() < self._since + _ONE_WISH_S):
+                return  # a terminal that is closed may send it twice, too; `_end_late` bounds the wait
             os._exit(128 + number)
-        self.received = number
+        self.received, self._since = number, time.monotonic()
         self.came.set()
+        warnings.simplefilter("ignore")  # of what is cut short
         self.react()
+
+    def on_lost(self, lost: Any) -> None:
+        """Raise the interrupt again that Python could only ignore: amid a module's C code, or as an object is freed."""
+        if not isinstance(lost.exc_value, Interrupted):
+            sys.__unraisablehook__(lost)
+            return
+        self._lost = True
+        main = threading.main_thread().ident or 0
+        again = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, self.received))
+        again.daemon = True
+        again.start()
 
     def _end_late(self) -> None:
         """End the process where it has not ended in time by itself."""
@@ -72,6 +95,7 @@ def take_over(last_words: Callable[[], None]) -> None:
     """
     global _command
     _command = _Command(last_words)
+    sys.unraisablehook = _command.on_lost
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _command.on_signal)
@@ -125,7 +149,25 @@ def kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def ignore_hang_up() -> None:
-    """Have this process, and those that it starts, ignore a closed terminal from here on."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@contextlib.contextmanager
+def answered_alone() -> Iterator[None]:
+    """Have what Ray starts in the block hear no signal to this process's group, which this process answers for both.
+
+    A terminal signals a group, as do `timeout` and batch systems. A Ray that ended by itself would take the trials with
+    it, and this process would wait for it within C++.
+    """
+    global _apart
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
+
+
+def _leave_group() -> None:
+    if _apart:
+        os.setpgid(0, 0)
+
+
+_apart = False
+os.register_at_fork(after_in_child=_leave_group)  # called where `Popen` is given a `preexec_fn`, as by Ray

@@ -45,14 +45,14 @@ def _connect(address: str | None, cpus: int | None, otherwise: str) -> bool:
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     options["runtime_env"] = {"worker_process_setup_hook": _worker_setup()}
     if address is None:
-        signals.ignore_hang_up()  # as do the processes started now: the driver shuts them down
         from cluster.service.ray_internals import init_alone
 
         options |= {"num_cpus": cpus or cores(), "include_dashboard": False}
         options["object_store_memory"] = _OBJECT_STORE_BYTES
         folder = ray_folder()
         try:
-            init_alone(memory_bytes() - _OBJECT_STORE_BYTES, folder, **options)
+            with signals.answered_alone():
+                init_alone(memory_bytes() - _OBJECT_STORE_BYTES, folder, **options)
         except Exception as error:  # bare ones, too
             raise PpoddError(
                 f"Ray did not start: {_said(error).rstrip('.')}; its logs are in {folder}/session_latest/logs"

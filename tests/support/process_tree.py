@@ -1,5 +1,6 @@
-"""Processes found by their ancestry."""
+"""Processes found by their ancestry, or by a variable of their environment."""
 
+import contextlib
 from pathlib import Path
 
 
@@ -16,6 +17,17 @@ def descendants(root):
     for one in found:
         found += [pid for pid, parent in parents.items() if parent == one]
     return {pid: name for pid in found[1:] if (name := called(pid))}
+
+
+def marked(name, value):
+    """The processes in whose environment a variable has this value, orphans too: by number, what each is called."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                if f"{name}={value}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = called(entry.name)
+    return found
 
 
 def called(pid):

@@ -140,9 +140,54 @@ def test_a_second_signal_ends_it_at_once(number, code):
     with slow_to_end() as process:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "first\n"
+        time.sleep(0.6)  # sooner, it would be the same wish told twice
         began = time.monotonic()
         process.send_signal(number)
         assert process.wait(10) == code and time.monotonic() - began < 5
+
+
+def test_a_signal_that_comes_to_a_process_and_to_its_group_is_one_wish(tiny, tmp_path):
+    """As `timeout` sends it."""
+    line = ["timeout", "-s", "TERM", "60", *distill(tiny, tmp_path)]
+    with started(line, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True) as outer:
+        under_way(tmp_path)
+        outer.send_signal(signal.SIGTERM)
+        assert outer.stderr.read().startswith("ppodd: interrupted by SIGTERM;")
+    assert outer.returncode == 143 and TrialArchive(tmp_path / "runs/run").resume()[1].step > 0
+
+
+AS_IT_IS_FREED = """
+import os, signal, sys, time
+from ppodd import signals
+signals.take_over(lambda: None)
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+try:
+    Freed()
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(signals.exit_code(0))
+"""
+
+
+def test_a_signal_that_comes_where_python_can_only_ignore_an_error_is_not_lost():
+    """So it is within C code that a module runs as it is imported."""
+    done = subprocess.run([sys.executable, "-c", AS_IT_IS_FREED], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_what_ray_starts_hears_nothing_that_is_sent_to_the_group():
+    from ppodd.signals import answered_alone
+
+    with answered_alone():
+        process = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: None)
+    try:
+        assert os.getpgid(process.pid) == process.pid != os.getpgid(0)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_second_hang_up_of_the_same_terminal_is_not_a_second_wish():
