@@ -53,6 +53,8 @@ def _connect(address: str | None, cpus: int | None, otherwise: str) -> bool:
         try:
             with signals.answered_alone():
                 init_alone(memory_bytes() - _OBJECT_STORE_BYTES, folder, **options)
+        except UnicodeEncodeError as error:  # it notes the command's line, as UTF-8
+            raise BadInput(f"Ray cannot note {' '.join(sys.argv)!a}, read as ASCII here: set PYTHONUTF8=1") from error
         except Exception as error:  # bare ones, too
             raise PpoddError(
                 f"Ray did not start: {_said(error).rstrip('.')}; its logs are in {folder}/session_latest/logs"

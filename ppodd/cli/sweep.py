@@ -71,10 +71,9 @@ def run(args: argparse.Namespace) -> CommandResult:
 
     from ppodd.cli.console import console, duration, fitted
     from ppodd.cli.live_sweep import LiveSweep
-    from results.tracking import default_tracking_uri
     from tune.running import run_sweep
 
-    uri = args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
+    uri = _store(args, archive)
     out = console()
     how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
     how["autoscaling"] = args.autoscaling
@@ -144,7 +143,7 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> CommandResult:
     """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
     from ppodd.archive import Archive
     from ppodd.cli.console import fitted
-    from tune.running import Timer, budgets, check_claim
+    from tune.running import Timer, budgets, check_claim, check_start
 
     timer = None
     if not args.no_estimate:
@@ -163,8 +162,17 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> CommandResult:
     if timer:
         print(fitted([_hours(sweep, timer)]))
         found["estimate"] = None if timer.no_gpu else timer.hours()
-    check_claim(sweep, Archive(args.archive), args.resume)
+    archive = Archive(args.archive)
+    check_claim(sweep, archive, args.resume)
+    check_start(sweep, archive, _store(args, archive), args.resume)
     return CommandResult(0, found)
+
+
+def _store(args: argparse.Namespace, archive: Any) -> str:
+    """The MLflow store of the sweep."""
+    from results.tracking import default_tracking_uri
+
+    return args.tracking_uri or default_tracking_uri(archive.url, cluster=args.ray_address is not None)
 
 
 def _budget_table(budgets: list[Any]) -> str:

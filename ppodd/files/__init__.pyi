@@ -10,12 +10,6 @@ from .cache import (
     give_home as give_home,
 )
 from .cache import (
-    may_write as may_write,
-)
-from .cache import (
-    nearest_existing as nearest_existing,
-)
-from .cache import (
     own_temporary_folder as own_temporary_folder,
 )
 from .folder import (
@@ -37,4 +31,13 @@ from .one_writer import Say as Say
 from .one_writer import Timings as Timings
 from .one_writer import only_writer as only_writer
 from .one_writer import read_mark as read_mark
+from .places import (
+    may_write as may_write,
+)
+from .places import (
+    nearest_existing as nearest_existing,
+)
+from .places import (
+    no_place as no_place,
+)
 from .retries import PATIENCE_S as PATIENCE_S

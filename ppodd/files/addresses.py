@@ -15,8 +15,11 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _ALMOST = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/?[^/].*)", re.DOTALL)
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"}  # protocols whose URLs begin with a bucket
 _FILES = {"file", "local"}
-# protocols of single files, of what may only be read, and of what a process has to itself
-_NO_FOLDERS = {"http", "https", "data", "zip", "tar", "libarchive", "memory", "github", "gist", "git", "reference"}
+# protocols of single files, of what may only be read, of what a process has to itself, and of copies of another's files
+_NO_FOLDERS = {
+    "http", "https", "data", "zip", "tar", "libarchive", "memory", "github", "gist", "git", "reference",
+    "simplecache", "filecache", "blockcache", "cached", "dir",
+}  # fmt: skip
 _LONGEST_NAME, _LONGEST_PATH = 255, 3500  # bytes; below an archive's folder lie paths of some hundreds
 
 
@@ -36,14 +39,21 @@ def address(text: str) -> str:
         protocol, rest = url[1].lower(), url[2]
         return _local(text, rest) if protocol in _FILES else _remote(text, protocol, rest)
     if (almost := _ALMOST.fullmatch(text)) and _is_protocol(almost[1]):
-        meant, folder = almost[2].lstrip("/"), text
-        raise BadInput(f"archive {text!r}: write {almost[1]}://{meant}, or ./{folder} for a folder of that name here")
+        meant = _meant(text, almost[1].lower())
+        raise BadInput(f"archive {text!r}: write {meant}, or ./{text} for a folder of that name here")
     return _of_some_length(os.path.expanduser(text).rstrip("/") or "/")
 
 
 def is_remote(url: str) -> bool:
     """Whether an `address`, or the absolute path of one, is a URL."""
     return "://" in url
+
+
+def _meant(text: str, protocol: str) -> str:
+    """What a text stands for that is almost a URL; of a chain, `simplecache::s3://lab`, it is the last."""
+    if "::" in text:
+        return text.rpartition("::")[2]
+    return "a path or s3://…" if protocol in _NO_FOLDERS else f"{protocol}://{text.partition(':')[2].lstrip('/')}"
 
 
 def _of_some_length(path: str) -> str:

@@ -10,6 +10,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from ppodd.files.places import may_write
+
 _log = logging.getLogger(__name__)
 _URL = re.compile(r"[a-z0-9]+:/")  # of which a path leaves one slash
 
@@ -24,17 +26,6 @@ def cached(name: str) -> Path:
     """A file of the cache: one that is there may be read where this user may not write."""
     there = _asked() / name
     return there if os.path.exists(there) else cache_folder() / name
-
-
-def nearest_existing(path: Path) -> Path:
-    """The path, or else the nearest folder above it that is there; `/` always is."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))
-
-
-def may_write(folder: Path) -> bool:
-    """Whether this process may write files into the folder, or make it first."""
-    there = nearest_existing(folder)
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def give_home() -> None:

@@ -19,11 +19,13 @@ from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import temporaries
 from ppodd.files.addresses import address, is_remote
 from ppodd.files.exclusive_creation import link_new, upload_new
+from ppodd.files.places import nearest_existing, obstacle
 from ppodd.files.retries import PATIENCE_S, persist
 
 _log = logging.getLogger(__name__)
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
+    errno.ELOOP: "see where its symbolic links lead",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO), "check who may write there"),
 }
@@ -60,7 +62,10 @@ def _make_parent(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise BadInput(f"cannot write {path}: {error.filename} is a file; name another folder") from error
+        raise BadInput(f"cannot write {path}: {obstacle(path.parent)}; name another folder") from error
+    except FileNotFoundError as error:
+        there = nearest_existing(path.parent)
+        raise StorageError(f"cannot write {path}: {there} takes no folders; name another one") from error
 
 
 @contextlib.contextmanager

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppodd.errors import BadInput, PpoddError, StorageError, hidden
-from ppodd.files import cache_folder, is_remote, may_write, nearest_existing, sha256
+from ppodd.errors import BadInput, PpoddError, StorageError, hidden, near_miss
+from ppodd.files import cache_folder, is_remote, sha256
 from ppodd.proxies import bypass_for_loopback, through_proxy
 from results.tracking import mlflow_internals
 from results.tracking.mlflow_internals import Experiment
-from results.tracking.store_file import make_or_check, sqlite_path, sqlite_uri
+from results.tracking.store_file import check_file, holds_nothing, make_or_check, silence, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient, entities
     from mlflow.entities import Run
 
-_log = logging.getLogger(__name__)
 _DATABASES = ("postgresql", "mysql", "mssql")
+_KINDS = ("sqlite", "http", "https", "databricks", *_DATABASES)
+_FORMS = "accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
 _CONNECT_S = 10
 _ARTIFACTS = "mlflow-artifacts"
 _opened: set[Path] = set()  # by this process
@@ -116,6 +117,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
         BadInput: the URI is none that MLflow can open, or what answers there is no store.
         StorageError: nothing answers there.
     """
+    check_form(tracking_uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # a server that is away is said in seconds, one that hangs in twenty: the sync tries again anyway
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -125,9 +127,7 @@ def open_store(tracking_uri: str) -> MlflowClient:
     bypass_for_loopback(tracking_uri)
     import mlflow
 
-    if not _log.isEnabledFor(logging.DEBUG):
-        for name in ("alembic", "mlflow", "sqlalchemy"):  # what they trace, they raise too, and we say it in a line
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence()
     with _opening(tracking_uri):
         if path := sqlite_path(tracking_uri):
             _require_sqlite(tracking_uri, path)
@@ -156,20 +156,39 @@ def _opening(tracking_uri: str) -> Iterator[None]:
         why = f"cannot open the MLflow store {tracking_uri!r}: {said(error)}{through_proxy(tracking_uri)}"
         if sqlite_path(tracking_uri) is None and _is_away(error):
             raise StorageError(f"{why}; see that it runs and can be reached from here, or name another") from None
-        raise BadInput(
-            f"{why}; accepted are sqlite:////absolute/path.db, http://HOST:PORT, postgresql+psycopg2://…"
-        ) from None
+        raise BadInput(f"{why}; {_FORMS}") from None
+
+
+def check_form(tracking_uri: str) -> None:
+    """Raise `BadInput` where a URI is of no kind of store: a bare path, a folder, a misspelt word.
+
+    MLflow itself would say so in a paragraph, after seconds.
+    """
+    word, colon, rest = tracking_uri.partition(":")
+    kind, path = word.partition("+")[0], re.sub("^file:(//)?", "", tracking_uri)
+    kinds = [*_KINDS, *(plugin.name for plugin in entry_points(group="mlflow.tracking_store"))]
+    is_path = not colon or kind == "file"
+    if kind == "sqlite" and sqlite_path(tracking_uri) is None:
+        hint = "; three slashes follow sqlite, or four"
+    elif tracking_uri == "databricks" or (kind in kinds and rest.startswith("//")):
+        return
+    elif not is_path:
+        hint = near_miss(kind, kinds)
+    elif os.environ.get("MLFLOW_ALLOW_FILE_STORE"):
+        return
+    elif os.path.isdir(path):
+        hint = ", but a folder; `mlflow migrate-filestore` makes an SQLite file of one that MLflow once wrote"
+    else:
+        hint = f"; a file of that name is sqlite:///{path}"
+    raise BadInput(f"{hidden(tracking_uri)!r} is no MLflow store{hint}: {_FORMS}")
 
 
 def check_place(tracking_uri: str) -> None:
-    """Raise `BadInput` where an SQLite store could never be made, without making it."""
-    path = sqlite_path(tracking_uri)
-    if path and not path.exists() and not may_write(path.parent):
-        there = nearest_existing(path.parent)
-        raise BadInput(
-            f"cannot open the MLflow store {tracking_uri!r}: {there} is no folder that this user may write; name "
-            f"another --tracking-uri"
-        )
+    """Raise `BadInput` where a store has no form of one, or is a file that could never be made, without making it."""
+    check_form(tracking_uri)
+    if path := sqlite_path(tracking_uri):
+        with _opening(tracking_uri):
+            check_file(path)
 
 
 def _is_away(error: BaseException | None) -> bool:
@@ -210,11 +229,12 @@ def said(error: Exception) -> str:
 def exists(tracking_uri: str) -> bool:
     """Whether a store's file is there; of what is no file that is not asked."""
     path = sqlite_path(tracking_uri)
-    return path is None or path.exists()
+    return path is None or not holds_nothing(path)
 
 
 def require_store(tracking_uri: str) -> None:
-    """Raise `BadInput` where a store that is to be read is a file that is not there."""
+    """Raise `BadInput` where a store that is to be read is none, or a file that is not there."""
+    check_form(tracking_uri)
     if not exists(tracking_uri):
         raise BadInput(f"there is no MLflow store {tracking_uri}: `ppodd results sync` makes one, or name another")
 

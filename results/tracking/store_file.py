@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -17,8 +18,9 @@ from urllib.parse import quote
 import filelock
 
 from ppodd.errors import BadInput, PpoddError, StorageError
-from ppodd.files import storage_errors
+from ppodd.files import no_place, storage_errors
 
+_log = logging.getLogger(__name__)
 SQLITE = "sqlite:///"
 _URI = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>.*)", re.DOTALL)
 _WAIT_S = 120.0  # for another process that writes: a first sync of thousands of trials takes a minute
@@ -66,24 +68,50 @@ def make_or_check(path: Path) -> None:
     in a temporary folder, and the file gets its name when it is complete.
 
     Raises:
-        BadInput: the file is half-made, cut short, or no MLflow store.
+        BadInput: the file is half-made, cut short, or no MLflow store; or it can never be made.
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if _is_empty(path):
+    if holds_nothing(path):
+        check_file(path)
+        place = _led_to(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with one_writer(sqlite_uri(path)):
-            if _is_empty(path):  # still: another process may have made it meanwhile
-                _make(path)
+            if holds_nothing(place):  # still: another process may have made it meanwhile
+                _make(place)
     _require_whole(path)
 
 
-def _is_empty(path: Path) -> bool:
-    return not path.exists() or path.stat().st_size == 0
+def check_file(path: Path) -> None:
+    """Raise as `make_or_check`, but make nothing."""
+    if not holds_nothing(path):
+        _require_whole(path)
+    elif os.path.islink(place := _led_to(path)):
+        raise BadInput(f"the MLflow store {path} is a link that leads to itself: name another --tracking-uri")
+    elif why := no_place(place.parent):
+        raise BadInput(f"cannot make the MLflow store {path}: {why}; name another --tracking-uri")
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether no file is there, or an empty one."""
+    return not path.exists() or (path.is_file() and path.stat().st_size == 0)
+
+
+def _led_to(path: Path) -> Path:
+    """The file that a link stands for, which need not be there yet."""
+    return Path(os.path.realpath(path))
+
+
+def silence() -> None:
+    """Have MLflow, once imported, log nothing: what it traces, it raises too, and we say it in a line."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        for name in ("alembic", "mlflow", "sqlalchemy"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _make(path: Path) -> None:
     import mlflow
 
+    silence()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "mlflow.db")
         mlflow.MlflowClient(sqlite_uri(made)).search_experiments(max_results=1)
@@ -101,6 +129,8 @@ def read_only(path: Path, **how: Any) -> sqlite3.Connection:
 
 
 def _require_whole(path: Path) -> None:
+    if path.is_dir():
+        raise BadInput(f"the MLflow store {path} is a folder: name a file in it, such as {path}/mlflow.db")
     with path.open("rb") as file:
         header = file.read(32)
     if not header.startswith(_HEADER):
@@ -134,8 +164,9 @@ def _broken(path: Path, why: str) -> BadInput:
 
 def set_aside(path: Path) -> Path:
     """Give the file of a store another name, for a new one to be made. Returns that name."""
-    old = path.with_name(f"{path.name}.old")
-    os.replace(path, old)
+    place = _led_to(path)
+    old = place.with_name(f"{place.name}.old")
+    os.replace(place, old)
     return old
 
 
@@ -154,7 +185,7 @@ def one_writer(tracking_uri: str) -> Iterator[None]:
     if path is None:
         yield
         return
-    lock = filelock.FileLock(f"{path}.lock", timeout=_WAIT_S)
+    lock = filelock.FileLock(f"{_led_to(path)}.lock", timeout=_WAIT_S)  # the same by every name of the file
     try:
         with storage_errors("write", lock.lock_file):
             # filelock takes a file that can never be made for one that another process holds, and waits

@@ -24,6 +24,9 @@ REFUSED = [
     ("s3://lab/x#y", "# has a meaning in URLs"),
     ("s3://lab/zip::x", ":: has a meaning in URLs"),
     ("s3://lab/../x", "remote folders know no .., write the URL without it"),
+    ("simplecache::s3://lab/x", "write s3://lab/x, or ./simplecache::s3://lab/x for a folder of that name here"),
+    ("simplecache://s3://lab/x", "simplecache has no folders to write to"),
+    ("http:x", "write a path or s3://…, or ./http:x for a folder"),
     ("file://x", "write the folder's path itself, without file://"),
     ("file:///tmp/a%20b", "write the folder's path itself, without file://"),
     ("s4://lab/x", "cannot open archive 's4://lab/x'"),
@@ -91,8 +94,9 @@ def test_a_folder_whose_store_has_no_uri_is_refused_before_a_sweep_starts(name, 
     """Such a name is part of a URI's syntax. The archive is one all the same, beside another store."""
     file = sweep_file(tmp_path, tiny)
     monkeypatch.chdir(tmp_path)
-    assert main(["sweep", file, "--archive", name]) == 2
-    assert "choose an archive's folder without ? and %" in capsys.readouterr().err
+    for dry in ([], ["--dry-run", "--no-estimate"]):
+        assert main(["sweep", file, "--archive", name, *dry]) == 2
+        assert "choose an archive's folder without ? and %" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
     archive = f"--archive={name}"
     assert main(["distill", *flags(tiny | {"num_stages": 1, "name": "run"}), archive]) == 0
@@ -102,6 +106,32 @@ def test_a_folder_whose_store_has_no_uri_is_refused_before_a_sweep_starts(name, 
     assert "test accuracy on digits" in capsys.readouterr().out
     made = {name, "sweep.yaml", "store.db", "store.db.lock", "mlflow-artifacts"}
     assert {path.name for path in tmp_path.iterdir()} == made
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        ("nowhere", "nowhere is a link that leads nowhere; name another"),
+        ("circle", "Too many levels of symbolic links; see where its symbolic links lead"),
+        ("file/x", "file"),
+        ("/proc/x", "/proc"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_one_line_before_anything_starts(
+    archive, message, tmp_path, monkeypatch, capsys, tiny
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nowhere").symlink_to("/proc/nowhere")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").write_text("")
+    file = sweep_file(tmp_path, tiny)
+    before = sorted(tmp_path.iterdir())
+    said = []
+    for command in (["sweep", file], ["sweep", file, "--dry-run", "--no-estimate"], ["distill", *flags(tiny)]):
+        assert main([*command, f"--archive={archive}"]) in (1, 2)
+        said.append(capsys.readouterr().err)
+        assert message in said[-1] and said[-1].count("\n") == 1 and "--debug" not in said[-1]
+    assert said[0] == said[1] and sorted(tmp_path.iterdir()) == before
 
 
 def test_a_bucket_written_in_two_ways_is_one_archive(bucket, tmp_path, monkeypatch, capsys, tiny):

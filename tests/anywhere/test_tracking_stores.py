@@ -39,23 +39,59 @@ def test_a_store_that_is_read_and_not_there_is_not_made(tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("sqlite:////{}/folder", "Is a directory"),
-        ("sqlite:////{}/file/x.db", "File exists"),
+        ("sqlite:////{}/folder", "/folder is a folder: name a file in it, such as"),
+        ("sqlite:////{}/file/x.db", "/file is a file; name another --tracking-uri"),
+        ("sqlite:////{}/file", "/file is no SQLite file"),
+        ("sqlite:////{}/circle", "is a link that leads to itself"),
+        ("sqlite:////{}/nowhere/x.db", "cannot make the MLflow store"),
+        ("sqlite:////proc/x.db", "/proc is no folder that this user may write"),
         ("sqlite:///:memory:", "is in no file: write sqlite:///PATH"),
         ("sqlite:///", "is in no file: write sqlite:///PATH"),
         ("sqlite://x.db", "accepted are sqlite:////absolute/path.db"),
         ("mysql://user@host/name", "install its driver"),
         ("mssql+nothing://user@host/name", "accepted are"),
+        ("folder", "'folder' is no MLflow store, but a folder; `mlflow migrate-filestore` makes"),
+        ("file:///{}/folder", ", but a folder; `mlflow migrate-filestore`"),
+        ("typo.db", "'typo.db' is no MLflow store; a file of that name is sqlite:///typo.db: accepted are"),
+        ("sqlte:///x.db", "did you mean 'sqlite'?"),
+        ("ftp://host/x", "'ftp://host/x' is no MLflow store: accepted are"),
+        ("http:host:5000", "is no MLflow store"),
     ],
 )
-def test_a_store_that_cannot_be_opened_is_said_at_once(uri, said, tmp_path, monkeypatch):
+def test_a_store_that_cannot_be_opened_is_said_at_once_by_what_writes_and_what_reads(
+    uri, said, tmp_path, monkeypatch, capsys
+):
+    """In one line; a sweep's dry run says it as the sweep would."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "nowhere").symlink_to("/proc/nowhere")
+    (tmp_path / "lab.yaml").write_text("name: lab\npreset: digits-small\n")
+    uri = uri.format(str(tmp_path).strip("/"))
     with pytest.raises(BadInput) as error:
-        open_store(uri.format(str(tmp_path).strip("/")))
+        open_store(uri)
     assert said in str(error.value) and "psycopg2-binary" not in str(error.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
+    is_local = not uri.startswith(("mysql", "mssql"))  # which is known once it is asked
+    for command in (["results", "table"], ["sweep", "lab.yaml"], ["sweep", "lab.yaml", "--dry-run", "--no-estimate"]):
+        if is_local:
+            assert main([*command, "--tracking-uri", uri]) == 2
+            told = capsys.readouterr().err
+            assert told.count("\n") == 1 and (said in told or "there is no MLflow store" in told)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file", "circle", "nowhere", "lab.yaml"}
+
+
+def test_an_empty_file_is_no_store_to_read(tmp_path, capsys):
+    (tmp_path / "x.db").touch()
+    assert main(["results", "table", "--tracking-uri", f"sqlite:///{tmp_path}/x.db"]) == 2
+    assert "there is no MLflow store" in capsys.readouterr().err and (tmp_path / "x.db").stat().st_size == 0
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_makes_the_store_where_it_leads(tmp_path):
+    (tmp_path / "link.db").symlink_to("disk/mlflow.db")
+    open_store(f"sqlite:///{tmp_path}/link.db")
+    assert (tmp_path / "link.db").is_symlink() and (tmp_path / "disk" / "mlflow.db").stat().st_size
+    assert [path.name for path in tmp_path.rglob("*.lock")] == ["mlflow.db.lock"]
 
 
 def test_a_store_where_nobody_may_write_is_one_line(tmp_path):
@@ -63,8 +99,8 @@ def test_a_store_where_nobody_may_write_is_one_line(tmp_path):
     archived(tmp_path)
     store = f"sqlite:///{tmp_path}/closed/mlflow.db"
     done = ppodd_as_nobody("results", "sync", "--archive", "archive", "--tracking-uri", store, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"cannot write {tmp_path}/closed/mlflow.db.lock: Permission denied" in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"cannot make the MLflow store {tmp_path}/closed/mlflow.db: {tmp_path}/closed is no folder" in done.stderr
 
 
 def test_the_driver_of_an_sqlite_uri_changes_nothing(tmp_path, monkeypatch):

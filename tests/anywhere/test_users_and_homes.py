@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from disks import mounted, remount
 from flags import flags
-from users import ppodd_as_nobody
+from sweeps import sweep_file
+from users import ppodd_as_nobody, ppodd_on_a_read_only_disk
 
 from ppodd.cli.main import main
 from ppodd.datasets import loading
@@ -50,6 +51,27 @@ def test_a_home_that_cannot_be_written_ends_nothing(run, tmp_path):
     kept = tmp_path / "tmp" / "ppodd-12345"
     assert f"the cache {home}/.cache/ppodd cannot be written, so {kept} is used: $PPODD_CACHE names" in done.stderr
     assert done.stderr.count("\n") == 1 and list(kept.glob("*.safetensors")) and not list(home.iterdir())
+
+
+def test_the_root_of_a_read_only_disk_as_home_ends_nothing(run, tmp_path):
+    """As in a container without a home, whose user is root."""
+    (tmp_path / "tmp").mkdir()
+    done = ppodd_on_a_read_only_disk(*run, cwd=tmp_path, HOME="/", PPODD_CACHE=None, TMPDIR=tmp_path / "tmp")
+    assert done.returncode == 0, done.stderr
+    kept = tmp_path / "tmp" / f"ppodd-{os.getuid()}"
+    assert f"the cache /.cache/ppodd cannot be written, so {kept} is used: $PPODD_CACHE names another" in done.stderr
+    assert done.stderr.count("\n") == 1 and kept.is_dir()
+
+
+@pytest.mark.slow  # half a minute
+def test_a_sweep_goes_on_where_neither_home_nor_tmp_can_be_written(tmp_path, tiny):
+    file = sweep_file(tmp_path, tiny, grid={"num_stages": [1]})
+    nowhere = {"HOME": "/", "PPODD_CACHE": None, "TMPDIR": None, "RAY_TMPDIR": None}
+    done = ppodd_on_a_read_only_disk("sweep", file, cwd=tmp_path, **nowhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the cache /.cache/ppodd cannot be written, so " in done.stderr and "$PPODD_CACHE names" in done.stderr
+    assert "Ray cannot use /tmp/ray, which cannot be written: it uses " in done.stderr
+    assert "$RAY_TMPDIR names another folder" in done.stderr and done.stderr.count("\n") == 2
 
 
 def test_a_full_home_ends_nothing(run, tmp_path, monkeypatch, caplog):

@@ -1,4 +1,4 @@
-"""Commands run as a user that no machine knows, in a namespace of users, where the kernel lets a test make one."""
+"""Commands in namespaces, where the kernel lets a test make them: as a user no machine knows, on a read-only disk."""
 
 import os
 import subprocess
@@ -23,3 +23,19 @@ def ppodd_as_nobody(*arguments, cwd, before=(), **environment):
     return subprocess.run(
         [*before, *_AS_NOBODY, *command(*arguments)], capture_output=True, text=True, cwd=cwd, env=given
     )
+
+
+# in a mount namespace: the disk of `/` is read-only, but for the working folder; what is mounted elsewhere stays
+_READ_ONLY = 'mount --bind . . && mount -o remount,ro,bind / && cd "$PWD" && mount -o remount,rw,bind . && exec "$@"'
+
+
+def ppodd_on_a_read_only_disk(*arguments, cwd, **environment):
+    """`ppodd` where only the working folder can be written; an environment variable that is `None` is unset."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount file systems")
+    given = {name: str(v) for name, v in {**os.environ, **PATH, **environment}.items() if v is not None}
+    line = ["unshare", "--mount", "sh", "-c", _READ_ONLY, "sh", *command(*arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=given)
+    if done.stderr.startswith(("mount:", "unshare:")):
+        pytest.skip(f"no namespace of mounts can be made here: {done.stderr.strip()}")
+    return done

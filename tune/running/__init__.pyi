@@ -6,5 +6,6 @@ from .node_placement import nodes as nodes
 from .node_placement import require_place as require_place
 from .progress import FinishedStage as FinishedStage
 from .progress import SweepProgress as SweepProgress
+from .start_checks import check_start as check_start
 from .sweep import Outcome as Outcome
 from .sweep import run_sweep as run_sweep

@@ -23,23 +23,23 @@ from cluster.jobs import JOB
 from cluster.service import answer, check_archive, connect, watched
 from cluster.service import client as evaluators
 from ppodd import signals
-from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialArchive, TrialState, mended
-from ppodd.config import DistillConfig
+from ppodd.archive import DRIVER, Archive, FailureRecord, StartRecord, Status, TrialArchive, mended
 from ppodd.distillation import advice
 from ppodd.errors import PpoddError, StorageError, one_line, under_way
 from ppodd.files import is_remote, only_writer, own_temporary_folder, storage_errors
 from ppodd.words import counted
 from results.reporting import publish
-from results.tracking import check_place, open_store, sync
+from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
 from tune.running.data import DataOfTrials, check_data, record_first
-from tune.running.disk_space import check_free_space
 from tune.running.job import job_of, names_in
 from tune.running.known_trials import KnownTrials
-from tune.running.limits import SweepClock, check_hours, take_up, used_up
+from tune.running.limits import SweepClock, take_up, used_up
 from tune.running.node_placement import Placement, nodes, placement, starving
 from tune.running.progress import ProgressReader, SweepProgress
-from tune.running.search import ArchivedSearch, check_installed
+from tune.running.search import ArchivedSearch
+from tune.running.standing import failures, limited, standing, stopped, unfinished
+from tune.running.start_checks import check_start
 from tune.running.stopping import NO_STORAGE, graceful_stop
 from tune.running.tune_defaults import SilentReporter, keep_credentials, many_pending
 from tune.sweep_file import Sweep, groups
@@ -101,12 +101,7 @@ def run_sweep(
             its nodes do not see the archive, or it lacks the resources asked for; the archive holds nothing new then.
     """
     archive = Archive(archive_url)
-    check_claim(sweep, archive, resume)
-    if sweep.file.search:
-        check_installed(sweep.file.search.algorithm)
-    check_hours(sweep, archive, [*unfinished(sweep, archive), *_limited(sweep, archive)])
-    check_free_space(archive, _left(sweep, archive), sweep.evaluations)
-    check_place(tracking_uri)
+    check_start(sweep, archive, tracking_uri, resume)
     if ray_address is None:
         check_data(sweep, archive, say)
     in_process = connect(ray_address)
@@ -126,7 +121,7 @@ def run_sweep(
             record_first(sweep, archive)
         for line in mended(archive, sweep.name, held) if held else ():
             (say or _log.warning)(line)
-        take_up(sweep, archive, _standing(sweep, archive, Status.STOPPED))
+        take_up(sweep, archive, standing(sweep, archive, Status.STOPPED))
         if not held or is_news(sweep, held):
             write_claim(sweep, archive)
         if held and say and (added := len(sweep.trials) - len(held.trials)):
@@ -174,7 +169,7 @@ def _run(
         unfinished(sweep, archive),
         failures(sweep, archive),
         stopped(sweep, archive),
-        _limited(sweep, archive),
+        limited(sweep, archive),
         sweep.wanted - len(sweep.trials),
         {**snapshot.given_up, **snapshot.unreadable, **given_up},
         sum(work.key not in given_up for work in snapshot.open),
@@ -196,45 +191,6 @@ def _run(
         if say:
             say(f"MLflow lags: {one_line(error)}; `ppodd results sync` brings it up to date")
     return outcome
-
-
-def _left(sweep: Sweep, archive: Archive) -> list[DistillConfig]:
-    """The trials that are to be run; of a search, which comes up with them, one is like another."""
-    if sweep.file.search:
-        over = len(_standing(sweep, archive, *(status for status in Status if status.is_over)))
-        return list(sweep.examples)[:1] * (sweep.wanted - over)
-    return [sweep.trials[name] for name in unfinished(sweep, archive)]
-
-
-def unfinished(sweep: Sweep, archive: Archive) -> list[str]:
-    """Trials with stages missing from the archive that no scheduler has stopped."""
-    return _standing(sweep, archive, Status.GOING, Status.FAILED)
-
-
-def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
-    """Why trials failed, as their archive says."""
-    names = _standing(sweep, archive, Status.FAILED)
-    found = {name: archive.trial(sweep.name, name).failure() for name in names}
-    return {name: failure.error for name, failure in found.items() if failure}
-
-
-def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
-    """Why trials were stopped early, as their archive says."""
-    found = {name: archive.trial(sweep.name, name).stopped() for name in _standing(sweep, archive, Status.STOPPED)}
-    return {name: stop.why for name, stop in found.items() if stop}
-
-
-def _limited(sweep: Sweep, archive: Archive) -> list[str]:
-    """Trials that a limit has stopped."""
-    found = {name: archive.trial(sweep.name, name).stopped() for name in _standing(sweep, archive, Status.STOPPED)}
-    return [name for name, stop in found.items() if stop and stop.limit]
-
-
-def _standing(sweep: Sweep, archive: Archive, *wanted: Status) -> list[str]:
-    """The sweep's trials of a status."""
-    states = archive.states(sweep.name)
-    found = {name: states.get(name, TrialState()).status(config.num_stages) for name, config in sweep.trials.items()}
-    return [name for name, status in found.items() if status in wanted]
 
 
 def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Callable[[str], None] | None = None) -> bool:
@@ -286,7 +242,7 @@ def _tune(sweep: Sweep, archive: Archive, at_once: int | None = None, say: Calla
             for name in names_in(result.config):
                 _record_failure(sweep, archive, name, result.error)
     # an interrupted Tuner returns as if its trials were done
-    open_ = _standing(sweep, archive, Status.GOING)
+    open_ = standing(sweep, archive, Status.GOING)
     left = bool(open_) or not plan.trials.done
     return signals.came().is_set() or (left and not clock.over and ray.is_initialized())
 

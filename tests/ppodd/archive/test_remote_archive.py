@@ -15,7 +15,7 @@ from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import retries
 from ppodd.files.folder import Folder
 from tune.running.progress import ProgressReader
-from tune.running.sweep import unfinished
+from tune.running.standing import unfinished
 from tune.sweep_file import load_sweep
 
 

@@ -11,7 +11,7 @@ from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, build
 from ppodd.distillation import run
 from tune.running.disk_space import trial_bytes
-from tune.running.sweep import _left
+from tune.running.standing import left
 from tune.sweep_file import load_sweep
 
 
@@ -48,17 +48,17 @@ def test_trials_that_are_finished_or_stopped_write_no_more(tiny, tmp_path):
         archive.trial("tiny", name).create(sweep.trials[name], resume=False)
     archive.trial("tiny", failed).write_failure(told_failure("boom"))
     archive.trial("tiny", early).write_stopped(stop("worse", stage=0))
-    assert _left(sweep, archive) == [sweep.trials[failed], sweep.trials[begun]]
+    assert left(sweep, archive) == [sweep.trials[failed], sweep.trials[begun]]
 
 
 def test_of_a_search_only_what_is_not_over_is_counted(tiny, tmp_path):
     changes = {"grid": {}, "sample": {"lr": {"uniform": [0.01, 0.1]}}, "search": {}, "num_samples": 5}
     sweep = load_sweep(sweep_file(tmp_path, {k: v for k, v in tiny.items() if k != "lr"}, **changes))
     archive = Archive(tmp_path / "archive")
-    assert len(_left(sweep, archive)) == 5
+    assert len(left(sweep, archive)) == 5
     sweep.trials.update(sweep.suggestion({"lr": 0.05}))
     (name,) = sweep.trials
     config = sweep.trials[name]
     for stage in range(1, config.num_stages + 1):
         write_stage(archive.trial("tiny", name), config, stage)
-    assert len(_left(sweep, archive)) == 4
+    assert len(left(sweep, archive)) == 4

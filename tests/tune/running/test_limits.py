@@ -18,7 +18,8 @@ from results.tracking import default_tracking_uri, sync
 from tune.running import limits
 from tune.running import trial as module
 from tune.running.limits import SweepClock, TrialClock, check_hours, take_up
-from tune.running.sweep import Outcome, _limited, _plan, stopped, unfinished
+from tune.running.standing import limited, stopped, unfinished
+from tune.running.sweep import Outcome, _plan
 from tune.sweep_file import load_sweep
 
 HALF_A_SECOND = 0.5 / 3600
@@ -57,7 +58,7 @@ def test_a_trial_ends_with_its_hours_and_comes_to_the_same_with_more(run, tmp_pa
     archive, undisturbed = Archive(tmp_path / "archive"), Archive(tmp_path / "undisturbed")
     run(undisturbed)
     sweep = run(archive, limits={"trial_hours": FOUR_STEPS})
-    assert unfinished(sweep, archive) == [] and _limited(sweep, archive) == list(sweep.trials)
+    assert unfinished(sweep, archive) == [] and limited(sweep, archive) == list(sweep.trials)
     for name in sweep.trials:
         trial = archive.trial("tiny", name)
         assert 0 < trial.resume()[1].step <= 4 and trial.stages() == []
@@ -73,13 +74,13 @@ def test_a_trial_ends_with_its_hours_and_comes_to_the_same_with_more(run, tmp_pa
     assert "0 of 2 trials finished (stopped: " in capsys.readouterr().err
 
     sweep = run(archive, limits={"trial_hours": 1})
-    assert _limited(sweep, archive) == [] and posters(archive) == posters(undisturbed)
+    assert limited(sweep, archive) == [] and posters(archive) == posters(undisturbed)
 
 
 def test_seeds_in_lockstep_are_stopped_one_by_one(run, tmp_path):
     archive = Archive(tmp_path / "archive")
     sweep = run(archive, resources={"lockstep": 2}, limits={"trial_hours": FOUR_STEPS})
-    assert _limited(sweep, archive) == list(sweep.trials)
+    assert limited(sweep, archive) == list(sweep.trials)
     assert all(archive.trial("tiny", name).resume()[1].step > 0 for name in sweep.trials)
 
 

@@ -11,7 +11,8 @@ from sweeps import jobs_of, sweep_file
 from ppodd.archive import Archive
 from tune.running import trial as module
 from tune.running.scheduler import StageScheduler
-from tune.running.sweep import _plan, failures, stopped, unfinished
+from tune.running.standing import failures, stopped, unfinished
+from tune.running.sweep import _plan
 from tune.sweep_file import load_sweep
 
 

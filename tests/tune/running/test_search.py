@@ -22,7 +22,8 @@ from ppodd.machine import DeviceError, device_error
 from tune.running.claim import check_claim
 from tune.running.scheduler import Rule, StageScheduler
 from tune.running.search import ArchivedSearch, check_installed
-from tune.running.sweep import _record_failure, _tune, failures, stopped, unfinished
+from tune.running.standing import failures, stopped, unfinished
+from tune.running.sweep import _record_failure, _tune
 from tune.sweep_file import load_sweep
 from tune.sweep_file.space import keys
 

@@ -60,7 +60,8 @@ def test_a_group_that_is_signalled_while_ray_starts_ends_in_time_with_one_line(n
         said = driver.stderr.read()
         assert driver.wait() == code and time.monotonic() - began < 25
     assert said == LINE.format(by)
-    wait_for(lambda: not marked("PPODD_TEST", tmp_path), 20)
+    # a worker that is about to start finds out once it has imported its modules
+    wait_for(lambda: not marked("PPODD_TEST", tmp_path), 60)
 
 
 def test_the_notice_reaches_more_trials_than_an_actor_answers_by_default():
