@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own, which then ends by signals). Returns the exit code."""
     if argv is None:
         argv = sys.argv[1:]
+        _open_what_is_closed()
         signals.take_over(lambda: _say_interrupted(argv))
     return signals.exit_code(_main(list(argv)))
 
@@ -99,6 +100,16 @@ def _main(argv: list[str]) -> int:
             raise
         print(f"ppodd: {one_line(error)} (--debug shows where)", file=sys.stderr)
         return 1
+
+
+def _open_what_is_closed() -> None:
+    """Have closed standard streams (`>&-`) lead nowhere: a file of ours would get their number, and what is said."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the least number that is free: this one
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 def _write_what_the_terminal_can() -> None:

@@ -34,7 +34,10 @@ def address(text: str) -> str:
     if text != text.strip():
         raise BadInput(f"archive {text!r} begins or ends with a blank: leave it out")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise BadInput(f"archive {text!a} is no UTF-8 text, which its records and URLs are: rename the folder")
+        way = (
+            "rename the folder" if not _is_utf8(text) else "set PYTHONUTF8=1, since Python reads this locale's as ASCII"
+        )
+        raise BadInput(f"archive {text!a} is no UTF-8 text, which its records and URLs are: {way}")
     if url := _URL.fullmatch(text):
         protocol, rest = url[1].lower(), url[2]
         return _local(text, rest) if protocol in _FILES else _remote(text, protocol, rest)
@@ -54,6 +57,15 @@ def _meant(text: str, protocol: str) -> str:
     if "::" in text:
         return text.rpartition("::")[2]
     return "a path or s3://…" if protocol in _NO_FOLDERS else f"{protocol}://{text.partition(':')[2].lstrip('/')}"
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether a path's bytes are text, where Python could not read them."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _of_some_length(path: str) -> str:

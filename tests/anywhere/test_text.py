@@ -32,6 +32,25 @@ def test_a_terminal_shows_what_its_encoding_has_and_files_are_utf8(environment, 
     assert refused.returncode == 2 and refused.stderr.startswith(b"ppodd: unknown sweep 'gr"), refused.stderr
 
 
+def test_names_beyond_ascii_are_read_in_an_ascii_locale_or_the_way_out_is_said(tmp_path, tiny):
+    Path(sweep_file(tmp_path, tiny)).rename(tmp_path / "é.yaml")
+    plan = ["sweep", "é.yaml", "--dry-run", "--no-estimate"]
+    assert ppodd(*plan, cwd=tmp_path, **ASCII).returncode == 0
+    refused = ppodd(*plan, "--archive", "ñ", cwd=tmp_path, **ASCII)
+    assert refused.returncode == 2 and refused.stderr.count(b"\n") == 1
+    assert b"is no UTF-8 text, which its records and URLs are: set PYTHONUTF8=1" in refused.stderr
+
+
+def test_closed_streams_and_a_terminal_of_no_width_end_nothing(tmp_path, tiny):
+    file, code = sweep_file(tmp_path, tiny), "import sys; from ppodd.cli.main import main; sys.exit(main())"
+    line = f'COLUMNS=1 exec "$0" -c "{code}" sweep {file} --dry-run --no-estimate'
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"{line} {closed}", sys.executable], env={**os.environ, **PATH}, cwd=tmp_path
+        )
+        assert done.returncode == 0
+
+
 def test_a_working_folder_that_was_deleted_is_said(tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
