@@ -143,7 +143,7 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> CommandResult:
     """Print budgets and hours; at last, as an error, what keeps the sweep from being run."""
     from ppodd.archive import Archive
     from ppodd.cli.console import fitted
-    from tune.running import Timer, budgets, check_claim, check_start
+    from tune.running import Timer, budgets, check_start
 
     timer = None
     if not args.no_estimate:
@@ -163,7 +163,6 @@ def _dry_run(sweep: Any, args: argparse.Namespace) -> CommandResult:
         print(fitted([_hours(sweep, timer)]))
         found["estimate"] = None if timer.no_gpu else timer.hours()
     archive = Archive(args.archive)
-    check_claim(sweep, archive, args.resume)
     check_start(sweep, archive, _store(args, archive), args.resume)
     return CommandResult(0, found)
 

@@ -86,9 +86,9 @@ def check_file(path: Path) -> None:
     if not holds_nothing(path):
         _require_whole(path)
     elif os.path.islink(place := _led_to(path)):
-        raise BadInput(f"the MLflow store {path} is a link that leads to itself: name another --tracking-uri")
+        raise BadInput(f"the MLflow store {SQLITE}{path} is a link that leads to itself: name another --tracking-uri")
     elif why := no_place(place.parent):
-        raise BadInput(f"cannot make the MLflow store {path}: {why}; name another --tracking-uri")
+        raise BadInput(f"cannot make the MLflow store {SQLITE}{path}: {why}; name another --tracking-uri")
 
 
 def holds_nothing(path: Path) -> bool:

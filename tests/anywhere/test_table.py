@@ -58,7 +58,7 @@ CASES = [
         {"MLFLOW_TRACKING_URI": "sqlite:////dev/null/y.db"},
         RUN,
         2,
-        "cannot open the MLflow store 'sqlite:////dev/null/y.db': /dev/null is no folder that",
+        "cannot make the MLflow store sqlite:////dev/null/y.db: /dev/null is a file; name another",
     ),
     ("text", {"sweep.yaml": "&a\nname: x\nconfig: *a\n"}, {}, RUN, 2, "an alias (*…) stands within what it is"),
     (

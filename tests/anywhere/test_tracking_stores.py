@@ -54,6 +54,7 @@ def test_a_store_that_is_read_and_not_there_is_not_made(tmp_path, monkeypatch, c
         ("file:///{}/folder", ", but a folder; `mlflow migrate-filestore`"),
         ("typo.db", "'typo.db' is no MLflow store; a file of that name is sqlite:///typo.db: accepted are"),
         ("sqlte:///x.db", "did you mean 'sqlite'?"),
+        ("carrier://pigeon", "'carrier://pigeon' is no MLflow store: accepted are"),
         ("ftp://host/x", "'ftp://host/x' is no MLflow store: accepted are"),
         ("http:host:5000", "is no MLflow store"),
     ],
@@ -100,7 +101,10 @@ def test_a_store_where_nobody_may_write_is_one_line(tmp_path):
     store = f"sqlite:///{tmp_path}/closed/mlflow.db"
     done = ppodd_as_nobody("results", "sync", "--archive", "archive", "--tracking-uri", store, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"cannot make the MLflow store {tmp_path}/closed/mlflow.db: {tmp_path}/closed is no folder" in done.stderr
+    assert (
+        f"cannot make the MLflow store sqlite:///{tmp_path}/closed/mlflow.db: {tmp_path}/closed is no folder"
+        in done.stderr
+    )
 
 
 def test_the_driver_of_an_sqlite_uri_changes_nothing(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from servers import MlflowServer, postgres
 from ppodd.archive import Archive
 from ppodd.cli.main import main
 from ppodd.config import EvaluationConfig
-from ppodd.errors import BadInput, PpoddError, StorageError
+from ppodd.errors import PpoddError, StorageError
 from results.analysis.tidy_frame import frame
 from results.tracking.store import open_store
 from results.tracking.syncing import Syncer, sync
@@ -114,19 +114,14 @@ def test_a_server_that_was_away_is_caught_up_with_by_the_same_syncer(server, tin
 
 
 @pytest.mark.parametrize(
-    ("uri", "kind", "reason"),
+    ("uri", "reason"),
     [
-        ("http://127.0.0.1:1", StorageError, r"no answer \(Connection refused\).*see that it runs"),
-        (
-            "postgresql+psycopg2://ppodd@127.0.0.1:1/mlflow",
-            StorageError,
-            "failed: Connection refused.*see that it runs",
-        ),
-        ("carrier://pigeon", BadInput, "carrier.*accepted are"),
+        ("http://127.0.0.1:1", r"no answer \(Connection refused\).*see that it runs"),
+        ("postgresql+psycopg2://ppodd@127.0.0.1:1/mlflow", "failed: Connection refused.*see that it runs"),
     ],
 )
-def test_a_store_that_is_not_there_is_one_line_in_seconds(uri, kind, reason):
-    with pytest.raises(kind, match=f"cannot open the MLflow store '{re.escape(uri)}': .*{reason}") as caught:
+def test_a_store_that_is_not_there_is_one_line_in_seconds(uri, reason):
+    with pytest.raises(StorageError, match=f"cannot open the MLflow store '{re.escape(uri)}': .*{reason}") as caught:
         open_store(uri)
     assert "\n" not in str(caught.value)
 
