@@ -53,7 +53,11 @@ def with_own_folder(archive: str, resume: bool, plain: DistillConfig, apart: Dis
 
 
 def trial_of(archive: str, config: DistillConfig) -> TrialArchive:
-    """The folder of a run that belongs to no sweep. Raises `BadInput` where its name is another's but for case."""
+    """The folder of a run that belongs to no sweep, to write to.
+
+    Raises `BadInput` where it cannot be written, or its name is another's but for case.
+    """
     runs = Folder(archive) / RUNS
+    (runs / config.name).require_writable()
     check_twin(config.name, runs.names())
     return TrialArchive(runs.at(config.name))

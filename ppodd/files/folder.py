@@ -19,7 +19,7 @@ from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import temporaries
 from ppodd.files.addresses import address, is_remote
 from ppodd.files.exclusive_creation import link_new, upload_new
-from ppodd.files.places import nearest_existing, obstacle
+from ppodd.files.places import nearest_existing, no_place, obstacle
 from ppodd.files.retries import PATIENCE_S, persist
 
 _log = logging.getLogger(__name__)
@@ -164,6 +164,11 @@ class Folder:
             return persist(lambda: method(*args), self._root, self._patience_s)
         with storage_errors("use", args[0] if args else self._path):
             return method(*args)
+
+    def require_writable(self) -> None:
+        """Raise `BadInput` where files could not be written here, or the folder not be made; no remote one is asked."""
+        if self._local and (why := no_place(Path(self._path))):
+            raise BadInput(f"cannot write {self.url}: {why}; name another --archive")
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of this name."""

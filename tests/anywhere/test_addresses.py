@@ -112,7 +112,7 @@ def test_a_folder_whose_store_has_no_uri_is_refused_before_a_sweep_starts(name, 
     ("archive", "message"),
     [
         ("nowhere", "nowhere is a link that leads nowhere; name another"),
-        ("circle", "Too many levels of symbolic links; see where its symbolic links lead"),
+        ("circle", "circle is a link that leads nowhere; name another"),
         ("file/x", "file"),
         ("/proc/x", "/proc"),
     ],
@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_before_anything_starts(
     before = sorted(tmp_path.iterdir())
     said = []
     for command in (["sweep", file], ["sweep", file, "--dry-run", "--no-estimate"], ["distill", *flags(tiny)]):
-        assert main([*command, f"--archive={archive}"]) in (1, 2)
+        assert main([*command, f"--archive={archive}"]) == 2
         said.append(capsys.readouterr().err)
         assert message in said[-1] and said[-1].count("\n") == 1 and "--debug" not in said[-1]
     assert said[0] == said[1] and sorted(tmp_path.iterdir()) == before

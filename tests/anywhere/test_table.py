@@ -34,7 +34,7 @@ CASES = [
     ("URLs", file(), {}, ["distill", "--archive", "memory://x"], 2, "memory has no folders to write to"),
     ("URLs", file(), {}, [*RUN, "--archive", "x" * 300], 2, "is longer than disks take"),
     ("URLs", file(), {}, ["results", "table", "--archive", "x/" * 2000], 2, "is longer than disks take"),
-    ("URLs", file(), {}, [*RUN, "--archive", "sweep.yaml"], 2, "is below a file; name a folder"),
+    ("URLs", file(), {}, [*RUN, "--archive", "sweep.yaml"], 2, "sweep.yaml is a file; name another --archive"),
     ("names", file(name=".."), {}, RUN, 2, "name='..': a name is a folder of the archive"),
     ("names", file(name=".hidden"), {}, RUN, 2, "name='.hidden': a name is a folder"),
     ("names", file(name="mlflow.db"), {}, RUN, 2, "the archive keeps files of its own there"),

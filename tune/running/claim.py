@@ -23,8 +23,9 @@ def check_claim(sweep: Sweep, archive: Archive, resume: bool) -> SweepRecord | N
         What the archive holds of the sweep, if anything.
 
     Raises:
-        BadInput: the archive holds another sweep of this name, or this one and `resume` is off.
+        BadInput: the archive cannot be written, or holds another sweep of this name, or this one and `resume` is off.
     """
+    (archive.folder / sweep.name).require_writable()
     held = archive.sweep(sweep.name)
     if held is None:
         check_twin(sweep.name, archive.folder.names())

@@ -9,19 +9,13 @@ from pathlib import Path
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, EvaluationConfig, protocols
 from ppodd.datasets import known_spec
-from ppodd.errors import BadInput, StorageError
-from ppodd.files import is_remote, nearest_existing, no_place
+from ppodd.errors import StorageError
+from ppodd.files import is_remote, nearest_existing
 
 _FLOAT = 4  # bytes
 _RECORD = 4_000  # of a stage or an evaluation, generously
 _STORE = 2_000_000  # of an empty MLflow store and Tune's own files
 _BLOCK = 4_096  # each file takes whole ones
-
-
-def check_writable(archive: Archive, sweep: str) -> None:
-    """Raise `BadInput` where this process could not write a sweep's folder in a local archive."""
-    if not is_remote(archive.url) and (why := no_place(Path(archive.url, sweep))):
-        raise BadInput(f"cannot write the archive {archive.url}: {why}; name another --archive")
 
 
 def check_free_space(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ppodd.archive import Archive
 from results.tracking import check_place
 from tune.running.claim import check_claim
-from tune.running.disk_space import check_free_space, check_writable
+from tune.running.disk_space import check_free_space
 from tune.running.standing import left, limited, unfinished
 from tune.sweep_file import Sweep
 
@@ -26,6 +26,5 @@ def check_start(sweep: Sweep, archive: Archive, tracking_uri: str, resume: bool)
         from tune.running.limits import check_hours
 
         check_hours(sweep, archive, [*unfinished(sweep, archive), *limited(sweep, archive)])
-    check_writable(archive, sweep.name)
     check_free_space(archive, left(sweep, archive), sweep.evaluations)
     check_place(tracking_uri)
