@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from ppodd import signals
 from ppodd.archive import Accuracy, MetaLoss, PosterFile, StageAccuracy
 from ppodd.config import METHODS, DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
@@ -285,22 +286,30 @@ class Distillation:
         how = (state, problem_of, blend)
         before, started = state.seconds, time.perf_counter()
         first_step = state.step
+
+        def interrupt() -> None:
+            if state.whole:  # half an outer step could not be checkpointed: it is finished first
+                signals.interrupt()
+
         try:
-            while state.step < self.stage_meta_steps:
-                if stop and stop():
-                    raise KeyboardInterrupt
-                rate = self.rate(state)
-                yield MetaStep(config, state, rate, partial(self.prepare, *how), partial(self._take, *how))
-                if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
-                    held_out = self._held_out_loss(state, problem_of, blend)
-                    curriculum.grow(config, state, state.step // self.epoch_steps, held_out)
-                state.seconds = before + time.perf_counter() - started
-                state.whole = True
-                last = state.step == self.stage_meta_steps
-                if on_progress and (state.step % config.print_freq == 0 or last):
-                    on_progress(self._progress(state, (state.seconds - before) / (state.step - first_step)))
-                if on_checkpoint and (state.step % config.checkpoint_every == 0 or last):
-                    on_checkpoint(state)
+            with signals.reacting(interrupt):
+                while state.step < self.stage_meta_steps:
+                    if stop and stop():
+                        raise KeyboardInterrupt
+                    rate = self.rate(state)
+                    yield MetaStep(config, state, rate, partial(self.prepare, *how), partial(self._take, *how))
+                    if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
+                        held_out = self._held_out_loss(state, problem_of, blend)
+                        curriculum.grow(config, state, state.step // self.epoch_steps, held_out)
+                    state.seconds = before + time.perf_counter() - started
+                    state.whole = True
+                    last = state.step == self.stage_meta_steps
+                    if on_progress and (state.step % config.print_freq == 0 or last):
+                        on_progress(self._progress(state, (state.seconds - before) / (state.step - first_step)))
+                    if on_checkpoint and (state.step % config.checkpoint_every == 0 or last):
+                        on_checkpoint(state)
+                    if signals.came().is_set():
+                        signals.interrupt()
         except KeyboardInterrupt:
             if on_checkpoint and state.whole:
                 on_checkpoint(state)

@@ -90,6 +90,27 @@ def test_an_interrupt_amid_an_outer_step_leaves_the_checkpoint_before_it(tiny, t
     assert [record.digests for record in run(config, cut, resume=True)] == expected
 
 
+AMID_AN_OUTER_STEP = """
+import os, signal, sys
+from ppodd.cli.main import main
+from ppodd.distillation import stages
+step = stages.outer_step
+def signalled(config, state, *more):
+    step(config, state, *more)
+    if state.meta_steps == 4:
+        os.kill(os.getpid(), signal.SIGTERM)
+stages.outer_step = signalled
+sys.exit(main())
+"""
+
+
+def test_a_signal_amid_an_outer_step_leaves_the_checkpoint_after_it(tiny, tmp_path):
+    command = [sys.executable, "-c", AMID_AN_OUTER_STEP, *distill(tiny, tmp_path)[3:]]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 143, done.stderr
+    assert TrialArchive(tmp_path / "runs/run").resume()[1].meta_steps == 4
+
+
 def test_what_has_ended_the_driver_stops_a_trial_at_its_next_meta_step(tiny, tmp_path):
     config, trial, asked = build(DistillConfig, {**tiny, "name": "t"}), TrialArchive(tmp_path / "t"), []
     with pytest.raises(KeyboardInterrupt):
