@@ -109,6 +109,15 @@ def wrong_field(error: Any, shown_chars: int = 80) -> str:
     return f"{field} is {shown}: {message[0].lower()}{message[1:]}"
 
 
+def check_utf8(text: str) -> str:
+    """A path or another argument, which records hold as text. Raises `BadInput` where it is not in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{text!r} is not in UTF-8: rename it, or link to it by another name") from None
+    return text
+
+
 def near_miss(value: object, names: Sequence[str], most: int = 1) -> str:
     """`; did you mean …?` where some of the `names` are near, else nothing."""
     near = difflib.get_close_matches(str(value), names, n=most)

@@ -31,7 +31,7 @@ from ppodd.config.fields import (
 from ppodd.config.methods import METHODS, P_PODD
 from ppodd.config.validation import WrittenConfig
 from ppodd.datasets import DEFAULT_ROOT, SPECS, Request, Spec, is_embedded, is_path, known_spec
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, check_utf8
 from ppodd.posters import BLENDS, BlendParameters, Geometry
 from ppodd.training import BF16, FLOAT32, PRECISIONS, Precision, check_architecture, written_out
 
@@ -349,4 +349,4 @@ def absolute_paths(config: DistillConfig) -> DistillConfig:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    return check_utf8(os.path.abspath(os.path.expanduser(path)))

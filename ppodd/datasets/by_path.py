@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from itertools import filterfalse
+from pathlib import Path, PurePath
 
 from ppodd.datasets.arrays import npz_parts
 from ppodd.datasets.cub import find_cub, read_cub
 from ppodd.datasets.folders import class_folders, has_classes
-from ppodd.datasets.listing import files_below, is_picture, note_others
+from ppodd.datasets.listing import files_below, is_other_picture, is_picture, note_others, other_forms
 from ppodd.datasets.parts import TRAIN, Notes, Part
 from ppodd.datasets.sources import FILES, TABLES, Columns
 from ppodd.datasets.splits import split_of, split_of_path, words_of
@@ -24,10 +25,12 @@ from ppodd.words import counted
 
 # Layouts of data sets that are recognised under any name.
 _OWN_LAYOUTS = ((find_tiny_imagenet, read_tiny_imagenet), (find_cub, read_cub))
-# Where a folder holds several kinds of files, the first of these is the data set.
-_KINDS = (".parquet", ".arrow", ".tar", ".npz", ".zip", ".tgz", ".gz")
+_HOLD_PICTURES = (".parquet", ".arrow")
+_PACKED = (".tar", ".npz", (".zip", ".tgz", ".tar.gz"))
 _LISTS = (".txt", ".json", ".lst")  # that may say which picture is of which split
+_LIST_HEAD = 4096  # bytes of a list that are looked at
 _BESIDE = ("metadata.csv", "metadata.tsv", "metadata.jsonl")  # that say what the pictures beside them are
+_PIXELS = 48  # columns at least that hold a pixel each
 
 
 @dataclass
@@ -41,11 +44,14 @@ class DataLocation:
     also: set[Path] = field(default_factory=set)  # files that were met only while it was read
 
 
-def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLocation | None:
+def find_at(
+    path: Path, columns: Columns, notes: Notes | None = None, tables_outside: Sequence[Path] = ()
+) -> DataLocation | None:
     """Whatever form of data set lies at `path`; `None` where nothing readable does.
 
     Args:
         notes: what is to be known of the whole that it is a file of.
+        tables_outside: beside the archive that was unpacked here.
 
     Raises:
         BadInput: what lies there is of no form that is read, or its names contradict each other.
@@ -59,10 +65,12 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
             return DataLocation(str(path), listed, partial(read, listed), notes)
     files = files_below(path, notes) if path.is_dir() else []
     data = _data_files(path, files, columns)
+    packed = [file for file in files if _is(file, *_PACKED) and file not in data]
+    notes.warnings += _not_read(path, packed, "" if data else ", since the folders tell the classes")
     if data:
         notes.beside += [file for file in files if is_picture(file) and data[0].suffix.lower() in TABLES]
         tables = [file for file in files if file.suffix.lower() in TABLES and file not in data]
-        note_others(files, {*data, *tables, *notes.beside}, notes)
+        note_others(files, {*data, *tables, *packed, *notes.beside}, notes)
         notes.notes += _not_read(path, tables, "")
         notes.warnings += [*_configurations(path, data), *_shards_missing(path, data)]
         return _together(
@@ -70,28 +78,56 @@ def find_at(path: Path, columns: Columns, notes: Notes | None = None) -> DataLoc
         )
     pictures = [file for file in files if is_picture(file)]
     tables = [file for file in files if file.suffix.lower() in TABLES]
-    note_others(files, {*pictures, *tables}, notes)
+    note_others(files, {*pictures, *tables, *packed}, notes)
     if tables and not pictures:
-        raise BadInput(f"{path} holds no pictures{_columns(tables)}")
+        raise BadInput(f"{path} holds no pictures{_columns(tables)}{other_forms(files)}")
     if not pictures:
         return None
-    lists = [file for file in files if file.suffix.lower() in _LISTS and split_of(file.stem)]
+    names = {name for picture in pictures for name in (picture.name, picture.stem)}
+    lists = [file for file in files if _is(file, *_LISTS) and split_of(file.stem) and _lists(file, names)]
     notes.warnings += _not_read(
         path, lists, ": if splits are meant by that, lay the pictures of each in a folder of its own"
     )
     notes.warnings += _not_read(
         path, tables, ", since the folders tell the classes (else: --image_column, --label_column)"
     )
-    read = partial(class_folders, path, pictures, notes, partial(_columns, tables))
-    return DataLocation(str(path), pictures, read, notes)
+    unread = dict.fromkeys(notes.empty, "it is empty")
+    unread |= {p.parent: f"{p.suffix} files are not read" for p in filter(is_other_picture, files)}
+
+    def beside() -> str:
+        unpack = "".join(f"; unpack it beside {table}, should that tell them" for table in tables_outside[:1])
+        return f"{_columns(tables)}{unpack}{other_forms(files)}"
+
+    read = partial(class_folders, path, pictures, notes, beside, unread)
+    return DataLocation(str(path), [*pictures, *unread], read, notes)
+
+
+def _is(file: Path, *kinds: str | tuple[str, ...]) -> bool:
+    return any(file.name.lower().endswith(kind) for kind in kinds)
+
+
+def _lists(file: Path, names: set[str]) -> bool:
+    """Whether a text names one of these pictures where it begins."""
+    with file.open("rb") as opened:
+        words = re.split(r"[\s,;\"']+", opened.read(_LIST_HEAD).decode(errors="replace"))
+    return not names.isdisjoint(PurePath(word).name for word in words)
 
 
 def _columns(tables: list[Path]) -> str:
     """What the columns of a table are that might tell the classes, did one know which."""
+    tables = list(filterfalse(_is_form, tables))
     if not tables:
         return ""
     first = min(tables, key=lambda table: split_of(table.stem) != TRAIN)
-    return f"; {columns_said(first)}: name those of the images and labels by --image_column and --label_column"
+    said, count = columns_said(first)
+    if count > _PIXELS:
+        return f"; {said}: columns of pixels are not read, write an .npz file of x and y"
+    return f"; {said}: name those of the images and labels by --image_column and --label_column"
+
+
+def _is_form(table: Path) -> bool:
+    """Whether a table is a form to fill in, whose labels are none."""
+    return "submission" in words_of(table.stem)
 
 
 def _not_read(place: Path, tables: list[Path], why: str) -> list[str]:
@@ -102,19 +138,22 @@ def _not_read(place: Path, tables: list[Path], why: str) -> list[str]:
 
 
 def _data_files(place: Path, files: list[Path], columns: Columns) -> list[Path]:
-    """The files of the first kind that is there; tables of pictures where these lie in no class folders."""
-    for suffix in _KINDS:
-        found = [file for file in files if file.suffix.lower() == suffix and not _kept_by_library(file)]
-        if found:
-            return found
-    beside = [file for file in files if file.name.lower() in _BESIDE]
-    if beside:
-        return beside
-    if not any(columns) and has_classes(place, [file for file in files if is_picture(file)]):
+    """The files that are the data set: none where class folders are; archives where no table tells of pictures."""
+
+    def of(*kinds: str | tuple[str, ...]) -> list[Path]:
+        every = ([file for file in files if _is(file, kind) and not _kept_by_library(file)] for kind in kinds)
+        return next(filter(None, every), [])
+
+    pictures = [file for file in files if is_picture(file)]
+    if found := of(*_HOLD_PICTURES) or [file for file in files if file.name.lower() in _BESIDE]:
+        return found
+    if not any(columns) and has_classes(place, pictures):
         return []
-    tables = [file for file in files if file.suffix.lower() in TABLES and holds_pictures(file, columns)]
-    labelled = [table for table in tables if "submission" not in words_of(table.stem)]  # a form to fill in
-    return labelled or tables
+    packed = of(*_PACKED)
+    if packed and not pictures:
+        return packed
+    tables = [file for file in files if _is(file, *TABLES) and holds_pictures(file, columns)]
+    return list(filterfalse(_is_form, tables)) or packed or tables
 
 
 def _shards_missing(place: Path, files: list[Path]) -> list[str]:
@@ -131,10 +170,12 @@ def _shards_missing(place: Path, files: list[Path]) -> list[str]:
 
 
 def _configurations(place: Path, files: list[Path]) -> list[str]:
-    """The warning for folders that each hold a training split: the hub keeps several forms of a data set like that."""
+    """The warning for what may be forms of one data set: folders with a training split each, files of arrays."""
     inside = [file.relative_to(place) for file in files]
     trained = sorted({path.parts[0] for path in inside if len(path.parts) > 2 and split_of_path(path) == TRAIN})
-    return [f"{', '.join(trained)} are read as one: were they forms of it, give the path of one"] if trained[1:] else []
+    whole = [str(path) for path in inside if path.suffix.lower() == ".npz" and not split_of_path(path)]
+    forms = trained if trained[1:] else whole if whole[1:] else []
+    return [f"{', '.join(forms)} are read as one: were they forms of it, give the path of one"] if forms else []
 
 
 def _kept_by_library(path: Path) -> bool:
@@ -150,12 +191,16 @@ def _in_file(path: Path, columns: Columns, split: str, notes: Notes) -> DataLoca
         return DataLocation(str(path), [path], lambda: npz_parts(path, split), notes)
     if name.endswith((*TABLES, ".tar")):
         return DataLocation(str(path), [path], lambda: table_parts(path, columns, split, notes), notes)
-    raise BadInput(f"{path} is of no kind that is read: a folder of class folders is, or a file of {', '.join(FILES)}")
+    raise BadInput(
+        f"{path} is of no kind that is read{other_forms([path])}: a folder of class folders is, or a file of "
+        f"{', '.join(FILES)}"
+    )
 
 
 def _in_archive(path: Path, columns: Columns, split: str, notes: Notes) -> DataLocation:
+    tables = [table for table in sorted(path.parent.iterdir()) if _is(table, *TABLES) and not _is_form(table)]
     with _called(path):
-        found = find_at(unpacked(path), columns, notes)
+        found = find_at(unpacked(path), columns, notes, tables)
     if found is None:
         raise BadInput(f"{path} holds no data set: class folders of pictures, or tables of them")
 

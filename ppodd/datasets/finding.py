@@ -9,8 +9,8 @@ from pathlib import Path
 from ppodd.datasets.arrays import returned_parts
 from ppodd.datasets.by_path import DataLocation, find_at
 from ppodd.datasets.hub import fetch, hub_parts
-from ppodd.datasets.listing import what_lies_in
-from ppodd.datasets.parts import Part
+from ppodd.datasets.listing import files_below, other_forms, what_lies_in
+from ppodd.datasets.parts import Notes, Part
 from ppodd.datasets.sources import DEFAULT_ROOT, FILES, HUB, SOURCES, DataSource, Request, function, is_path
 from ppodd.errors import BadInput
 
@@ -32,10 +32,12 @@ def find(request: Request) -> DataLocation:
             return found
         raise BadInput(
             f"{path} holds no data set ({what_lies_in(path)}): read are class folders of pictures, or {_READ}"
+            f"{other_forms(files_below(path, Notes()) if path.is_dir() else [])}"
         )
     if dataset.startswith(HUB):
         splits, files = fetch(dataset)
-        return DataLocation(dataset, files or None, partial(hub_parts, dataset, splits, request.columns))
+        notes = Notes()
+        return DataLocation(dataset, files or None, partial(hub_parts, dataset, splits, request.columns, notes), notes)
     source = SOURCES.get(dataset)
     if source.find is None:
         root = Path(request.root or DEFAULT_ROOT).expanduser()

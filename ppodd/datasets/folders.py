@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, files_part
 from ppodd.datasets.splits import are_split, is_only_split, split_of, words_of
@@ -20,9 +22,18 @@ _DRAWN = frozenset(
     | {"groundtruth", "segmentation", "segmentations", "segmentationclass", "segmentationobject"}
 )
 _WRAPPERS = frozenset({"images", "imgs", "img", "data", "pictures"})
+_LOOSE = "pictures beside the class folders"
+# Numbered like this, folders are pieces of one set: `HAM10000_images_part_1`, `shard-00000`, `fold2`.
+_PIECE = re.compile(r"(?<![a-z])(part|shard|chunk|batch|fold)[\W_]?\d+(?!\d)")
 
 
-def class_folders(place: Path, pictures: list[Path], notes: Notes, beside: Callable[[], str] = str) -> list[Part]:
+def class_folders(
+    place: Path,
+    pictures: list[Path],
+    notes: Notes,
+    beside: Callable[[], str] = str,
+    unread: Mapping[Path, str] = MappingProxyType({}),
+) -> list[Part]:
     """The parts of a tree of pictures.
 
     A class is the outermost folder below its split's. Folders are splits only as a level of the tree: a folder that is
@@ -30,27 +41,29 @@ def class_folders(place: Path, pictures: list[Path], notes: Notes, beside: Calla
 
     Args:
         beside: says what else lies there that may tell the classes, for the refusal.
+        unread: folders from which nothing is read, and why.
 
     Raises:
-        BadInput: pictures lie in no class folders.
+        BadInput: pictures lie in no class folders, or a class folder holds none that is read.
     """
     rows = [(path, path.relative_to(place).parts[:-1]) for path in pictures]
-    rows = _unwrapped(rows, lambda name: not split_of(name))
+    rows = _unwrapped(rows, lambda name: not split_of(name), notes)
     splits = _by_split(rows, notes)
-    if _are_flat(splits):
+    if flat := _all_in(splits):
         raise BadInput(
-            f"{place} holds {len(pictures):,} pictures, but no class folders: put each class in one of its own"
+            f"{place} holds {len(pictures):,} pictures, but no class folders{flat}: put each class in one of its own"
             f"{beside()}"
         )
     _note_masks(rows, notes)
     parts = []
-    classes = {folders[0] for _, folders in splits.get(TRAIN, splits.get("", [])) if folders}
-    plain = {"".join(filter(str.isalpha, name.lower())) for name in classes}
-    if plain & _OF_PICTURES and plain & _DRAWN and plain <= _OF_PICTURES | _DRAWN:
+    trained = splits.get(TRAIN, splits.get("", []))
+    classes = {folders[0] for _, folders in trained if folders}
+    if what := _no_classes(classes):
         raise BadInput(
-            f"{place} has the folders {', '.join(sorted(classes))}, which are no classes, but pictures and what is "
-            f"drawn on them: put each class in one of its own{beside()}"
+            f"{place} has the folders {_few(classes)}, which are no classes, but {what}: put each class in one of its "
+            f"own{beside()}"
         )
+    _check_none_empty(place, trained, unread, notes)
     if called := sorted(filter(is_only_split, classes)):
         notes.warnings.append(f"class folder {', '.join(called)} beside others: were it a split, move it beside theirs")
     for split, there in splits.items():
@@ -69,15 +82,42 @@ def has_classes(place: Path, pictures: list[Path]) -> bool:
     return len({label for part in parts for label in part.labels}) > 1
 
 
-def _are_flat(splits: dict[str, list[Row]]) -> bool:
-    """Whether there are no class folders: at most the splits, or one for all the pictures of each."""
+def _all_in(splits: dict[str, list[Row]]) -> str:
+    """Where all the pictures are, in words, where these are no class folders: in one place, or in one of each split."""
     inside = {folders for there in splits.values() for _, folders in there if folders}
     if any(len(folders) > 1 for folders in inside):
-        return False
+        return ""
     names = {folders[0] for folders in inside}
-    named = {split_of(name) for name in names}
-    is_one = len(names) < 2 and ("" not in named or names <= _WRAPPERS)
-    return is_one or (len(named) > 1 and "" not in named)
+    are_splits = all(split_of(name) for name in names) and len({split_of(name) for name in names}) > 1
+    return f" (all are in {_few(names) or 'one place'})" if len(names) < 2 or are_splits else ""
+
+
+def _no_classes(names: set[str]) -> str:
+    """What folders of these names are, where they are no classes."""
+    plain = {"".join(filter(str.isalpha, name.lower())) for name in names}
+    if plain & _OF_PICTURES and plain & _DRAWN and plain <= _OF_PICTURES | _DRAWN:
+        return "pictures and what is drawn on them"
+    pieces = [_PIECE.subn("", name.lower()) for name in names]
+    are_pieces = len(names) > 1 and len({*pieces}) == 1 and pieces[0][1] > 0
+    return "parts of one set (were they classes: rename them)" if are_pieces else ""
+
+
+def _check_none_empty(place: Path, rows: list[Row], unread: Mapping[Path, str], notes: Notes) -> None:
+    """Refuse a folder beside class folders from which nothing is read, since it says that there is such a class."""
+    levels: dict[Path, set[str]] = {}
+    for holds, folders in {(path.parent, folders) for path, folders in rows if folders}:
+        level = holds.parents[len(folders) - 1]
+        if holds.relative_to(level).parts[:1] == folders[:1]:  # else the splits lie in the classes
+            levels.setdefault(level, set()).add(folders[0])
+    for folder, why in unread.items():
+        for level in {*levels} & {*folder.parents}:
+            if (name := folder.relative_to(level).parts[0]) not in levels[level]:
+                raise BadInput(
+                    f"{level / name} holds no picture that is read ({why}): put pictures of its class there, "
+                    f"as .png or .jpg, or remove it"
+                )
+        if split_of(folder.name):
+            notes.warnings.append(f"{folder.relative_to(place)} holds no picture that is read ({why})")
 
 
 def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Notes) -> Part:
@@ -87,9 +127,9 @@ def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Not
     if not found or (split in (TEST, VALIDATION) and classes and len(found) == 1 and not found & classes):
         return files_part(place, [(path, None) for path, _ in rows], split)
     if loose:
-        notes.skip(f"pictures beside the class folders of {place}", len(loose))
+        notes.skip(_LOOSE, len(loose))
     ordered = sorted(found)
-    _note_same_inside(rows, notes)
+    _note_inside(rows, notes)
     index = {name: number for number, name in enumerate(ordered)}
     labelled = sorted((index[folders[0]], path) for path, folders in rows if folders)
     return files_part(place, [(path, ordered[label]) for label, path in labelled], split)
@@ -107,21 +147,31 @@ def _note_masks(rows: list[Row], notes: Notes) -> None:
         )
 
 
-def _note_same_inside(rows: list[Row], notes: Notes) -> None:
-    """Warn where every class holds the same folders: they may be folds or sets, and the inner ones what is meant."""
+def _note_inside(rows: list[Row], notes: Notes) -> None:
+    """Warn where classes hold several folders: the inner ones may be what is meant, and the outer groups or folds."""
     inside: dict[str, set[str]] = {}
     for _, folders in rows:
+        inner = [name for name in folders[1:] if name.lower() not in _WRAPPERS]
         if folders:
-            inside.setdefault(folders[0], set()).update(folders[1:2])
-    first, *others = inside.values()
-    if others and len(first) > 1 and all(there == first for there in others):
-        outer, inner = (", ".join(sorted(names)[:3]) + ", …" * (len(names) > 3) for names in (inside, first))
-        notes.warnings.append(f"all classes ({outer}) hold the same folders ({inner}): the outer are the classes")
+            inside.setdefault(folders[0], set()).update(inner[:1])
+    several = {name: inner for name, inner in inside.items() if len(inner) > 1}
+    if not several:
+        return
+    first = next(iter(several.values()))
+    if len(several) == len(inside) > 1 and all(inner == first for inner in several.values()):
+        said = f"all classes ({_few(inside)}) hold the same folders ({_few(first)})"
+    else:
+        said = f"classes ({_few(several)}) hold folders ({_few(set().union(*several.values()))})"
+    notes.warnings.append(f"{said}: the outer are the classes")
 
 
 def _by_split(rows: list[Row], notes: Notes) -> dict[str, list[Row]]:
     """The rows of each split, their folders below it; all under `""` where the tree has no splits."""
     if _is_split_level(rows):
+        outer = sorted({folders[0] for _, folders in rows if folders})
+        for split in (TRAIN, VALIDATION, TEST):
+            if len(one := [name for name in outer if split_of(name) == split]) > 1:
+                notes.notes.append(f"folders {', '.join(one)} are all of the {split} split")
         return _grouped((split_of(folders[0]) if folders else "", path, folders[1:]) for path, folders in rows)
     classes = ["".join(folders[:1]) for _, folders in rows]
     inside = [split_of("".join(folders[1:2])) for _, folders in rows]
@@ -151,15 +201,23 @@ def _grouped(rows: Iterable[tuple[str, Path, tuple[str, ...]]]) -> dict[str, lis
     for split, path, folders in rows:
         groups.setdefault(split, []).append((path, folders))
     return {
-        split: _unwrapped(there, lambda name: bool(split_of(name)) or name.lower() in _WRAPPERS)
+        split: _unwrapped(there, lambda name: bool(split_of(name)) or name.lower() in _WRAPPERS, Notes())
         for split, there in groups.items()
     }
 
 
-def _unwrapped(rows: list[Row], wraps: Callable[[str], bool]) -> list[Row]:
-    """Without a folder that holds all the others."""
-    while len({folders[:1] for _, folders in rows}) == 1:
-        if not all(folders and wraps(folders[0]) for _, folders in rows) or not all(len(f) > 1 for _, f in rows):
-            break
-        rows = [(path, folders[1:]) for path, folders in rows]
-    return rows
+def _unwrapped(rows: list[Row], wraps: Callable[[str], bool], notes: Notes) -> list[Row]:
+    """Without a folder that holds all the others; pictures beside it are left out."""
+    while True:
+        outer = {folders[0] for _, folders in rows if folders}
+        if len(outer) != 1 or not wraps(*outer) or not any(len(folders) > 1 for _, folders in rows):
+            return rows
+        inside = [(path, folders[1:]) for path, folders in rows if folders]
+        if len(rows) > len(inside):
+            notes.skip(_LOOSE, len(rows) - len(inside))
+        rows = inside
+
+
+def _few(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + ", …" * (len(ordered) > 3)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ppodd.datasets.parts import Part
+from ppodd.datasets.parts import Notes, Part
 from ppodd.datasets.sources import HUB, Columns
 from ppodd.datasets.splits import split_of
 from ppodd.datasets.tables import Table, arrow_cells, library
@@ -36,10 +36,12 @@ def fetch(dataset: str) -> tuple[dict[str, Any], list[Path]]:
     return splits, [Path(kept["filename"]) for split in splits.values() for kept in split.cache_files]
 
 
-def hub_parts(dataset: str, splits: dict[str, Any], columns: Columns) -> list[Part]:
+def hub_parts(dataset: str, splits: dict[str, Any], columns: Columns, notes: Notes) -> list[Part]:
     """A part for each split."""
     return [
-        Table(f"{dataset} ({name})", Path(), dict(split.features), partial(_cells, split)).part(columns, split_of(name))
+        Table(f"{dataset} ({name})", Path(), dict(split.features), partial(_cells, split)).part(
+            columns, split_of(name), notes
+        )
         for name, split in splits.items()
     ]
 

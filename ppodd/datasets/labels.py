@@ -137,11 +137,15 @@ def _single(part: Part) -> Iterator[Any]:
             )
 
 
-def check_single_names(labels: Sequence[Any], place: str) -> None:
+def check_single_names(labels: Sequence[Any], place: str) -> list[str]:
     """Refuse names that list several classes: `cat;dog`, `cat|dog`, `cat, dog` or `cat dog`.
 
     What the marks part has to be found in other names, too: `crane, bird` is one class. A comma and a space are in
-    names of one class more often: beside `cat, dog` one of the two has to be a class by itself, beside `cat dog` both.
+    names of one class more often: beside `cat, dog` one of the two has to be a class by itself, beside `cat dog` both,
+    and there have to be two such names: a single one, as `sea lion` beside `sea` and `lion`, is warned of.
+
+    Returns:
+        the warnings.
 
     Raises:
         BadInput: one does.
@@ -151,13 +155,19 @@ def check_single_names(labels: Sequence[Any], place: str) -> None:
         parts = {text: [part.strip(" []'\"") for part in text.split(mark)] for text in texts}
         within = Counter(part for found in parts.values() for part in set(found))
         whole = {found[0] for found in parts.values() if len(found) == 1}
+        several = []
         for text, found in parts.items():
             alone = 0 if all(map(str.isdecimal, found)) else {" ": len(found), ",": 1}.get(mark, 0)
             if len(found) > 1 and all(within[part] > 1 for part in found) and len(whole & {*found}) >= alone:
-                raise BadInput(
-                    f"{place} row {list(labels).index(text)}: label {text!r} names several classes (multi-label), "
-                    f"{' and '.join(found[:3])}: give each picture one, or write one class without {mark!r}"
-                )
+                several.append(text)
+        if mark == " " and len(several) == 1 and not several[0].replace(" ", "").isdecimal():
+            return [f"label {several[0]!r} is read as one class beside {' and '.join(parts[several[0]][:3])}"]
+        for text in several[:1]:
+            raise BadInput(
+                f"{place} row {list(labels).index(text)}: label {text!r} names several classes (multi-label), "
+                f"{' and '.join(parts[text][:3])}: give each picture one, or write one class without {mark!r}"
+            )
+    return []
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ppodd.datasets.parts import Notes
@@ -21,10 +23,22 @@ _FOREIGN = frozenset(
     ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found", "__pycache__", "Thumbs.db", "desktop.ini", "ehthumbs.db")
 )
 _ARCHIVE = "ppodd-archive"
+# Forms of data that are not read, by what their files are called, and what to do with them.
+_OTHER_FORMS = (
+    (r"\.(gz|bz2|xz|zst|7z|rar|z01|001)$", "unpack it"),
+    (r"-ubyte$|^data_batch_|_32x32\.mat$", "name the data set it is of (--dataset mnist) and its folder (--root)"),
+    (
+        r"\.(json|xml|xlsx?|ods|db|mat)$|(label|list|attr|annot|train|test|val)\w*\.txt$",
+        "write labels as a .csv file of the pictures' names and their labels",
+    ),
+    (r"\.(npy|pt|pth|pkl|pickle|h5|hdf5|mdb)$|\.tfrecord", "write it as an .npz file of x and y, or as .parquet"),
+)
 
 
 def files_below(place: Path, notes: Notes) -> list[Path]:
     """The files below a folder, in the order of their paths; what is hidden or foreign is counted in the notes.
+
+    Folders without a file are noted, too.
 
     Raises:
         BadInput: a folder has the name of a picture, or the place cannot be read.
@@ -37,10 +51,24 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURES
 
 
+def is_other_picture(path: Path) -> bool:
+    """Whether a file is a picture of a kind that is not read."""
+    return path.suffix.lower() in _OTHER_PICTURES
+
+
 def is_lfs_pointer(path: Path) -> bool:
     """Whether a file only says which one Git LFS keeps for it."""
     with path.open("rb") as file:
         return file.read(24) == b"version https://git-lfs."
+
+
+def other_forms(files: Iterable[Path]) -> str:
+    """What to do with files that may hold pictures or labels, but are of forms that are not read; to be added."""
+    names, said = [file.name for file in files], ""
+    for form, what in _OTHER_FORMS:
+        if found := sorted({name for name in names if re.search(form, name, re.IGNORECASE)}):
+            said += f"; {found[0]}{f' and {len(found) - 1:,} more are' if found[1:] else ' is'} not read: {what}"
+    return said
 
 
 def note_others(files: list[Path], used: set[Path], notes: Notes) -> None:
@@ -49,7 +77,7 @@ def note_others(files: list[Path], used: set[Path], notes: Notes) -> None:
         if path in used:
             continue
         notes.skip(f"{path.suffix.lower() or path.name} files")
-    unread = sorted({path.suffix.lower() for path in files if path.suffix.lower() in _OTHER_PICTURES})
+    unread = sorted({path.suffix.lower() for path in filter(is_other_picture, files)})
     if unread:
         notes.warnings.append(f"{', '.join(unread)} files are pictures that are not read: convert them to .png")
 
@@ -62,10 +90,7 @@ def what_lies_in(place: Path) -> str:
 
 
 def _walk(folder: Path, above: tuple[Path, ...], notes: Notes) -> Iterator[Path]:
-    here = folder.resolve()
-    if here in above:
-        notes.skip(f"link back to {here}")
-        return
+    here = (*above, folder.resolve())
     try:
         entries = list(folder.iterdir())
     except OSError as error:
@@ -73,11 +98,26 @@ def _walk(folder: Path, above: tuple[Path, ...], notes: Notes) -> Iterator[Path]
     for path in entries:
         if path.name.startswith(".") or path.name in _FOREIGN:
             notes.skip(f"hidden or foreign: {path.name if not path.name.startswith('._') else '._*'}")
-        elif not path.is_dir():
+        elif stat.S_ISREG(mode := _mode(path)):
             yield path
+        elif not stat.S_ISDIR(mode):  # to open one may wait for ever
+            notes.skip("pipes, sockets and devices")
+        elif path.resolve() in here:
+            notes.skip(f"link back to {path.resolve()}")
         elif path.name == _ARCHIVE or ((path / "runs").is_dir() and any(path.glob("runs/*/config.json"))):
             notes.skip(f"archives of ppodd: {path.name}")
         elif is_picture(path):
             raise BadInput(f"{path} is a folder with the name of a picture: rename or remove it")
         else:
-            yield from _walk(path, (*above, here), notes)
+            below = list(_walk(path, here, notes))
+            if not below:
+                notes.empty.append(path)
+            yield from below
+
+
+def _mode(path: Path) -> int:
+    """What it is; of a link that leads nowhere, a file, which is said where it is read."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return stat.S_IFREG

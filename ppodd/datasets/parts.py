@@ -48,13 +48,15 @@ class Part:
 class Notes:
     """What people should know of how the data was read.
 
-    `skipped` counts what was left out, by why; `beside` are picture files beside tables, which may name them.
+    `skipped` counts what was left out, by why; `beside` are picture files beside tables, which may name them; `empty`
+    are folders without a file.
     """
 
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     beside: list[Path] = field(default_factory=list)
+    empty: list[Path] = field(default_factory=list)
 
     def skip(self, why: str, count: int = 1) -> None:
         """Count what is left out, by its reason."""

@@ -96,8 +96,8 @@ def check_deep_colour(seen: Decoded, where: str) -> None:
     bits = next(bits for bits in _DEPTHS if seen.brightest < 1 << (bits - 8))
     if seen.deep_colour and bits < _DEPTHS[-1]:
         raise BadInput(
-            f"{where}: {counted(seen.deep_colour, 'colour picture')} of 16 bits a channel hold values of {bits} bits, "
-            f"and only the upper 8 of 16 are read: scale them to 8 bits"
+            f"{where}: colour of 16 bits a channel ({counted(seen.deep_colour, 'picture')}) has values of {bits} bits, "
+            f"and only the upper 8 of 16 are read: scale it to 8 bits"
         )
 
 
@@ -138,6 +138,8 @@ def _decoded(picture: Picture, size: int) -> tuple[np.ndarray, _Facts]:
     if isinstance(picture.data, np.ndarray):
         return _from_pixels(picture.where, picture.data, size)
     try:
+        if isinstance(picture.data, Path) and not picture.data.is_file():  # to open a pipe may wait for ever
+            raise ValueError("it is no regular file")
         data = io.BytesIO(picture.data) if isinstance(picture.data, bytes) else picture.data
         with Image.open(data) as file:
             return _from_file(file, size)

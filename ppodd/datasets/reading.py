@@ -245,7 +245,7 @@ def _report(
         test_from=test_from,
         shape=x[TRAIN].shape[1:],
         sizes={f"{width} × {height}": count for (width, height), count in Counter(seen.sizes).most_common(20)},
-        notes=(*notes.notes, *skipped),
+        notes=(*dict.fromkeys(notes.notes), *skipped),
         warnings=tuple(dict.fromkeys(notes.warnings)),
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pydantic
 
@@ -14,6 +15,14 @@ from ppodd.words import counted
 _RARE = 5  # a class with less than 1 in so many of the largest class's pictures is rare
 _NAMED = 12  # classes that are written out
 _BAD = 3  # unreadable pictures that are named
+
+
+def _printable(text: str) -> str:
+    """A text with names of files in it, which need not be UTF-8."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+_Text = Annotated[str, pydantic.BeforeValidator(_printable)]
 
 
 class SplitReport(NamedTuple):
@@ -42,14 +51,14 @@ class DataReport(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True)
 
-    place: str
+    place: _Text
     classes: tuple[str, ...]
     splits: dict[str, SplitReport]
     test_from: str
     shape: tuple[int, int, int]
     sizes: dict[str, int]
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: tuple[_Text, ...] = ()
+    warnings: tuple[_Text, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -98,7 +107,7 @@ class DataReport(pydantic.BaseModel):
 def of_split(places: Iterable[str], labels: Iterable[int], classes: int) -> SplitReport:
     """The report of images at these places with these labels."""
     counts = Counter(labels)
-    return SplitReport(tuple(places), tuple(counts[label] for label in range(classes)))
+    return SplitReport(tuple(map(_printable, places)), tuple(counts[label] for label in range(classes)))
 
 
 def bad_images(bad: list[str]) -> list[str]:

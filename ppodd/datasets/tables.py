@@ -26,7 +26,7 @@ from ppodd.datasets.labels import check_single_names
 from ppodd.datasets.listing import PICTURES, files_below, is_lfs_pointer, is_picture
 from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.sources import Columns
-from ppodd.datasets.splits import are_split, split_along, split_of
+from ppodd.datasets.splits import are_split, split_along, split_of, words_of
 from ppodd.errors import BadInput, one_line
 
 _IMAGES = (
@@ -52,6 +52,7 @@ _IMAGES = (
 )
 _LABELS = ("label", "fine_label", "coarse_label", "labels", "class", "class_name", "category", "target", "cls", "y")
 _SPLITS = ("split", "subset", "partition", "set", "usage")  # columns that may say which split a row is of
+_FOLDS = frozenset({"fold", "folds", "set"})  # words of other columns that may
 _BUILDERS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
@@ -99,15 +100,35 @@ class Table:
         """The column of the images or labels; `""` where there is none. Raises `BadInput` where the chosen is not."""
         if chosen and chosen not in self.columns:
             raise BadInput(f"--{what}_column {chosen}: {self.said}")
-        pictures = [name for name, feature in self.features.items() if type(feature).__name__ == "Image"]
-        return chosen or self.named([*pictures, *_IMAGES] if what == "image" else _LABELS)
+        return chosen or next(iter(self.may_be(what)), "")
 
-    def named(self, usual: Sequence[str]) -> str:
-        """The first of these columns that is there, in any case; `""` where none is."""
-        there = {name.lower(): name for name in reversed(self.columns)}
-        return next((there[name.lower()] for name in usual if name.lower() in there), "")
+    def may_be(self, what: str) -> list[str]:
+        """The columns that may be the images or labels, the likeliest first: of images those that are typed so."""
+        usual = self.named(_IMAGES if what == "image" else _LABELS)
+        typed = [name for name, feature in self.features.items() if type(feature).__name__ == "Image"]
+        if what == "label" or not typed:
+            return usual
+        return [*(name for name in usual if name in typed), *(name for name in typed if name not in usual)]
 
-    def part(self, columns: Columns, split: str = "") -> Part:
+    def named(self, usual: Sequence[str]) -> list[str]:
+        """Those of these columns that are there, in any case."""
+        there = {name.strip().lower(): name for name in reversed(self.columns)}
+        return [there[name] for name in usual if name in there]
+
+    def _say_choice(self, columns: Columns, notes: Notes) -> None:
+        """Note which columns were taken where others may be meant, and warn of those that may say splits."""
+        for what, chosen in columns._asdict().items():
+            taken, *others = self.may_be(what) or [""]
+            if others and not chosen:
+                notes.notes.append(f"{what}s are of column {taken}, not of {', '.join(others)} (--{what}_column)")
+        read = {*self.named((*_SPLITS, *_IMAGES, *_LABELS)), *columns}
+        for column in self.columns:
+            if column not in read and (split_of(column) or _FOLDS & words_of(column)):
+                notes.warnings.append(
+                    f"column {column} is not read: were splits meant by it, call it split (train, test)"
+                )
+
+    def part(self, columns: Columns, split: str, notes: Notes) -> Part:
         """The pictures and labels in it; a test or validation split may be without labels.
 
         Raises:
@@ -120,7 +141,8 @@ class Table:
                 f"--image_column and --label_column"
             )
         labels = list(self.cells(label)) if label else [None for _ in self.cells(image)]
-        check_single_names(labels, self.place)
+        notes.warnings += check_single_names(labels, self.place)
+        self._say_choice(columns, notes)
         if label and self.names_files(image):
             _check_one_label(self.cells(image), labels, self.place)
         names = getattr(self.features.get(label), "names", None) or self.names()
@@ -170,13 +192,11 @@ def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[
         BadInput: it is no table, or lacks the columns.
     """
     table = _table(path)
-    part = table.part(columns, split)
+    part = table.part(columns, split, notes)
     if split:
         return [part]
-    column = table.named(_SPLITS)
-    return (
-        (_by_column(table, part, column, notes) if column else []) or _by_paths(table, part, columns, notes) or [part]
-    )
+    by_column = [_by_column(table, part, column, notes) for column in table.named(_SPLITS)[:1]]
+    return next(filter(None, by_column), []) or _by_paths(table, part, columns, notes) or [part]
 
 
 def _by_column(table: Table, part: Part, column: str, notes: Notes) -> list[Part]:
@@ -228,9 +248,10 @@ def _by_split(part: Part, named: list[str], column: str) -> list[Part]:
     return [rows(split) for split in dict.fromkeys(named)]
 
 
-def columns_said(path: Path) -> str:
-    """Which columns a table has, in words."""
-    return _table(path).said
+def columns_said(path: Path) -> tuple[str, int]:
+    """Which columns a table has, in words, and how many."""
+    table = _table(path)
+    return table.said, len(table.columns)
 
 
 def holds_pictures(path: Path, columns: Columns) -> bool:
@@ -259,7 +280,13 @@ def _table(path: Path) -> Table:
     if features is None:  # of a kind whose columns are known by their first row
         features = dict.fromkeys(_first_row(path, whole))
     names = partial(_names_in_schema, path) if kind == "parquet" else tuple
-    return Table(str(path), path.parent, dict(features), cells, names)
+    return Table(str(path), path.parent, _flat(dict(features), kind), cells, names)
+
+
+def _flat(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A sample of a webdataset with what its JSON says as columns, too."""
+    inside = row.get("json") if kind == "webdataset" else None
+    return {**inside, **row} if isinstance(inside, dict) else row
 
 
 def _first_row(path: Path, whole: Any) -> Any:
@@ -275,7 +302,7 @@ def _first_row(path: Path, whole: Any) -> Any:
 def _cells(path: Path, kind: str, whole: Any, column: str) -> Iterator[Any]:
     if kind == "webdataset":  # whose samples have their columns in different orders, which Arrow does not take
         encoded = whole.decode(False)
-        yield from (row[column] for row in encoded)
+        yield from (_flat(row, kind)[column] for row in encoded)
     elif kind != "parquet":
         yield from arrow_cells(whole, column)
     elif _rows_of_parquet(path):
@@ -308,8 +335,12 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     if isinstance(cause, UnicodeDecodeError):
         return BadInput(f"{path} is not in UTF-8 ({one_line(cause)}): write it so")
+    if isinstance(cause, UnicodeEncodeError):
+        return BadInput(f"{path}: its path is not in UTF-8: rename it")
     if is_lfs_pointer(path):
         return BadInput(f"{path} is a pointer of Git LFS: git lfs pull fetches the file")
+    if "invalid literal for int()" in str(cause):  # of a webdataset: the library takes labels in .cls for numbers
+        return BadInput(f"{path}: its .cls files hold text: number the classes, or write names in .txt files")
     return BadInput(f"{path} is no readable {_BUILDERS[path.suffix.lower()]} file ({one_line(cause)}): fetch it again")
 
 

@@ -7,14 +7,16 @@ import os
 import tarfile
 import tempfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ppodd.datasets.cache import digest_of, stamps
+from ppodd.datasets.listing import PICTURES
 from ppodd.errors import BadInput
 from ppodd.files import cached
 
 _NAMES = (".zip", ".tgz", ".tar.gz")
-_LABELS = (".cls", ".json", ".txt")  # of a sample in a webdataset
+_LABELS = frozenset({".cls", ".json", ".txt"})  # of a sample in a webdataset
+_LOOKED_AT = 20  # files of a tar
 
 
 def is_archive(path: Path) -> bool:
@@ -57,7 +59,10 @@ def _is_webdataset(path: Path) -> bool:
     """Whether a tar's files come in samples: a picture and its label under one name."""
     try:
         with tarfile.open(path) as tar:
-            names = [member.name for _, member in zip(range(20), tar, strict=False)]
+            names = [PurePath(member.name) for _, member in zip(range(_LOOKED_AT), tar, strict=False)]
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BadInput(f"{path} is no readable tar file ({' '.join(str(error).split())}): fetch it again") from None
-    return any(name.endswith(_LABELS) for name in names)
+    samples: dict[tuple[PurePath, str], set[str]] = {}
+    for name in names:
+        samples.setdefault((name.parent, name.name.partition(".")[0]), set()).add(name.suffix.lower())
+    return any(suffixes & _LABELS and suffixes & PICTURES for suffixes in samples.values())

@@ -443,7 +443,7 @@ ALIKE = {
         {},
         "may name several classes (multi-label)",
     ),
-    "one class": (lambda p: tree(p, ("ant",)), {}, "has 1 class (ant): at least 2 are needed"),
+    "one class": (lambda p: tree(p, ("ant",)), {}, "no class folders (all are in ant)"),
 }
 
 

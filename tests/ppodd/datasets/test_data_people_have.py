@@ -7,10 +7,12 @@ is in another's split (`image_sets`), and what is said. Each goes four ways: thr
 
 import gc
 import io
+import json
 import os
 import re
 import shutil
 import struct
+import tarfile
 import tempfile
 import unicodedata
 import zlib
@@ -18,6 +20,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from image_sets import LEVELS, encoded, flat, picture, pixels, table, tree
 from PIL import Image
@@ -331,6 +334,42 @@ SPLITS = {
         BOTH,
         "note: sample_submission.csv is not read",
     ),
+    "a test split without a picture": (
+        lambda p: (tree(p / "train"), (p / "test").mkdir()),
+        CUT,
+        r"warning: test holds no picture that is read \(it is empty\)",
+    ),
+    "folders of folders": (
+        lambda p: [tree(p / "train_images" / order, (f"{order} 1", f"{order} 2")) for order in ("ant", "bee")],
+        {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
+        r"warning: classes \(ant, bee\) hold folders \(ant 1, ant 2, bee 1, …\): the outer are the classes",
+    ),
+    "folders of folders, in a folder each": (
+        lambda p: [tree(p / place / "images", ("bike", "cup")) for place in ("ant", "bee")],
+        {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
+        r"warning: all classes \(ant, bee\) hold the same folders \(bike, cup\)",
+    ),
+    "two folders of one split": (
+        lambda p: (split_tree(p, train="train", test="test"), tree(p / "train_augmented")),
+        {"train": {"ant": 10, "bee": 10}, "test": TEST},
+        "note: folders train, train_augmented are all of the train split",
+    ),
+    "texts that list no pictures, and lists that do": (
+        lambda p: (tree(p), [(p / f"{name}.txt").write_text(text) for name, text in
+                             (("train_log", "loss 2.3"), ("val", "ant/0.png 1"))]),
+        CUT,
+        "warning: val.txt is not read",
+    ),
+    "a column that may say splits": (
+        lambda p: split_column(p, "is_valid", [False] * 8 + [True] * 2),
+        CUT,
+        "warning: column is_valid is not read: were splits meant by it, call it split",
+    ),
+    "several files of arrays": (
+        lambda p: [npz(KERAS)(p), shutil.copy(p / "x.npz", p / "x_64.npz")],
+        {split: {label: 2 * count for label, count in there.items()} for split, there in BOTH.items()},
+        "warning: x.npz, x_64.npz are read as one: were they forms of it, give the path of one",
+    ),
     "test labels of -1": (
         lambda p: (table(p / "train.parquet"), table(p / "test.parquet", [-1] * 4, split="test")),
         CUT,
@@ -379,6 +418,48 @@ REFUSED_SPLITS = {
         lambda p: (flat(p / "train"), flat(p / "test")),
         "holds 6 pictures, but no class folders",
     ),
+    "parts of one set": (
+        lambda p: tree(p, ("HAM10000_images_part_1", "HAM10000_images_part_2")),
+        "has the folders HAM10000_images_part_1, HAM10000_images_part_2, which are no classes, but parts of one set",
+    ),
+    "folds with classes in each split": (
+        lambda p: [tree(p / f"fold_{k}" / split, split=split) for k in (1, 2) for split in ("train", "test")],
+        "has the folders fold_1, fold_2, which are no classes",
+    ),
+    "a class folder without a picture": (
+        lambda p: (tree(p / "train"), tree(p / "test", split="test"), (p / "train/cow/empty").mkdir(parents=True)),
+        r"train/cow holds no picture that is read \(it is empty\): put pictures of its class there",
+    ),
+    "a class folder of pictures that are not read": (
+        lambda p: (tree(p), (p / "cow").mkdir(), (p / "cow/0.heic").write_bytes(b"?")),
+        r"cow holds no picture that is read \(.heic files are not read\): put pictures of its class there, as .png",
+    ),
+    "a zip of pictures beside a list of them": (
+        lambda p: (
+            flat(p / "raw"),
+            shutil.make_archive(str(p / "train"), "zip", p / "raw"),
+            shutil.rmtree(p / "raw"),
+            csv(p / "train.csv", [(f"{i}.png", i % 2) for i in range(3)]),
+            submission(p),
+        ),
+        "train.zip holds 3 pictures, but no class folders .*; unpack it beside .*/train.csv, should that tell them",
+    ),
+    "one folder of all pictures, by any name": (
+        lambda p: (flat(p / "jpg"), (p / "imagelabels.mat").write_text("")),
+        r"no class folders \(all are in jpg\): .*; imagelabels.mat is not read: write labels as a .csv file",
+    ),
+    "labels in JSON": (
+        lambda p: (flat(p / "images"), (p / "labels.json").write_text("{}")),
+        "labels.json is not read: write labels as a .csv file of the pictures' names and their labels",
+    ),
+    "a packed list": (
+        lambda p: (flat(p / "images"), (p / "labels.csv.gz").write_bytes(b"")),
+        "no class folders .*; labels.csv.gz is not read: unpack it",
+    ),
+    "a form to fill in alone": (
+        lambda p: (flat(p / "train"), flat(p / "test1"), csv(p / "sampleSubmission.csv", [(0, 0)], ("id", "label"))),
+        r"no class folders \(all are in test1, train\): put each class in one of its own$",
+    ),
     "one folder of all pictures": (lambda p: flat(p / "images"), "holds 3 pictures, but no class folders"),
     "one folder of all pictures of a split": (lambda p: flat(p / "train"), "holds 3 pictures, but no class folders"),
     "one folder of all pictures in each split": (
@@ -391,7 +472,7 @@ REFUSED_SPLITS = {
     ),
     "pixels in columns": (
         lambda p: csv(p / "train.csv", [[0] * 785], ["label", *(f"pixel{i}" for i in range(784))]),
-        r"holds no pictures; .*train.csv has columns \['label', 'pixel0', .*'pixel10'\] and 773 more: name those",
+        r"holds no pictures; .*train.csv has columns \['label', 'pixel0', .*'pixel10'\] and 773 more: columns of",
     ),
     "pixels as text": (
         lambda p: csv(p / "train.csv", [(i % 2, "70 80 82 72") for i in range(10)], ("label", "image")),
@@ -424,7 +505,7 @@ REFUSED_SPLITS = {
         lambda p: dog_breeds(p),
         r"16 pictures, but no class folders.*labels.csv has columns \['id', 'breed'\]: name those of the images and",
     ),
-    "one class": (lambda p: tree(p, ("ant",)), r"has 1 class \(ant\): at least 2 are needed"),
+    "one class": (lambda p: tree(p, ("ant",)), r"holds 5 pictures, but no class folders \(all are in ant\)"),
 }
 
 
@@ -467,6 +548,20 @@ def test_hidden_and_foreign_things_are_no_data(tmp_path):
     assert counts(images) == BOTH and images.x["train"].max() < 100 and images.x["test"].min() > 150
     for skipped in (r"\.ipynb_checkpoints", "__MACOSX", r"\._\*", "archives of ppodd", r"1 \.txt files"):
         assert re.search(skipped, said(images))
+
+
+def test_pipes_sockets_and_devices_are_never_opened(tmp_path):
+    tree(tmp_path / "tree")
+    for name in ("tree/ant/x.png", "tree/x.parquet", "listed.png"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "tree/ant/y.png").symlink_to("/dev/zero")
+    images = read(tmp_path / "tree")
+    assert counts(images) == CUT and "3 pipes, sockets and devices" in said(images)
+    csv(tmp_path / "list.csv", [("listed.png", "ant"), ("tree/bee/0.png", "bee")])
+    with pytest.raises(BadInput, match=r"row 0 \(listed.png\) is no readable image \(it is no regular file\)"):
+        read(tmp_path / "list.csv")
+    with pytest.raises(BadInput, match="holds no data set"):
+        read(tmp_path / "tree/x.parquet")
 
 
 def test_linked_folders_and_files_are_followed(tmp_path):
@@ -559,7 +654,7 @@ def test_colour_of_16_bits_a_channel_is_read_by_its_upper_8_or_refused_where_it_
     assert images.x["train"].max() == 255
     assert "9 pictures of 16 bits a channel in colour, of which the upper 8 are read" in said(images)
     mixed(tmp_path / "dark", picture, lambda: dark)
-    with pytest.raises(BadInput, match=r"8 colour pictures of 16 bits a channel hold values of 12 bits.*: scale"):
+    with pytest.raises(BadInput, match=r"colour of 16 bits a channel \(8 pictures\) has values of 12 bits.*: scale"):
         read(tmp_path / "dark")
 
 
@@ -731,6 +826,7 @@ LABELS = {
     "names with commas": (["crane, bird", "crane, lifter", "owl"] * 5, None),
     "names of persons": (["Smith, John", "Smith, Ada", "Doe, John", "Doe, Ada"] * 5, None),
     "names that end in a semicolon": (["cat;", "dog;", "cow"] * 5, None),
+    "a name of two words that are names": (["sea", "lion", "sea lion", "sea lion"] * 6, None),
     "categories": (pa.array(["bee", "ant"] * 5).dictionary_encode(), ("ant", "bee")),
     "lists of one": ([[0], [1]] * 5, ("0", "1")),
     "lists of one name": ([["ant"], ["bee"]] * 5, ("ant", "bee")),
@@ -768,7 +864,10 @@ REFUSED_LABELS = {
     "several names, between bars": (["cat|dog", "dog|cow", "cow|cat"] * 4, r"'cat\|dog' names several classes"),
     "several names, between commas": (["cat, dog", "cat", "dog, cow", "cow"] * 4, r"'cat, dog' names several classes"),
     "several names, as Python writes them": (["['cat', 'dog']", "['cat']", "['dog']"] * 4, "names several classes"),
-    "several names, between spaces": (["cat", "dog", "cat dog"] * 4, r"row 2: label 'cat dog' names several classes"),
+    "several names, between spaces": (
+        ["cat", "dog", "cat dog", "cow", "cow dog"] * 4,
+        r"row 2: label 'cat dog' names several classes",
+    ),
     "several numbers": (["1 2", "2 3", "1 3"] * 4, r"'1 2' names several classes"),
     "soft": ([[0.4, 0.6], [1.0, 0.0]] * 5, r"label 0.4, 0.6 is soft"),
 }
@@ -816,6 +915,20 @@ def test_names_that_are_not_utf_8_are_classes(tmp_path):
     assert read(f"{tmp_path}/").classes == ("bee", r"gr\xf6\xdfe")
 
 
+def test_paths_that_are_not_utf_8_are_read_as_files_and_refused_as_arguments(tmp_path):
+    metadata(tmp_path / "data")
+    os.rename(tmp_path / "data/metadata.csv", os.fsencode(tmp_path) + b"/data/\xf6.csv")
+    assert r"data/\xf6.csv" in said(read(tmp_path / "data"))
+    table(tmp_path / "data/x.parquet")
+    os.rename(tmp_path / "data/x.parquet", os.fsencode(tmp_path) + b"/data/\xf6.parquet")
+    with pytest.raises(BadInput, match="its path is not in UTF-8: rename it"):
+        read(tmp_path / "data")
+    for way in ("distill", "import"):
+        (tmp_path / way).mkdir()
+        goes_on, line = said_by(way, tmp_path / way, dataset=f"{tmp_path}/\udcf6")
+        assert not goes_on and "is not in UTF-8: rename it, or link to it by another name" in line
+
+
 @pytest.mark.parametrize("embedded", [True, False])
 def test_pictures_beside_a_table_are_left_out_where_it_names_none(tmp_path, embedded):
     flat(tmp_path, 10, "train")
@@ -830,6 +943,11 @@ def test_test_images_that_train_are_warned_of(tmp_path):
     for name in ("0.png", "1.png"):
         shutil.copy(tmp_path / "train/ant" / name, tmp_path / "test/bee" / name)
     assert "warning: 2 test images also in the training set, pixel by pixel" in said(read(tmp_path))
+
+
+def test_a_name_of_words_that_are_names_is_said(tmp_path):
+    table(tmp_path / "x.parquet", ["sea", "lion", "sea lion"] * 5)
+    assert "warning: label 'sea lion' is read as one class beside sea and lion" in said(read(tmp_path / "x.parquet"))
 
 
 def test_two_classes_of_one_name_stay_two(tmp_path):
@@ -901,16 +1019,35 @@ def dog_breeds(folder):
     csv(folder / "labels.csv", [(f"a{i}", ("ant", "bee")[i % 2]) for i in range(10)], ("id", "breed"))
 
 
-def webdataset(folder):
-    import tarfile
-
+def webdataset(folder, label="cls", value=str):
     for split, count in (("train", 10), ("test", 6)):
         with tarfile.open(folder / f"{split}-0000.tar", "w") as tar:
             for i in range(count):
-                for name, data in ((f"{i:04}.png", picture(split)), (f"{i:04}.cls", str(i % 2).encode())):
+                for name, data in ((f"{i:04}.png", picture(split)), (f"{i:04}.{label}", value(i % 2).encode())):
                     member = tarfile.TarInfo(name)
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
+
+
+def with_others_beside(folder):
+    """A folder of splits, and beside it a picture, archives of the same, and arrays."""
+    split_tree(folder / "data", train="train", test="test")
+    shutil.make_archive(str(folder / "data"), "zip", folder / "data")
+    np.savez(folder / "features.npz", a=np.zeros(3))
+    (folder / "preview.png").write_bytes(picture("validation"))
+
+
+def with_a_text_in_it(folder):
+    """A tar of class folders and a text, which is no webdataset."""
+    split_tree(folder / "raw", train="train", test="test")
+    (folder / "raw/README.txt").write_text("ants and bees")
+    shutil.make_archive(str(folder / "data"), "tar", folder / "raw")
+    shutil.rmtree(folder / "raw")
+
+
+def archives_beside_a_list(folder):
+    metadata(folder)
+    shutil.make_archive(str(folder / "images"), "zip", folder)
 
 
 def saved_to_disk(folder):
@@ -982,6 +1119,13 @@ LAYOUTS = {
     "a list with semicolons": (semicolons, CUT),
     "addresses of files on this machine": (addresses_on_disk, CUT),
     "webdataset": (webdataset, BOTH),
+    "webdataset whose labels are in JSON": (
+        lambda p: webdataset(p, "json", lambda label: json.dumps({"label": label, "by": "hand"})),
+        BOTH,
+    ),
+    "other things beside the folder": (with_others_beside, BOTH),
+    "a tar with a text in it": (with_a_text_in_it, BOTH),
+    "a zip beside a list": (archives_beside_a_list, CUT),
     "saved to disk by datasets": (saved_to_disk, BOTH),
     "a zip": (packed("zip"), BOTH),
     "a tar": (packed("tar"), BOTH),
@@ -1054,6 +1198,24 @@ REFUSED_FILES = {
         "x.csv",
         "row 0 names gone.png, which is not in .*: put the pictures beside the table",
     ),
+    "a tar whose labels are text in .cls": (
+        lambda p: (
+            webdataset(p.parent, value=lambda label: ("ant", "bee")[label]),
+            (p.parent / "train-0000.tar").rename(p),
+        ),
+        "x.tar",
+        "its .cls files hold text: number the classes, or write names in .txt files",
+    ),
+    "records of TensorFlow": (
+        lambda p: p.write_bytes(b"?"),
+        "x.tfrecord",
+        "x.tfrecord is not read: write it as an .npz file of x and y, or as .parquet",
+    ),
+    "pixels of a known data set": (
+        lambda p: p.write_bytes(b"?"),
+        "train-images-idx3-ubyte",
+        r"is not read: name the data set it is of \(--dataset mnist\) and its folder",
+    ),
     "addresses": (
         lambda p: csv(p, [("https://example.org/a.png", "ant"), ("https://example.org/b.png", "bee")]),
         "x.csv",
@@ -1082,6 +1244,30 @@ def test_what_lies_in_a_folder_without_data_is_said(tmp_path, caplog):
     with pytest.raises(BadInput, match="is no readable parquet file"):
         read(tmp_path)
     assert not caplog.records  # the library's own line is in ours
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["paths", "pictures"])
+def test_which_of_several_columns_is_read_is_said(tmp_path, typed):
+    if typed:
+        rows = {
+            name: [{"bytes": picture(split), "path": "x.png"}] * 10
+            for name, split in (("mask", "test"), ("image", "train"))
+        }
+        features = {name: {"_type": "Image"} for name in rows}
+        rows |= {"category": [1, 0] * 5, "label": [0, 1] * 5}
+        features |= {name: {"_type": "Value", "dtype": "int64"} for name in ("category", "label")}
+        described = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(pa.table(rows).replace_schema_metadata(described), tmp_path / "x.parquet")
+    else:
+        flat(tmp_path, 10, "train")
+        rows = [(f"{i}.png", ("x", "y")[i % 2], ("ant", "bee")[i % 2]) for i in range(10)]
+        csv(tmp_path / "metadata.csv", rows, ("file_name", "category", "label"))
+    images = read(f"{tmp_path}/")
+    assert "note: labels are of column label, not of category (--label_column)" in said(images)
+    assert images.classes == (("0", "1") if typed else ("ant", "bee")) and images.x["train"].max() < 100
+    assert ("images are of column image, not of mask (--image_column)" in said(images)) == typed
+    chosen = read(f"{tmp_path}/", label_column="category", image_column="mask" if typed else "file_name")
+    assert "are of column" not in said(chosen) and (chosen.x["train"].max() > 150) == typed
 
 
 def test_columns_are_named_by_choice(tmp_path):
