@@ -29,12 +29,17 @@ def cached(name: str) -> Path:
 
 
 def give_home() -> None:
-    """A temporary home for a user who has none, a container's, say: libraries end without one."""
+    """A temporary home for a user who has none, a container's, say: libraries end without one.
+
+    And a place for Matplotlib's files where a home cannot be written.
+    """
     if not os.path.isabs(os.path.expanduser("~")):
         os.environ["HOME"] = str(own_temporary_folder())
         _log.warning(
             "user %d has no home: %s takes its place; set HOME to keep what is cached", os.getuid(), os.environ["HOME"]
         )
+    if not all(may_write(Path(os.path.expanduser(f"~/{own}/matplotlib"))) for own in (".config", ".cache")):
+        os.environ.setdefault("MPLCONFIGDIR", str(own_temporary_folder()))  # else it tells so in two lines
 
 
 def own_temporary_folder(place: str | None = None) -> Path:
