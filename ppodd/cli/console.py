@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ppodd.words import counted, wrapped
+from ppodd.words import apart, counted, wrapped
 
 if TYPE_CHECKING:
     from ppodd.archive import Accuracy, StageRecord
@@ -36,7 +36,12 @@ def fitted(lines: Iterable[str]) -> str:
     """The lines, broken between words where the terminal is narrower, each a little further in than it began."""
     columns = width()
     every = [one for line in lines for one in line.split("\n")]
-    return "\n".join(one if columns is None else wrapped(one, columns, f"{_indent(one)}  ") for one in every)
+    return "\n".join(apart(one) if columns is None else wrapped(one, columns, f"{_indent(one)}  ") for one in every)
+
+
+def say(out: Console, text: str) -> None:
+    """Print a line for people, broken between words; what is to be copied, such as a command, is printed as it is."""
+    out.print(fitted([text]))
 
 
 def _indent(line: str) -> str:

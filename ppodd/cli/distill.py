@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     config = configure(args, say=notices.append)
 
     from ppodd.archive import trial_of
-    from ppodd.cli.console import bar, console, stage_line
+    from ppodd.cli.console import bar, console, say, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
     from ppodd.distillation import run as distil
@@ -78,14 +79,14 @@ def run(args: argparse.Namespace) -> CommandResult:
     trial = trial_of(args.archive, config)
     limit_threads()
     for line in (*notices, *(f"note: {notice}" for notice in config.notices())):
-        out.print(line)
+        say(out, line)
     announce(out, config, trial.url)
     if args.resume and not trial.state().is_trial:
-        out.print("nothing to resume: no run is archived there; it starts anew")
+        say(out, "nothing to resume: no run is archived there; it starts anew")
     found: dict[str, Any] = {"trial": trial.url, "stages": [], "evaluations": []}
     with logs.about(sweep=trial.sweep, trial=trial.trial), bar(out) as show:
-        for record in distil(config, trial, resume=args.resume, progress=show, say=out.print):
-            out.print(stage_line(record))
+        for record in distil(config, trial, resume=args.resume, progress=show, say=functools.partial(say, out)):
+            say(out, stage_line(record))
             found["stages"].append(record)
     if not args.no_evaluate:
         found["evaluations"] = evaluate_trials(out, [(trial, trial.stages())], EvaluationConfig(), config.device)
@@ -97,11 +98,14 @@ def run(args: argparse.Namespace) -> CommandResult:
 
 def announce(out: Any, config: DistillConfig, url: str) -> None:
     """Say what the config is of, in one line."""
+    from ppodd.cli.console import say
+
     size = f"{config.poster_width} × {config.poster_height} px"
     known = known_poster_ipc(config)
     ipc = f" ({known:.3f} IPC)" if known else ""
-    out.print(
+    say(
+        out,
         f"{config.name}: {config.method} on {config.dataset}, poster {size}{ipc}, "
         f"{counted(config.num_stages, 'stage')} of {counted(config.stage_epochs, 'epoch')}, blend {config.blend}, "
-        f"seed {config.seed} → {url}"
+        f"seed {config.seed} → {url}",
     )

@@ -59,6 +59,7 @@ def _look_at_data(flags: dict[str, Any], output: str | None) -> CommandResult:
     if "dataset" not in flags:
         raise BadInput(f"{', '.join(f'--{name}' for name in flags)}: name the data set by --dataset")
 
+    from ppodd.cli.console import fitted
     from ppodd.datasets import contact_sheet, read_images
     from ppodd.files import atomic_write
 
@@ -69,7 +70,7 @@ def _look_at_data(flags: dict[str, Any], output: str | None) -> CommandResult:
     config = absolute_paths(config)
     images, _ = read_images(config.data)
     output = output or (_temporary() if _is_within(Path(), config.dataset) else _SHEET)
-    print("\n".join(images.report.lines()))
+    print(fitted(images.report.lines()))
     atomic_write(output, contact_sheet(images))
     print(f"{output}: pictures of each class, training on the left, test on the right")
     return CommandResult(0, {"dataset": config.dataset, "read": images.report.lines(), "file": output})

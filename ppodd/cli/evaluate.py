@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from ppodd.cli.options import add_config_flags, given
 from ppodd.cli.output import CommandResult
 from ppodd.config import EvaluationConfig, build
 from ppodd.files import address
-from ppodd.words import counted
+from ppodd.words import counted, together
 
 _CLASSES = 12  # whose accuracy is printed
 
@@ -71,6 +72,7 @@ def evaluate_trials(
         BadInput: what is asked for of a user's own cannot work, or the data is not that of the distillation.
     """
     from ppodd.archive import EVALUATOR
+    from ppodd.cli.console import say
     from ppodd.evaluation import evaluate_archived, try_works, works
     from ppodd.files import only_writer
     from ppodd.machine import limit_threads
@@ -88,13 +90,13 @@ def evaluate_trials(
             only: AbstractContextManager[object] = nullcontext()  # an archive that is only read need not be writable
         else:
             busy = f"{trial.url} is being evaluated by another process"
-            only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", out.print)
+            only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", functools.partial(say, out))
         with only:
             if left:
                 trial.folder.remove_temporaries()
             for work in wanted:
                 record = evaluate_archived(work, device, dataset, root)
-                out.print(_line(trial, work, record))
+                say(out, _line(trial, work, record))
                 found.append({"trial": trial.url, **record.to_json()})
     return found
 
@@ -126,8 +128,8 @@ def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
 
     budgets, protocol = record.budgets, work.protocol
     leak = ", LEAKS THE TEST SET" if record.leaks_test_set else ""
-    accuracies = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.accuracy.items())
-    balanced = "   ".join(f"{steps}: {percent(a)}" for steps, a in record.balanced.items())
+    accuracies = "   ".join(together(f"{steps}: {percent(a)}") for steps, a in record.accuracy.items())
+    balanced = "   ".join(together(f"{steps}: {percent(a)}") for steps, a in record.balanced.items())
     unequal = (
         f"   balanced over classes of unequal size   {balanced}{_by_class(trial, work, record)}" if balanced else ""
     )
@@ -148,7 +150,7 @@ def _by_class(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
     found = zip(trial.stage(work.stage).data.classes, record.per_class[last], strict=True)
     told = sorted(((accuracy, name) for name, accuracy in found if accuracy is not None))
     more = f", … ({len(told)} in all)" if len(told) > _CLASSES else ""
-    shown = ", ".join(f"{name} {accuracy:.1f}" for accuracy, name in told[:_CLASSES])
+    shown = ", ".join(together(f"{name} {accuracy:.1f}") for accuracy, name in told[:_CLASSES])
     return f"   by class after {last}: {shown}{more}"
 
 

@@ -6,6 +6,7 @@ Give the flags of the run that made them: they say the data set, the layout, the
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import Any
 
 from ppodd.cli.distill import announce, configure
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     files = paired(args.files)
 
     from ppodd.archive import trial_of
-    from ppodd.cli.console import console, stage_line
+    from ppodd.cli.console import console, say, stage_line
     from ppodd.cli.evaluate import evaluate_trials, say_tables
     from ppodd.config import EvaluationConfig
     from ppodd.distillation import import_posters, load_posters
@@ -55,15 +56,16 @@ def run(args: argparse.Namespace) -> CommandResult:
 
     def layout(order: Any) -> None:
         rows = " / ".join(" ".join(map(str, row)) for row in order)
-        out.print(f"class layout, row by row: {rows} (class_order {config.class_order}): it must be that of the run")
+        say(out, f"class layout, row by row: {rows} (class_order {config.class_order}): it must be that of the run")
 
     found: dict[str, Any] = {"trial": trial.url, "stages": [], "evaluations": []}
-    for record in import_posters(config, trial, posters, layout, out.print):
-        out.print(stage_line(record))
+    for record in import_posters(config, trial, posters, layout, functools.partial(say, out)):
+        say(out, stage_line(record))
         found["stages"].append(record)
-    out.print(
+    say(
+        out,
         "note: PoDD's code trains on the whole training set, with what is held out here, and keeps the poster that did "
-        "best on the test set: the results are marked as leaking it"
+        "best on the test set: the results are marked as leaking it",
     )
     if not args.no_evaluate:
         found["evaluations"] = evaluate_trials(out, [(trial, trial.stages())], EvaluationConfig(), config.device)

@@ -223,7 +223,7 @@ def parser_of(command: str) -> Parser:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:11} {text}" for name, text in COMMANDS.items())
     return (
         "usage: ppodd COMMAND [--help] …\n\n"
         "Progressive Poster Dataset Distillation: distil, sweep, evaluate, compare.\n\n"

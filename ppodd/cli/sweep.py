@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     if args.resume and held is None:
         print("nothing to resume: no sweep of this name is archived there; it starts anew", flush=True)
 
-    from ppodd.cli.console import console, duration, fitted
+    from ppodd.cli.console import console, duration, say
     from ppodd.cli.live_sweep import LiveSweep
     from tune.running import run_sweep
 
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     how = {"resume": args.resume, "ray_address": args.ray_address, "wait": args.wait}
     how["autoscaling"] = args.autoscaling
     with LiveSweep(out) as show:
-        outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=lambda text: out.print(fitted([text])))
+        outcome = run_sweep(sweep, archive.url, uri, **how, show=show, say=functools.partial(say, out))
     out.print(f"took {duration(show.seconds)}")
     _say_what_ended_early(out, outcome, args.debug)
     if args.debug:
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> CommandResult:
         except PpoddError as error:  # the sweep is done all the same
             out.print(f"no results from {hidden(uri)}: {one_line(error)}")
     for line in _what_resume_would_do(sweep, outcome):
-        out.print(line)
+        say(out, line)
     return CommandResult(0 if outcome.complete else 1, found)
 
 
@@ -206,6 +207,7 @@ def _hours(sweep: Any, timer: Any) -> str:
         who = " and ".join(timer.no_gpu)
         return f"no estimate: the {who} want a GPU, and there is none here to time them on"
     found = timer.hours()
+    lockstep = sweep.file.resources.lockstep != "off"
     devices = timer.trials.device
     if timer.evaluators.device != devices:
         devices = f"{devices}, evaluations on {timer.evaluators.device}"
@@ -218,7 +220,7 @@ def _hours(sweep: Any, timer: Any) -> str:
         f"estimate: trials {reserved(found.trials_s, sweep.file.resources)}, evaluations "
         f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on "
         f"{counted(cores(), 'core')} of this machine, {counted(found.at_once, 'trial')} at a time (from {found.timed} "
-        f"work items timed here on {devices})"
+        f"work items timed here on {devices}{', one trial after another: in lockstep they take less' * lockstep})"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ppodd.words import wrapped
+from ppodd.words import together, wrapped
 from results.analysis import (
     KINDS,
     OF_FULL_DATA,
@@ -191,8 +191,7 @@ def _named(table: pd.DataFrame) -> list[list[str]]:
 
 def _paragraph(items: list[str], width: int, begins: str = "") -> str:
     """The items one after another, broken between them."""
-    whole = ", ".join(item.replace(" ", "\u00a0") for item in items)
-    return wrapped(begins + whole, width, indent="    ").replace("\u00a0", " ")
+    return wrapped(begins + ", ".join(map(together, items)), width, indent="    ")
 
 
 def as_cells(column: pd.Series) -> list[str]:

@@ -16,7 +16,8 @@ from ppodd.files import cache_folder, is_remote, sha256
 from ppodd.proxies import bypass_for_loopback, through_proxy
 from results.tracking import mlflow_internals
 from results.tracking.mlflow_internals import Experiment
-from results.tracking.store_file import check_file, holds_nothing, make_or_check, silence, sqlite_path, sqlite_uri
+from results.tracking.mlflow_settings import our_mlflow
+from results.tracking.store_file import check_file, holds_nothing, make_or_check, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient, entities
@@ -118,22 +119,14 @@ def open_store(tracking_uri: str) -> MlflowClient:
         StorageError: nothing answers there.
     """
     check_form(tracking_uri)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # a server that is away is said in seconds, one that hangs in twenty: the sync tries again anyway
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     bypass_for_loopback(tracking_uri)
-    import mlflow
-
-    silence()
+    mlflow = our_mlflow()
     with _opening(tracking_uri):
         if path := sqlite_path(tracking_uri):
             _require_sqlite(tracking_uri, path)
         elif tracking_uri.startswith(_DATABASES):
             _require_database(tracking_uri)
-        client = mlflow.MlflowClient(absolute(tracking_uri))
+        client: MlflowClient = mlflow.MlflowClient(absolute(tracking_uri))
         client.search_experiments(max_results=1)
     return client
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import secrets
@@ -19,8 +18,8 @@ import filelock
 
 from ppodd.errors import BadInput, PpoddError, StorageError
 from ppodd.files import no_place, storage_errors
+from results.tracking.mlflow_settings import our_mlflow
 
-_log = logging.getLogger(__name__)
 SQLITE = "sqlite:///"
 _URI = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>.*)", re.DOTALL)
 _WAIT_S = 120.0  # for another process that writes: a first sync of thousands of trials takes a minute
@@ -101,17 +100,8 @@ def _led_to(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def silence() -> None:
-    """Have MLflow, once imported, log nothing: what it traces, it raises too, and we say it in a line."""
-    if not _log.isEnabledFor(logging.DEBUG):
-        for name in ("alembic", "mlflow", "sqlalchemy"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
 def _make(path: Path) -> None:
-    import mlflow
-
-    silence()
+    mlflow = our_mlflow()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "mlflow.db")
         mlflow.MlflowClient(sqlite_uri(made)).search_experiments(max_results=1)

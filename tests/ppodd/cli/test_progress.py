@@ -9,6 +9,7 @@ from rich.console import Console
 from ppodd.cli import console as consoles
 from ppodd.cli.live_sweep import LiveSweep, view
 from ppodd.distillation.stages import MetaStepProgress
+from ppodd.words import together
 from tune.running.progress import FinishedStage, SweepProgress
 from tune.running.time_left import TimeLeft
 
@@ -77,6 +78,7 @@ def test_lines_are_broken_between_words_and_keep_their_indent(monkeypatch):
     monkeypatch.setattr(consoles, "width", lambda: 24)
     text = "data: digits\n  train: 1,442 images from scikit-learn"
     assert consoles.fitted([text]) == "data: digits\n  train: 1,442 images\n    from scikit-learn"
+    assert consoles.fitted([f"after steps   {together('50: 72.6 ± 2.8')}"]) == "after steps\n  50: 72.6 ± 2.8"
 
 
 def test_the_coordinator_is_asked_only_where_a_live_view_shows_what_evaluators_are_at():
