@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,20 +30,38 @@ def source_digest(module: str) -> str:
         return ""
 
 
+def _root_of(module: str, file: Path) -> Path | None:
+    """The folder from which a module of this name is imported; `None` where its file lies elsewhere."""
+    depth = module.count(".") + (file.name == "__init__.py")
+    root = file.parents[depth] if depth < len(file.parents) else None
+    return root if root and _file_of(root, module) == file else None
+
+
+def _installed_with(root: Path, file: Path) -> frozenset[str] | None:
+    """The modules and packages that were installed with a file, by their record; `None` where it was not installed."""
+    line = f"\n{file.relative_to(root).as_posix()},"
+    for record in root.glob("*.dist-info/RECORD"):
+        if line in (text := f"\n{record.read_text(encoding='utf-8')}"):
+            return frozenset(re.split(r"[/,.]", entry, maxsplit=1)[0] for entry in text.splitlines())
+    return frozenset() if _INSTALLED & {*root.parts} else None
+
+
 def _imported_beside(module: str, file: Path) -> dict[str, Path]:
-    """The files that a module imports, and these in turn: from its own folder, or of its package where it is installed.
+    """The files that a module imports, and these in turn: from beside it, or of what it was installed with.
 
     Imports are found wherever they are written, also in functions.
     """
-    root = file.parents[module.count(".") + (file.name == "__init__.py")]
-    top = module.partition(".")[0]
+    root = _root_of(module, file)
+    if root is None:
+        return {}
+    top, beside = module.partition(".")[0], _installed_with(root, file)
     found = {module: file}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         for imported in _imports(name, found[name]):
             parts = imported.split(".")
-            if parts[0] in _OURS or (parts[0] != top and _INSTALLED & {*root.parts}):
+            if parts[0] in _OURS or (parts[0] != top and beside is not None and parts[0] not in beside):
                 continue
             for each in (".".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
                 if each not in found and (path := _file_of(root, each)):

@@ -6,6 +6,7 @@ import os
 
 from ppodd.archive.trial_archive import TrialArchive
 from ppodd.config import RUNS, DistillConfig, check_twin
+from ppodd.datasets import data_digest, read_images
 from ppodd.errors import BadInput
 from ppodd.files import Folder
 
@@ -40,16 +41,18 @@ def stages_at(path: str) -> tuple[TrialArchive, list[int]]:
 def with_own_folder(archive: str, resume: bool, plain: DistillConfig, apart: DistillConfig) -> DistillConfig:
     """Of two configs of a run that differ in its name, the one whose folder is its own.
 
-    The plain name is taken where a run on data at another place has it, and that data is still there: had it moved
-    here, this would be the same run.
+    The other is taken where a run on data at another place has the plain name. Data that is not there any more may have
+    moved here, which its digest tells: this is the same run then.
     """
     runs = Folder(archive) / RUNS
     if resume:
         return apart if TrialArchive(runs.at(apart.name)).holds_run() else plain
     there = TrialArchive(runs.at(plain.name)).data()
-    if not there or not os.path.exists(there.dataset) or not os.path.exists(plain.dataset):
+    if not there or not os.path.exists(plain.dataset):
         return plain
-    return plain if os.path.samefile(there.dataset, plain.dataset) else apart
+    if os.path.exists(there.dataset):
+        return plain if os.path.samefile(there.dataset, plain.dataset) else apart
+    return plain if data_digest(read_images(plain.data)[1], plain.data) == there.digest else apart
 
 
 def trial_of(archive: str, config: DistillConfig) -> TrialArchive:

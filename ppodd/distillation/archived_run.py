@@ -63,7 +63,7 @@ def distillation_steps(
     alone: bool = True,
     say: Say | None = None,
     stop: Callable[[], bool] | None = None,
-    check_digest: Callable[[str], None] | None = None,
+    check_dataset: Callable[[Dataset], None] | None = None,
 ) -> DistillationSteps[StageRecord]:
     """Distil into the trial's folder, asking for each meta-step; yields stages' records, first those archived already.
 
@@ -72,7 +72,7 @@ def distillation_steps(
 
     With `alone`, no other process may write to the folder meanwhile; `say` receives a line when it has to wait to be
     sure of that. A sweep's trials need no such check: their driver is the only one. `say` also receives the report of
-    the data, and `check_digest` its digest, to refuse data other than that of the sweep's other trials.
+    the data, and `check_dataset` the data itself, to refuse what the sweep's other trials or evaluations do not fit.
 
     An interrupt, and `stop` where it says so before a meta-step, archives a checkpoint and raises `KeyboardInterrupt`.
 
@@ -89,8 +89,8 @@ def distillation_steps(
     Precision.read(config.precision).check_device(device)
     trial.check_free(config, resume)  # before the data is read, which may take a while
     dataset = data_of(config, device, say or _log.info)
-    if check_digest:
-        check_digest(dataset.digest)
+    if check_dataset:
+        check_dataset(dataset)
     initial = load_poster(config.load_poster_run_name) if config.load_poster_run_name else None
     distillation = Distillation(config, dataset, initial)  # refuses what cannot work before anything is written
     if say and (long := warning(config, dataset.spec, len(dataset.train.y), device)):

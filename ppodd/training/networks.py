@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -10,6 +12,9 @@ from ppodd.datasets import Spec
 from ppodd.errors import BadInput, one_line
 from ppodd.registry import located
 from ppodd.training.architectures import ARCHITECTURES, check_architecture, feature_size, first_padding
+
+_log = logging.getLogger(__name__)
+_SUM_TOLERANCE = 1e-4  # within which rows are taken to sum to 1
 
 
 class ConvNet(nn.Module):
@@ -104,6 +109,8 @@ def fresh_network(
 def check_network(arch: str, spec: Spec, width: int, twice: bool = True) -> None:
     """Try a user's network on two images: it must take them, and have the gradients that are taken of it.
 
+    One that ends in a softmax works, and is warned of.
+
     Args:
         twice: whether its gradient is differentiated, too, as a meta-step does.
 
@@ -120,8 +127,8 @@ def check_network(arch: str, spec: Spec, width: int, twice: bool = True) -> None
     theta = network.theta.requires_grad_()
     try:
         with torch.random.fork_rng(devices=[]):  # which dropout draws from
-            loss = network(theta, x).logsumexp(1).sum()
-        (gradient,) = torch.autograd.grad(loss, theta, create_graph=twice)
+            logits = network(theta, x)
+        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), theta, create_graph=twice)
         gradients = [gradient, *(torch.autograd.grad(gradient.square().sum(), x) if twice else ())]
     except BadInput:
         raise
@@ -129,3 +136,12 @@ def check_network(arch: str, spec: Spec, width: int, twice: bool = True) -> None
         raise BadInput(f"arch {arch!r} fails on images {tuple(x.shape)}: {one_line(error)}") from error
     if not all(found.isfinite().all() for found in gradients):
         raise BadInput(f"arch {arch!r}: its gradient for images {tuple(x.shape)} is no number: look at its forward")
+    if twice and not gradients[1].any():
+        raise BadInput(
+            f"arch {arch!r}: no gradient reaches the images, so that it distils no poster: look for detach, no_grad or "
+            f"rounding in its forward"
+        )
+    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < _SUM_TOLERANCE:
+        _log.warning(
+            "arch %r returns probabilities: cross-entropy takes logits, leave the softmax at its end out", arch
+        )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from ppodd.archive import Archive, DataRecord, SweepDataRecord, TrialArchive, TrialState
 from ppodd.config import DistillConfig, EvaluationProtocol, protocols
-from ppodd.datasets import Request, Spec, data_digest, read_images
+from ppodd.datasets import Request, Spec, data_digest, known_spec, read_images
 from ppodd.distillation import cpu_hours, long_time
 from ppodd.errors import BadInput
 from ppodd.machine import cores
@@ -33,7 +33,7 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
             reports[config.data], digests[config.data] = images.report, data_digest(content, config.data)
             counts[config.data] = len(images.y["train"])
         config.geometry.check(reports[config.data].spec)
-        _try_own(protocols(sweep.evaluations, config), reports[config.data].spec, tried)
+        try_own(protocols(sweep.evaluations, config), reports[config.data].spec, tried)
     if say:
         say("\n".join(line for report in reports.values() for line in report.lines()))
         if note := _long(sweep, archive, {data: (reports[data].spec, counts[data]) for data in reports}):
@@ -43,11 +43,37 @@ def check_data(sweep: Sweep, archive: Archive, say: Callable[[str], None] | None
             trial.check_data(there.digest, digests[request], request.dataset)
 
 
-def _try_own(asked: Iterable[EvaluationProtocol], spec: Spec, tried: set[tuple[object, ...]]) -> None:
+def check_own(sweep: Sweep) -> None:
+    """Try what evaluations on a cluster use of a user's own, where it is here, too, and the data's shape is known.
+
+    The rest a trial tries before its first meta-step, where the data and the code are.
+
+    Raises:
+        BadInput: something of it fails.
+    """
+    tried: set[tuple[object, ...]] = set()
+    for config in sweep.examples:
+        if spec := None if config.classes else known_spec(config.dataset, config.image_size):
+            try_own(filter(_is_here, protocols(sweep.evaluations, config)), spec, tried)
+
+
+def _is_here(protocol: EvaluationProtocol) -> bool:
+    """Whether all that a protocol names can be imported on this machine."""
+    try:
+        ARCHITECTURES.get(protocol.arch), OPTIMISERS.get(protocol.optim)
+        for name in AUGMENTATIONS.within(protocol.strategy):
+            AUGMENTATIONS.get(name)
+    except BadInput:
+        return False
+    return True
+
+
+def try_own(asked: Iterable[EvaluationProtocol], spec: Spec, tried: set[tuple[object, ...]] | None = None) -> None:
     """Try what evaluations use of a user's own, but for what was `tried`.
 
     What a trial uses itself it tries, too, before its first meta-step.
     """
+    tried = set() if tried is None else tried
     for protocol in asked:
         used = (protocol.arch, protocol.optim, *AUGMENTATIONS.within(protocol.strategy))
         what = (*used, protocol.width, spec)

@@ -23,6 +23,7 @@ class TrialJob(TypedDict):
         cpus, gpus: that are reserved for it.
         hours: after which each trial is stopped.
         stage_accuracy: who measures it.
+        evaluations: of each stage, whose networks and the like a trial tries before it begins.
         halve_chunk: whether to go on with half the `real_chunk` where memory runs out.
     """
 
@@ -31,6 +32,7 @@ class TrialJob(TypedDict):
     gpus: float
     hours: float | None
     stage_accuracy: str
+    evaluations: list[dict[str, Any]]
     halve_chunk: bool
 
 
@@ -45,6 +47,7 @@ def job_of(sweep: Sweep, archive: Archive, *names: str) -> TrialJob:
         "gpus": sweep.file.resources.gpus,
         "hours": sweep.file.limits.trial_hours,
         "stage_accuracy": sweep.file.stage_accuracy,
+        "evaluations": [evaluation.model_dump(mode="json") for evaluation in sweep.evaluations],
         "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
     }
 

@@ -31,7 +31,7 @@ from ppodd.words import counted
 from results.reporting import publish
 from results.tracking import open_store, sync
 from tune.running.claim import check_claim, is_news, write_claim
-from tune.running.data import DataOfTrials, check_data, record_first
+from tune.running.data import DataOfTrials, check_data, check_own, record_first
 from tune.running.job import job_of, names_in
 from tune.running.known_trials import KnownTrials
 from tune.running.limits import SweepClock, take_up, used_up
@@ -104,6 +104,8 @@ def run_sweep(
     check_start(sweep, archive, tracking_uri, resume)
     if ray_address is None:
         check_data(sweep, archive, say)
+    else:
+        check_own(sweep)
     in_process = connect(ray_address)
     if not in_process:
         check_archive(archive.url)

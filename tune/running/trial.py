@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import json
 import logging
@@ -18,17 +17,18 @@ from ray import tune
 from cluster.service import limit_gpu_memory, measure
 from ppodd import logs
 from ppodd.archive import FailureRecord, StageRecord, TrialArchive
-from ppodd.config import DistillConfig, build
+from ppodd.config import DistillConfig, EvaluationConfig, build, protocols
 from ppodd.distillation import OutOfMemory, halved
 from ppodd.errors import BadInput, CorruptArchive, StorageError
 from ppodd.files import is_remote
 from ppodd.machine import DeviceError, device_error, limit_threads
-from tune.running.data import check_alike
+from tune.running.data import check_alike, try_own
 from tune.running.job import TrialJob, job_in
 from tune.running.limits import TrialClock
 from tune.running.stopping import NO_STORAGE, StopSignal, when_told
 
 if TYPE_CHECKING:
+    from ppodd.datasets import Dataset
     from ppodd.distillation import DistillationSteps, MeasureCandidate
 
 _log = logging.getLogger(__name__)
@@ -84,9 +84,15 @@ def _one(
             def stop() -> bool:
                 return told.is_set() or clock.is_over()
 
+            def check(dataset: Dataset, config: DistillConfig = config) -> None:
+                check_alike(archive, config, dataset.digest)
+                asked = [build(EvaluationConfig, evaluation) for evaluation in job["evaluations"]]
+                try_own(protocols(asked, config), dataset.spec)
+
             smaller: DistillConfig | None = config
             while smaller:
-                config, smaller = smaller, (yield from _distil(smaller, archive, job["halve_chunk"], elsewhere, stop))
+                once = _distil(smaller, archive, job["halve_chunk"], elsewhere, stop, check)
+                config, smaller = smaller, (yield from once)
         except KeyboardInterrupt:
             if clock.stop(told.why) and not told.is_set():
                 return
@@ -119,13 +125,14 @@ def _distil(
     may_halve: bool,
     measure: MeasureCandidate | None,
     stop: Callable[[], bool] | None,
+    check: Callable[[Dataset], None],
 ) -> Generator[Any, Any, DistillConfig | None]:
     """Run to the end. Where memory runs out: the config to go on with from the last checkpoint, if there may be one."""
     from ppodd.distillation import distillation_steps
 
     try:
-        how: dict[str, Any] = {"check_digest": functools.partial(check_alike, archive, config)}
-        yield from distillation_steps(config, archive, resume=True, measure=measure, alone=False, stop=stop, **how)
+        how: dict[str, Any] = {"measure": measure, "stop": stop, "check_dataset": check}
+        yield from distillation_steps(config, archive, resume=True, alone=False, **how)
         return None
     except OutOfMemory:
         smaller = halved(config) if may_halve else None

@@ -189,6 +189,10 @@ def test_runs_on_folders_of_one_name_at_two_places_have_names_of_their_own(comma
     (tmp_path / "moved").rename(tmp_path / "elsewhere/photos")
     code, said = command("distill", dataset="./elsewhere/photos", num_stages=1)
     assert code == 2 and f"{plain} already holds this run" in said
+    shutil.rmtree(tmp_path / "elsewhere/photos")
+    tree(tmp_path / "c/photos", split="validation")  # other data is another run, though the first's is gone
+    code, said = command("distill", "--no-evaluate", dataset="./c/photos", num_stages=1)
+    assert code == 0 and len(list(runs.iterdir())) == 3, said
 
 
 def test_the_command_that_shows_a_run_can_be_pasted(command, tmp_path):

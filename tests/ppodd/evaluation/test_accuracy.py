@@ -179,6 +179,41 @@ def test_a_users_package_is_followed_into_its_modules(tmp_path, monkeypatch):
     assert len(set(digests[:-1])) == len(digests) - 1 and digests[-1] == digests[-2]
 
 
+def test_a_plug_in_has_the_same_digest_where_it_is_written_and_where_it_is_installed(tmp_path, monkeypatch):
+    files = {
+        "mine_net/__init__.py": "",
+        "mine_net/net.py": "import mine_layers, mine_widths, beside",
+        "mine_layers.py": "",
+        "mine_widths/__init__.py": "from . import deep",
+        "mine_widths/deep.py": "",
+    }
+    digests = []
+    for place in ("src", "lib/site-packages", "target"):
+        root = tmp_path / place
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        if place != "src":  # beside another's
+            (root / "beside.py").write_text("")
+            (root / "mine-1.0.dist-info").mkdir()
+            (root / "mine-1.0.dist-info/RECORD").write_text("".join(f"{name},,\n" for name in files))
+        monkeypatch.setattr(sys, "path", [str(root), *sys.path])
+        importlib.invalidate_caches()
+        digests.append(source_digest("mine_net.net"))
+        (root / "mine_widths/deep.py").write_text("edited = True")
+        digests.append(source_digest("mine_net.net"))
+        monkeypatch.undo()
+        sys.modules.pop("mine_net", None)
+    assert all(digests[:2]) and digests[0] != digests[1] and digests == digests[:2] * 3
+
+
+def test_a_module_whose_file_lies_elsewhere_than_its_name_says_has_a_digest(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text("import os")
+    spec = importlib.util.spec_from_file_location("a.b." * 40 + "net", tmp_path / "net.py")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    assert source_digest(spec.name)
+
+
 BROKEN = {
     "that is not there": ("", "arch", "has no Net"),
     "that does not import": ("import no_such_module", "arch", "cannot import"),

@@ -183,6 +183,7 @@ WRONG_NETWORKS = {
     ),
     "the images are not used": ("Blind()", "fails on images .*not .*used"),
     "no number": ("Infinite()", "its gradient for images .* is no number"),
+    "no gradient of the images": ("Rounded()", "no gradient reaches the images, so that no poster can be distilled"),
 }
 
 
@@ -205,6 +206,10 @@ class Infinite(Flat):
     def forward(self, x):
         return super().forward(x.flatten(1)).abs().sqrt().mul(0).sqrt()
 
+class Rounded(Flat):
+    def forward(self, x):
+        return super().forward(x.flatten(1).round())
+
 def flat(*sizes):
     return nn.Sequential(nn.Flatten(), nn.Linear(*sizes))
 
@@ -214,6 +219,30 @@ def net(spec, width):
     module = user_module(tmp_path, monkeypatch, code)
     with pytest.raises(BadInput, match=words):
         check_network(f"{module}:net", SPECS["digits"], 4)
+
+
+def test_a_users_network_that_rounds_images_is_good_to_evaluate_and_one_that_ends_in_a_softmax_is_warned_of(
+    tmp_path, monkeypatch, caplog
+):
+    code = """
+from torch import nn
+
+class Rounded(nn.Linear):
+    def __init__(self, spec, width):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1).round())
+
+def probable(spec, width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1))
+"""
+    module = user_module(tmp_path, monkeypatch, code)
+    check_network(f"{module}:Rounded", SPECS["digits"], 4, twice=False)
+    assert not caplog.records
+    check_network(f"{module}:probable", SPECS["digits"], 4)
+    (record,) = caplog.records
+    assert "probable' returns probabilities: cross-entropy takes logits" in record.getMessage()
 
 
 @pytest.mark.parametrize("name", ["Linear", "Dropout", "Smooth"])

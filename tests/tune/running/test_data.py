@@ -1,7 +1,5 @@
 """The data of a sweep: read once before anything runs, known by its content wherever it lies."""
 
-from functools import partial
-
 import pytest
 from image_sets import picture, tree
 from plugins import user_module
@@ -15,7 +13,9 @@ from ppodd.datasets import loading
 from ppodd.distillation import run
 from ppodd.errors import BadInput
 from tune.running.claim import check_claim, write_claim
-from tune.running.data import DataOfTrials, check_alike, check_data, record_first
+from tune.running.data import DataOfTrials, check_alike, check_data, check_own, record_first
+from tune.running.job import job_of
+from tune.running.trial import _run
 from tune.sweep_file import load_sweep
 
 FIELDS = {
@@ -57,6 +57,25 @@ def test_what_a_sweep_evaluates_with_of_a_users_own_is_tried_first(sweep_of, tmp
     sweep = sweep_of(tmp_path / "photos", f"evaluation: {{{which.format(own)}}}")
     with pytest.raises(BadInput, match=f"{own}' fails when it is tried"):
         check_data(sweep, Archive(tmp_path / "archive"))
+
+
+def test_what_a_sweep_on_a_cluster_evaluates_with_of_a_users_own_is_tried_before_a_meta_step(
+    sweep_of, tmp_path, monkeypatch
+):
+    tree(tmp_path / "photos")
+    module = user_module(tmp_path, monkeypatch, "def theirs(*given): raise KeyError(3)")
+    sweep = sweep_of(tmp_path / "photos", f"evaluation: {{arch: [{module}:theirs]}}")
+    check_own(sweep)  # which knows the shape of no data but the named
+    archive, (name,) = Archive(tmp_path / "archive"), sweep.trials
+    _run(job_of(sweep, archive, name))
+    assert "theirs' fails when it is tried" in archive.trial("mine", name).failure().error
+    assert not archive.trial("mine", name).stages() and not archive.trial("mine", name).progress()
+    shape = {"poster_class_num_x": 5, "poster_class_num_y": 2}
+    named = {"dataset": "digits", "image_size": 0, **shape, "poster_width": 24, "poster_height": 12}
+    digits = sweep_of("digits", f"evaluation: {{arch: [{module}:theirs]}}", **named)
+    with pytest.raises(BadInput, match="theirs' fails when it is tried"):
+        check_own(digits)
+    check_own(sweep_of("digits", "evaluation: {arch: [not_on_this_machine:Net]}", **named))
 
 
 def test_a_sweep_that_takes_hours_on_a_cpu_says_so_first(sweep_of, tmp_path):
@@ -119,12 +138,12 @@ def test_trials_of_a_sweep_whose_nodes_have_other_data_by_one_name_are_refused(s
     (one, config), (other, its_config) = sweep.trials.items()
     first, second = archive.trial("mine", one), archive.trial("mine", other)
     for _ in range(2):  # as a trial that goes on does
-        list(run(config, first, resume=True, check_digest=partial(check_alike, first, config)))
+        list(run(config, first, resume=True, check_dataset=lambda data: check_alike(first, config, data.digest)))
     (tmp_path / "photos/ant/0.png").write_bytes(picture("test"))
     loading._last.clear()  # another node's process has none
     words = f"data .*photos as node .* is not what trial {one} read on node .*: put the same data on every node"
     with pytest.raises(BadInput, match=words):
-        list(run(its_config, second, check_digest=partial(check_alike, second, its_config)))
+        list(run(its_config, second, check_dataset=lambda data: check_alike(second, its_config, data.digest)))
     assert not second.stages() and not second.holds_run()
     assert archive.trials("mine") == [one] and not damage(archive, "mine")
 
