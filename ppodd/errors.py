@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -110,12 +111,17 @@ def wrong_field(error: Any, shown_chars: int = 80) -> str:
 
 
 def check_utf8(text: str) -> str:
-    """A path or another argument, which records hold as text. Raises `BadInput` where it is not in UTF-8."""
+    """A path, which records and URLs hold as text. Raises `BadInput` where it is not in UTF-8, or not read so."""
     try:
         text.encode()
+        return text
     except UnicodeEncodeError:
-        raise BadInput(f"{text!r} is not in UTF-8: rename it, or link to it by another name") from None
-    return text
+        pass
+    try:
+        os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadInput(f"{text!a} is not in UTF-8: rename it, or link to it by another name") from None
+    raise BadInput(f"{text!a} is read as ASCII in this locale: set PYTHONUTF8=1")
 
 
 def near_miss(value: object, names: Sequence[str], most: int = 1) -> str:

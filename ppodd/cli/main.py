@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ppodd import logs, own_packages, signals
 from ppodd.cli.output import CommandResult, attached, document, standard_output
-from ppodd.errors import BadInput, PpoddError, check_utf8, near_miss, one_line, unknown
+from ppodd.errors import BadInput, PpoddError, near_miss, one_line, unknown
 from ppodd.files import give_home
 from ppodd.words import wrapped
 
@@ -174,8 +174,6 @@ def _run(argv: list[str], debug: bool, json_wanted: bool) -> int:
         print(f"ppodd {__version__}")
         return 0
     _take_up_folder()
-    for argument in argv:
-        check_utf8(argument)
     if argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS)
     module = module_of(argv[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from ppodd.errors import BadInput
+from ppodd.errors import BadInput, check_utf8
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _ALMOST = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/?[^/].*)", re.DOTALL)
@@ -33,11 +33,7 @@ def address(text: str) -> str:
         raise BadInput(f"archive {text!r} names no folder: write a folder's path or a URL such as s3://bucket/folder")
     if text != text.strip():
         raise BadInput(f"archive {text!r} begins or ends with a blank: leave it out")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        way = (
-            "rename the folder" if not _is_utf8(text) else "set PYTHONUTF8=1, since Python reads this locale's as ASCII"
-        )
-        raise BadInput(f"archive {text!a} is no UTF-8 text, which its records and URLs are: {way}")
+    check_utf8(text)
     if url := _URL.fullmatch(text):
         protocol, rest = url[1].lower(), url[2]
         return _local(text, rest) if protocol in _FILES else _remote(text, protocol, rest)
@@ -57,15 +53,6 @@ def _meant(text: str, protocol: str) -> str:
     if "::" in text:
         return text.rpartition("::")[2]
     return "a path or s3://…" if protocol in _NO_FOLDERS else f"{protocol}://{text.partition(':')[2].lstrip('/')}"
-
-
-def _is_utf8(path: str) -> bool:
-    """Whether a path's bytes are text, where Python could not read them."""
-    try:
-        os.fsencode(path).decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _of_some_length(path: str) -> str:

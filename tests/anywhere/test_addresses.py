@@ -30,7 +30,7 @@ REFUSED = [
     ("file://x", "write the folder's path itself, without file://"),
     ("file:///tmp/a%20b", "write the folder's path itself, without file://"),
     ("s4://lab/x", "cannot open archive 's4://lab/x'"),
-    ("\udcff", "is no UTF-8 text"),
+    ("\udcff", "is not in UTF-8"),
 ]
 
 ONE_FORM = [

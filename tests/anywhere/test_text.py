@@ -38,7 +38,7 @@ def test_names_beyond_ascii_are_read_in_an_ascii_locale_or_the_way_out_is_said(t
     assert ppodd(*plan, cwd=tmp_path, **ASCII).returncode == 0
     refused = ppodd(*plan, "--archive", "ñ", cwd=tmp_path, **ASCII)
     assert refused.returncode == 2 and refused.stderr.count(b"\n") == 1
-    assert b"is no UTF-8 text, which its records and URLs are: set PYTHONUTF8=1" in refused.stderr
+    assert b"is read as ASCII in this locale: set PYTHONUTF8=1" in refused.stderr
 
 
 def test_closed_streams_and_a_terminal_of_no_width_end_nothing(tmp_path, tiny):
