@@ -22,6 +22,9 @@ from ppodd.files import Say, only_writer
 from ppodd.machine import keep_freed_memory, resolve_device
 from ppodd.posters import published_order
 
+_CHANNELS = (1, 3)
+_NORMALISED = 16.0  # beyond which values without a negative one among them are pixels
+
 
 class SavedPoster(NamedTuple):
     """A poster's file, the file of its learned labels if it has any, and what they hold."""
@@ -33,10 +36,29 @@ class SavedPoster(NamedTuple):
 
 def load_posters(files: Sequence[tuple[Path, Path | None]]) -> list[SavedPoster]:
     """The posters in these files, each with that of its labels. Raises `BadInput` where one holds something else."""
-    return [
-        SavedPoster(poster, labels, InitialPoster(load_tensor(poster), load_tensor(labels) if labels else None))
-        for poster, labels in files
-    ]
+    posters = []
+    for path, labels in files:
+        poster = load_tensor(path)
+        _check_poster(poster, path)
+        posters.append(SavedPoster(path, labels, InitialPoster(poster, load_tensor(labels) if labels else None)))
+    return posters
+
+
+def _check_poster(poster: np.ndarray, path: Path) -> None:
+    """Raise `BadInput` where an array is no poster: one of pixels, of channels last, of labels, or of one value."""
+    low, high = poster.min(), poster.max()
+    if len(poster) not in _CHANNELS:
+        raise BadInput(
+            f"{path} holds {poster.shape}: a poster is [C, H, W] with 1 or 3 channels first; labels are in a "
+            f"file called after it, …_label.pt"
+        )
+    if low == high:
+        raise BadInput(f"{path} holds {low:g} everywhere, which nothing can be learned from: name another file")
+    if low >= 0 and high > _NORMALISED:
+        raise BadInput(
+            f"{path} holds values from {low:g} to {high:g}: these are pixels, and a poster is as networks see images, "
+            f"normalised about 0: save it as it was distilled"
+        )
 
 
 @explained

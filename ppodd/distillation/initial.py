@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -45,10 +46,8 @@ class InitialPoster(NamedTuple):
             )
         expected = (spec.channels, config.poster_height, config.poster_width)
         if self.poster.shape != expected:
-            raise BadInput(
-                f"{name} is {self.poster.shape} (C, H, W), the config's is {expected}: "
-                f"change poster_height and poster_width"
-            )
+            change = "poster_height and poster_width" if len(self.poster) == spec.channels else "dataset"
+            raise BadInput(f"{name} is {self.poster.shape} (C, H, W), the config's is {expected}: change {change}")
         if (self.label_array is not None) != config.train_y:
             kind = "fixed" if self.label_array is None else "learned"
             raise BadInput(f"{name} has {kind} labels: change train_y={config.train_y}")
@@ -90,23 +89,36 @@ def load_tensor(path: Path) -> np.ndarray:
         BadInput: it holds anything else.
     """
     try:
-        _check_size(path)
+        _check_file(path)
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle's, zipfile's and its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{path} holds no tensor that can be loaded safely: {reason}") from None
+        raise BadInput(f"{path} holds no tensor that can be loaded safely: {_reason(path, error)}") from None
     if isinstance(held, torch.Tensor) and not _holds_each_number(held):
         raise BadInput(f"{path} holds no plain array of real numbers: save the tensor itself, dense and contiguous")
     if not isinstance(held, torch.Tensor) or held.ndim not in (3, 4) or (held.ndim == 4 and len(held) != 1):
         shape = tuple(held.shape) if isinstance(held, torch.Tensor) else type(held).__name__
         raise BadInput(f"{path} holds {shape}: needed is one tensor of three axes, or of four with the first of size 1")
+    if not held.numel():
+        raise BadInput(f"{path} holds {tuple(held.shape)}, which is nothing: name another file")
     if not torch.isfinite(held).all():
         raise BadInput(f"{path} holds NaN or infinite values: the run that made it had failed; name another file")
     return held.detach().float().reshape(held.shape[-3:]).numpy()
 
 
-def _check_size(path: Path) -> None:
-    """Raise `ValueError` where reading a file could take far more memory than its size: torch saves uncompressed."""
+def _reason(path: Path, error: Exception) -> str:
+    """Why torch does not load a file, in words."""
+    if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+        return "it holds Python objects, which are never unpickled; save the tensor itself"
+    return str(error) if isinstance(error, ValueError) else "it is damaged, or not what torch.save wrote"
+
+
+def _check_file(path: Path) -> None:
+    """Raise `ValueError` where reading a file could wait for ever, or take far more memory than its size.
+
+    Torch saves uncompressed.
+    """
+    if not path.is_file():
+        raise ValueError("it is no regular file")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:
             if sum(part.file_size for part in parts.infolist()) > path.stat().st_size:

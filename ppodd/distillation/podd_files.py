@@ -34,8 +34,12 @@ def paired(files: Sequence[str]) -> list[tuple[Path, Path | None]]:
             pairs[-1] = (pairs[-1][0], file)
         else:
             raise BadInput(f"{str(file)!r} has no poster before it: name each poster, then its labels")
+    posters = [poster.resolve() for poster, _ in pairs]
+    for poster, _ in pairs:
+        if posters.count(poster.resolve()) > 1:
+            raise BadInput(f"{str(poster)!r} is named twice: name the poster of each stage once, in order")
     return [(poster, named or _beside(poster)) for poster, named in pairs]
 
 
 def _beside(poster: Path) -> Path | None:
-    return label_file(poster) if label_file(poster).is_file() else None
+    return label_file(poster) if label_file(poster).exists() else None

@@ -1,6 +1,9 @@
 """Posters of another implementation in the archive: the same stages as if they had been distilled here."""
 
 import math
+import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,7 +119,7 @@ def test_an_interrupted_import_goes_on_where_it_was_and_is_no_distillation(tiny,
     monkeypatch.undo()
     assert main([*line, "--no-evaluate"]) == 0
     assert trial.stages() == [1, 2] and trial.stage(1) == first and not trial.evaluations(1)
-    torch.save(torch.zeros(1, 1, 12, 24), files[0])
+    torch.save(torch.rand(1, 1, 12, 24), files[0])
     assert main(line) == 2
     assert "has another stage 1 than" in capsys.readouterr().err
     assert main([*distill, *sizes, "--name=own", "--no-evaluate"]) == 0
@@ -157,7 +160,7 @@ def test_meta_steps_are_counted_over_the_whole_training_set(tiny):
 
 
 def test_learned_labels_may_be_named_after_their_poster(tmp_path):
-    torch.save(torch.zeros(1, 1, 12, 24), tmp_path / "a.pt")
+    torch.save(torch.rand(1, 1, 12, 24), tmp_path / "a.pt")
     for name in ("a_label.pt", "else_label.pt"):
         torch.save(torch.full((1, 10, 4, 9), float(len(name))), tmp_path / name)
     beside, named = (
@@ -176,7 +179,7 @@ def test_learned_labels_may_be_named_after_their_poster(tmp_path):
         (["a_label.pt", "a_poster.pt"], [], "'a_label.pt' has no poster before it"),
         (["a_poster.pt", "a_label.pt", "c_label.pt"], [], "'c_label.pt' has no poster before it"),
         (["a_poster.pt", "b_poster.pt"], [], "b_poster.pt is (1, 12, 20) (C, H, W), the config's is (1, 12, 24)"),
-        (["a_poster.pt", "a_label.pt", "a_poster.pt", "c_label.pt"], [], "c_label.pt holds labels of another shape"),
+        (["a_poster.pt", "a_label.pt", "d_poster.pt", "c_label.pt"], [], "c_label.pt holds labels of another shape"),
         (["a_poster.pt"], ["--train_y"], "a_poster.pt has no learned labels: a_label.pt is not there"),
         (["a_poster.pt", "a_label.pt"], ["--no-train_y"], "a_poster.pt has learned labels: change train_y=False"),
         (["a_poster.pt"], ["--train_lr"], "the files hold no learned rate"),
@@ -189,7 +192,8 @@ def test_files_that_do_not_fit_are_refused_before_anything_is_written(
 ):
     monkeypatch.chdir(tmp_path)
     shapes = {
-        "a_poster": (1, 1, 12, 24), "b_poster": (1, 1, 12, 20), "a_label": (1, 10, 4, 9), "c_label": (1, 10, 4, 8)
+        "a_poster": (1, 1, 12, 24), "d_poster": (1, 1, 12, 24), "b_poster": (1, 1, 12, 20),
+        "a_label": (1, 10, 4, 9), "c_label": (1, 10, 4, 8),
     }  # fmt: skip
     for name, shape in shapes.items():
         if "label" not in name or f"{name}.pt" in files:
@@ -198,3 +202,78 @@ def test_files_that_do_not_fit_are_refused_before_anything_is_written(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not Archive(tmp_path / "archive").trials("runs")
+
+
+POSTER = (1, 1, 12, 24)
+ODD = {
+    "pixels as bytes": (
+        lambda p: (torch.rand(POSTER) * 255).to(torch.uint8),
+        None,
+        "normalised about 0",
+    ),
+    "pixels of 0 to 255": (
+        lambda p: torch.rand(POSTER) * 255,
+        None,
+        "these are pixels, and a poster is as networks see",
+    ),
+    "one value": (lambda p: torch.zeros(POSTER), None, "holds 0 everywhere, which nothing can be learned from"),
+    "channels last": (
+        lambda p: torch.rand(1, 12, 24, 1),
+        None,
+        r"holds \(12, 24, 1\): a poster is \[C, H, W\]",
+    ),
+    "labels for the poster": (
+        lambda p: torch.rand(1, 10, 4, 9),
+        None,
+        "labels are in a file called after it, …_label.pt",
+    ),
+    "colour for a grey set": (
+        lambda p: torch.rand(1, 3, 12, 24),
+        None,
+        r"24\) \(C, H, W\), the config.*: change dataset",
+    ),
+    "no channels": (lambda p: torch.rand(12, 24), None, r"holds \(12, 24\): needed is one tensor of three axes"),
+    "several posters": (lambda p: torch.rand(2, 1, 12, 24), None, r"holds \(2, 1, 12, 24\): needed is one tensor"),
+    "NaN": (lambda p: torch.full(POSTER, torch.nan), None, "holds NaN or infinite values"),
+    "nothing": (lambda p: torch.rand(1, 1, 0, 24), None, r"holds \(1, 1, 0, 24\), which is nothing"),
+    "a state": (lambda p: {"poster": torch.rand(POSTER)}, None, "holds dict: needed is one tensor"),
+    "a network": (lambda p: torch.nn.Linear(2, 2), None, "it holds Python objects, which are never unpickled"),
+    "a text": (lambda p: p.write_text("hello"), None, "it is damaged, or not what torch.save wrote"),
+    "an empty file": (lambda p: p.write_text(""), None, "it is damaged, or not what torch.save wrote"),
+    "a folder": (lambda p: p.mkdir(), None, "no file 'a_poster.pt'"),
+    "a pipe": (lambda p: os.mkfifo(p), None, "no file 'a_poster.pt'"),
+    "a pipe for labels": (lambda p: torch.rand(POSTER), lambda p: os.mkfifo(p), "it is no regular file"),
+    "labels of other classes": (lambda p: torch.rand(POSTER), lambda p: torch.rand(1, 5, 4, 9), "labels of 5 classes"),
+    "labels that are numbers": (lambda p: torch.rand(POSTER), lambda p: torch.arange(10), r"a_label.pt holds \(10,\)"),
+    "no labels": (
+        lambda p: torch.rand(POSTER),
+        lambda p: torch.rand(1, 10, 0, 9),
+        "label.pt holds .*, which is nothing",
+    ),
+    "labels of NaN": (
+        lambda p: torch.rand(POSTER),
+        lambda p: torch.full((1, 10, 4, 9), torch.nan),
+        "label.pt holds NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_no_poster_is_refused_in_one_line_and_nothing_is_written(tiny, tmp_path, monkeypatch, capsys, case):
+    *made, words = ODD[case]
+    monkeypatch.chdir(tmp_path)
+    for make, path in zip(made, (Path("a_poster.pt"), Path("a_label.pt")), strict=True):
+        held = make(path) if make else None
+        if held is not None and not path.exists():
+            torch.save(held, path)
+    assert main(arguments(tiny, ["a_poster.pt"], tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert re.search(words, error) and error.count("\n") == 1
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_poster_is_the_stage_of_one_place(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save(torch.rand(POSTER), "a_poster.pt")
+    assert main(arguments(tiny, ["a_poster.pt", "./a_poster.pt"], tmp_path)) == 2
+    assert "'a_poster.pt' is named twice: name the poster of each stage once" in capsys.readouterr().err

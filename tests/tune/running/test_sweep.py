@@ -262,9 +262,11 @@ def test_the_scheduler_stops_some_of_the_trials_in_lockstep(cluster, tiny, tmp_p
     )  # fmt: skip
     sweep, archive = load_sweep(path), Archive(tmp_path / "archive")
     shown = []
-    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True, show=shown.append)
+    outcome = run_sweep(
+        sweep, archive.url, uri, ray_address="joined", wait=True, show=lambda now: shown.append(now.evaluators())
+    )
     assert not outcome.unfinished and 0 < len(outcome.stopped) < 3 and len(tune_trials(archive)) == 1
-    assert {one["name"][:10] for now in shown for one in now.evaluators} == {"evaluator-"}
+    assert {one["name"][:10] for now in shown for one in now} == {"evaluator-"}
     for name in sweep.trials:
         trial = archive.trial("tiny", name)
         assert len(trial.stages()) == (trial.stopped().stage if name in outcome.stopped else 4)
