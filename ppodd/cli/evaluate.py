@@ -127,6 +127,7 @@ def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
     from ppodd.cli.console import duration, percent
 
     budgets, protocol = record.budgets, work.protocol
+    hard = ", hard labels" if protocol.labels == "hard" else ""
     leak = ", LEAKS THE TEST SET" if record.leaks_test_set else ""
     accuracies = "   ".join(together(f"{steps}: {percent(a)}") for steps, a in record.accuracy.items())
     balanced = "   ".join(together(f"{steps}: {percent(a)}") for steps, a in record.balanced.items())
@@ -135,7 +136,7 @@ def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:
     )
     over = "mean ± std over" if protocol.nets > 1 else "of"
     return (
-        f"{trial.trial} stage {work.stage}, {protocol.mode}, {protocol.arch}: test accuracy in % by training "
+        f"{trial.trial} stage {work.stage}, {protocol.mode}, {protocol.arch}{hard}: test accuracy in % by training "
         f"steps, {over} {counted(protocol.nets, 'network')}   {accuracies}{unequal}   (poster IPC "
         f"{budgets.poster_ipc:.3f}, cumulative IPC {budgets.cumulative_ipc:.3f}{leak}, "
         f"{duration(record.seconds)})"

@@ -240,13 +240,11 @@ def test_distill_evaluate_render_end_to_end(tiny, tmp_path, monkeypatch, capsys)
     assert main(["distill", "--name=mine", "--resume", *flags(tiny)]) == 0
     assert main(["distill", "--name=mine", "--resume", *flags({**tiny, "window": 3})]) == 2
     capsys.readouterr()
-    assert (
-        main(["evaluate", f"{folder}/stage-01", "--arch=convnet,convnet2", "--mode=latest", "--nets=1", "--budgets=3"])
-        == 0
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and "stage 1, latest, convnet2" in lines[1] and "steps, of 1 network   3: " in lines[1]
-    assert lines[2] == tables
+    asked = ["--arch=convnet2", "--labels=soft,hard", "--mode=latest", "--nets=1", "--budgets=3"]
+    assert main(["evaluate", f"{folder}/stage-01", *asked]) == 0
+    soft, hard, last = capsys.readouterr().out.splitlines()
+    assert "stage 1, latest, convnet2: " in soft and "stage 1, latest, convnet2, hard labels: " in hard
+    assert "steps, of 1 network   3: " in soft and last == tables
     assert main(["render", folder, "-o", "strip.png"]) == 0 and main(["render", folder, "-o", "stages.gif"]) == 0
     from PIL import Image
 
