@@ -46,6 +46,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found wrong, in place of its usage dump and exit."""
+        message = message.replace("ignored explicit argument", "takes no value, but was given")
         raise BadInput(f"{message} (see {self.prog} --help)")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:

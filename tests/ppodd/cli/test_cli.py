@@ -101,6 +101,7 @@ BAD = [
     (["distill", "--windw=3"], "unknown flag '--windw'; did you mean '--window'"),
     (["distill", "stray"], "unexpected argument 'stray'"),
     (["distill", "--window"], "expected one argument"),
+    (["distill", "--json=pretty"], "argument --json: takes no value, but was given 'pretty'"),
     (["distill", "--window=ten"], "window='ten': input should be a valid integer"),
     (["distill", "--poster_class_num_x=4"], "4 × 2 = 8, but the data set has 10 classes"),
     (["distill", "--poster_height=7"], "poster_height=7 is smaller than the image height 8"),
