@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ppodd.datasets.parts import Part, arrays_part
+from ppodd.datasets.parts import TEST, VALIDATION, Part, arrays_part
 from ppodd.datasets.splits import split_of
 from ppodd.errors import BadInput, one_line
 
 _PIXELS = frozenset(["x", "images", "image", "imgs", "img", "data", "pixels", "pictures"])
+_NAMES = ("class_names", "label_names", "classes", "names")  # of the labels 0, 1, …
 _LABELS = frozenset(["y", "labels", "label", "targets", "target"])
 
 
@@ -31,15 +32,19 @@ def npz_parts(path: Path, split: str) -> list[Part]:
         why = "it holds Python objects, which are never unpickled" if objects else one_line(error)
         why = why if zipfile.is_zipfile(path) else "it is no zip of arrays"
         raise BadInput(f"{path} is no readable .npz file of plain arrays ({why})") from None
+    names = next((tuple(map(str, arrays.pop(name))) for name in _NAMES if name in arrays), ())
     pixels = _by_split(path, arrays, _PIXELS)
     labels = _by_split(path, arrays, _LABELS)
+    for split in {TEST, VALIDATION} & pixels.keys() - labels.keys():
+        labels[split] = np.full(len(pixels[split]), None)
     if not pixels or set(pixels) - set(labels):
         raise BadInput(
             f"{path} holds {', '.join(arrays)}: needed are x and y, or x_train, y_train, x_test and y_test "
             f"(or images and labels)"
         )
     return [
-        _part(f"{path} ({name})" if name else str(path), x, labels[name], name or split) for name, x in pixels.items()
+        _part(f"{path} ({name})" if name else str(path), x, labels[name], name or split, names)
+        for name, x in pixels.items()
     ]
 
 

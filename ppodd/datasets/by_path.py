@@ -71,7 +71,9 @@ def find_at(
         notes.beside += [file for file in files if is_picture(file) and data[0].suffix.lower() in TABLES]
         tables = [file for file in files if file.suffix.lower() in TABLES and file not in data]
         note_others(files, {*data, *tables, *packed, *notes.beside}, notes)
-        notes.notes += _not_read(path, tables, "")
+        may_be = [table for table in tables if split_of(table.stem)]
+        notes.notes += _not_read(path, [table for table in tables if table not in may_be], "")
+        notes.warnings += _not_read(path, may_be, f", since {data[0].name} is: write all splits in one form")
         notes.warnings += [*_configurations(path, data), *_shards_missing(path, data)]
         return _together(
             path, [_in_file(file, columns, split_of_path(file.relative_to(path)), notes) for file in data], notes
@@ -192,8 +194,8 @@ def _in_file(path: Path, columns: Columns, split: str, notes: Notes) -> DataLoca
     if name.endswith((*TABLES, ".tar")):
         return DataLocation(str(path), [path], lambda: table_parts(path, columns, split, notes), notes)
     raise BadInput(
-        f"{path} is of no kind that is read{other_forms([path])}: a folder of class folders is, or a file of "
-        f"{', '.join(FILES)}"
+        f"{path} is of no kind that is read: a folder of class folders is, or a file of {', '.join(FILES)}"
+        f"{other_forms([path])}"
     )
 
 

@@ -22,6 +22,7 @@ _DRAWN = frozenset(
     | {"groundtruth", "segmentation", "segmentations", "segmentationclass", "segmentationobject"}
 )
 _WRAPPERS = frozenset({"images", "imgs", "img", "data", "pictures"})
+_UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup", "unknown"})
 _LOOSE = "pictures beside the class folders"
 # Numbered like this, folders are pieces of one set: `HAM10000_images_part_1`, `shard-00000`, `fold2`.
 _PIECE = re.compile(r"(?<![a-z])(part|shard|chunk|batch|fold)[\W_]?\d+(?!\d)")
@@ -64,6 +65,8 @@ def class_folders(
             f"own{beside()}"
         )
     _check_none_empty(place, trained, unread, notes)
+    if unlabelled := sorted(name for name in classes if name.lower() in _UNLABELLED):
+        notes.warnings.append(f"class folder {unlabelled[0]} is one of the classes: take it out, were it none")
     if called := sorted(filter(is_only_split, classes)):
         notes.warnings.append(f"class folder {', '.join(called)} beside others: were it a split, move it beside theirs")
     for split, there in splits.items():

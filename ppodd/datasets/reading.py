@@ -18,11 +18,12 @@ from ppodd.datasets.parts import TEST, TRAIN, VALIDATION, Notes, Part, Picture
 from ppodd.datasets.pictures import Decoded, check_deep_colour, decode, stacked
 from ppodd.datasets.report import DataReport, bad_images, of_split
 from ppodd.datasets.sources import Request, Spec
-from ppodd.datasets.splits import assigned
+from ppodd.datasets.splits import assigned, split_along
 from ppodd.errors import BadInput, near_miss
 from ppodd.words import counted
 
 SPLITS = (TRAIN, TEST, VALIDATION)
+_FEW = 20  # more than 1 image in so many that is there again is worth a word
 _HELD_OUT = 5  # one image in five tests, where the source has no test split
 
 
@@ -59,9 +60,11 @@ def read(found: DataLocation, request: Request) -> Images:
     labels, classes = _renumbered(labels, classes, kept)
     _check_classes(classes, where)
     x, y, seen = _decoded(splits, kept, labels, cut, request, where, found)
-    if not found.also:  # no table has named any
-        note_others(notes.beside, set(), notes)
-    notes.warnings += [*_alike(classes), *_leaked(x)]
+    if not (request.classes or request.per_class):  # else a table may name pictures that were not looked at
+        left = [path for path in notes.beside if path not in found.also]
+        note_others(left, set(), notes)
+        notes.warnings += _unread_splits(left, Path(found.place), {part.split for part in parts})
+    notes.warnings += [*_alike(classes), *_copies(x, y)]
     images = Images(x, y, classes, _report(found, splits, x, y, classes, test_from, seen, notes))
     _check(images, request, where)
     return images
@@ -218,11 +221,31 @@ def _alike(classes: tuple[str, ...]) -> list[str]:
     return [f"classes that differ in capitals or spaces alone: {', '.join(twice[:3])}"] if twice else []
 
 
-def _leaked(x: dict[str, np.ndarray]) -> list[str]:
-    """The warning for test images that train, too."""
-    trained = {hash(image.tobytes()) for image in x[TRAIN]}
-    count = sum(hash(image.tobytes()) in trained for image in x[TEST])
-    return [f"{counted(count, 'test image')} also in the training set, pixel by pixel"] if count else []
+def _unread_splits(left: list[Path], place: Path, read: set[str]) -> list[str]:
+    """The warnings for pictures in folders of a split that no table names, where none is of that split."""
+    of = {split_along(path.relative_to(place)) for path in left if path.is_relative_to(place)}
+    return [
+        f"pictures in folders of the {split} split are not read, since tables tell what is: list them in one, too"
+        for split in (TEST, VALIDATION)
+        if split in of - read
+    ]
+
+
+def _copies(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> list[str]:
+    """The warnings for test images that train, too, and for training images that are there again."""
+    first: dict[int, int] = {}
+    otherwise = 0
+    for image, label in zip(x[TRAIN], y[TRAIN].tolist(), strict=True):
+        of_first = first.setdefault(hash(image.tobytes()), label)
+        otherwise += of_first != label
+    again = len(x[TRAIN]) - len(first)
+    leaked = sum(hash(image.tobytes()) in first for image in x[TEST])
+    counts = {
+        f"{counted(leaked, 'test image')} also in the training set": leaked,
+        f"{again:,} of {counted(len(y[TRAIN]), 'training image')} are copies of others": again * _FEW > len(y[TRAIN]),
+        f"{otherwise:,} of {counted(len(y[TRAIN]), 'training image')} are copies of some of another class": otherwise,
+    }
+    return [f"{words}, pixel by pixel" for words, count in counts.items() if count]
 
 
 def _report(

@@ -105,6 +105,8 @@ class Table:
     def may_be(self, what: str) -> list[str]:
         """The columns that may be the images or labels, the likeliest first: of images those that are typed so."""
         usual = self.named(_IMAGES if what == "image" else _LABELS)
+        if any(isinstance(next(self.cells(x), None), (int, float)) for x in self.named("x")):  # of a box
+            usual = [name for name in usual if name.lower() not in ("x", "y")]
         typed = [name for name, feature in self.features.items() if type(feature).__name__ == "Image"]
         if what == "label" or not typed:
             return usual
@@ -423,7 +425,10 @@ def _file(text: str, table: Table, where: str, split: str) -> Picture:
     if "\\" in text and not path.exists():  # as Windows writes it
         path = folder / text.replace("\\", "/")
     if not path.exists() and Path(text).suffix.lower() not in PICTURES:
-        path = next((p for p in path.parent.glob(f"{glob.escape(path.name)}.*") if p.suffix.lower() in PICTURES), path)
+        found = sorted(filter(is_picture, path.parent.glob(f"{glob.escape(path.name)}.*")))
+        if len(found) > 1:
+            raise BadInput(f"{where} names {text}, as {found[0].name} and {found[1].name} are: write the suffix, too")
+        path = found[0] if found else path
     sought: tuple[Path, ...] = (path, path.parent)
     if not path.exists() and not re.search(r"[/\\]", text):
         of_its_name = table.pictures_below.get(text, [])

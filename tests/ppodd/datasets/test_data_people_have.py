@@ -349,6 +349,37 @@ SPLITS = {
         {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
         r"warning: all classes \(ant, bee\) hold the same folders \(bike, cup\)",
     ),
+    "a class of what is unlabelled": (
+        lambda p: tree(p, ("ant", "bee", "Unlabelled")),
+        {split: {"Unlabelled": count, "ant": count, "bee": count} for split, count in (("train", 4), ("test", 1))},
+        "warning: class folder Unlabelled is one of the classes: take it out, were it none",
+    ),
+    "a table that trains beside class folders that test": (
+        lambda p: (table(p / "train.parquet"), tree(p / "test", split="test")),
+        CUT,
+        "warning: pictures in folders of the test split are not read, since tables tell what is: list them in one, too",
+    ),
+    "a list that trains beside class folders that test": (
+        lambda p: (metadata(p / "train"), tree(p / "test", split="test")),
+        CUT,
+        r"note: left out: 10 .png files(?s:.*)warning: pictures in folders of the test split are not read",
+    ),
+    "splits in tables of two forms": (
+        lambda p: (table(p / "train.parquet"), flat(p / "images", 2), csv(p / "test.csv", [("images/0.png", "ant")])),
+        CUT,
+        "warning: test.csv is not read, since train.parquet is: write all splits in one form",
+    ),
+    "arrays whose test split has no labels": (
+        lambda p: np.savez(p / "x.npz", x_test=np.stack([pixels("test")] * 3), y_train=np.arange(10) % 2,
+                           x_train=np.stack([pixels() for _ in range(10)])),
+        CUT,
+        r"x.npz \(test\) has no labels: its 3 pictures are left out",
+    ),
+    "lists of the same pictures": (
+        lambda p: [metadata(p), shutil.copy(p / "metadata.csv", p / "a.csv"), (p / "metadata.csv").rename(p / "b.csv")],
+        {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
+        "warning: 8 of 16 training images are copies of others, pixel by pixel",
+    ),
     "two folders of one split": (
         lambda p: (split_tree(p, train="train", test="test"), tree(p / "train_augmented")),
         {"train": {"ant": 10, "bee": 10}, "test": TEST},
@@ -950,6 +981,20 @@ def test_a_name_of_words_that_are_names_is_said(tmp_path):
     assert "warning: label 'sea lion' is read as one class beside sea and lion" in said(read(tmp_path / "x.parquet"))
 
 
+def test_training_images_that_are_those_of_another_class_are_warned_of(tmp_path):
+    tree(tmp_path, count=10)
+    shutil.copy(tmp_path / "ant/0.png", tmp_path / "bee/0.png")
+    assert "warning: 1 of 16 training images are copies of some of another class, pixel by pixel" in said(
+        read(tmp_path)
+    )
+
+
+def test_arrays_may_name_their_classes(tmp_path):
+    x, y = np.stack([pixels() for _ in range(10)]), np.arange(10) % 2
+    np.savez(tmp_path / "x.npz", x=x, y=y, class_names=np.array(["ant", "bee"]))
+    assert counts(read(tmp_path / "x.npz")) == CUT
+
+
 def test_two_classes_of_one_name_stay_two(tmp_path):
     table(tmp_path / "x.parquet", [0, 1] * 5, class_names="crane,crane")
     assert read(tmp_path / "x.parquet").classes == ("crane (0)", "crane (1)")
@@ -1215,6 +1260,19 @@ REFUSED_FILES = {
         lambda p: p.write_bytes(b"?"),
         "train-images-idx3-ubyte",
         r"is not read: name the data set it is of \(--dataset mnist\) and its folder",
+    ),
+    "a name of two pictures": (
+        lambda p: (
+            [(p.parent / f"a{suffix}").write_bytes(picture()) for suffix in (".jpg", ".png")],
+            csv(p, [("a", "ant"), ("b", "bee")]),
+        ),
+        "x.csv",
+        "row 0 names a, as a.jpg and a.png are: write the suffix, too",
+    ),
+    "places of boxes in columns x and y": (
+        lambda p: (flat(p.parent, 3), csv(p, [(1, 1, "ant"), (2, 2, "bee")], ("x", "y", "species"))),
+        "x.csv",
+        r"x.csv has columns \['x', 'y', 'species'\]: needed are img or image",
     ),
     "addresses": (
         lambda p: csv(p, [("https://example.org/a.png", "ant"), ("https://example.org/b.png", "bee")]),
