@@ -13,7 +13,7 @@ ONE_CORE = ("taskset", "-c", "0")
 
 @pytest.mark.slow
 def test_all_of_it_is_on_that_core_and_the_estimate_says_so(tmp_path):
-    """Two minutes and a half of that core; on a busy machine several times that."""
+    """Five minutes of that core; on a busy machine several times that."""
     environment = {**os.environ, **PATH}
     planned = subprocess.run(
         [*ONE_CORE, *command("sweep", "quickstart", "--dry-run")],

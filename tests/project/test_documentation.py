@@ -40,6 +40,11 @@ def test_files_of_the_project_that_pages_name_are_there(page):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
+def test_no_page_installs_ppodd_from_an_index_where_there_is_none():
+    named = [page.name for page in PAGES if re.search(r"pip install '?ppodd", page.read_text())]
+    assert named == ["troubleshooting.md"]  # which explains what a message says
+
+
 def commands(text):
     for block in blocks(text, "sh"):
         for line in block.splitlines():
