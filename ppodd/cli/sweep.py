@@ -6,14 +6,14 @@ import argparse
 import functools
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ppodd.cli.options import add_archive, add_autoscaling, add_overrides, check_autoscaling, overrides
 from ppodd.cli.output import CommandResult, records
 from ppodd.errors import BadInput, PpoddError, hidden, one_line
-from ppodd.words import counted, wrapped
+from ppodd.words import counted
 
 EXAMPLES = """\
   ppodd sweep quickstart                                 # ships with ppodd: five minutes on two cores
@@ -54,8 +54,10 @@ def run(args: argparse.Namespace) -> CommandResult:
 
         versions.require_equal(versions.here(), versions.parse(args.require))
     sweep = load_sweep(args.file, overrides(args))
+    from ppodd.cli.console import fitted  # once what is bad input is said
+
     for line in _announced(sweep, args.archive):
-        print(line, flush=True)
+        print(fitted([line]), flush=True)
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)
@@ -191,11 +193,20 @@ def _budget_table(budgets: list[Any]) -> str:
         for cells in (list(zip(row, widths, strict=True)) for row in rows)
     ]
     if (columns := width()) and len(lines[0]) > columns:
-        lines = [wrapped(", ".join(map(" ".join, zip(head, row, strict=True))), columns) for row in rows[1:]]
+        lines = [_narrow(head, rows[1:], columns)]
     known = all(b.meta_steps is not None for b in budgets)
     steps = f"{sum((b.meta_steps or 0) * len(b.seeds) for b in budgets):,} meta-steps, " if known else ""
     evaluations = sum(b.evaluation_steps * len(b.seeds) for b in budgets)
     return "\n".join([*lines, fitted([f"in all: {steps}{evaluations:,} training steps of evaluations"])])
+
+
+def _narrow(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], columns: int) -> str:
+    """The table as results are shown on so narrow a terminal."""
+    import pandas as pd
+
+    from results.reporting import as_text
+
+    return as_text(pd.DataFrame(rows, columns=list(head)), columns)
 
 
 def _hours(sweep: Any, timer: Any) -> str:

@@ -26,7 +26,10 @@ from results.analysis import (
 
 # Columns that a narrow terminal does without, the first of them first; then training budgets, but for the largest;
 # then the last ones.
-_SPARE = ("balanced", "p_exact", "p", "nets", "meta_steps", "cumulative_ipc", "of_full_data_pct")
+_SPARE = (
+    *("balanced", "p_exact", "p", "nets", "meta_steps", "cumulative_ipc", "of_full_data_pct"),
+    *("evaluation steps", "cumulative IPC"),  # of a dry run's budgets
+)
 _LAST_SPARE = ("of full data", "validation")
 _BASELINES = {OVER_RANDOM: ("over random", "{:+.1f}"), OF_FULL_DATA: ("of full data", "{:.0f} %")}
 

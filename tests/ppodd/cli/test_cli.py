@@ -330,6 +330,10 @@ def test_a_sweep_can_be_looked_at_before_it_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", "quickstart", "--dry-run", "--no-estimate"]) == 0
     assert "25 trials, 35 stages" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("ppodd.cli.console.width", lambda: 50)
+    assert main(["sweep", "quickstart", "--dry-run", "--no-estimate"]) == 0
+    narrow = capsys.readouterr().out.splitlines()
+    assert "method=downscaled       2       0.891" in narrow and max(map(len, narrow)) <= 50
 
 
 @pytest.mark.slow
