@@ -24,7 +24,7 @@ from ppodd.archive import Archive
 from ppodd.errors import BadInput, PpoddError, one_line, unknown
 from ppodd.files import address as archive_address
 from ppodd.files import is_remote
-from ppodd.proxies import bypass_for_loopback, through_proxy
+from ppodd.proxies import bypass_for_loopback, proxy_of, through_proxy
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -430,7 +430,9 @@ def _answer(url: str) -> Any:
 
 
 def _read(request: urllib.request.Request) -> Any:
-    with urllib.request.urlopen(request, timeout=_ANSWER_S) as response:
+    proxy = proxy_of(request.full_url)  # the one that Ray's client takes; urllib by itself does not know of $ALL_PROXY
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({request.type: proxy} if proxy else {}))
+    with opener.open(request, timeout=_ANSWER_S) as response:
         return json.loads(response.read())
 
 

@@ -23,7 +23,7 @@ def check_address(address: str) -> None:
     """Raise `BadInput` where an address, or the one in `$RAY_ADDRESS` that `auto` means, has none of Ray's forms."""
     given, what = address, f"--ray-address {address!r}"
     if address == "auto":
-        given = os.environ.get("RAY_ADDRESS", "auto")
+        given = os.environ.get("RAY_ADDRESS") or "auto"
         what = f"RAY_ADDRESS={given!r}"
     found = _ADDRESS.fullmatch(given)
     if given == "auto" or (found and 0 < int(found["port"]) < 2**16):

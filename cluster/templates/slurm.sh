@@ -50,7 +50,7 @@ export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # nothing is left to wait for onc
 on() { # on NODE COMMAND…, in place of this shell: with & or in $(…), so that a signal to it is one to srun
     exec srun --nodes=1 --ntasks=1 --cpus-per-task={{ s.cpus }} --nodelist="$1" "${@:2}"
 }
-start=(ray start --block --num-cpus={{ s.cpus }} --num-gpus={{ s.gpus }} --temp-dir="/tmp/ray-$SLURM_JOB_ID"{% if s.ray_resources %} --resources={{ s.ray_resources | quoted | shell }}{% endif %})
+start=(ray start --block --num-cpus={{ s.cpus }} --num-gpus={{ s.gpus }} --memory={{ s.memory_bytes }} --temp-dir="/tmp/ray-$SLURM_JOB_ID"{% if s.ray_resources %} --resources={{ s.ray_resources | quoted | shell }}{% endif %})
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}

@@ -174,7 +174,10 @@ def _quiet(line: str) -> None:
 
 
 def evaluate(
-    what: Run | Stage | str | Path | Iterable[Run | Stage | str | Path], device: str = "auto", **protocol: Any
+    what: Run | Stage | str | Path | Iterable[Run | Stage | str | Path],
+    device: str = "auto",
+    out: str | Path | None = None,
+    **protocol: Any,
 ) -> Evaluations:
     """Train fresh networks on archived posters and read their test accuracy, as `ppodd evaluate` does.
 
@@ -182,18 +185,22 @@ def evaluate(
 
     Args:
         what: runs, stages, or their folders.
+        out: an archive to copy the runs into and evaluate them there: where theirs may only be read.
         protocol: fields of `EvaluationConfig`, such as `arch=["convnet", "resnet18"]`, `mode=["blend", "latest"]`,
             `budgets=[300, 1000]`, `nets=4`; what is left out is the distillation's own.
+
+    Raises:
+        StorageError: the archive may only be read, which is found before anything is computed.
     """
-    from ppodd.evaluation import evaluate_archived, try_works, works
+    from ppodd.archive import copied
+    from ppodd.evaluation import evaluate_trials
     from ppodd.machine import limit_threads
 
     limit_threads()
     evaluation = build(EvaluationConfig, protocol)
     some = [what] if isinstance(what, (Run, Stage, str, Path)) else what
-    work = [one for stage in _stages(some) for one in works(stage.trial, stage.number, [evaluation])]
-    try_works(work)
-    return Evaluations(evaluate_archived(one, device) for one in work)
+    targets = [(copied(one.trial, str(out)) if out else one.trial, [one.number]) for one in _stages(some)]
+    return Evaluations(done.record for done in evaluate_trials(targets, evaluation, device))
 
 
 def render(what: Run | Stage | str | Path, zoom: int = 4, animated: bool = False) -> ShownImage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ppodd.archive.trial_archive import TrialArchive
-from ppodd.config import RUNS, DistillConfig, check_twin
+from ppodd.config import RUNS, STAGE_NAME, DistillConfig, check_twin
 from ppodd.datasets import data_digest, read_images
 from ppodd.errors import BadInput
 from ppodd.files import Folder
@@ -26,7 +26,7 @@ def stages_at(path: str) -> tuple[TrialArchive, list[int]]:
         BadInput: there is no such trial, or no finished stage.
     """
     folder, _, name = path.rstrip("/").rpartition("/")
-    if name.startswith("stage-"):
+    if STAGE_NAME.fullmatch(name):
         trial = trial_at(folder or ".")
         stages = [stage for stage in trial.stages() if name == f"stage-{stage:02d}"]
         if not stages:

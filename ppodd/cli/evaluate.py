@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import shlex
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ppodd.cli.options import add_config_flags, given
@@ -66,60 +65,17 @@ def evaluate_trials(
     dataset: str = "",
     root: str = "",
 ) -> list[dict[str, Any]]:
-    """Evaluate what is not evaluated yet, on the data at its place or at these; print and return every result.
-
-    Raises:
-        BadInput: what is asked for of a user's own cannot work, or the data is not that of the distillation.
-    """
-    from ppodd.archive import EVALUATOR
+    """Evaluate what is not evaluated yet, as `ppodd.evaluation.evaluate_trials`; print and return every result."""
+    from ppodd import evaluation as evaluating
     from ppodd.cli.console import say
-    from ppodd.evaluation import evaluate_archived, try_works, works
-    from ppodd.files import only_writer
     from ppodd.machine import limit_threads
 
     limit_threads()
-    asked = [
-        (trial, [work for stage in stages for work in works(trial, stage, [evaluation])]) for trial, stages in targets
-    ]
-    to_do = [[work for work in wanted if not _is_done(trial, work)] for trial, wanted in asked]
-    try_works([work for each in to_do for work in each])  # before the first of them is begun
     found = []
-    for (trial, wanted), undone in zip(asked, to_do, strict=True):
-        left = _was_left(trial)
-        if not left and not undone:
-            only: AbstractContextManager[object] = nullcontext()  # an archive that is only read need not be writable
-        else:
-            busy = f"{trial.url} is being evaluated by another process"
-            only = only_writer(trial.folder, EVALUATOR, busy, "evaluate again", functools.partial(say, out))
-        with only:
-            if left:
-                trial.folder.remove_temporaries()
-            for work in wanted:
-                record = evaluate_archived(work, device, dataset, root)
-                say(out, _line(trial, work, record))
-                found.append({"trial": trial.url, **record.to_json()})
+    for one in evaluating.evaluate_trials(targets, evaluation, device, dataset, root, functools.partial(say, out)):
+        say(out, _line(*one))
+        found.append({"trial": one.trial.url, **one.record.to_json()})
     return found
-
-
-def _was_left(trial: TrialArchive) -> bool:
-    """Whether a command at this trial was killed, and left its mark or something half-written."""
-    from ppodd.archive import EVALUATOR
-    from ppodd.files import read_mark
-
-    mark = read_mark(trial.folder, EVALUATOR)
-    return bool(mark and mark.ended_here) or bool(trial.folder.stale_temporaries())
-
-
-def _is_done(trial: TrialArchive, work: Work) -> bool:
-    """Whether the evaluation is there and whole."""
-    from ppodd.errors import CorruptArchive, LaterVersion
-
-    try:
-        return trial.has_evaluation(work.stage, work.ticket) and bool(trial.evaluation(work.stage, work.ticket))
-    except LaterVersion:
-        return True  # which is said once it is read
-    except CorruptArchive:
-        return False
 
 
 def _line(trial: TrialArchive, work: Work, record: EvaluationRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import keyword
@@ -139,12 +140,19 @@ def _say_interrupted(argv: Sequence[str]) -> None:
     ended = "interrupted" + (f" by {signals.name()}" if signals.name() else "")
     resume = "; the same command with --resume goes on from the last checkpoint"
     try:
-        print(f"ppodd: {ended}{resume if set(argv) & RESUMABLE else ''}", file=sys.stderr, flush=True)
+        print(f"ppodd: {ended}{resume if _keeps_checkpoints(argv) else ''}", file=sys.stderr, flush=True)
         sys.stdout.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):  # for what else is said on the way out
             os.dup2(nowhere, stream)
+
+
+def _keeps_checkpoints(argv: Sequence[str]) -> bool:
+    """Whether the line is of a command that another with `--resume` goes on from."""
+    with contextlib.suppress(BadInput):
+        return bool(RESUMABLE & {*_everywhere(list(argv))[1][:1]}) and "--dry-run" not in argv
+    return False
 
 
 def _everywhere(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:

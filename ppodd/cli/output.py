@@ -33,8 +33,15 @@ class CommandResult(NamedTuple):
 def add_output(parser: argparse.ArgumentParser, form: str, **how: Any) -> None:
     """The flag for the file that a command writes; to standard output (`-`) in this form, `-.md` in another."""
     how["help"] = f"{how['help']}; - or -{form} writes to standard output"
-    parser.add_argument("-o", "--output", metavar="FILE", **how)
+    parser.add_argument("-o", "--output", metavar="FILE", type=_file_here, **how)
     parser.set_defaults(standard_form=form)
+
+
+def _file_here(path: str) -> str:
+    """The path of a file on this machine. Raises `BadInput` for a URL: it would become a folder `s3:` here."""
+    if "://" in path:
+        raise BadInput(f"--output {path!r} is a URL: files are written on this machine, write a path")
+    return path
 
 
 def attached(argv: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from .methods import METHODS as METHODS
 from .methods import P_PODD as P_PODD
 from .methods import Method as Method
 from .names import RUNS as RUNS
+from .names import STAGE_NAME as STAGE_NAME
 from .names import as_name as as_name
 from .names import check_name as check_name
 from .names import check_twin as check_twin

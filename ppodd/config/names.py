@@ -14,6 +14,7 @@ _LONGEST_BYTES = 240  # a file's name has 255 at most, and a report's is this na
 # What an archive, or a sweep's folder in it, keeps beside sweeps and trials.
 _KEPT = {RUNS, "protocols", "sweep.json", "driver.json", "hours.json", "mlflow-artifacts", "accuracy-vs-ipc.png"}
 _STORE = "mlflow.db"  # and what SQLite puts beside it
+STAGE_NAME = re.compile(r"stage-\d\d+")  # of a stage's folder in a trial's, by which users name it
 
 
 def check_name(name: str) -> str:
@@ -23,7 +24,7 @@ def check_name(name: str) -> str:
         BadInput: it is a path, hidden, too long, or kept for the archive's own files.
     """
     folded = name.casefold()  # on many disks, names that differ in case only are one
-    if folded in _KEPT or folded.startswith(_STORE):
+    if folded in _KEPT or folded.startswith(_STORE) or STAGE_NAME.fullmatch(folded):
         raise BadInput(f"name={name!r}: the archive keeps files of its own there; choose another name", "name")
     if not _CHARACTERS.fullmatch(name):
         raise BadInput(f"name={name!r}: a name is a folder of the archive: write {_RULE}", "name")
@@ -48,7 +49,8 @@ def check_twin(name: str, there: Collection[str]) -> None:
 
 def as_name(text: str) -> str:
     """Any text as a name: what no name may hold is a dash, what is too long is cut."""
-    return shortened(re.sub(r"[^\w.=,+-]", "-", text).lstrip(".=,+-") or "run", _LONGEST_BYTES)
+    name = re.sub(r"[^\w.=,+-]", "-", text).lstrip(".=,+-") or "run"
+    return shortened(f"run-{name}" if STAGE_NAME.fullmatch(name.casefold()) else name, _LONGEST_BYTES)
 
 
 def shortened(text: str, most_bytes: int = _LONGEST_BYTES) -> str:

@@ -24,6 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ppodd.datasets.listing import is_lfs_pointer
 from ppodd.datasets.parts import Picture
 from ppodd.errors import BadInput
+from ppodd.machine import cores
 from ppodd.words import counted
 
 _CHUNK = 64  # pictures that a thread decodes at a time
@@ -277,7 +278,7 @@ def _in_threads(one: Callable[[Picture], Any], pictures: Iterable[Picture]) -> I
     def chunk(part: list[Picture]) -> list[tuple[Picture, Any]]:
         return [(picture, one(picture)) for picture in part]
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         waiting: deque[Future[list[tuple[Picture, Any]]]] = deque()
         while part := list(islice(source, _CHUNK)):
             waiting.append(pool.submit(chunk, part))

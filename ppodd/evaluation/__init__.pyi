@@ -8,6 +8,9 @@ from .archived_stages import (
 from .archived_stages import (
     measure_candidate as measure_candidate,
 )
+from .archived_trials import (
+    evaluate_trials as evaluate_trials,
+)
 from .data import archived_config as archived_config
 from .data import check_data as check_data
 from .data import data_of as data_of

@@ -40,7 +40,16 @@ def address(text: str) -> str:
     if (almost := _ALMOST.fullmatch(text)) and _is_protocol(almost[1]):
         meant = _meant(text, almost[1].lower())
         raise BadInput(f"archive {text!r}: write {meant}, or ./{text} for a folder of that name here")
-    return _of_some_length(os.path.expanduser(text).rstrip("/") or "/")
+    return _of_some_length(_at_home(text).rstrip("/") or "/")
+
+
+def _at_home(text: str) -> str:
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise BadInput(
+            f"archive {text!r}: there is no user of this name; write ./{text} for a folder of that name here"
+        )
+    return path
 
 
 def is_remote(url: str) -> bool:
@@ -52,6 +61,8 @@ def _meant(text: str, protocol: str) -> str:
     """What a text stands for that is almost a URL; of a chain, `simplecache::s3://lab`, it is the last."""
     if "::" in text:
         return text.rpartition("::")[2]
+    if protocol in _FILES:
+        return f"the folder's path itself, without {protocol}:"
     return "a path or s3://…" if protocol in _NO_FOLDERS else f"{protocol}://{text.partition(':')[2].lstrip('/')}"
 
 

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
     errno.ELOOP: "see where its symbolic links lead",
+    errno.ENAMETOOLONG: "write a shorter name",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO), "check who may write there"),
 }

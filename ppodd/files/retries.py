@@ -65,7 +65,7 @@ def persist(request: Callable[[], _Answer], root: str, patience_s: float = PATIE
             if waited_s + wait_s > min(patience_s, PATIENCE_S if root in _answered else FIRST_CONTACT_S):
                 raise StorageError(
                     f"{root} gave no answer for {waited_s:.0f} s ({_text(error)}): check the network, the endpoint "
-                    f"(AWS_ENDPOINT_URL for S3) and the service, then go on with --resume"
+                    f"(AWS_ENDPOINT_URL for S3) and the service, then try again: what is archived stays"
                 ) from error
             level = logging.INFO if wait_s == FIRST_WAIT_S else logging.DEBUG  # an outage is one line
             _log.log(level, "%s: %s; it is tried again", root, _text(error))

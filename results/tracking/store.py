@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ppodd.errors import BadInput, PpoddError, StorageError, hidden, near_miss
 from ppodd.files import cache_folder, is_remote, sha256
@@ -163,6 +164,8 @@ def check_form(tracking_uri: str) -> None:
     is_path = not colon or kind == "file"
     if kind == "sqlite" and sqlite_path(tracking_uri) is None:
         hint = "; three slashes follow sqlite, or four"
+    elif kind in ("http", "https") and not _names_server(tracking_uri):
+        hint = ", for it names no host, or no port"
     elif tracking_uri == "databricks" or (kind in kinds and rest.startswith("//")):
         return
     elif not is_path:
@@ -174,6 +177,15 @@ def check_form(tracking_uri: str) -> None:
     else:
         hint = f"; a file of that name is sqlite:///{path}"
     raise BadInput(f"{hidden(tracking_uri)!r} is no MLflow store{hint}: {_FORMS}")
+
+
+def _names_server(url: str) -> bool:
+    """Whether an HTTP address can be one."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname and parts.port != 0 and not re.search(r"\s", url))
+    except ValueError:  # of brackets, of a port
+        return False
 
 
 def check_place(tracking_uri: str) -> None:

@@ -156,7 +156,8 @@ def set_aside(path: Path) -> Path:
     """Give the file of a store another name, for a new one to be made. Returns that name."""
     place = _led_to(path)
     old = place.with_name(f"{place.name}.old")
-    os.replace(place, old)
+    with storage_errors("rename", place):
+        os.replace(place, old)
     return old
 
 

@@ -27,6 +27,8 @@ REFUSED = [
     ("simplecache::s3://lab/x", "write s3://lab/x, or ./simplecache::s3://lab/x for a folder of that name here"),
     ("simplecache://s3://lab/x", "simplecache has no folders to write to"),
     ("http:x", "write a path or s3://…, or ./http:x for a folder"),
+    ("file:/tmp/a", "write the folder's path itself, without file:, or ./file:/tmp/a for a folder"),
+    ("~nobody-here/x", "there is no user of this name; write ./~nobody-here/x"),
     ("file://x", "write the folder's path itself, without file://"),
     ("file:///tmp/a%20b", "write the folder's path itself, without file://"),
     ("s4://lab/x", "cannot open archive 's4://lab/x'"),

@@ -2,8 +2,9 @@
 
 import pytest
 import yaml
+from archives import write_stage
 
-from ppodd.archive import Archive, TrialArchive
+from ppodd.archive import Archive, TrialArchive, stages_at
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, as_name, build
 
@@ -26,6 +27,8 @@ REFUSED = [
     ("protocols", _KEPT),
     ("sweep.json", _KEPT),
     ("runs", _KEPT),
+    ("stage-01", _KEPT),
+    ("Stage-100", _KEPT),
     ("é" * 121, "at most 240 bytes, not 242"),
 ]
 
@@ -55,7 +58,9 @@ def test_a_name_that_is_no_folder_is_refused_by_every_command(name, message, tmp
     refused(capsys, tmp_path, ["submit", file, "--address=http://head:8265", "--archive=/shared/archive"], message)
 
 
-@pytest.mark.parametrize("name", ["a", "_1", "2024-05-01", "lr=0.1,wd+1", "Größe", "x" * 240, "runs2", "mlflow"])
+@pytest.mark.parametrize(
+    "name", ["a", "_1", "stage-1", "stage-lighting", "2024-05-01", "lr=0.1,wd+1", "Größe", "x" * 240, "runs2", "mlflow"]
+)
 def test_every_other_name_is_taken(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", sweep_file(tmp_path, name=name), "--dry-run", "--no-estimate"]) == 0
@@ -68,6 +73,14 @@ def test_a_name_that_differs_in_case_from_one_that_is_there_is_refused(tmp_path,
     archive.trial("Boost", "seed=0").create(build(DistillConfig, tiny), resume=False)
     refused(capsys, tmp_path, ["distill", "--name=mine"], "name='mine': 'Mine' is there, and on many disks the two are")
     refused(capsys, tmp_path, ["sweep", sweep_file(tmp_path, name="boost")], "name='boost': 'Boost' is there")
+
+
+def test_a_run_that_is_called_almost_as_a_stage_is_one(tmp_path, tiny):
+    trial = TrialArchive(tmp_path / "archive/runs/stage-lighting")
+    trial.create(config := build(DistillConfig, {**tiny, "num_stages": 1}), resume=False)
+    write_stage(trial, config, 1)
+    for path, stages in ((trial.url, [1]), (f"{trial.url}/stage-01", [1])):
+        assert stages_at(path)[0].url == trial.url and stages_at(path)[1] == stages
 
 
 TRIALS = [
@@ -102,6 +115,7 @@ def test_a_trial_of_long_values_has_a_name_that_every_disk_takes(tmp_path):
 def test_a_run_is_called_by_what_of_its_data_set_may_be_a_name(tmp_path, monkeypatch, capsys):
     assert as_name("../my data (new)") == "my-data--new-"
     assert as_name("...") == "run"
+    assert as_name("stage-01") == "run-stage-01"
     monkeypatch.chdir(tmp_path)
     assert main(["distill", "--preset=digits", f"--dataset={tmp_path}/{'é' * 100} x.parquet"]) == 2
     assert "parquet" in capsys.readouterr().err  # it is the file that is missing

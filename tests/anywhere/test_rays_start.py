@@ -45,6 +45,8 @@ def test_an_address_in_no_form_of_rays_is_refused(address, hint, tmp_path, monke
 def test_an_address_in_one_of_its_forms_is_taken(address, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     check_address(address)
+    monkeypatch.setenv("RAY_ADDRESS", "")  # as if it were unset
+    check_address(address)
 
 
 def test_a_host_of_ipv6_is_knocked_at_without_its_brackets():

@@ -57,6 +57,11 @@ def test_a_store_that_is_read_and_not_there_is_not_made(tmp_path, monkeypatch, c
         ("carrier://pigeon", "'carrier://pigeon' is no MLflow store: accepted are"),
         ("ftp://host/x", "'ftp://host/x' is no MLflow store: accepted are"),
         ("http:host:5000", "is no MLflow store"),
+        ("http://[::1", "'http://[::1' is no MLflow store, for it names no host, or no port: accepted are"),
+        ("http://[::1]:x", "it names no host, or no port"),
+        ("http:///x", "it names no host, or no port"),
+        ("https://127.0.0.1:99999", "it names no host, or no port"),
+        ("http://a b", "it names no host, or no port"),
     ],
 )
 def test_a_store_that_cannot_be_opened_is_said_at_once_by_what_writes_and_what_reads(
@@ -145,13 +150,13 @@ class _Refuses(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def proxy(monkeypatch):
+@pytest.fixture(params=[("http_proxy", "https_proxy"), ("ALL_PROXY",)], ids=["by protocol", "for all"])
+def proxy(monkeypatch, request):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refuses)
     server.asked = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    for name in ("http_proxy", "https_proxy"):
+    for name in request.param:
         monkeypatch.setenv(name, url)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")

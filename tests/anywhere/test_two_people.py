@@ -1,12 +1,15 @@
 """A colleague who may read an archive: looks, and evaluates in an archive of their own; is told before it computes."""
 
 import pytest
+from archives import poster, stage_record, write_stage
 from flags import flags
 from users import ppodd_as_nobody
 
-from ppodd.archive import Archive, copied
+from ppodd.archive import EVALUATOR, Archive, copied
 from ppodd.cli.main import main
+from ppodd.config import DistillConfig, build
 from ppodd.errors import BadInput
+from ppodd.files import only_writer
 
 
 @pytest.fixture
@@ -68,3 +71,30 @@ def test_a_copy_is_of_one_trial(lab, tmp_path, tiny):
     assert main(["distill", *other, f"--archive={tmp_path}/other", "--no-evaluate"]) == 0
     with pytest.raises(BadInput, match="holds another trial of this name: name another archive"):
         copied(Archive(tmp_path / "other").trial("runs", "run"), str(own))
+    assert main(["archive", "verify", f"--archive={own}"]) == 0
+
+
+def test_a_copy_is_never_taken_for_that_of_other_posters_with_the_same_settings(tmp_path, tiny):
+    """Two imports differ in their posters alone; so may runs on a GPU."""
+    config, own = build(DistillConfig, {**tiny, "num_stages": 2, "name": "run"}), str(tmp_path / "own")
+    one, other, later = (Archive(tmp_path / where).trial("runs", "run") for where in ("one", "other", "later"))
+    for trial, stages in ((one, [1]), (other, [1]), (later, [1, 2])):
+        trial.create(config, resume=False)
+        for stage in stages:
+            write_stage(trial, config, stage)
+    held = poster(config, 7)
+    other.write_stage(stage_record(config, 1, held, b"png"), held, b"png")
+    copied(one, own)
+    with pytest.raises(BadInput, match="holds another trial of this name"):
+        copied(other, own)
+    assert copied(later, own).stages() == [1, 2]  # the same trial, further on
+
+
+def test_python_evaluates_a_copy_and_by_one_process_at_a_time(lab, tmp_path):
+    import ppodd
+
+    done = ppodd.evaluate(lab / "runs/run", out=tmp_path / "own", nets=1, budgets=[5])
+    assert len(done) == 1 and len(Archive(tmp_path / "own").trial("runs", "run").evaluations(1)) == 1
+    trial = Archive(tmp_path / "own").trial("runs", "run")
+    with only_writer(trial.folder, EVALUATOR, "busy", "", None), pytest.raises(BadInput, match="by another process"):
+        ppodd.evaluate(trial.url, nets=1, budgets=[6])

@@ -101,7 +101,7 @@ def require_place(
         return
     raise BadInput(
         f"{who} asks for {_said(wanted)}, which no node of the cluster has ({_offered(nodes, wanted)}): "
-        f"lower its cpus or gpus, or {otherwise}"
+        f"ask for less, or {otherwise}"
     )
 
 

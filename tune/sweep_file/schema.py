@@ -11,8 +11,18 @@ from ppodd.config import check_name
 
 _SOME = 0.001  # of a GPU's model, as Ray asks for it: a node that has it has 1
 
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_LEAST = 0.0001  # of a resource but memory, below which Ray reserves nothing
+
+
+def _none_or_some(share: float) -> float:
+    if 0 < share < _LEAST:
+        raise ValueError(f"accepted is 0, or {_LEAST} and more: Ray reserves no less")
+    return share
+
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False), pydantic.AfterValidator(_none_or_some)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Piece = Annotated[Amount, pydantic.AfterValidator(_none_or_some)]
 
 
 class _Section(pydantic.BaseModel):
@@ -53,7 +63,7 @@ class TrialResources(Resources):
 
     memory_gib: Amount | None = None
     accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
-    custom: dict[Annotated[str, Field(pattern=r"^\S+$")], Amount] = {}
+    custom: dict[Annotated[str, Field(pattern=r"^\S+$")], Piece] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
     lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "off"
 

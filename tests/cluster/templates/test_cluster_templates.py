@@ -125,7 +125,9 @@ def test_machines_of_aws_have_what_a_sweep_reserves_beside_cores(capsys):
 
 
 def test_slurms_nodes_have_what_a_sweep_reserves_beside_cores(capsys):
-    script = rendered(capsys, "slurm", "archive=/nfs/a", "sweep=quickstart", "gpus=4", "gpu_type=a100", *NODES)
+    settings = ("archive=/nfs/a", "sweep=quickstart", "gpus=4", "gpu_type=a100", "memory=600Gi", *NODES)
+    script = rendered(capsys, "slurm", *settings)
+    assert f" --memory={600 * 2**30} " in script
     assert "#SBATCH --gpus-per-node=a100:4\n" in script
     start = next(line for line in script.splitlines() if line.startswith("start=("))
     shown = subprocess.run(["bash", "-c", f'{start}\nprintf %s "${{start[-1]}}"'], capture_output=True, text=True)

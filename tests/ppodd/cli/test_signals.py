@@ -13,6 +13,7 @@ from flags import flags
 from sweeps import PATH, started, wait_for
 
 from ppodd.archive import TrialArchive
+from ppodd.cli.main import _say_interrupted
 from ppodd.config import DistillConfig, build
 from ppodd.distillation import run
 
@@ -88,6 +89,22 @@ def test_an_interrupt_amid_an_outer_step_leaves_the_checkpoint_before_it(tiny, t
             list(run(config, cut))
     assert cut.resume()[1].meta_steps == 2
     assert [record.digests for record in run(config, cut, resume=True)] == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "goes_on"),
+    [
+        ("distill --preset digits", True),
+        ("-v sweep quickstart", True),
+        ("sweep quickstart --dry-run", False),
+        ("import x.pt --name distill", False),
+        ("results report --sweep sweep", False),
+        ("", False),
+    ],
+)
+def test_resume_is_named_where_it_goes_on(line, goes_on, capsys):
+    _say_interrupted(line.split())
+    assert ("--resume" in capsys.readouterr().err) == goes_on
 
 
 AMID_AN_OUTER_STEP = """

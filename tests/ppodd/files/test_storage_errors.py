@@ -31,14 +31,11 @@ def test_a_disk_that_became_read_only_is_said_for_writing_and_removing(tmp_path)
         assert Folder(disk).names() == ["kept"]
 
 
-def test_distill_on_a_read_only_disk_exits_1_in_one_line(tmp_path, tiny, capsys):
+def test_distill_on_a_read_only_disk_is_one_line_before_it_reads(tmp_path, tiny, capsys):
     with mounted(tmp_path / "disk", "ro") as disk:
-        assert main(["distill", "--archive", str(disk), "--name", "run", *flags(tiny)]) == 1
-        said = capsys.readouterr().err.splitlines()
-        assert said == [
-            f"ppodd: cannot write {disk}/runs/run/writer.json: Read-only file system; check who may write there or "
-            "name another folder"
-        ]
+        assert main(["distill", "--archive", str(disk), "--name", "run", *flags(tiny)]) == 2
+        why = f"{disk} is no folder that this user may write; name another --archive"
+        assert capsys.readouterr() == ("", f"ppodd: cannot write {disk}/runs/run: {why}\n")
 
 
 def test_what_is_refused_once_a_run_is_under_way_is_a_failure_and_no_bad_input(tmp_path, tiny, monkeypatch, capsys):

@@ -63,7 +63,7 @@ def test_what_an_autoscaling_cluster_has_now_limits_nothing():
             file(trial=(64, 0)),
             "resources: a trial asks for 64 CPU and 0 GPU, which no node of the cluster has (2 nodes",
         ),
-        (file(trial=(1, 0.5)), "of 8 CPU and 0 GPU): lower its cpus or gpus"),
+        (file(trial=(1, 0.5)), "of 8 CPU and 0 GPU): ask for less, or"),
         (file(evaluator=(1, 1)), "evaluators: one asks for 1 CPU and 1 GPU"),
     ],
 )
