@@ -26,7 +26,7 @@ _FORMAT = 1  # of a data set's digest, by which archives know theirs: it stays
 def read_images(request: Request) -> tuple[Images, str]:
     """The bytes, from the cache or read and cached, and the digest of their content. A damaged cache is made again.
 
-    The cache's key is every file that is read. Pictures that a table names are known only when it is read; they are
+    The cache's key is every file that is read, and what was noted of those that lie beside. Pictures that a table names are known only when it is read; they are
     noted beside, and looked at before the cache is used.
 
     Raises:
@@ -36,7 +36,8 @@ def read_images(request: Request) -> tuple[Images, str]:
     if found.files is None:
         images = read(found, request)
         return images, _content(images)
-    path = cache.place_of("images", cache.digest_of(cache.stamps(found.files), *_reads(request)))
+    beside = (found.notes.notes, found.notes.warnings, sorted(found.notes.skipped.items()))
+    path = cache.place_of("images", cache.digest_of(cache.stamps(found.files), *beside, *_reads(request)))
     cached = _cached(path)
     if cached:
         return cached

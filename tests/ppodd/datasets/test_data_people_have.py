@@ -1394,6 +1394,16 @@ def test_a_changed_tree_is_read_anew(tmp_path, change):
     assert read(tmp_path / "data").x["train"].max() > 150
 
 
+def test_what_has_come_to_lie_beside_is_said_or_refused_though_the_pictures_are_cached(tmp_path):
+    tree(tmp_path)
+    assert "test.txt" not in said(read(tmp_path))
+    (tmp_path / "test.txt").write_text("ant/0.png")
+    assert "warning: test.txt is not read" in said(read(tmp_path))
+    (tmp_path / "cow").mkdir()
+    with pytest.raises(BadInput, match=r"cow holds no picture that is read \(it is empty\)"):
+        read(tmp_path)
+
+
 def test_a_changed_list_is_read_anew(tmp_path):
     root = tmp_path / "tiny-imagenet-200"
     for wnid in ("n01", "n02"):
