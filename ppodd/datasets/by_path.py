@@ -93,15 +93,16 @@ def find_at(
     notes.warnings += _not_read(
         path, tables, ", since the folders tell the classes (else: --image_column, --label_column)"
     )
-    unread = dict.fromkeys(notes.empty, "it is empty")
-    unread |= {p.parent: f"{p.suffix} files are not read" for p in filter(is_other_picture, files)}
+    unread = dict.fromkeys(notes.empty, ("it is empty", True))
+    for file in sorted({*files} - {*pictures}, key=is_other_picture):
+        unread[file.parent] = (f"{file.suffix or 'such'} files are not read", is_other_picture(file))
 
     def beside() -> str:
         unpack = "".join(f"; unpack it beside {table}, should that tell them" for table in tables_outside[:1])
         return f"{_columns(tables)}{unpack}{other_forms(files)}"
 
     read = partial(class_folders, path, pictures, notes, beside, unread)
-    return DataLocation(str(path), [*pictures, *unread], read, notes)
+    return DataLocation(str(path), [*pictures, *notes.empty], read, notes)
 
 
 def _is(file: Path, *kinds: str | tuple[str, ...]) -> bool:

@@ -33,7 +33,7 @@ def class_folders(
     pictures: list[Path],
     notes: Notes,
     beside: Callable[[], str] = str,
-    unread: Mapping[Path, str] = MappingProxyType({}),
+    unread: Mapping[Path, tuple[str, bool]] = MappingProxyType({}),
 ) -> list[Part]:
     """The parts of a tree of pictures.
 
@@ -42,7 +42,7 @@ def class_folders(
 
     Args:
         beside: says what else lies there that may tell the classes, for the refusal.
-        unread: folders from which nothing is read, and why.
+        unread: folders of files that are not read, and why; whether they were to hold pictures.
 
     Raises:
         BadInput: pictures lie in no class folders, or a class folder holds none that is read.
@@ -105,22 +105,28 @@ def _no_classes(names: set[str]) -> str:
     return "parts of one set (were they classes: rename them)" if are_pieces else ""
 
 
-def _check_none_empty(place: Path, rows: list[Row], unread: Mapping[Path, str], notes: Notes) -> None:
-    """Refuse a folder beside class folders from which nothing is read, since it says that there is such a class."""
+def _check_none_empty(place: Path, rows: list[Row], unread: Mapping[Path, tuple[str, bool]], notes: Notes) -> None:
+    """Refuse a folder beside class folders from which nothing is read, since it says that there is such a class.
+
+    One that holds something else is warned of.
+    """
     levels: dict[Path, set[str]] = {}
     for holds, folders in {(path.parent, folders) for path, folders in rows if folders}:
         level = holds.parents[len(folders) - 1]
         if holds.relative_to(level).parts[:1] == folders[:1]:  # else the splits lie in the classes
             levels.setdefault(level, set()).add(folders[0])
+    beside: dict[Path, list[tuple[str, bool]]] = {}
     for folder, why in unread.items():
         for level in {*levels} & {*folder.parents}:
             if (name := folder.relative_to(level).parts[0]) not in levels[level]:
-                raise BadInput(
-                    f"{level / name} holds no picture that is read ({why}): put pictures of its class there, "
-                    f"as .png or .jpg, or remove it"
-                )
-        if split_of(folder.name):
-            notes.warnings.append(f"{folder.relative_to(place)} holds no picture that is read ({why})")
+                beside.setdefault(level / name, []).append(why)
+        if split_of(folder.name) and not {*levels} & {folder, *folder.parents}:
+            notes.warnings.append(f"{folder.relative_to(place)} holds no picture that is read ({why[0]})")
+    for folder, whys in beside.items():
+        nothing = f"holds no picture that is read ({whys[0][0]})"
+        if all(declared for _, declared in whys):
+            raise BadInput(f"{folder} {nothing}: put pictures of its class there, as .png or .jpg, or remove it")
+        notes.warnings.append(f"folder {folder.name} {nothing}, so that it is no class")
 
 
 def _part(place: str, split: str, rows: list[Row], classes: set[str], notes: Notes) -> Part:

@@ -26,8 +26,8 @@ _FORMAT = 1  # of a data set's digest, by which archives know theirs: it stays
 def read_images(request: Request) -> tuple[Images, str]:
     """The bytes, from the cache or read and cached, and the digest of their content. A damaged cache is made again.
 
-    The cache's key is every file that is read, and what was noted of those that lie beside. Pictures that a table names are known only when it is read; they are
-    noted beside, and looked at before the cache is used.
+    The cache's key is every file that is read, and what was noted of those that lie beside. Pictures that a table names
+    are known only when it is read; they are noted, and looked at before the cache is used.
 
     Raises:
         BadInput: the data is missing or damaged, or is no labelled image set.

@@ -65,7 +65,7 @@ def is_lfs_pointer(path: Path) -> bool:
 def other_forms(files: Iterable[Path]) -> str:
     """What to do with files that may hold pictures or labels, but are of forms that are not read; to be added."""
     names, said = [file.name for file in files], ""
-    for form, what in _OTHER_FORMS:
+    for form, what in (*_OTHER_FORMS, (f"({'|'.join(map(re.escape, _OTHER_PICTURES))})$", "convert it to .png")):
         if found := sorted({name for name in names if re.search(form, name, re.IGNORECASE)}):
             said += f"; {found[0]}{f' and {len(found) - 1:,} more are' if found[1:] else ' is'} not read: {what}"
     return said
@@ -76,7 +76,7 @@ def note_others(files: list[Path], used: set[Path], notes: Notes) -> None:
     for path in files:
         if path in used:
             continue
-        notes.skip(f"{path.suffix.lower() or path.name} files")
+        notes.skip(f"{path.suffix.lower()} files" if path.suffix else "files without a suffix")
     unread = sorted({path.suffix.lower() for path in filter(is_other_picture, files)})
     if unread:
         notes.warnings.append(f"{', '.join(unread)} files are pictures that are not read: convert them to .png")

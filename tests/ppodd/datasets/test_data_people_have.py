@@ -349,6 +349,11 @@ SPLITS = {
         {"train": {"ant": 8, "bee": 8}, "test": {"ant": 2, "bee": 2}},
         r"warning: all classes \(ant, bee\) hold the same folders \(bike, cup\)",
     ),
+    "a folder of other files beside classes": (
+        lambda p: (tree(p), (p / "cow/empty").mkdir(parents=True), (p / "cow/0.png.part").write_bytes(picture())),
+        CUT,
+        r"warning: folder cow holds no picture that is read \(.*\), so that it is no class",
+    ),
     "a class of what is unlabelled": (
         lambda p: tree(p, ("ant", "bee", "Unlabelled")),
         {split: {"Unlabelled": count, "ant": count, "bee": count} for split, count in (("train", 4), ("test", 1))},
@@ -464,6 +469,10 @@ REFUSED_SPLITS = {
     "a class folder of pictures that are not read": (
         lambda p: (tree(p), (p / "cow").mkdir(), (p / "cow/0.heic").write_bytes(b"?")),
         r"cow holds no picture that is read \(.heic files are not read\): put pictures of its class there, as .png",
+    ),
+    "one class of pictures that are read": (
+        lambda p: (tree(p, ("ant",)), (p / "cow").mkdir(), (p / "cow/0.HEIC").write_bytes(b"?")),
+        r"no class folders \(all are in ant\): .*; 0.HEIC is not read: convert it to .png",
     ),
     "a zip of pictures beside a list of them": (
         lambda p: (
