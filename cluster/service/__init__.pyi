@@ -1,7 +1,9 @@
 from . import client as client
 from .archive_check import check_archive as check_archive
 from .ray_adapter import answer as answer
+from .ray_adapter import on_the_head as on_the_head
 from .ray_runtime import connect as connect
 from .ray_runtime import limit_gpu_memory as limit_gpu_memory
+from .ray_start import check_address as check_address
 from .stage_accuracy import measure as measure
 from .watch import watched as watched

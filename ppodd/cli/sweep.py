@@ -58,6 +58,10 @@ def run(args: argparse.Namespace) -> CommandResult:
 
     for line in _announced(sweep, args.archive):
         print(fitted([line]), flush=True)
+    if args.ray_address:
+        from cluster.service import check_address
+
+        check_address(args.ray_address)
     if args.dry_run:
         return _dry_run(sweep, args)
     check_autoscaling(args)

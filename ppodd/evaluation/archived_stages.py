@@ -43,7 +43,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
         _log.warning("%s; it is evaluated again", error)
     keep_freed_memory()
     ARCHITECTURES.check_source(work.protocol.arch, work.protocol.source)
-    started = time.time()
+    started = time.perf_counter()
     config, record = archived_config(trial, dataset, root), trial.stage(work.stage)
     data = data_of(config, resolve_device(device))
     check_data(record.data.digest, data, trial)
@@ -64,7 +64,7 @@ def evaluate_archived(work: Work, device: str = "auto", dataset: str = "", root:
         split="test",
         leaks_test_set=record.leaks_test_set,
         budgets=pixel_budget(drawn, blend, layout),
-        seconds=time.time() - started,
+        seconds=time.perf_counter() - started,
         device=str(data.test.x.device),
         versions=versions(),
         finished_at=time.time(),

@@ -12,7 +12,10 @@ from pathlib import Path
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 _SLURM_MEMORY = "SLURM_MEM_PER_NODE"  # MiB; 0 is all of it
-_SLURM_CORES_MEMORY = "SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE"  # MiB of each core, and how many
+_SLURM_SHARES = (  # MiB of each, and how many
+    ("SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE"),
+    ("SLURM_MEM_PER_GPU", "SLURM_GPUS_ON_NODE"),
+)
 _PYTHON_CORES = "PYTHON_CPU_COUNT"  # which `os.process_cpu_count` obeys from Python 3.13 on
 _MIB = 2**20
 
@@ -29,8 +32,8 @@ def machine_cores() -> int:
 
 def memory_bytes() -> int:
     """How many bytes of memory this process may take, with those that share its container or batch job."""
-    each, number = (_given(name) for name in _SLURM_CORES_MEMORY)
-    batch = [*_given(_SLURM_MEMORY), *(mib * count for mib in each for count in number)]
+    shares = [each * number for names in _SLURM_SHARES for each, number in zip(*map(_given, names), strict=False)]
+    batch = [*_given(_SLURM_MEMORY), *shares]
     return min([machine_memory_bytes(), *_memory_limits(), *(mib * _MIB for mib in batch)])
 
 

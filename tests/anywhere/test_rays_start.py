@@ -2,10 +2,13 @@
 
 import os
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from sweeps import PATH, command, sweep_file
+from users import NOBODY, as_nobody
 
 from cluster.service import connect, ray_internals, ray_start
 from cluster.service.ray_start import check_address, ray_folder, reach
@@ -76,8 +79,6 @@ def test_a_file_without_a_token_is_named(make, wrong, tmp_path, tiny):
 @pytest.fixture
 def short(monkeypatch):
     """A short folder, empty, which no user else has."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as folder:
         monkeypatch.delenv("RAY_TMPDIR", raising=False)
         monkeypatch.setattr(tempfile, "tempdir", folder)
@@ -113,6 +114,19 @@ def test_a_folder_that_ray_cannot_use_is_replaced_and_named(place, short, monkey
     instead = short / f"ppodd-{os.getuid()}/ray"
     assert ray_folder() == str(instead)
     assert f"Ray cannot use {asked}/ray, which {why}: it uses {instead}; $RAY_TMPDIR names another" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")
+def test_the_folder_of_another_users_ray_is_left_to_it():
+    """Which this user may read, as the sticky folder of all temporary files has it."""
+    show = "from cluster.service.ray_start import ray_folder; print(ray_folder())"
+    with tempfile.TemporaryDirectory(prefix="r-", dir="/tmp") as folder:
+        Path(folder).chmod(0o777)
+        Path(folder, "ray").mkdir(mode=0o755)
+        os.chown(f"{folder}/ray", 1, 1)
+        done = as_nobody(sys.executable, "-c", show, cwd=folder, TMPDIR=folder, RAY_TMPDIR=None)
+        assert done.stdout.strip() == f"{folder}/ppodd-{NOBODY}/ray", done.stderr
+        assert f"Ray cannot use {folder}/ray, which cannot be written: it uses" in done.stderr
 
 
 def test_where_ray_finds_no_place_at_all_a_short_one_is_asked_for(short, monkeypatch):

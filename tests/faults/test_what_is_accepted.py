@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import TINY
 
+from ppodd.archive import TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import DistillConfig, EvaluationConfig, EvaluationProtocol, build, rebuild
 from ppodd.config.names import as_name, check_name
+from ppodd.distillation import run as distil
 from ppodd.errors import BadInput, one_line
 from tune.sweep_file import load_sweep
 
@@ -165,3 +167,42 @@ def test_an_archive_of_other_shapes_is_refused_in_one_line(values):
         refuses(["export", f"{trial}/stage-01", "-o", f"{folder}/out.npz"], folder)
         code, said = run("archive", "verify", "--archive", f"{folder}/archive")
         assert code == 1 and "Traceback" not in said
+
+
+# fields whose values of all kinds are accepted by themselves; what they come to together is to be found
+VALID = {
+    "num_stages": st.integers(1, 2),
+    "blend": st.sampled_from(["dynamic", "uniform", "latest", "released"]),
+    "class_order": st.sampled_from(["auto", "means"]),
+    "inner_optim": st.sampled_from(["Adam", "SGD"]),
+    "train_y": st.booleans(),
+    "train_lr": st.booleans(),
+    "outer_decay": st.booleans(),
+    "engine": st.sampled_from(["recomputed", "unrolled"]),
+    "stage_start": st.sampled_from(["warm", "fresh"]),
+    "window": st.integers(1, 4),
+    "totwindow": st.integers(1, 6),
+    "minwindow": st.integers(0, 4),
+    "cctype": st.integers(0, 3),
+    "syn_strategy": st.sampled_from(["flip_rotate", "flip"]),
+    "patch_num_x": st.integers(1, 6),
+    "patch_num_y": st.integers(1, 4),
+    "poster_width": st.integers(10, 30),
+    "distill_batch_size": st.integers(1, 12),
+    "lr": st.sampled_from([1e-3, 0.1]),
+}
+
+
+@settings(FEW, max_examples=int(os.environ.get("PPODD_EXAMPLES", "24")))
+@given(st.fixed_dictionaries({}, optional=VALID))
+def test_what_is_accepted_runs(values):
+    with tempfile.TemporaryDirectory() as folder:
+        trial = TrialArchive(f"{folder}/run")
+        try:
+            config = build(DistillConfig, {**TINY, "epochs": 2, **values})
+            records = list(distil(config, trial))
+        except BadInput as error:
+            is_one_line(error)
+            assert not os.listdir(folder)
+            return
+        assert len(records) == config.num_stages and trial.stages() == list(range(1, config.num_stages + 1))

@@ -6,12 +6,17 @@ import subprocess
 import pytest
 from sweeps import PATH, command
 
-_NOBODY = 12345
-_AS_NOBODY = ["unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}"]
+NOBODY = 12345
+_AS_NOBODY = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
 
 
 def ppodd_as_nobody(*arguments, cwd, before=(), **environment):
     """`ppodd` of a user without a passwd entry or any privilege; an environment variable that is `None` is unset."""
+    return as_nobody(*command(*arguments), cwd=cwd, before=before, **environment)
+
+
+def as_nobody(*line, cwd, before=(), **environment):
+    """The same of any command."""
     try:
         made = subprocess.run([*_AS_NOBODY, "true"], capture_output=True, text=True)
     except FileNotFoundError:
@@ -20,9 +25,7 @@ def ppodd_as_nobody(*arguments, cwd, before=(), **environment):
         pytest.skip(f"no namespace of users can be made here: {made.stderr.strip()}")
     given = {**os.environ, **PATH, **environment}
     given = {name: str(value) for name, value in given.items() if value is not None}
-    return subprocess.run(
-        [*before, *_AS_NOBODY, *command(*arguments)], capture_output=True, text=True, cwd=cwd, env=given
-    )
+    return subprocess.run([*before, *_AS_NOBODY, *line], capture_output=True, text=True, cwd=cwd, env=given)
 
 
 # in a mount namespace: the disk of `/` is read-only, but for the working folder; what is mounted elsewhere stays

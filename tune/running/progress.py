@@ -91,7 +91,7 @@ class ProgressReader:
 
     def __init__(self, sweep: Sweep, archive: Archive, evaluators: Callable[[], Sequence[EvaluatorStatus]] = tuple):
         """`evaluators` tells what those of the pool are at."""
-        self._sweep, self._archive, self._started = sweep, archive, time.time()
+        self._sweep, self._archive, self._started = sweep, archive, time.monotonic()
         self._evaluators = evaluators
         self._trials: dict[str, _KnownTrial] = {}
         self._looked = False
@@ -101,7 +101,7 @@ class ProgressReader:
 
     def __call__(self) -> SweepProgress:
         """How far the sweep is now; what was complete before is not read again."""
-        found, now = self._archive.states(self._sweep.name), time.time()
+        found, now, clock = self._archive.states(self._sweep.name), time.monotonic(), time.time()
         self._finished = []
         for name, config in list(self._sweep.trials.items()):
             known = self._trials.setdefault(name, _KnownTrial())
@@ -130,7 +130,7 @@ class ProgressReader:
             seconds=now - self._started,
             waiting=waiting,
             share=share,
-            running={name: t.now for name, t in self._trials.items() if t.now and not t.over and t.now.is_fresh(now)},
+            running={name: t.now for name, t in self._trials.items() if t.now and not t.over and t.now.is_fresh(clock)},
             evaluators=self._evaluators,
             finished=tuple(self._finished),
             best=self._best,

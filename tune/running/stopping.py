@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 
+from cluster.service import on_the_head
 from ppodd import signals
 
 NO_STORAGE = "no_storage"  # the result by which a trial says why the archive takes no record
@@ -55,7 +56,7 @@ def graceful_stop() -> Iterator[Any]:
     Signals are left alone where they are not this command's to answer. Yields what trials wait for, by `when_told`.
     """
     with signals.reacting(lambda: signal.raise_signal(signal.SIGUSR1)) as ours:
-        notice: Any = StopNoticeActor.remote()
+        notice: Any = StopNoticeActor.options(**on_the_head()).remote()
         if ours:
             # Tune ends at SIGUSR1 as at Ctrl-C, for which its own handler would keep a second one from us
             os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -74,6 +75,13 @@ def _give(notice: Any) -> None:
         notice.give.remote()
 
 
+def is_over(notice: Any) -> bool:
+    """Whether the driver has given notice. It has not where the notice is lost, with its node: that ends no trial."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        return bool(ray.get(notice.over.remote()))
+    return False
+
+
 class StopSignal(threading.Event):
     """Set once the driver has given notice, with why its trials are stopped, if they are."""
 
@@ -81,7 +89,7 @@ class StopSignal(threading.Event):
 
 
 def when_told(notice: Any) -> StopSignal:
-    """Set once the driver has given notice; never where it is lost, which ends its trials anyway."""
+    """Set once the driver has given notice; never where it is lost: a driver that is ends its trials anyway."""
     told = StopSignal()
 
     def wait() -> None:

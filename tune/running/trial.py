@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 
 from cluster.service import limit_gpu_memory, measure
@@ -25,7 +24,7 @@ from ppodd.machine import DeviceError, device_error, limit_threads
 from tune.running.data import check_alike, try_own
 from tune.running.job import TrialJob, job_in
 from tune.running.limits import TrialClock
-from tune.running.stopping import NO_STORAGE, StopSignal, when_told
+from tune.running.stopping import NO_STORAGE, StopSignal, is_over, when_told
 
 if TYPE_CHECKING:
     from ppodd.datasets import Dataset
@@ -42,7 +41,7 @@ def trial(spec: dict[str, Any], notice: Any = None) -> None:
     driver gives `notice` that it ends, so does the trial, with a checkpoint.
     """
     logs.start_worker()
-    if notice and ray.get(notice.over.remote()):  # the sweep is over, and Tune begins what waited
+    if notice and is_over(notice):  # the sweep is over, and Tune begins what waited
         return
     with contextlib.suppress(KeyboardInterrupt):  # as its driver is
         _run(job_in(spec), when_told(notice) if notice else None)

@@ -93,7 +93,10 @@ def rows(cluster, kind):
 @pytest.mark.slow  # a minute
 def test_the_coordinator_outlives_every_node_but_the_head_and_drivers_end_with_that(tiny, tmp_path):
     archive = Archive(tmp_path / "archive")
-    path = sweep_file(tmp_path, tiny, "two", config={"epochs": 400}, grid={"num_stages": [3]}, seeds=[0])
+    large = {"cpus": 2}  # so that the worker alone has room for a trial
+    path = sweep_file(
+        tmp_path, tiny, "two", config={"epochs": 400}, grid={"num_stages": [3]}, seeds=[0], resources=large
+    )
 
     def coordinator(cluster):
         """Its process, and whether it is on the head."""
@@ -113,6 +116,9 @@ def test_the_coordinator_outlives_every_node_but_the_head_and_drivers_end_with_t
             cluster.kill(worker)
             wait_for(lambda: "DEAD" in {node["state"] for node in rows(cluster, "nodes")}, WAIT_S)
             assert coordinator(cluster) == (process, True)
+            known = len(evaluations(archive, "two"))
+            cluster.add_node(cpus=3)
+            wait_for(lambda: len(evaluations(archive, "two")) > known, WAIT_S)  # the trial goes on there
             assert_ends_with_one_line(*kill_and_wait(child(cluster.head.pid, "gcs_server"), driver))
         finally:
             end_session(driver)
