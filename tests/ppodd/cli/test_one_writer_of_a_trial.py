@@ -52,7 +52,7 @@ def test_an_import_that_another_process_is_at_is_refused(tmp_path, tiny, capsys)
     import torch
 
     poster = tmp_path / "POSTER.pt"
-    torch.save(torch.zeros(1, 1, tiny["poster_height"], tiny["poster_width"]), poster)
+    torch.save(torch.randn(1, 1, tiny["poster_height"], tiny["poster_width"]), poster)
     values = {**tiny, "num_stages": 1, "class_order": "means"}
     command = ["import", str(poster), "--archive", str(tmp_path), "--name", "run", "--no-evaluate", *flags(values)]
     trial = TrialArchive(tmp_path / "runs/run")

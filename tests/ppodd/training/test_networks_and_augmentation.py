@@ -183,7 +183,7 @@ WRONG_NETWORKS = {
     ),
     "the images are not used": ("Blind()", "fails on images .*not .*used"),
     "no number": ("Infinite()", "its gradient for images .* is no number"),
-    "no gradient of the images": ("Rounded()", "no gradient reaches the images, so that no poster can be distilled"),
+    "no gradient of the images": ("Rounded()", "no gradient reaches the images, so that it distils no poster"),
 }
 
 
