@@ -119,15 +119,19 @@ def exit_code(code: int) -> int:
 
 @contextlib.contextmanager
 def reacting(react: Callable[[], object]) -> Iterator[bool]:
-    """Within the block, the first signal calls `react` instead of raising. Yields whether signals are handled."""
+    """Within the block, the first signal calls `react` instead of raising. Yields whether signals are handled.
+
+    Of two blocks that overlap without one lying within the other, as of generators, the later one's holds for its time.
+    """
     if _command is None:
         yield False
         return
-    _command.react = react
+    before, _command.react = _command.react, react
     try:
         yield True
     finally:
-        _command.react = interrupt
+        if _command.react is react:
+            _command.react = before
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import re
@@ -41,7 +42,10 @@ def _installed_with(root: Path, file: Path) -> frozenset[str] | None:
     """The modules and packages that were installed with a file, by their record; `None` where it was not installed."""
     line = f"\n{file.relative_to(root).as_posix()},"
     for record in root.glob("*.dist-info/RECORD"):
-        if line in (text := f"\n{record.read_text(encoding='utf-8')}"):
+        text = ""
+        with contextlib.suppress(OSError):
+            text = "\n" + record.read_text(encoding="utf-8", errors="replace")
+        if line in text:
             return frozenset(re.split(r"[/,.]", entry, maxsplit=1)[0] for entry in text.splitlines())
     return frozenset() if _INSTALLED & {*root.parts} else None
 

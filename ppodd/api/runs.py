@@ -190,6 +190,7 @@ def evaluate(
             `budgets=[300, 1000]`, `nets=4`; what is left out is the distillation's own.
 
     Raises:
+        BadInput: no stage is meant, another process is at a run, its data is not here, or `out` holds another run.
         StorageError: the archive may only be read, which is found before anything is computed.
     """
     from ppodd.archive import copied
@@ -199,7 +200,10 @@ def evaluate(
     limit_threads()
     evaluation = build(EvaluationConfig, protocol)
     some = [what] if isinstance(what, (Run, Stage, str, Path)) else what
-    targets = [(copied(one.trial, str(out)) if out else one.trial, [one.number]) for one in _stages(some)]
+    by_trial: dict[str, tuple[TrialArchive, list[int]]] = {}
+    for stage in _stages(some):
+        by_trial.setdefault(stage.trial.url, (stage.trial, []))[1].append(stage.number)
+    targets = [(copied(trial, str(out)) if out else trial, stages) for trial, stages in by_trial.values()]
     return Evaluations(done.record for done in evaluate_trials(targets, evaluation, device))
 
 

@@ -14,7 +14,7 @@ from ppodd.datasets.splits import split_of
 from ppodd.errors import BadInput, one_line
 
 _PIXELS = frozenset(["x", "images", "image", "imgs", "img", "data", "pixels", "pictures"])
-_NAMES = ("class_names", "label_names", "classes", "names")  # of the labels 0, 1, …
+_NAMES = ("class_names", "label_names", "classes")  # of the labels 0, 1, …
 _LABELS = frozenset(["y", "labels", "label", "targets", "target"])
 
 
@@ -32,11 +32,11 @@ def npz_parts(path: Path, split: str) -> list[Part]:
         why = "it holds Python objects, which are never unpickled" if objects else one_line(error)
         why = why if zipfile.is_zipfile(path) else "it is no zip of arrays"
         raise BadInput(f"{path} is no readable .npz file of plain arrays ({why})") from None
-    names = next((tuple(map(str, arrays.pop(name))) for name in _NAMES if name in arrays), ())
+    names = next((_texts(arrays.pop(name)) for name in _NAMES if name in arrays and _is_text(arrays[name])), ())
     pixels = _by_split(path, arrays, _PIXELS)
     labels = _by_split(path, arrays, _LABELS)
-    for split in {TEST, VALIDATION} & pixels.keys() - labels.keys():
-        labels[split] = np.full(len(pixels[split]), None)
+    for unlabelled in {TEST, VALIDATION} & (pixels.keys() - labels.keys()):
+        labels[unlabelled] = np.full(len(pixels[unlabelled]), None)
     if not pixels or set(pixels) - set(labels):
         raise BadInput(
             f"{path} holds {', '.join(arrays)}: needed are x and y, or x_train, y_train, x_test and y_test "
@@ -46,6 +46,14 @@ def npz_parts(path: Path, split: str) -> list[Part]:
         _part(f"{path} ({name})" if name else str(path), x, labels[name], name or split, names)
         for name, x in pixels.items()
     ]
+
+
+def _is_text(array: np.ndarray) -> bool:
+    return array.ndim == 1 and array.dtype.kind in "US"
+
+
+def _texts(array: np.ndarray) -> tuple[str, ...]:
+    return tuple(map(str, np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array))
 
 
 def returned_parts(name: str, value: Any) -> list[Part]:

@@ -110,9 +110,12 @@ def _is(file: Path, *kinds: str | tuple[str, ...]) -> bool:
 
 
 def _lists(file: Path, names: set[str]) -> bool:
-    """Whether a text names one of these pictures where it begins."""
-    with file.open("rb") as opened:
-        words = re.split(r"[\s,;\"']+", opened.read(_LIST_HEAD).decode(errors="replace"))
+    """Whether a text names one of these pictures where it begins, or may, since it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            words = re.split(r"[\s,;\"']+", opened.read(_LIST_HEAD).decode(errors="replace"))
+    except OSError:
+        return True
     return not names.isdisjoint(PurePath(word).name for word in words)
 
 

@@ -124,7 +124,7 @@ def _check_none_empty(place: Path, rows: list[Row], unread: Mapping[Path, tuple[
             notes.warnings.append(f"{folder.relative_to(place)} holds no picture that is read ({why[0]})")
     for folder, whys in beside.items():
         nothing = f"holds no picture that is read ({whys[0][0]})"
-        if all(declared for _, declared in whys):
+        if all(declared for _, declared in whys) and not split_of(folder.name):
             raise BadInput(f"{folder} {nothing}: put pictures of its class there, as .png or .jpg, or remove it")
         notes.warnings.append(f"folder {folder.name} {nothing}, so that it is no class")
 

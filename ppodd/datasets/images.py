@@ -36,7 +36,8 @@ def read_images(request: Request) -> tuple[Images, str]:
     if found.files is None:
         images = read(found, request)
         return images, _content(images)
-    beside = (found.notes.notes, found.notes.warnings, sorted(found.notes.skipped.items()))
+    noted = found.notes
+    beside = (noted.notes, noted.warnings, sorted(noted.skipped.items()), sorted(map(str, noted.beside)))
     path = cache.place_of("images", cache.digest_of(cache.stamps(found.files), *beside, *_reads(request)))
     cached = _cached(path)
     if cached:

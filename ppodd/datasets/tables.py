@@ -197,8 +197,9 @@ def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[
     part = table.part(columns, split, notes)
     if split:
         return [part]
-    by_column = [_by_column(table, part, column, notes) for column in table.named(_SPLITS)[:1]]
-    return next(filter(None, by_column), []) or _by_paths(table, part, columns, notes) or [part]
+    column = next(iter(table.named(_SPLITS)), "")
+    by_column = _by_column(table, part, column, notes) if column else []
+    return by_column or _by_paths(table, part, columns, notes) or [part]
 
 
 def _by_column(table: Table, part: Part, column: str, notes: Notes) -> list[Part]:
@@ -341,7 +342,8 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
         return BadInput(f"{path}: its path is not in UTF-8: rename it")
     if is_lfs_pointer(path):
         return BadInput(f"{path} is a pointer of Git LFS: git lfs pull fetches the file")
-    if "invalid literal for int()" in str(cause):  # of a webdataset: the library takes labels in .cls for numbers
+    if path.suffix.lower() == ".tar" and "invalid literal for int()" in str(cause):
+        # of a webdataset: the library takes labels in .cls for numbers
         return BadInput(f"{path}: its .cls files hold text: number the classes, or write names in .txt files")
     return BadInput(f"{path} is no readable {_BUILDERS[path.suffix.lower()]} file ({one_line(cause)}): fetch it again")
 

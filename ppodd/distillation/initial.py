@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import stat
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -109,6 +110,8 @@ def _reason(path: Path, error: Exception) -> str:
     """Why torch does not load a file, in words."""
     if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
         return "it holds Python objects, which are never unpickled; save the tensor itself"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error) if isinstance(error, ValueError) else "it is damaged, or not what torch.save wrote"
 
 
@@ -117,7 +120,7 @@ def _check_file(path: Path) -> None:
 
     Torch saves uncompressed.
     """
-    if not path.is_file():
+    if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as parts:

@@ -13,15 +13,8 @@ def nearest_existing(path: Path) -> Path:
 
 
 def may_write(folder: Path) -> bool:
-    """Whether this process may write files into the folder, or make it first.
-
-    It is tried, by a file without a name: rights alone do not say that `/proc` takes none of root's either.
-    """
-    try:
-        with tempfile.TemporaryFile(dir=nearest_existing(folder)):
-            return not obstacle(folder)
-    except OSError:
-        return False
+    """Whether this process may write files into the folder, or make it first."""
+    return not no_place(folder)
 
 
 def obstacle(folder: Path) -> str:
@@ -33,10 +26,18 @@ def obstacle(folder: Path) -> str:
 
 
 def no_place(folder: Path) -> str:
-    """Why files cannot be written into a folder, in words; empty where they can."""
-    if may_write(folder):
-        return ""
-    return obstacle(folder) or f"{nearest_existing(folder)} is no folder that this user may write"
+    """Why files cannot be written into a folder, in words; empty where they can.
+
+    It is tried, by a file without a name: rights alone do not say that `/proc` takes none of root's either.
+    """
+    if why := obstacle(folder):
+        return why
+    there = nearest_existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return ""
+    except OSError as error:
+        return f"{there} is no folder that this user may write ({error.strerror})"
 
 
 def _upwards(path: Path) -> tuple[Path, ...]:

@@ -60,7 +60,8 @@ def check_own(sweep: Sweep) -> None:
 def _is_here(protocol: EvaluationProtocol) -> bool:
     """Whether all that a protocol names can be imported on this machine."""
     try:
-        ARCHITECTURES.get(protocol.arch), OPTIMISERS.get(protocol.optim)
+        ARCHITECTURES.get(protocol.arch)
+        OPTIMISERS.get(protocol.optim)
         for name in AUGMENTATIONS.within(protocol.strategy):
             AUGMENTATIONS.get(name)
     except BadInput:

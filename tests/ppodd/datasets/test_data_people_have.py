@@ -1000,8 +1000,27 @@ def test_training_images_that_are_those_of_another_class_are_warned_of(tmp_path)
 
 def test_arrays_may_name_their_classes(tmp_path):
     x, y = np.stack([pixels() for _ in range(10)]), np.arange(10) % 2
-    np.savez(tmp_path / "x.npz", x=x, y=y, class_names=np.array(["ant", "bee"]))
-    assert counts(read(tmp_path / "x.npz")) == CUT
+    for number, names in enumerate((["ant", "bee"], [b"ant", b"bee"])):
+        np.savez(tmp_path / f"{number}.npz", x=x, y=y, class_names=np.array(names))
+        assert counts(read(tmp_path / f"{number}.npz")) == CUT
+    for more in ({"classes": 2}, {"names": np.array([f"{i}.png" for i in range(len(x))])}):  # which name no class
+        np.savez(tmp_path / "other.npz", x=x, y=y, **more)
+        assert read(tmp_path / "other.npz").classes == ("0", "1")
+
+
+def test_test_images_without_labels_are_left_out_of_an_unnamed_training_set(tmp_path):
+    x, y = np.stack([pixels("train")] * 10), np.arange(10) % 2
+    np.savez(tmp_path / "x.npz", x=x, y=y, x_test=x[:3])
+    found = read(tmp_path / "x.npz")
+    assert sum(map(len, found.y.values())) == 10 and "its 3 pictures are left out" in said(found)
+
+
+def test_a_list_that_leads_nowhere_and_an_empty_split_beside_classes_are_warned_of(tmp_path):
+    tree(tmp_path)
+    (tmp_path / "train.txt").symlink_to("nowhere")
+    (tmp_path / "test").mkdir()
+    found = said(read(tmp_path))
+    assert "warning: train.txt is not read" in found and "test holds no picture that is read" in found
 
 
 def test_two_classes_of_one_name_stay_two(tmp_path):
@@ -1411,6 +1430,13 @@ def test_what_has_come_to_lie_beside_is_said_or_refused_though_the_pictures_are_
     (tmp_path / "cow").mkdir()
     with pytest.raises(BadInput, match=r"cow holds no picture that is read \(it is empty\)"):
         read(tmp_path)
+
+
+def test_pictures_that_come_to_lie_beside_a_cached_table_are_said(tmp_path):
+    table(tmp_path / "train.parquet")
+    assert "not read" not in said(read(tmp_path))
+    tree(tmp_path / "test", ("ant",))
+    assert "pictures in folders of the test split are not read" in said(read(tmp_path))
 
 
 def test_a_changed_list_is_read_anew(tmp_path):
