@@ -6,6 +6,8 @@ holds a picture's bytes, its pixels, or the path of its file beside the table.
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import glob
 import json
 import logging
@@ -195,11 +197,27 @@ def table_parts(path: Path, columns: Columns, split: str, notes: Notes) -> list[
     """
     table = _table(path)
     part = table.part(columns, split, notes)
+    if label := table.column("label", columns.label):
+        _check_numbers_alike(path, label)
     if split:
         return [part]
     column = next(iter(table.named(_SPLITS)), "")
     by_column = _by_column(table, part, column, notes) if column else []
     return by_column or _by_paths(table, part, columns, notes) or [part]
+
+
+def _check_numbers_alike(path: Path, column: str) -> None:
+    """Raise `BadInput` where a table of text writes one number in two ways, `01` and `1`: they may be two classes."""
+    if _BUILDERS.get(path.suffix.lower()) != "csv":
+        return
+    ways: dict[float, str] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file, contextlib.suppress(csv.Error):  # of cells that are long
+        for text in {(row.get(column) or "").strip() for row in csv.DictReader(file, delimiter=_separator(path))}:
+            with contextlib.suppress(ValueError):
+                if (other := ways.setdefault(float(text), text)) != text:
+                    raise BadInput(
+                        f"{path}: labels {min(other, text)!r} and {max(other, text)!r} are one number: write them alike"
+                    )
 
 
 def _by_column(table: Table, part: Part, column: str, notes: Notes) -> list[Part]:

@@ -1008,6 +1008,13 @@ def test_arrays_may_name_their_classes(tmp_path):
         assert read(tmp_path / "other.npz").classes == ("0", "1")
 
 
+def test_a_number_that_labels_write_in_two_ways_is_refused(tmp_path):
+    flat(tmp_path, 4)
+    csv(tmp_path / "train.csv", [(f"{i}.png", label) for i, label in enumerate(("01", "1", "2", "2"))])
+    with pytest.raises(BadInput, match="labels '01' and '1' are one number: write them alike"):
+        read(tmp_path)
+
+
 def test_test_images_without_labels_are_left_out_of_an_unnamed_training_set(tmp_path):
     x, y = np.stack([pixels("train")] * 10), np.arange(10) % 2
     np.savez(tmp_path / "x.npz", x=x, y=y, x_test=x[:3])
