@@ -80,15 +80,16 @@ def only_writer(
         BadInput: another process does it.
     """
     writer = _Writer(folder, LockRecord(), busy, then, say or (lambda text: None), timings or Timings())
-    writer.acquire(name)
     over, taken_over = threading.Event(), threading.Event()
     thread = threading.Thread(target=writer.renew, args=(name, over, taken_over), daemon=True)
-    thread.start()
     try:
+        writer.acquire(name)  # within: a signal that comes right after it leaves no mark
+        thread.start()
         yield taken_over
     finally:
         over.set()
-        thread.join()
+        if thread.ident:
+            thread.join()
         writer.release(name)
 
 

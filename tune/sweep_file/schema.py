@@ -16,7 +16,7 @@ _LEAST = 0.0001  # of a resource but memory, below which Ray reserves nothing
 
 def _none_or_some(share: float) -> float:
     if 0 < share < _LEAST:
-        raise ValueError(f"Ray reserves no less than {_LEAST}: write that or more")
+        raise ValueError(f"the least that Ray reserves is {_LEAST}: write that or more")
     return share
 
 

@@ -34,7 +34,7 @@ def test_a_disk_that_became_read_only_is_said_for_writing_and_removing(tmp_path)
 def test_distill_on_a_read_only_disk_is_one_line_before_it_reads(tmp_path, tiny, capsys):
     with mounted(tmp_path / "disk", "ro") as disk:
         assert main(["distill", "--archive", str(disk), "--name", "run", *flags(tiny)]) == 2
-        why = f"{disk} is no folder that this user may write; name another --archive"
+        why = f"{disk} is no folder that this user may write (Read-only file system); name another --archive"
         assert capsys.readouterr() == ("", f"ppodd: cannot write {disk}/runs/run: {why}\n")
 
 
