@@ -23,6 +23,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))  # which begins clusters on loopback
 
+from process_tree import private_mib  # noqa: E402
 from ray_clusters import RayCluster  # noqa: E402
 from tiny import TINY  # noqa: E402
 
@@ -52,15 +53,6 @@ def sweep_file(folder, name, minutes):
     return path
 
 
-def memory_mib(pid):
-    """Of a process alone: what it shares with others is not its own."""
-    try:
-        status = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:  # it has ended
-        return None
-    return sum(int(kib) for kib in re.findall(r"^Private_\w+: +(\d+) kB", status, re.MULTILINE)) / 1024
-
-
 def processes(session):
     """Coordinator and evaluators of the cluster that this session of processes is: kind by number."""
     found = {}
@@ -83,7 +75,7 @@ def watch(cluster, drivers, seconds, output):
         kinds = {driver.pid: f"driver {n}" for n, driver in enumerate(drivers) if now < seconds}
         kinds |= {pid: f"{kind} {pid}" for pid, kind in processes(cluster.head.pid).items()}
         for pid, name in kinds.items():
-            if (used := memory_mib(pid)) is not None:
+            if (used := private_mib(pid)) is not None:
                 courses[name].append((now, used))
         if now - plotted > PLOT_EVERY_S:
             plotted = now

@@ -66,13 +66,13 @@ def evaluate_trials(
     root: str = "",
 ) -> list[dict[str, Any]]:
     """Evaluate what is not evaluated yet, as `ppodd.evaluation.evaluate_trials`; print and return every result."""
-    from ppodd import evaluation as evaluating
     from ppodd.cli.console import say
+    from ppodd.evaluation import evaluate_trials as evaluated
     from ppodd.machine import limit_threads
 
     limit_threads()
     found = []
-    for one in evaluating.evaluate_trials(targets, evaluation, device, dataset, root, functools.partial(say, out)):
+    for one in evaluated(targets, evaluation, device, dataset, root, functools.partial(say, out)):
         say(out, _line(*one))
         found.append({"trial": one.trial.url, **one.record.to_json()})
     return found

@@ -1,6 +1,5 @@
 """Memory that was freed goes back to the system, from the heap of every thread."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import queue, threading
-from test_freed_memory import private_mib
+from process_tree import private_mib
 from ppodd.machine import return_freed_memory
 
 def work(asked, done):
@@ -33,13 +32,10 @@ print(before, private_mib())
 """
 
 
-def private_mib():
-    status = Path("/proc/self/smaps_rollup").read_text()
-    return sum(int(kib) for kib in re.findall(r"^Private_\w+: +(\d+) kB", status, re.MULTILINE)) / 1024
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc alone")
 def test_what_each_thread_once_needed_is_given_back():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=Path(__file__).parents[1] / "support", capture_output=True, text=True
+    )
     before, after = map(float, done.stdout.split())
     assert before - after > 100, done.stderr

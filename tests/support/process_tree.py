@@ -1,6 +1,7 @@
 """Processes found by their ancestry, or by a variable of their environment."""
 
 import contextlib
+import re
 from pathlib import Path
 
 
@@ -36,3 +37,12 @@ def called(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def private_mib(pid="self"):
+    """Memory of a process alone: what it shares with others is not its own. `None` where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    return sum(int(kib) for kib in re.findall(r"^Private_\w+: +(\d+) kB", status, re.MULTILINE)) / 1024

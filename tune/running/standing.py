@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppodd.archive import Archive, Status, TrialState
+from ppodd.archive import Archive, Status, StopRecord, TrialState
 from ppodd.config import DistillConfig
 from tune.sweep_file import Sweep
 
@@ -36,11 +36,15 @@ def failures(sweep: Sweep, archive: Archive) -> dict[str, str]:
 
 def stopped(sweep: Sweep, archive: Archive) -> dict[str, str]:
     """Why trials were stopped early, as their archive says."""
-    found = {name: archive.trial(sweep.name, name).stopped() for name in standing(sweep, archive, Status.STOPPED)}
-    return {name: stop.why for name, stop in found.items() if stop}
+    return {name: stop.why for name, stop in _stops(sweep, archive).items()}
 
 
 def limited(sweep: Sweep, archive: Archive) -> list[str]:
     """Trials that a limit has stopped."""
-    found = {name: archive.trial(sweep.name, name).stopped() for name in standing(sweep, archive, Status.STOPPED)}
-    return [name for name, stop in found.items() if stop and stop.limit]
+    return [name for name, stop in _stops(sweep, archive).items() if stop.limit]
+
+
+def _stops(sweep: Sweep, archive: Archive) -> dict[str, StopRecord]:
+    """The records of trials that were stopped early."""
+    names = standing(sweep, archive, Status.STOPPED)
+    return {name: stop for name in names if (stop := archive.trial(sweep.name, name).stopped())}
