@@ -9,7 +9,9 @@ token. So of several that find the same dead mark one replaces it, and one that 
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -82,15 +84,14 @@ def only_writer(
     writer = _Writer(folder, LockRecord(), busy, then, say or (lambda text: None), timings or Timings())
     over, taken_over = threading.Event(), threading.Event()
     thread = threading.Thread(target=writer.renew, args=(name, over, taken_over), daemon=True)
-    try:
-        writer.acquire(name)  # within: a signal that comes right after it leaves no mark
-        thread.start()
-        yield taken_over
-    finally:
-        over.set()
-        if thread.ident:
-            thread.join()
-        writer.release(name)
+    with writer.holding(name):
+        try:
+            thread.start()
+            yield taken_over
+        finally:
+            over.set()
+            if thread.is_alive():  # one that a signal kept from starting cannot be joined, and finds the event set
+                thread.join()
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,18 @@ class _Writer:
     then: str
     say: Say
     timings: Timings
+
+    @contextlib.contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Hold the mark of this name for the time of the block; a signal at any moment leaves none."""
+        release = functools.partial(self.release, name)
+        atexit.register(release)  # for one that cuts short what is done at the end of the block
+        try:
+            self.acquire(name)
+            yield
+        finally:
+            release()
+            atexit.unregister(release)
 
     def acquire(self, name: str) -> None:
         """Take the mark of this name. Raises `BadInput`: a live process holds it."""
@@ -136,16 +149,12 @@ class _Writer:
             self.say(f"{self.busy} ({held.who}), which left no word of its end: waiting a minute for its heartbeat")
             if self._lives(name, held):
                 raise BadInput(f"{self.busy} ({held.who}): wait for its end, or end it, then {self.then}")
-        succession = f".{name}.{held.token}"
-        self.acquire(succession)
-        try:
+        with self.holding(f".{name}.{held.token}"):
             if not self._holds(name, held):
                 return False  # it has ended meanwhile, or another was first
             self.folder.write(name, _bytes(self.mine))
             _log.info("%s was left behind by %s: taken over", self.folder.at(name), held.who)
             return True
-        finally:
-            self.release(succession)
 
     def _lives(self, name: str, mark: LockRecord) -> bool:
         """Whether its process renews the mark, read until that would be dead."""

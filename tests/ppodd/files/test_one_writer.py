@@ -1,6 +1,9 @@
 """One process at a time: marks of those that live, that were killed here, and that were killed elsewhere."""
 
+import atexit
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import time
 import pytest
 
 from ppodd.errors import BadInput, CorruptArchive
+from ppodd.files import exclusive_creation, one_writer, temporaries
 from ppodd.files.folder import Folder
 from ppodd.files.one_writer import LockRecord, Timings, only_writer
 
@@ -61,6 +65,91 @@ def test_a_process_that_fails_leaves_no_mark(folder):
     with pytest.raises(RuntimeError), alone(folder):
         raise RuntimeError
     assert not everything(folder)
+
+
+def killed_here():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return LockRecord(pid=process.pid)
+
+
+@pytest.mark.parametrize("dead", [None, killed_here], ids=["free", "left by a dead one"])
+def test_an_interrupt_at_any_moment_of_the_beginning_leaves_no_mark(tmp_path, dead, monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    monkeypatch.setattr(atexit, "unregister", at_exit.remove)
+    folder, moments, mark = Folder(tmp_path), 0, dead and dead()
+    while True:
+        moments += 1
+        if mark:
+            leave(folder, mark)
+        with contextlib.suppress(KeyboardInterrupt), interrupted_at(moments), alone(folder):
+            sys.settrace(None)
+            break
+        while at_exit:
+            at_exit.pop()()
+        # what is half-written is removed by whoever works here next
+        left = [
+            name for name in everything(folder) if not re.fullmatch(r"\.+driver\.json[.\w]*\.\w{8}-\d+\.\w{8}", name)
+        ]
+        assert not left or (mark and left == ["driver.json"] and held(folder) == mark), moments
+    assert moments > 50
+
+
+def test_an_interrupt_as_the_heartbeat_starts_leaves_no_mark(tmp_path, monkeypatch):
+    """The thread has an identity, and has not said that it runs."""
+
+    class Late(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(0.1)
+            raise KeyboardInterrupt
+
+        def set(self):
+            time.sleep(0.5)
+            super().set()
+
+    def start(thread):
+        thread._started = Late()
+        whole(thread)
+
+    whole = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt), alone(Folder(tmp_path)):
+        raise AssertionError("it began")
+    assert not everything(Folder(tmp_path))
+
+
+def test_an_interrupt_amid_the_end_leaves_no_mark(tmp_path):
+    code = (
+        "from unittest import mock; from ppodd.files import Folder, only_writer\n"
+        f"with only_writer(Folder({str(tmp_path)!r}), 'driver.json', '', ''): pass\n"
+    )
+    once = "with mock.patch('ppodd.files.one_writer.read_mark', side_effect=KeyboardInterrupt): "
+    code = code.replace("with only_writer", f"{once}\n with only_writer")
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in ended.stderr and not everything(Folder(tmp_path))
+
+
+@contextlib.contextmanager
+def interrupted_at(moment):
+    """Raise `KeyboardInterrupt` at the line of this number, of those that begin the work."""
+    ours = tuple(module.__file__ for module in (one_writer, exclusive_creation, temporaries, contextlib))
+    seen = 0
+
+    def trace(frame, event, argument):
+        nonlocal seen
+        if frame.f_code.co_filename in ours and event == "line":
+            seen += 1
+            if seen == moment:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 def test_what_a_process_left_that_was_killed_here_is_taken_over_at_once(tmp_path):
