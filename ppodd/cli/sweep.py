@@ -217,12 +217,13 @@ def _hours(sweep: Any, timer: Any) -> str:
     """The estimate in words."""
     from ppodd.cli.console import duration
     from ppodd.machine import cores
+    from tune.sweep_file import groups
 
     if timer.no_gpu:
         who = " and ".join(timer.no_gpu)
         return f"no estimate: the {who} want a GPU, and there is none here to time them on"
     found = timer.hours()
-    lockstep = sweep.file.resources.lockstep != "off"
+    lockstep = any(len(group) > 1 for group in groups(sweep.file, sweep.trials, found.at_once))
     devices = timer.trials.device
     if timer.evaluators.device != devices:
         devices = f"{devices}, evaluations on {timer.evaluators.device}"

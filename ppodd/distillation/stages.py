@@ -20,6 +20,7 @@ from ppodd.config import METHODS, DistillConfig, EvaluationProtocol
 from ppodd.datasets import Dataset
 from ppodd.distillation import curriculum
 from ppodd.distillation.initial import InitialPoster
+from ppodd.distillation.joined_meta_steps import can_be_joined, meta_gradients
 from ppodd.distillation.meta_steps import DistillationSteps, MetaStep, Prepared, StageTrained, one_by_one
 from ppodd.distillation.outer_step import outer_step
 from ppodd.distillation.plug_ins import try_plug_ins
@@ -371,7 +372,11 @@ class Distillation:
     ) -> tuple[torch.Tensor, Learned]:
         """Plain steps, the window, the real batch: the meta-loss and its gradients; `state` stays as it is."""
         config = self.config
-        problem, plain, window, real = self.prepare(state, problem_of, blend)
+        prepared = self.prepare(state, problem_of, blend)
+        if can_be_joined(config, [prepared]):
+            (found,) = meta_gradients(config, [prepared], [state.learned])
+            return found
+        problem, plain, window, real = prepared
         inner_state = State.start(problem.network.theta)
         if plain:
             with torch.no_grad():

@@ -3,6 +3,7 @@ from .architectures import ARCHITECTURES as ARCHITECTURES
 from .architectures import Architecture as Architecture
 from .architectures import check_architecture as check_architecture
 from .architectures import first_padding as first_padding
+from .architectures import same_in_company as same_in_company
 from .architectures import written_out as written_out
 from .compiled import choose_compiled as choose_compiled
 from .convnet_derivatives import ConvNetDerivatives as ConvNetDerivatives

@@ -10,6 +10,12 @@ from ppodd.datasets import Spec
 from ppodd.errors import BadInput
 from ppodd.registry import OWN, Entry, Registry
 
+# Which kind of convolution on a CPU is for what: see `ppodd.training.convolution`.
+FEW_CHANNELS = 4  # of an image, at most
+SMALL_PIXELS = 64  # of a map, at most
+WINOGRAD_CHANNELS, WINOGRAD_SIDE = 32, 4  # at least, and what sides are multiples of
+_VECTOR = 16  # numbers in the widest vector
+
 
 @dataclass(frozen=True)
 class Architecture(Entry):
@@ -75,6 +81,23 @@ def feature_size(spec: Spec, blocks: int) -> tuple[int, int]:
     """Height and width after so many blocks, each of which halves them; a 0 where there are too many."""
     more = 2 * first_padding(spec) - 2
     return (spec.height + more) >> blocks, (spec.width + more) >> blocks
+
+
+def same_in_company(arch: str, width: int, spec: Spec) -> bool:
+    """Whether one of our ConvNets, differentiated beside others, comes to what it comes to alone, to the bit.
+
+    So it is on a CPU with compiled functions where every convolution is one of those that treat each network by itself
+    (`ppodd.training.convolution`): few channels, or small maps of whole vectors, and not Winograd's, which is for one.
+    """
+    if not written_out(arch):
+        return False
+    known = ARCHITECTURES.own[arch]
+    later = [feature_size(spec, blocks) for blocks in range(1, known.halvings)]
+    small = all(height * width_ <= SMALL_PIXELS for height, width_ in later)
+    widest = width * known.options["growth"] ** (known.halvings - 2)
+    tiled = any(height % WINOGRAD_SIDE == 0 and width_ % WINOGRAD_SIDE == 0 for height, width_ in later)
+    winograd = tiled and widest >= WINOGRAD_CHANNELS
+    return spec.channels <= FEW_CHANNELS and width % _VECTOR == 0 and small and not winograd
 
 
 def least_side(architecture: Architecture, spec: Spec) -> int:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ppodd.training import compiled, instance_norm
-from ppodd.training.convolution import laid_out, layout
+from ppodd.training.convolution import laid_out, layout, sum_over_images
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
@@ -67,7 +67,7 @@ class CompiledBlocks:
         maps, rstd = kept
         sums = _numbers(maps, 2, len(maps))
         self._do.backward(compiled.size(maps), laid_out(g), maps, rstd, scale, shift, sums[0], sums[1])
-        g_scale, g_shift = sums.sum(1)
+        g_scale, g_shift = sum_over_images(sums, 1)
         return maps, g_scale, g_shift
 
     def forward_along(self, maps: Tensor, block: Block, eps: float) -> tuple[Tensor, Any]:
@@ -85,7 +85,7 @@ class CompiledBlocks:
         sums = _numbers(maps, 2, len(rstd))
         size, scales = compiled.size(maps, len(rstd)), block.scale[:2]
         self._do.backward_along(size, laid_out(g), maps, rstd, slope, *scales, block.shift[1], *sums)
-        g_scale, g_shift = sums.sum(1)
+        g_scale, g_shift = sum_over_images(sums, 1)
         return maps, g_scale, g_shift
 
 

@@ -131,7 +131,9 @@ class ConvNetDerivatives:
             x, pooled = self._blocks.forward_along(maps, block, eps)
             kept.append((inside, pooled))
         features, (weight_dot, weight, _) = self._features(x.unflatten(0, (2, -1))), parameters.weight
-        logits_dot, logits = features @ weight.mT + parameters.bias[:2]
+        # `@` would fold the axes of one network alone, and round otherwise than for several
+        both = features.flatten(0, 1).bmm(weight.mT.repeat(2, 1, 1)).unflatten(0, (2, -1))
+        logits_dot, logits = both + parameters.bias[:2]
         logits_dot.baddbmm_(features[1], weight_dot.mT)
         log_q = logits.log_softmax(-1)
         log_q_dot = logits_dot - (log_q.exp() * logits_dot).sum(-1, keepdim=True)

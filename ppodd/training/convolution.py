@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 
 from ppodd.training import compiled
+from ppodd.training.architectures import FEW_CHANNELS, SMALL_PIXELS, WINOGRAD_CHANNELS, WINOGRAD_SIDE
 from ppodd.training.precision import BF16, FLOAT32
 
 Tensor = torch.Tensor
 
 # Fewer channels are faster without Winograd's, its transforms being compiled or not.
-_WINOGRAD_CHANNELS = {True: 32, False: 64}
-_SMALL_PIXELS = 64  # of a map at most
-_FEW_CHANNELS, _MANY_CHANNELS = 4, 8  # of images and maps, where a convolution of few channels is faster
+_WINOGRAD_CHANNELS = {True: WINOGRAD_CHANNELS, False: 64}
+_COLUMNS = 64  # four vectors of 16 numbers, which torch's sums take at once
+_MANY_CHANNELS = 8  # of maps, where a convolution of few channels is faster
 
 
 class Convolution(Protocol):
@@ -60,12 +61,15 @@ def convolution(
     groups: int = 1,
     precision: str = FLOAT32,
 ) -> Convolution:
-    """The fastest kind for images of `height` × `width` pixels; on a GPU torch's own library chooses."""
+    """The fastest kind for images of `height` × `width` pixels; on a GPU torch's own library chooses.
+
+    Which are the same for one network and for several beside each other, `same_in_company` says.
+    """
     if precision == BF16:
         return Bf16(padding, groups)
     if like.device.type == "cpu":
         functions = compiled.functions(like.dtype)
-        if functions and channels <= _FEW_CHANNELS and out >= _MANY_CHANNELS:
+        if functions and channels <= FEW_CHANNELS and out >= _MANY_CHANNELS:
             return FewChannels(functions, padding, groups)
         tiled = padding == 1 and height % _SIDE == 0 and width % _SIDE == 0 and groups == 1
         if tiled and min(channels, out) >= _WINOGRAD_CHANNELS[functions is not None]:
@@ -86,6 +90,17 @@ def laid_out(x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         return x.as_strided(x.shape, (height * width, 1, width, 1), x.storage_offset())
     return x.contiguous(memory_format=layout(x.device))
+
+
+def sum_over_images(numbers: Tensor, axis: int) -> Tensor:
+    """The sum over an axis that others follow, of a network's numbers the same whatever others lie beside them.
+
+    Torch adds up whole blocks of columns in one order, and those left over in another: zeros make the last one whole.
+    """
+    rows, after = numbers.flatten(axis + 1), numbers.shape[axis + 1 :]
+    if left_over := rows.shape[-1] % _COLUMNS:
+        rows = F.pad(rows, (0, _COLUMNS - left_over))
+    return rows.sum(axis)[..., : after.numel()].unflatten(-1, after)
 
 
 class Direct:
@@ -184,7 +199,7 @@ class FewChannels(Direct):
         if to_weight:
             weights = x.new_empty(len(g), *weight.shape)
             self._do.few_weight(size, x, g, weights)
-            weights = weights.sum(0).permute(0, 3, 2, 1).reshape(-1, weight.shape[2], 3, 3)
+            weights = sum_over_images(weights, 0).permute(0, 3, 2, 1).reshape(-1, weight.shape[2], 3, 3)
         return images, weights, None
 
     def _by_taps(self, weight: Tensor) -> Tensor:
@@ -212,7 +227,7 @@ class SmallMaps(Direct):
     @staticmethod
     def fits(functions: compiled.Functions, channels: int, out: int, height: int, width: int, padding: int) -> bool:
         """Whether it can do these, and faster."""
-        return padding == 1 and _whole(functions, channels, out) and height * width <= _SMALL_PIXELS
+        return padding == 1 and _whole(functions, channels, out) and height * width <= SMALL_PIXELS
 
     def weight(self, weight: Tensor) -> Tensor:
         """`[G·O, C, 3, 3]` → `[G, 9, C, O]`."""
@@ -243,7 +258,7 @@ class SmallMaps(Direct):
         return compiled.Small(count, height, width, self._groups, channels, out, mirrored, threads)
 
 
-_SIDE = 4  # of the tile of a map; an image's is wider by 2, and overlaps its neighbours by as much
+_SIDE = WINOGRAD_SIDE  # of the tile of a map; an image's is wider by 2, and overlaps its neighbours by as much
 _WIDE = _SIDE + 2
 
 

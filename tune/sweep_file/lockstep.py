@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 
 from ppodd.config import DistillConfig
-from ppodd.datasets import known_spec
-from ppodd.training import OPTIMISERS, first_padding, written_out
+from ppodd.datasets import Spec, known_spec
+from ppodd.training import FLOAT32, OPTIMISERS, first_padding, same_in_company, written_out
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import SweepFileError
 
@@ -38,21 +38,26 @@ def groups(file: SweepFile, trials: Mapping[str, DistillConfig], at_once: int | 
 
 
 def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | None) -> int:
-    """How many trials like this one share a process: by default, as many as benchmarks show to pay off."""
+    """How many trials like this one share a process: by default, as many as pay, where it changes no number."""
     asked = file.resources.lockstep
     if isinstance(asked, int):
         return asked
     if asked == "off" or file.search or file.resources.gpus or not at_once:
         return 1
     # no process is to have nothing to do
-    return max(1, min(_MOST, _BYTES // _first_map_bytes(config), math.ceil(costly / at_once)))
+    return max(1, min(_MOST, _pay(config), math.ceil(costly / at_once)))
 
 
-def _first_map_bytes(config: DistillConfig) -> int:
-    """Of the first block's output in an inner step, the largest; as good as infinite where images are not known."""
+def _pay(config: DistillConfig) -> int:
+    """How many like this one are faster together and come to what each comes to alone; 0 where images are not known."""
     spec = known_spec(config.dataset, config.image_size)
-    if spec is None:
-        return 2 * _BYTES
+    if not spec or config.compile == "off" or config.precision != FLOAT32:
+        return 0
+    return _BYTES // _first_map_bytes(config, spec) if same_in_company(config.arch, config.width, spec) else 0
+
+
+def _first_map_bytes(config: DistillConfig, spec: Spec) -> int:
+    """Of the first block's output in an inner step, the largest."""
     more = 2 * first_padding(spec) - 2
     return 4 * config.distill_batch_size * config.width * (spec.height + more) * (spec.width + more)
 

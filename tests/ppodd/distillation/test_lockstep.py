@@ -9,12 +9,15 @@ import torch
 from ppodd import logs
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
+from ppodd.datasets.sources import SPECS, known_spec
 from ppodd.distillation import lockstep
 from ppodd.distillation.archived_run import distillation_steps, run
 from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.errors import NonFinite
 from ppodd.evaluation import data_of
+from ppodd.training import compiled
+from ppodd.training.architectures import same_in_company
 
 CPU = torch.device("cpu")
 LEARNED = {"train_y": True, "train_lr": True, "inner_optim": "SGD"}
@@ -53,6 +56,47 @@ def test_each_comes_to_what_it_comes_to_alone(tiny, options, together):
             np.testing.assert_allclose(mine.poster.poster, expected.poster.poster, rtol=1e-6, atol=1e-9)
             assert mine.meta_loss.last == pytest.approx(expected.meta_loss.last, rel=1e-9)
             assert (mine.accuracy.values, mine.blend) == (expected.accuracy.values, expected.blend)
+
+
+@pytest.mark.skipif(not compiled.functions(torch.float32), reason="no C compiler")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options", [{}, {"width": 32}, {"width": 48}, {**LEARNED, "width": 32}, AUGMENTED, {"window": 17, "totwindow": 21}],
+    ids=str,
+)  # fmt: skip
+def test_in_any_company_each_comes_to_the_same_bits(tiny, options, dtype):
+    """Where a sweep puts trials together by itself: see `same_in_company`."""
+    values = {**tiny, "width": 16, "batch_size": 256, "dtype": dtype, "num_stages": 1, **options}
+    configs = [build(DistillConfig, {**values, "seed": seed, "lr": 0.02 + seed / 100}) for seed in range(5)]
+    assert same_in_company(configs[0].arch, configs[0].width, SPECS["digits"])
+    (alone,) = distill(configs[0], data_of(configs[0], CPU))
+    for company in ([1], [1, 2], [1, 2, 3, 4]):
+        members = [*company, 0]
+        came = dict(Lockstep(works_of([configs[number] for number in members])))
+        np.testing.assert_array_equal(came[len(company)].poster.poster, alone.poster.poster, strict=True)
+        assert came[len(company)].accuracy.values == alone.accuracy.values
+
+
+@pytest.mark.parametrize(
+    ("config", "same"),
+    [
+        (("convnet", 32, "digits"), True),
+        (("convnet", 20, "digits"), False),  # no whole vectors
+        (("convnet2", 16, "digits"), False),  # no instance norm
+        (("convnet", 16, "mnist"), False),  # maps of 16 × 16
+        (("convnet", 16, "cifar10"), False),
+        (("lab:Net", 16, "digits"), False),
+    ],
+    ids=str,
+)
+def test_which_networks_are_the_same_in_company(config, same):
+    *network, data = config
+    assert same_in_company(*network, SPECS[data]) is same
+
+
+@pytest.mark.parametrize(("width", "same"), [(16, True), (32, False)])
+def test_winograds_convolution_is_for_one(width, same):
+    assert same_in_company("convnet", width, known_spec("cifar10", 16)) is same
 
 
 def test_a_failure_ends_one_and_not_the_others(tiny, together):
@@ -120,12 +164,17 @@ def test_each_leaves_a_checkpoint_of_the_same_meta_step_when_interrupted(tiny, t
     assert [trial.resume()[1].step for trial in trials] == [2, 2, 2]
 
 
-def test_one_that_is_behind_catches_up(tiny, tmp_path, together):
-    configs = [build(DistillConfig, {**tiny, "name": f"seed={seed}", "seed": seed}) for seed in range(2)]
-    trials = [Archive(tmp_path).trial("mine", config.name) for config in configs]
+def test_one_that_is_behind_catches_up_and_comes_to_the_same_bits(tiny, tmp_path, together):
+    """As after a kill between two checkpoints: of the same group, and of one that another machine forms."""
+    values = {**tiny, "width": 16}
+    configs = [build(DistillConfig, {**values, "name": f"seed={seed}", "seed": seed}) for seed in range(2)]
+    trials, alone = ([Archive(tmp_path).trial(sweep, c.name) for c in configs] for sweep in ("mine", "alone"))
     next(iter(run(configs[0], trials[0])))  # the first stage, 4 meta-steps
     list(Lockstep([distillation_steps(c, trial, resume=True) for c, trial in zip(configs, trials, strict=True)]))
     assert [trial.stages() for trial in trials] == [[1, 2]] * 2 and together == [2] * 4
+    for config, mine, expected in zip(configs, trials, alone, strict=True):
+        list(run(config, expected))
+        assert [mine.stage(s).digests.poster for s in (1, 2)] == [expected.stage(s).digests.poster for s in (1, 2)]
 
 
 def test_log_lines_of_each_are_about_its_own(tiny, caplog):

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -22,7 +21,7 @@ def run(tiny, tmp_path, monkeypatch):
 
     def run(name, config=(), **changes):
         changes = {"resources": {"lockstep": "auto"}, **changes}
-        sweep = load_sweep(sweep_file(tmp_path, {**tiny, **dict(config)}, **changes))
+        sweep = load_sweep(sweep_file(tmp_path, {**tiny, "width": 16, **dict(config)}, **changes))
         archive, decisions = Archive(tmp_path / name), []
         plan = _plan(sweep, archive, at_once=1)
         jobs = jobs_of(plan)
@@ -41,7 +40,7 @@ def run(tiny, tmp_path, monkeypatch):
 
 
 def test_each_comes_to_what_it_comes_to_alone_and_one_that_fails_fails_alone(run):
-    config = {"dtype": "float64", "inner_optim": "SGD"}
+    config = {"inner_optim": "SGD"}
     grid = {"num_stages": [2], "inner_lr": [0.01, 1e300, 0.02]}
     found = {mode: run(str(mode), config, grid=grid, resources={"lockstep": mode}) for mode in ("off", "auto")}
     assert [processes for _, _, processes, _ in found.values()] == [3, 1]
@@ -51,7 +50,7 @@ def test_each_comes_to_what_it_comes_to_alone_and_one_that_fails_fails_alone(run
         for name in (name for name in sweep.trials if name != failed):
             mine, alone = archive.trial("tiny", name), found["off"][1].trial("tiny", name)
             for stage in (1, 2):
-                np.testing.assert_allclose(mine.poster(stage).poster, alone.poster(stage).poster, rtol=1e-6, atol=1e-9)
+                assert mine.stage(stage).digests.poster == alone.stage(stage).digests.poster
                 assert mine.stage(stage).stage_accuracy.values == alone.stage(stage).stage_accuracy.values
 
 

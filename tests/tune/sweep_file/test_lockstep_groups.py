@@ -13,7 +13,9 @@ SMALL = {"grid": {"num_stages": [1, 2], "blend": ["dynamic", "latest"]}, "seeds"
 def grouped(tiny, tmp_path):
     def grouped(at_once=1, config=None, resources="auto", **changes):
         changes["resources"] = {"lockstep": "auto"} if resources == "auto" else resources
-        fields = {k: v for k, v in {**tiny, **(config or {})}.items() if k not in changes.get("sample", {})}
+        fields = {
+            k: v for k, v in {**tiny, "width": 16, **(config or {})}.items() if k not in changes.get("sample", {})
+        }
         sweep = load_sweep(sweep_file(tmp_path, fields, **{**SMALL, **changes}))
         return groups(sweep.file, sweep.trials, at_once)
 
@@ -24,7 +26,8 @@ def test_trials_that_differ_in_scalars_share_a_process_and_those_of_other_shapes
     found = grouped()
     assert [len(group) for group in found] == [6, 6]
     assert all(name.startswith("num_stages=1") for name in found[0])
-    assert [len(group) for group in grouped(resources={})] == [1] * 12
+    assert grouped(resources={}) == found
+    assert [len(group) for group in grouped(resources={"lockstep": "off"})] == [1] * 12
     assert [len(group) for group in grouped(resources={"lockstep": 4})] == [4, 2, 4, 2]
 
 
@@ -38,7 +41,16 @@ def test_no_process_is_left_without_work(grouped):
 
 @pytest.mark.parametrize(
     "config",
-    [{"width": 512}, {"arch": "convnet2"}, {"engine": "unrolled"}, {"cctype": 3}, {"arch": "lab:Net"}],
+    [
+        {"width": 512},
+        {"arch": "convnet2"},
+        {"engine": "unrolled"},
+        {"cctype": 3},
+        {"arch": "lab:Net"},
+        {"width": 20},
+        {"compile": "off"},
+        {"precision": "real=bf16"},
+    ],
     ids=str,
 )
 def test_trials_that_gain_nothing_or_cannot_be_joined_stay_alone(grouped, config):
