@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import company
 import pytest
 import torch
 from tiny import TINY
@@ -60,6 +61,13 @@ def empty_store(tmp_path_factory):
 def tiny():
     """Config values of a distillation that takes a second: 2 stages of 4 meta-steps on digits."""
     return dict(TINY)
+
+
+@pytest.fixture
+def to_the_bit():
+    """Of tests that find a trial to be the same to the bit, alone and in company."""
+    if not company.alone_as_in_company():
+        pytest.skip("no C compiler, or a library that multiplies one matrix with other rounding than several")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppodd.registry import Entry, Registry
 
@@ -102,15 +102,26 @@ class _Fused:
         self._functions, self._state, self._like = functions, state, state.theta
         columns = self._like.shape[-1]
         self._rows = self._like.numel() // columns
-        steps = state.steps + 1
-        self._bias = _bias(_BETA1, steps, self._like)
-        each = self._like.new_ones(self._rows, 1)
+        self._bias, second = self._biases(state.steps + 1)
         self._given = (
             compiled.Adam(self._rows, columns, _BETA1, _BETA2, _EPS, _ROOT),
             *(t.contiguous() for t in (state.first, state.second, gradient)),
-            each * (lr / self._bias),
-            each * _bias(_BETA2, steps, self._like),
+            self._of_each(lr / self._bias),
+            self._of_each(second),
         )
+
+    def _biases(self, steps: int | torch.Tensor) -> tuple[Any, Any]:
+        """`_bias` of both moments; of several networks `[E, 1]`, in as few operations as one."""
+        if isinstance(steps, int):
+            return 1 - _BETA1**steps, 1 - _BETA2**steps
+        both = (1 - steps.new_tensor([_BETA1, _BETA2]) ** steps).to(self._like.dtype)
+        return both[:, :1], both[:, 1:]
+
+    def _of_each(self, number: float | torch.Tensor) -> torch.Tensor:
+        """Of each network its own, one after another in memory."""
+        if isinstance(number, float) or number.numel() != self._rows:
+            return self._like.new_ones(self._rows, 1) * number
+        return number.contiguous()
 
     @classmethod
     def of(cls, state: State, gradient: torch.Tensor, lr: float | torch.Tensor) -> _Fused | None:

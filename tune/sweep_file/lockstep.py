@@ -44,6 +44,8 @@ def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | No
         return asked
     if asked == "off" or file.search or file.resources.gpus or not at_once:
         return 1
+    if file.resources.cpus >= 2:  # by several threads torch multiplies one network's matrices otherwise than several's
+        return 1
     # no process is to have nothing to do
     return max(1, min(_MOST, _pay(config), math.ceil(costly / at_once)))
 

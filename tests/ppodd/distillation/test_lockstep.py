@@ -16,7 +16,6 @@ from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.errors import NonFinite
 from ppodd.evaluation import data_of
-from ppodd.training import compiled
 from ppodd.training.architectures import same_in_company
 
 CPU = torch.device("cpu")
@@ -58,7 +57,7 @@ def test_each_comes_to_what_it_comes_to_alone(tiny, options, together):
             assert (mine.accuracy.values, mine.blend) == (expected.accuracy.values, expected.blend)
 
 
-@pytest.mark.skipif(not compiled.functions(torch.float32), reason="no C compiler")
+@pytest.mark.usefixtures("to_the_bit")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "options", [{}, {"width": 32}, {"width": 48}, {**LEARNED, "width": 32}, AUGMENTED, {"window": 17, "totwindow": 21}],
@@ -164,6 +163,7 @@ def test_each_leaves_a_checkpoint_of_the_same_meta_step_when_interrupted(tiny, t
     assert [trial.resume()[1].step for trial in trials] == [2, 2, 2]
 
 
+@pytest.mark.usefixtures("to_the_bit")
 def test_one_that_is_behind_catches_up_and_comes_to_the_same_bits(tiny, tmp_path, together):
     """As after a kill between two checkpoints: of the same group, and of one that another machine forms."""
     values = {**tiny, "width": 16}

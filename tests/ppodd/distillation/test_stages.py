@@ -227,20 +227,18 @@ def test_a_checkpoint_that_skipped_meta_steps_is_refused(undisturbed, tmp_path):
 
 @pytest.mark.parametrize("broken", ["meta-loss", "meta-gradient"])
 def test_a_non_finite_value_stops_before_the_poster_is_touched(tiny, tmp_path, monkeypatch, broken):
-    honest, calls = module.meta_gradient, []
+    honest, calls = module.meta_gradients, []
 
-    def poisoned(problem, learned, *args):
-        loss, gradients = honest(problem, learned, *args)
-        calls.append(learned["poster"].clone())
+    def poisoned(config, prepared, learned):
+        ((loss, gradients),) = honest(config, prepared, learned)
+        calls.append(learned[0]["poster"].clone())
         if len(calls) < 6:
-            return loss, gradients
-        return (
-            (loss * math.nan, gradients)
-            if broken == "meta-loss"
-            else (loss, {"poster": gradients["poster"] * math.inf})
-        )
+            return [(loss, gradients)]
+        if broken == "meta-loss":
+            return [(loss * math.nan, gradients)]
+        return [(loss, {"poster": gradients["poster"] * math.inf})]
 
-    monkeypatch.setattr(module, "meta_gradient", poisoned)
+    monkeypatch.setattr(module, "meta_gradients", poisoned)
     trial = trial_at(tmp_path)
     with pytest.raises(NonFinite, match=rf"{broken}.* is (nan|inf) at stage 2, meta-step 2"):
         list(run(config_of(tiny), trial))

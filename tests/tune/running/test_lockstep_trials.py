@@ -39,6 +39,7 @@ def run(tiny, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.usefixtures("to_the_bit")
 def test_each_comes_to_what_it_comes_to_alone_and_one_that_fails_fails_alone(run):
     config = {"inner_optim": "SGD"}
     grid = {"num_stages": [2], "inner_lr": [0.01, 1e300, 0.02]}

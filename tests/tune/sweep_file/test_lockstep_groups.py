@@ -57,6 +57,11 @@ def test_trials_that_gain_nothing_or_cannot_be_joined_stay_alone(grouped, config
     assert {len(group) for group in grouped(config=config)} == {1}
 
 
+def test_trials_of_several_threads_are_joined_only_where_the_file_says_so(grouped):
+    assert {len(group) for group in grouped(resources={"cpus": 2})} == {1}
+    assert {len(group) for group in grouped(resources={"cpus": 2, "lockstep": 3})} == {3}
+
+
 def test_trials_on_a_gpu_are_joined_only_where_the_file_says_so(grouped):
     assert {len(group) for group in grouped(resources={"gpus": 0.5, "lockstep": "auto"})} == {1}
     assert {len(group) for group in grouped(resources={"gpus": 0.5, "lockstep": 3})} == {3}
