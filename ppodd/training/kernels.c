@@ -699,7 +699,8 @@ void narrow_weight(Narrow s, const REAL *images, const REAL *to_maps, REAL *to_w
             }
 }
 
-/* Adam and its cotangents, as in optimisers.py: of `rows` networks of so many parameters, each with rates of its own. */
+/* Adam and its cotangents, as in optimisers.py: of `rows` networks of so many parameters, each with rates of its own.
+   `restrict`, for a compiler gives up on vectors where so many arrays might overlap. */
 
 typedef struct { long rows, parameters; double beta1, beta2, eps, root; } Adam;
 
@@ -709,8 +710,9 @@ typedef struct { long rows, parameters; double beta1, beta2, eps, root; } Adam;
     REAL v = (REAL)s.beta2 * second[i] + (REAL)(1 - s.beta2) * g * g;                                                  \
     REAL root = (REAL)sqrt(v / bias[e] + (REAL)s.root);
 
-void adam(Adam s, const REAL *first, const REAL *second, const REAL *gradient, const REAL *rate, const REAL *bias,
-          const REAL *theta, REAL *to_theta, REAL *to_first, REAL *to_second) {
+void adam(Adam s, const REAL *restrict first, const REAL *restrict second, const REAL *restrict gradient,
+          const REAL *restrict rate, const REAL *restrict bias, const REAL *restrict theta, REAL *restrict to_theta,
+          REAL *restrict to_first, REAL *restrict to_second) {
     for (long e = 0; e < s.rows; e++)
         for (long i = e * s.parameters; i < (e + 1) * s.parameters; i++) {
             MOMENTS
@@ -721,9 +723,10 @@ void adam(Adam s, const REAL *first, const REAL *second, const REAL *gradient, c
 }
 
 /* From the cotangents of the state after a step to those of the moments before it, of the gradient and of -rate. */
-void adam_cotangents(Adam s, const REAL *first, const REAL *second, const REAL *gradient, const REAL *rate,
-                     const REAL *bias, const REAL *theta_bar, const REAL *first_bar, const REAL *second_bar,
-                     REAL *to_first, REAL *to_second, REAL *to_gradient, REAL *to_rate) {
+void adam_cotangents(Adam s, const REAL *restrict first, const REAL *restrict second, const REAL *restrict gradient,
+                     const REAL *restrict rate, const REAL *restrict bias, const REAL *restrict theta_bar,
+                     const REAL *restrict first_bar, const REAL *restrict second_bar, REAL *restrict to_first,
+                     REAL *restrict to_second, REAL *restrict to_gradient, REAL *restrict to_rate) {
     for (long e = 0; e < s.rows; e++) {
         double sum[WIDE] = {0};
         for (long from = e * s.parameters; from < (e + 1) * s.parameters; from += WIDE) {
