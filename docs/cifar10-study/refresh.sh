@@ -1,5 +1,5 @@
 #!/bin/sh
-# Brings this folder up to date with an archive: sh docs/cifar10-study/refresh.sh ARCHIVE [study | longer | course]
+# Brings this folder up to date with an archive: sh docs/cifar10-study/refresh.sh ARCHIVE [study | longer | longest | course]
 set -e
 here=$(dirname "$0")
 part=${2:-study}
@@ -25,7 +25,7 @@ results sync
     echo '```'
   done
 } > "$here/${of}results.md"
-[ "$part" = course ] || results curve --x cumulative_ipc --by method --width page -o "$here/${of}curve.png" || true
+[ "$part" = course ] || results curve --x cumulative_ipc --by method,num_stages --width page -o "$here/${of}curve.png" || true
 [ "$of" ] || results report -o "$here/report.html" || true
 $python "$here/../example/pack.py" "$study" "$here/${of}archive.jsonl.gz"
 
