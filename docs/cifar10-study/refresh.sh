@@ -25,7 +25,7 @@ results sync
     echo '```'
   done
 } > "$here/${of}results.md"
-[ "$part" = course ] || results curve --x cumulative_ipc --by method,num_stages --width page -o "$here/${of}curve.png" || true
+[ "$part" = course ] || results curve --x cumulative_ipc --by method --by num_stages --width page -o "$here/${of}curve.png" || true
 [ "$of" ] || results report -o "$here/report.html" || true
 $python "$here/../example/pack.py" "$study" "$here/${of}archive.jsonl.gz"
 
