@@ -29,7 +29,7 @@ DOCS = ["mkdocs-material>=9.5"]  # that make the site
 CHECKS = [
     "pytest>=8.2",
     "pytest-cov>=6",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.7",
     "ruff>=0.9",
     "mypy>=1.15",
     "pandas-stubs",
