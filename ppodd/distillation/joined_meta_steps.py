@@ -1,8 +1,8 @@
 """Meta-gradients of several meta-steps as one: networks of one shape trained and differentiated side by side.
 
 An axis `E` is before all that is a distillation's own: posters `[E, T, C, H, W]`, parameters and moments `[E, D]`,
-learning rates `[E, 1]`. On a CPU a meta-step alone is the case `E = 1`, so that a trial comes to the same poster in any
-company: see `ppodd.training.architectures.same_in_company`.
+learning rates `[E, 1]`. On a CPU a meta-step alone is the case `E = 1`, so that company changes few numbers or none:
+see `ppodd.training.architectures.same_in_company`.
 
 Plain steps differ in number: members are lined up by their last one, and those that begin later join then.
 """

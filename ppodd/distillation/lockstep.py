@@ -2,7 +2,7 @@
 
 Small networks keep a processor busy for less time than it takes to start their operations. So the members' networks are
 trained and differentiated as one: see `ppodd.distillation.joined_meta_steps`. Draws, outer steps, stages, checkpoints
-and failures stay each member's own, and its results are those of the trial alone.
+and failures stay each member's own, and its results are those of the trial alone, to rounding.
 
 Members that are behind, as after an interruption, go on first until they have caught up.
 """

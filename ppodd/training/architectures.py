@@ -84,10 +84,11 @@ def feature_size(spec: Spec, blocks: int) -> tuple[int, int]:
 
 
 def same_in_company(arch: str, width: int, spec: Spec) -> bool:
-    """Whether one of our ConvNets, differentiated beside others, comes to what it comes to alone, to the bit.
+    """Whether one of our ConvNets, differentiated beside others, takes the convolutions that it takes alone.
 
     So it is on a CPU with compiled functions where every convolution is one of those that treat each network by itself
     (`ppodd.training.convolution`): few channels, or small maps of whole vectors, and not Winograd's, which is for one.
+    Its numbers are then the same to the bit for most settings, and for some (a batch of one patch) to rounding.
     """
     if not written_out(arch):
         return False

@@ -38,7 +38,7 @@ def groups(file: SweepFile, trials: Mapping[str, DistillConfig], at_once: int | 
 
 
 def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | None) -> int:
-    """How many trials like this one share a process: by default, as many as pay, where it changes no number."""
+    """How many trials like this one share a process: with `auto`, as many as pay."""
     asked = file.resources.lockstep
     if isinstance(asked, int):
         return asked
@@ -51,7 +51,7 @@ def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | No
 
 
 def _pay(config: DistillConfig) -> int:
-    """How many like this one are faster together and come to what each comes to alone; 0 where images are not known."""
+    """How many like this one are faster together, by the convolutions of one alone; 0 where that is not known."""
     spec = known_spec(config.dataset, config.image_size)
     if not spec or config.compile == "off" or config.precision != FLOAT32:
         return 0

@@ -58,15 +58,14 @@ class TrialResources(Resources):
         accelerator_type: the GPU's model, as Ray names it: A100, H100, T4, …
         custom: amounts of resources that the cluster's nodes were started with (`ray start --resources`).
         on_out_of_memory: whether a trial continues with half the `real_chunk` then.
-        lockstep: how many trials of one shape share a process: as many as pay, where it changes no number, so many, or
-            one.
+        lockstep: how many trials of one shape share a process: as many as are known to pay, so many, or one.
     """
 
     memory_gib: Amount | None = None
     accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
     custom: dict[Annotated[str, Field(pattern=r"^\S+$")], Piece] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
-    lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "auto"
+    lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "off"
 
     @pydantic.model_validator(mode="after")
     def _what_ray_names_otherwise(self) -> TrialResources:

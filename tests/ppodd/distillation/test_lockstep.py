@@ -64,7 +64,7 @@ def test_each_comes_to_what_it_comes_to_alone(tiny, options, together):
     ids=str,
 )  # fmt: skip
 def test_in_any_company_each_comes_to_the_same_bits(tiny, options, dtype):
-    """Where a sweep puts trials together by itself: see `same_in_company`."""
+    """For most settings; a batch of one patch is among those that come to rounding: see `same_in_company`."""
     values = {**tiny, "width": 16, "batch_size": 256, "dtype": dtype, "num_stages": 1, **options}
     configs = [build(DistillConfig, {**values, "seed": seed, "lr": 0.02 + seed / 100}) for seed in range(5)]
     assert same_in_company(configs[0].arch, configs[0].width, SPECS["digits"])
