@@ -56,11 +56,11 @@ def meta_gradients(
         problem, leaves, state, window, (torch.stack(images), torch.stack(labels)), config.real_chunk, "recomputed",
         config.offload,
     )  # fmt: skip
-    found = {
-        number: (losses[place], {name: gradients[f"{place}.{name}"] for name in learned[number]})
-        for place, number in enumerate(order)
-    }
-    return [found[number] for number in range(len(prepared))]
+    places = sorted(range(len(order)), key=order.__getitem__)  # of each number in the order
+    return [
+        (losses[place], {name: gradients[f"{place}.{name}"] for name in own})
+        for place, own in zip(places, learned, strict=True)
+    ]
 
 
 def _joined(problems: Sequence[Problem]) -> Problem:

@@ -24,8 +24,8 @@ def beside(path: str | os.PathLike[str]) -> Iterator[str]:
     """
     path = Path(path)
     temporary = str(path.with_name(f".{path.name}.{short_machine()}-{os.getpid()}.{secrets.token_hex(4)}"))
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
     finally:
         with contextlib.suppress(FileNotFoundError):

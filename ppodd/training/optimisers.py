@@ -113,7 +113,7 @@ class _Fused:
     def _biases(self, steps: int | torch.Tensor) -> tuple[Any, Any]:
         """`_bias` of both moments; of several networks `[E, 1]`, in as few operations as one."""
         if isinstance(steps, int):
-            return 1 - _BETA1**steps, 1 - _BETA2**steps
+            return _bias(_BETA1, steps, self._like), _bias(_BETA2, steps, self._like)
         both = (1 - steps.new_tensor([_BETA1, _BETA2]) ** steps).to(self._like.dtype)
         return both[:, :1], both[:, 1:]
 

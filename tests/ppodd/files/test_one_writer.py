@@ -122,10 +122,9 @@ def test_an_interrupt_as_the_heartbeat_starts_leaves_no_mark(tmp_path, monkeypat
 def test_an_interrupt_amid_the_end_leaves_no_mark(tmp_path):
     code = (
         "from unittest import mock; from ppodd.files import Folder, only_writer\n"
-        f"with only_writer(Folder({str(tmp_path)!r}), 'driver.json', '', ''): pass\n"
+        "with mock.patch('ppodd.files.one_writer.read_mark', side_effect=KeyboardInterrupt):\n"
+        f" with only_writer(Folder({str(tmp_path)!r}), 'driver.json', '', ''): pass\n"
     )
-    once = "with mock.patch('ppodd.files.one_writer.read_mark', side_effect=KeyboardInterrupt): "
-    code = code.replace("with only_writer", f"{once}\n with only_writer")
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "KeyboardInterrupt" in ended.stderr and not everything(Folder(tmp_path))
 
