@@ -77,6 +77,14 @@ class Narrow(ctypes.Structure):
     ]
 
 
+class Head(ctypes.Structure):
+    """Of the classifiers of networks side by side, whose parameters are `apart` from each other."""
+
+    _fields_ = [
+        (name, ctypes.c_long) for name in ("images", "pixels", "groups", "channels", "classes", "apart", "threads")
+    ]
+
+
 class Adam(ctypes.Structure):
     """Of an optimiser's state, and its constants."""
 
@@ -111,6 +119,12 @@ class Functions:
             "adam_cotangents",
             "first second gradient rate bias theta_bar first_bar second_bar to_first to_second to_gradient to_rate",
             Adam,
+        )
+        self.head = function("head", "x weights biases labels losses to_x to_weights to_biases", Head)
+        self.head_along = function(
+            "head_along",
+            "both weights_dot weights biases_dot biases labels to_both to_weights to_biases to_logs",
+            Head,
         )
         self.few_forward = function("few_forward", "images weights maps", FewChannelInput)
         self.few_image = function("few_image", "to_maps weights to_images", FewChannelInput)

@@ -24,7 +24,8 @@ import torch
 from torch import nn
 
 from ppodd.training.blocks import Block, blocks
-from ppodd.training.convolution import Convolution, convolution, layout
+from ppodd.training.classifier import classifier
+from ppodd.training.convolution import Convolution, convolution
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives, Products
 from ppodd.training.networks import ConvNet, Network
 from ppodd.training.precision import BF16, FLOAT32
@@ -32,7 +33,6 @@ from ppodd.training.precision import BF16, FLOAT32
 _PIECE_BYTES = 8 << 20  # of the first block's output, on a CPU
 
 Tensor = torch.Tensor
-_aten = torch.ops.aten
 
 
 def derivatives_of(network: Network, shape: Sequence[int], networks: int = 1, precision: str = FLOAT32) -> Derivatives:
@@ -52,7 +52,7 @@ class _Parameters(NamedTuple):
 
     blocks: list[Block]
     weight: Tensor  # [points, E, K, D]
-    bias: Tensor  # [points, E, 1, K]
+    bias: Tensor  # [points, E, K]
 
 
 class ConvNetDerivatives:
@@ -67,6 +67,7 @@ class ConvNetDerivatives:
         modules = list(cast("ConvNet", network.module).features)
         self._eps = [m.eps for m in modules if isinstance(m, nn.GroupNorm)]
         self._blocks = blocks(network.theta.device, network.theta.dtype)
+        self._classifier = classifier(network.theta.device, network.theta.dtype)
         self._convolutions: list[Convolution] = []
         self._first_map = 1  # numbers in one image's first map
         height, width = shape[-2:]
@@ -103,7 +104,7 @@ class ConvNetDerivatives:
         to_theta, to_images, to_labels = zip(*pieces, strict=True)
         of_each = torch.cat(to_images).unflatten(1, (self._networks, -1)).transpose(0, 1)
         of_labels = torch.cat(to_labels, 1).view_as(labels) * (-1 / images.shape[-4])
-        return Products(_total(to_theta).view_as(theta), of_each.reshape(images.shape), of_labels)
+        return Products(_total(to_theta).view_as(theta), of_each.reshape(images.shape).contiguous(), of_labels)
 
     def _gradient(self, parameters: _Parameters, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         kept = []
@@ -111,18 +112,15 @@ class ConvNetDerivatives:
             y, inside = conv.forward(x, block.weights[0])
             x, pooled = self._blocks.forward(y, block.scale[0], block.shift[0], eps)
             kept.append((inside, pooled))
-        features, weight = self._features(x), parameters.weight[0]
-        log_q = torch.baddbmm(parameters.bias[0], features, weight.mT).log_softmax(-1)
-        g_logits = _logits_gradient(labels, log_q)
-        gradients = [g_logits.sum(1), g_logits.mT @ features]
-        g = self._maps(g_logits @ weight, x)
+        last = self._classifier.gradient(x, parameters.weight[0], parameters.bias[0], labels)
+        g, gradients = last.maps, [last.bias, last.weight]
         for i in reversed(range(len(kept))):
             (inside, pooled), block = kept.pop(), parameters.blocks[i]
             g, g_scale, g_shift = self._blocks.backward(g, pooled, block.scale[0], block.shift[0])
             to_x, g_weight = self._convolutions[i].backward(inside, g, block.weights[0], i > 0)
             g = g if to_x is None else to_x
             gradients += [g_shift, g_scale, torch.zeros_like(g_shift), g_weight]
-        return (labels * log_q).sum((1, 2)), self._put_together(gradients)
+        return last.losses, self._put_together(gradients)
 
     def _products(self, parameters: _Parameters, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kept = []
@@ -130,26 +128,15 @@ class ConvNetDerivatives:
             maps, inside = conv.forward_along(x, block.weights[1], block.weights[0], i > 0)
             x, pooled = self._blocks.forward_along(maps, block, eps)
             kept.append((inside, pooled))
-        features, (weight_dot, weight, _) = self._features(x.unflatten(0, (2, -1))), parameters.weight
-        # `@` would fold the axes of one network alone, and round otherwise than for several
-        both = features.flatten(0, 1).bmm(weight.mT.repeat(2, 1, 1)).unflatten(0, (2, -1))
-        logits_dot, logits = both + parameters.bias[:2]
-        logits_dot.baddbmm_(features[1], weight_dot.mT)
-        log_q = logits.log_softmax(-1)
-        log_q_dot = logits_dot - (log_q.exp() * logits_dot).sum(-1, keepdim=True)
-        g_logits = _logits_gradient(labels, log_q)
-        g_both = torch.stack([g_logits, (g_logits - labels) * log_q_dot])
-        gradients = [g_both[1].sum(1), (g_both.mT @ features).sum(0)]
-        g_features = g_both @ weight
-        g_features[1].baddbmm_(g_logits, weight_dot)
-        g = self._maps(g_features, x)
+        last = self._classifier.along(x, parameters.weight, parameters.bias, labels)
+        g, gradients = last.both, [last.bias, last.weight]
         for i in reversed(range(len(kept))):
             (inside, pooled), block = kept.pop(), parameters.blocks[i]
             g, g_scale, g_shift = self._blocks.backward_along(g, pooled, block)
             conv, (weight_dot, weight) = self._convolutions[i], block.weights
             g, g_weight = conv.backward_along(inside, g, weight, weight_dot, i > 0)
             gradients += [g_shift, g_scale, torch.zeros_like(g_shift), g_weight]
-        return self._put_together(gradients), g, log_q_dot  # of the labels' logarithms: see `products`
+        return self._put_together(gradients), g, last.logs  # the labels': see `products`
 
     def _take_apart(self, points: Tensor) -> _Parameters:
         """Points `[points, …, D]`."""
@@ -158,7 +145,7 @@ class ConvNetDerivatives:
         for conv in self._convolutions:
             weight, _bias, scale, shift = (next(parts).flatten(1, 2) for _ in range(4))
             blocks.append(Block([conv.weight(w) for w in weight[:2]], scale, shift))
-        return _Parameters(blocks, next(parts), next(parts)[:, :, None])
+        return _Parameters(blocks, next(parts), next(parts))
 
     def _pieces(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Images `[B, E·C, h, w]` and labels `[E, B, K]`, the latter negative and over the number of all images.
@@ -172,22 +159,9 @@ class ConvNetDerivatives:
         labels = labels.reshape(self._networks, count, -1) * (-1 / count)
         yield from zip(images.split(size), labels.split(size, 1), strict=True)
 
-    def _features(self, maps: Tensor) -> Tensor:
-        """Maps `[…, B, E·C, h, w]` as the classifier takes them: `[…, E, B, D]`."""
-        return maps.unflatten(-3, (self._networks, -1)).flatten(-3).transpose(-3, -2)
-
-    def _maps(self, features: Tensor, like: Tensor) -> Tensor:
-        """The backward pass, in the shape of `like`."""
-        return features.transpose(-3, -2).reshape(like.shape).contiguous(memory_format=layout(like.device))
-
     def _put_together(self, gradients: list[Tensor]) -> Tensor:
         """`[E, D]`; `θ`'s order is the reverse of the backward pass's."""
         return torch.cat([gradient.reshape(self._networks, -1) for gradient in reversed(gradients)], 1)
-
-
-def _logits_gradient(labels: Tensor, log_q: Tensor) -> Tensor:
-    """Of the product with negative labels, which is the loss."""
-    return _aten._log_softmax_backward_data(labels, log_q, -1, log_q.dtype)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

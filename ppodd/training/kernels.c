@@ -746,3 +746,199 @@ void adam_cotangents(Adam s, const REAL *restrict first, const REAL *restrict se
         for (long l = 0; l < WIDE; l++) to_rate[e] += sum[l];
     }
 }
+
+/* The classifier: features x [B, P, G*C] of P pixels by weights [G, K, C*P], softmax, cross-entropy. Forward and backward
+   at once, as in classifier.py; each network by itself, and so to the same bits in any company. Networks' weights, and
+   their biases, are `apart` from each other. */
+
+typedef struct { long images, pixels, groups, channels, classes, apart, threads; } Head;
+
+#define WHOLE(count) (((count) + WIDE - 1) / WIDE * WIDE)
+#define EXP(x) (sizeof(REAL) == sizeof(float) ? (REAL)expf((float)(x)) : (REAL)exp((double)(x)))
+#define LOG(x) (sizeof(REAL) == sizeof(float) ? (REAL)logf((float)(x)) : (REAL)log((double)(x)))
+#define ZEROED(count) memset(aligned_alloc(BYTES, WHOLE(count) * sizeof(REAL)), 0, WHOLE(count) * sizeof(REAL))
+/* The features of network g at pixel p of the first image, and how far images lie apart. */
+#define FEATURES(p) ((p) * s.groups + g) * s.channels
+#define APART (s.pixels * s.groups * s.channels)
+
+INLINE void rows_one(long c, long n, const long run, long inner, const REAL *from, long from_apart, const REAL *by,
+                     long by_apart, REAL *to, long to_apart) {
+    Vector sum[AT_ONCE];
+    for (long r = 0; r < run; r++) sum[r] = load(to + r * to_apart + c, n);
+    for (long k = 0; k < inner; k++) {
+        Vector w = load(by + k * by_apart + c, WIDE);
+        UNROLLED for (long r = 0; r < run; r++) sum[r] += w * from[r * from_apart + k];
+    }
+    for (long r = 0; r < run; r++) store(to + r * to_apart + c, sum[r], n);
+}
+
+/* To rows [rows, columns] is added a product [rows, inner] by [inner, columns], whose rows are whole vectors. */
+static void add_rows(long rows, long inner, long columns, const REAL *from, long from_apart, const REAL *by,
+                     long by_apart, REAL *to, long to_apart) {
+    long r = 0;
+    for (; r + AT_ONCE <= rows; r += AT_ONCE)
+        ALL_CHANNELS(columns, rows_one, AT_ONCE, inner, from + r * from_apart, from_apart, by, by_apart,
+                     to + r * to_apart, to_apart)
+    for (; r + 4 <= rows; r += 4)
+        ALL_CHANNELS(columns, rows_one, 4, inner, from + r * from_apart, from_apart, by, by_apart, to + r * to_apart,
+                     to_apart)
+    for (; r < rows; r++)
+        ALL_CHANNELS(columns, rows_one, 1, inner, from + r * from_apart, from_apart, by, by_apart, to + r * to_apart,
+                     to_apart)
+}
+
+INLINE void outer_one(long c, long n, const long run, Head s, long first, long last, const REAL *g, long g_apart,
+                      const REAL *x, REAL *to, long to_apart) {
+    Vector sum[ROWS] = {{0}};
+    for (long b = first; b < last; b++) {
+        Vector from = load(x + b * APART + c, n);
+        UNROLLED for (long k = 0; k < run; k++) sum[k] += from * g[b * g_apart + k];
+    }
+    for (long k = 0; k < run; k++) store(to + k * to_apart + c, sum[k] + load(to + k * to_apart + c, WIDE), WIDE);
+}
+
+/* To weights [K, C], rows of whole vectors, is added the outer product of gradients `g` and features `x` of one pixel. */
+static void add_outer(Head s, const REAL *g, long g_apart, const REAL *x, REAL *to, long to_apart) {
+    for (long first = 0; first < s.images; first += PART) {
+        long last = first + PART < s.images ? first + PART : s.images, k = 0;
+        for (; k + ROWS <= s.classes; k += ROWS)
+            ALL_CHANNELS(s.channels, outer_one, ROWS, s, first, last, g + k, g_apart, x, to + k * to_apart, to_apart)
+        for (; k < s.classes; k++)
+            ALL_CHANNELS(s.channels, outer_one, 1, s, first, last, g + k, g_apart, x, to + k * to_apart, to_apart)
+    }
+}
+
+/* A network's weights [K, C*P] in both orders that products take them in, their rows filled up to whole vectors:
+   [P, C, K] and [P, K, C]. */
+typedef struct { REAL *by_channel, *by_class; } Ordered;
+
+static Ordered ordered(Head s, const REAL *weights) {
+    const long classes = WHOLE(s.classes), channels = WHOLE(s.channels);
+    Ordered o = {ZEROED(s.pixels * s.channels * classes), ZEROED(s.pixels * s.classes * channels)};
+    for (long k = 0; k < s.classes; k++)
+        for (long c = 0; c < s.channels; c++)
+            for (long p = 0; p < s.pixels; p++) {
+                REAL w = weights[(k * s.channels + c) * s.pixels + p];
+                o.by_channel[(p * s.channels + c) * classes + k] = o.by_class[(p * s.classes + k) * channels + c] = w;
+            }
+    return o;
+}
+static void freed(Ordered o) { free(o.by_channel); free(o.by_class); }
+
+static void add_logits(Head s, const REAL *x, long g, const REAL *by_channel, REAL *logits) {
+    const long classes = WHOLE(s.classes);
+    for (long p = 0; p < s.pixels; p++)
+        add_rows(s.images, s.channels, s.classes, x + FEATURES(p), APART, by_channel + p * s.channels * classes, classes,
+                 logits, classes);
+}
+static void add_features(Head s, const REAL *gradients, long g, const REAL *by_class, REAL *to_x) {
+    const long channels = WHOLE(s.channels);
+    for (long p = 0; p < s.pixels; p++)
+        add_rows(s.images, s.classes, s.channels, gradients, WHOLE(s.classes), by_class + p * s.classes * channels,
+                 channels, to_x + FEATURES(p), APART);
+}
+static void add_weights(Head s, const REAL *gradients, const REAL *x, long g, REAL *by_class) {
+    const long channels = WHOLE(s.channels);
+    for (long p = 0; p < s.pixels; p++)
+        add_outer(s, gradients, WHOLE(s.classes), x + FEATURES(p), by_class + p * s.classes * channels, channels);
+}
+/* [P, K, C] as a parameter is. */
+static void weights_out(Head s, const REAL *by_class, REAL *weights) {
+    for (long k = 0; k < s.classes; k++)
+        for (long c = 0; c < s.channels; c++)
+            for (long p = 0; p < s.pixels; p++)
+                weights[(k * s.channels + c) * s.pixels + p] = by_class[(p * s.classes + k) * WHOLE(s.channels) + c];
+}
+static void add_over_images(Head s, const REAL *rows, REAL *to) {
+    for (long k = 0; k < s.classes; k++) to[k] = 0;
+    for (long b = 0; b < s.images; b++)
+        for (long k = 0; k < s.classes; k++) to[k] += rows[b * WHOLE(s.classes) + k];
+}
+
+/* An image's logits become their log-softmax; `q` the softmax. */
+static void softmax(Head s, REAL *logits, REAL *q) {
+    REAL most = logits[0], sum = 0;
+    for (long k = 1; k < s.classes; k++) most = logits[k] > most ? logits[k] : most;
+    for (long k = 0; k < s.classes; k++) sum += EXP(logits[k] - most);
+    for (long k = 0; k < s.classes; k++) {
+        logits[k] -= most + LOG(sum);
+        q[k] = EXP(logits[k]);
+    }
+}
+
+#define EACH_NETWORK                                                                                                   \
+    _Pragma("omp parallel for num_threads(s.threads) if (s.threads > 1 && s.groups > 1)")                              \
+    for (long g = 0; g < s.groups; g++)
+
+/* Labels [G, B, K] are negative, and over the number of images. */
+void head(Head s, const REAL *x, const REAL *weights, const REAL *biases, const REAL *labels, REAL *losses, REAL *to_x,
+          REAL *to_weights, REAL *to_biases) {
+    memset(to_x, 0, s.images * APART * sizeof(REAL));
+    EACH_NETWORK {
+        const long classes = WHOLE(s.classes), size = s.classes * s.channels * s.pixels;
+        Ordered w = ordered(s, weights + g * s.apart);
+        REAL *logits = ZEROED(s.images * classes), *sums = ZEROED(s.pixels * s.classes * WHOLE(s.channels));
+        REAL *q = ZEROED(classes), loss = 0;
+        for (long b = 0; b < s.images; b++)
+            for (long k = 0; k < s.classes; k++) logits[b * classes + k] = biases[g * s.apart + k];
+        add_logits(s, x, g, w.by_channel, logits);
+        for (long b = 0; b < s.images; b++) {
+            const REAL *label = labels + (g * s.images + b) * s.classes;
+            REAL *logit = logits + b * classes, of_labels = 0, of_image = 0;
+            softmax(s, logit, q);
+            for (long k = 0; k < s.classes; k++) { of_image += label[k] * logit[k]; of_labels += label[k]; }
+            for (long k = 0; k < s.classes; k++) logit[k] = label[k] - q[k] * of_labels;
+            loss += of_image;
+        }
+        losses[g] = loss;
+        add_features(s, logits, g, w.by_class, to_x);
+        add_weights(s, logits, x, g, sums);
+        weights_out(s, sums, to_weights + g * size);
+        add_over_images(s, logits, to_biases + g * s.classes);
+        freed(w); free(logits); free(sums); free(q);
+    }
+}
+
+/* Along a direction: [x'; x] to [g; g'], to the tangents of the gradients to weights and biases, and to the tangents of
+   log-softmax [G, B, K]. */
+void head_along(Head s, const REAL *both, const REAL *weights_dot, const REAL *weights, const REAL *biases_dot,
+                const REAL *biases, const REAL *labels, REAL *to_both, REAL *to_weights, REAL *to_biases,
+                REAL *to_logs) {
+    const REAL *x_dot = both, *x = both + s.images * APART;
+    REAL *to_x = to_both, *to_x_dot = to_both + s.images * APART;
+    memset(to_both, 0, 2 * s.images * APART * sizeof(REAL));
+    EACH_NETWORK {
+        const long classes = WHOLE(s.classes), size = s.classes * s.channels * s.pixels;
+        Ordered w = ordered(s, weights + g * s.apart), w_dot = ordered(s, weights_dot + g * s.apart);
+        REAL *logits = ZEROED(s.images * classes), *dots = ZEROED(s.images * classes);
+        REAL *sums = ZEROED(s.pixels * s.classes * WHOLE(s.channels)), *q = ZEROED(classes);
+        for (long b = 0; b < s.images; b++)
+            for (long k = 0; k < s.classes; k++) {
+                logits[b * classes + k] = biases[g * s.apart + k];
+                dots[b * classes + k] = biases_dot[g * s.apart + k];
+            }
+        add_logits(s, x, g, w.by_channel, logits);
+        add_logits(s, x_dot, g, w.by_channel, dots);
+        add_logits(s, x, g, w_dot.by_channel, dots);
+        for (long b = 0; b < s.images; b++) {
+            const REAL *label = labels + (g * s.images + b) * s.classes;
+            REAL *logit = logits + b * classes, *dot = dots + b * classes, of_labels = 0, mean = 0;
+            REAL *log_dot = to_logs + (g * s.images + b) * s.classes;
+            softmax(s, logit, q);
+            for (long k = 0; k < s.classes; k++) { of_labels += label[k]; mean += q[k] * dot[k]; }
+            for (long k = 0; k < s.classes; k++) {
+                log_dot[k] = dot[k] - mean;
+                logit[k] = label[k] - q[k] * of_labels;
+                dot[k] = -q[k] * of_labels * log_dot[k];
+            }
+        }
+        add_features(s, logits, g, w.by_class, to_x);
+        add_features(s, dots, g, w.by_class, to_x_dot);
+        add_features(s, logits, g, w_dot.by_class, to_x_dot);
+        add_weights(s, logits, x_dot, g, sums);
+        add_weights(s, dots, x, g, sums);
+        weights_out(s, sums, to_weights + g * size);
+        add_over_images(s, dots, to_biases + g * s.classes);
+        freed(w); freed(w_dot); free(logits); free(dots); free(sums); free(q);
+    }
+}
