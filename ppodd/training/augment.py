@@ -5,6 +5,7 @@ What is random is drawn first, as numbers per image; applying them is determinis
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -90,23 +91,34 @@ def flip(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     return torch.where((u[:, 0] < 0.5)[:, None, None, None], x.flip(3), x)
 
 
-def _affine(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+@functools.cache
+def _centres(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Where the pixels of a line are, its ends at -1 and 1: `[size]`."""
+    return (2 * torch.arange(size, dtype=dtype, device=device) + 1) / size - 1
+
+
+def _transformed(x: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """Each image sampled where its matrix `[B, 2, 2]` takes the pixels' places.
+
+    By products and sums of single numbers: a library's matrix products would round by how many images there are.
+    """
+    height, width = (_centres(size, x.dtype, x.device) for size in x.shape[2:])
+    across, down = matrices[:, None, None].unbind(-1)  # [B, 1, 1, 2]
+    grid = across * width[:, None] + down * height[:, None, None]
     return F.grid_sample(x, grid, align_corners=False)
 
 
 def rotate(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Turn by up to 15° either way."""
     angle = (u[:, 0] - 0.5) * 2 * math.radians(_ANGLE)
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return _affine(x, torch.stack([cos, -sin, zero, sin, cos, zero], 1).reshape(-1, 2, 3))
+    cos, sin = angle.cos(), angle.sin()
+    return _transformed(x, torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2))
 
 
 def scale(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Shrink or stretch each axis by a factor of up to 1.2."""
     factor = 1 / _SCALE + u[:, :2] * (_SCALE - 1 / _SCALE)
-    zero = torch.zeros_like(factor[:, 0])
-    return _affine(x, torch.stack([factor[:, 0], zero, zero, zero, factor[:, 1], zero], 1).reshape(-1, 2, 3))
+    return _transformed(x, factor.diag_embed())
 
 
 def crop(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:

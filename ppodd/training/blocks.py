@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ppodd.training import compiled, instance_norm
-from ppodd.training.convolution import laid_out, layout, sum_over_images
+from ppodd.training.convolution import laid_out, layout
 
 Tensor = torch.Tensor
 _aten = torch.ops.aten
@@ -65,9 +65,8 @@ class CompiledBlocks:
     def backward(self, g: Tensor, kept: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Blocks`."""
         maps, rstd = kept
-        sums = _numbers(maps, 2, len(maps))
-        self._do.backward(compiled.size(maps), laid_out(g), maps, rstd, scale, shift, sums[0], sums[1])
-        g_scale, g_shift = sum_over_images(sums, 1)
+        g_scale, g_shift = maps.new_empty(2, maps.shape[1])
+        self._do.backward(compiled.size(maps), laid_out(g), maps, rstd, scale, shift, g_scale, g_shift)
         return maps, g_scale, g_shift
 
     def forward_along(self, maps: Tensor, block: Block, eps: float) -> tuple[Tensor, Any]:
@@ -82,10 +81,9 @@ class CompiledBlocks:
     def backward_along(self, g: Tensor, kept: Any, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """See `Blocks`."""
         maps, rstd, slope = kept
-        sums = _numbers(maps, 2, len(rstd))
+        g_scale, g_shift = maps.new_empty(2, maps.shape[1])
         size, scales = compiled.size(maps, len(rstd)), block.scale[:2]
-        self._do.backward_along(size, laid_out(g), maps, rstd, slope, *scales, block.shift[1], *sums)
-        g_scale, g_shift = sum_over_images(sums, 1)
+        self._do.backward_along(size, laid_out(g), maps, rstd, slope, *scales, block.shift[1], g_scale, g_shift)
         return maps, g_scale, g_shift
 
 

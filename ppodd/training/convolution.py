@@ -23,7 +23,6 @@ Tensor = torch.Tensor
 
 # Fewer channels are faster without Winograd's, its transforms being compiled or not.
 _WINOGRAD_CHANNELS = {True: WINOGRAD_CHANNELS, False: 64}
-_COLUMNS = 64  # four vectors of 16 numbers, which torch's sums take at once
 _MANY_CHANNELS = 8  # of maps, where a convolution of few channels is faster
 
 
@@ -90,17 +89,6 @@ def laid_out(x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         return x.as_strided(x.shape, (height * width, 1, width, 1), x.storage_offset())
     return x.contiguous(memory_format=layout(x.device))
-
-
-def sum_over_images(numbers: Tensor, axis: int) -> Tensor:
-    """The sum over an axis that others follow, of a network's numbers the same whatever others lie beside them.
-
-    Torch adds up whole blocks of columns in one order, and those left over in another: zeros make the last one whole.
-    """
-    rows, after = numbers.flatten(axis + 1), numbers.shape[axis + 1 :]
-    if left_over := rows.shape[-1] % _COLUMNS:
-        rows = F.pad(rows, (0, _COLUMNS - left_over))
-    return rows.sum(axis)[..., : after.numel()].unflatten(-1, after)
 
 
 class Direct:
@@ -197,9 +185,8 @@ class FewChannels(Direct):
             self._do.few_image(size, g, self._by_taps(weight), images)
             images = images.permute(0, 3, 1, 2)
         if to_weight:
-            weights = x.new_empty(len(g), *weight.shape)
+            weights = _as_given(weight)
             self._do.few_weight(size, x, g, weights)
-            weights = sum_over_images(weights, 0).permute(0, 3, 2, 1).reshape(-1, weight.shape[2], 3, 3)
         return images, weights, None
 
     def _by_taps(self, weight: Tensor) -> Tensor:
@@ -212,6 +199,12 @@ class FewChannels(Direct):
         channels, out = weight.shape[2:]
         threads = torch.get_num_threads()
         return compiled.FewChannelInput(len(maps), height, width, self._groups, channels, out, self._padding, threads)
+
+
+def _as_given(weight: Tensor) -> Tensor:
+    """Room for the gradient `[G·O, C, 3, 3]` of weights `[G, 9, C, O]`."""
+    groups, _, channels, out = weight.shape
+    return weight.new_empty(groups * out, channels, 3, 3)
 
 
 class SmallMaps(Direct):
@@ -246,9 +239,8 @@ class SmallMaps(Direct):
         g, weights = laid_out(g), None
         images = self._products(g, weight.mT.contiguous(), True) if image else None
         if to_weight:
-            weights = torch.empty_like(weight)
+            weights = _as_given(weight)
             self._do.small_weight(self._size(x, weight, False), x, g, weights)
-            weights = weights.permute(0, 3, 2, 1).reshape(-1, weight.shape[2], 3, 3)
         return images, weights, None
 
     def _size(self, x: Tensor, weight: Tensor, mirrored: bool) -> compiled.Small:

@@ -6,6 +6,8 @@
    less. No result depends on how many threads there are. Compiled with REAL as float or double. */
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define LANES (128 / (long)sizeof(REAL))
 #define INLINE static inline __attribute__((always_inline))
@@ -32,6 +34,28 @@ INLINE long at(long b, long y, long x, long c, long height, long width, long cha
 #define POOLED_COLUMNS for (long j = 0; j < s.width / 2; j++)
 #define SQUARE for (long k = 0; k < 4; k++)
 #define IN_SQUARE AT(2 * i + k / 2, 2 * j + k % 2)
+
+#define PART 128 /* rows whose sum is one of sums */
+
+INLINE void sum_rows_one(long c, long n, long rows, long columns, const REAL *from, REAL *to) {
+    REAL all[LANES];
+    EACH all[l] = 0;
+    for (long first = 0; first < rows; first += PART) {
+        REAL sum[LANES];
+        EACH sum[l] = 0;
+        for (long r = first; r < first + PART && r < rows; r++) { const REAL *row = from + r * columns + c; EACH sum[l] += row[l]; }
+        EACH all[l] += sum[l];
+    }
+    EACH to[c + l] = all[l];
+}
+
+/* The sum of rows [rows, columns], such as those of images: a column's is the same whatever others lie beside it. */
+static void sum_rows(long rows, long columns, const REAL *from, REAL *to) {
+    for (long c = 0; c < columns; c += LANES) {
+        if (columns - c >= LANES) sum_rows_one(c, LANES, rows, columns, from, to);
+        else sum_rows_one(c, columns - c, rows, columns, from, to);
+    }
+}
 
 INLINE void mean_of(const REAL *maps, REAL *mean, long b, long c, long n, Size s) {
     EACH mean[l] = 0;
@@ -120,7 +144,12 @@ INLINE void backward_one(long b, long c, long n, Size s, const REAL *g, REAL *ma
 
 void backward(Size s, const REAL *g, REAL *maps, const REAL *rstds, const REAL *scale, const REAL *shift, REAL *to_scale,
               REAL *to_shift) {
-    ALL(backward_one, g, maps, rstds, scale, shift, to_scale, to_shift)
+    const long numbers = s.images * s.channels;
+    REAL *by_image = malloc(2 * numbers * sizeof(REAL));
+    ALL(backward_one, g, maps, rstds, scale, shift, by_image, by_image + numbers)
+    sum_rows(s.images, s.channels, by_image, to_scale);
+    sum_rows(s.images, s.channels, by_image + numbers, to_shift);
+    free(by_image);
 }
 
 /* Maps and their tangents (`dots`): normed on the way out. */
@@ -236,13 +265,16 @@ void backward_along(Size s, const REAL *g, REAL *both, const REAL *rstds, const 
                     const REAL *scale, const REAL *shift, REAL *to_scale, REAL *to_shift) {
     long maps = s.images * s.height * s.width * s.channels;
     long pool = s.images * (s.height / 2) * (s.width / 2) * s.channels;
-    ALL(backward_along_one, g, g + pool, both, both + maps, rstds, slopes, scale_dot, scale, shift, to_scale, to_shift)
+    const long numbers = s.images * s.channels;
+    REAL *by_image = malloc(2 * numbers * sizeof(REAL));
+    ALL(backward_along_one, g, g + pool, both, both + maps, rstds, slopes, scale_dot, scale, shift, by_image,
+        by_image + numbers)
+    sum_rows(s.images, s.channels, by_image, to_scale);
+    sum_rows(s.images, s.channels, by_image + numbers, to_shift);
+    free(by_image);
 }
 
 /* Below, a vector at a time: these loops are short, and compilers do not see what may stay in registers. */
-
-#include <stdlib.h>
-#include <string.h>
 
 #if defined __AVX512F__
 #define BYTES 64
@@ -500,10 +532,23 @@ INLINE void few_weight_of(const long channels, Few s, const REAL *images, const 
     ALL_CHANNELS(s.out, few_weight_one, channels, s, images, to_maps, to_weights, b, g, row)
 }
 
-/* Of each image, [B, G, 9, C, O]. */
+/* Weights [G, 9, C, O] as a parameter is, [G, O, C, 9]. */
+static void weights_as_given(long groups, long channels, long out, const REAL *weights, REAL *to) {
+    for (long g = 0; g < groups; g++)
+        for (long t = 0; t < 9; t++)
+            for (long k = 0; k < channels; k++)
+                for (long o = 0; o < out; o++)
+                    to[((g * out + o) * channels + k) * 9 + t] = weights[((g * 9 + t) * channels + k) * out + o];
+}
+
 void few_weight(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    const long size = s.groups * 9 * s.channels * s.out;
+    REAL *by_image = malloc((s.images + 1) * size * sizeof(REAL)), *sum = by_image + s.images * size;
     ALL_IMAGES GROUPS for (long row = 0; row < 3; row++)
-        BY_CHANNELS(few_weight_of, s, images, to_maps, to_weights, b, g, row)
+        BY_CHANNELS(few_weight_of, s, images, to_maps, by_image, b, g, row)
+    sum_rows(s.images, size, by_image, sum);
+    weights_as_given(s.groups, s.channels, s.out, sum, to_weights);
+    free(by_image);
 }
 
 /* Below, sums stay in registers, of which AVX-512 has twice as many: so many rows by so many vectors. */
@@ -606,14 +651,17 @@ INLINE void small_weight_one(const long vectors, long c, Small s, const REAL *im
 }
 
 void small_weight(Small s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    REAL *sum = malloc(s.groups * 9 * s.channels * s.out * sizeof(REAL));
     _Pragma("omp parallel for collapse(3) num_threads(s.threads) if (s.threads > 1)")
     for (long g = 0; g < s.groups; g++)
         for (long t = 0; t < 9; t++)
             for (long k = 0; k < s.channels; k += ROWS)
                 for (long c = 0; c < s.out; c += PANEL) {
-                    if (s.out - c > WIDE) small_weight_one(VECTORS, c, s, images, to_maps, to_weights, g, t, k);
-                    else small_weight_one(1, c, s, images, to_maps, to_weights, g, t, k);
+                    if (s.out - c > WIDE) small_weight_one(VECTORS, c, s, images, to_maps, sum, g, t, k);
+                    else small_weight_one(1, c, s, images, to_maps, sum, g, t, k);
                 }
+    weights_as_given(s.groups, s.channels, s.out, sum, to_weights);
+    free(sum);
 }
 
 /* Products of narrow matrices, as many as there are places in Winograd's domain; a library's are made for wide ones.
@@ -669,8 +717,6 @@ void narrow_product(Narrow s, const REAL *images, const REAL *weights, REAL *map
         free(panel);
     }
 }
-
-#define PART 128 /* rows whose sum is one of sums */
 
 INLINE void narrow_weight_one(const long vectors, Narrow s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
     Vector all[ROWS][2] = {{{0}}};
