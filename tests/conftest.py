@@ -9,12 +9,12 @@ import tempfile
 import uuid
 from pathlib import Path
 
-import company
 import pytest
 import torch
 from tiny import TINY
 
 import cluster
+from ppodd.training import compiled
 
 cluster.prepare()  # before any test imports Ray
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,13 +30,13 @@ def own_cache(tmp_path_factory):
     """Tests neither read nor fill the user's data cache; functions compiled by one run of them serve the next."""
     cache, kept = tmp_path_factory.mktemp("cache"), Path(tempfile.gettempdir(), f"ppodd-tests-{os.getuid()}")
     kept.mkdir(mode=0o700, exist_ok=True)
-    for compiled in kept.glob("kernels-*.so"):
-        shutil.copy(compiled, cache)
+    for functions in kept.glob("kernels-*.so"):
+        shutil.copy(functions, cache)
     os.environ["PPODD_CACHE"] = str(cache)
     yield
-    for compiled in cache.glob("kernels-*.so"):
-        if not (kept / compiled.name).exists():
-            os.replace(shutil.copy(compiled, kept / f"{compiled.name}.{os.getpid()}"), kept / compiled.name)
+    for functions in cache.glob("kernels-*.so"):
+        if not (kept / functions.name).exists():
+            os.replace(shutil.copy(functions, kept / f"{functions.name}.{os.getpid()}"), kept / functions.name)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,11 +63,11 @@ def tiny():
     return dict(TINY)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def to_the_bit():
     """Of tests that find a trial to be the same to the bit, alone and in company."""
-    if not company.alone_as_in_company():
-        pytest.skip("no C compiler, or a library that multiplies one matrix with other rounding than several")
+    if not compiled.functions(torch.float32):
+        pytest.skip("no C compiler: a library's products depend on how many there are")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Meta-gradients of several meta-steps as one: networks of one shape trained and differentiated side by side.
 
 An axis `E` is before all that is a distillation's own: posters `[E, T, C, H, W]`, parameters and moments `[E, D]`,
-learning rates `[E, 1]`. On a CPU a meta-step alone is the case `E = 1`, so that company changes few numbers or none:
-see `ppodd.training.architectures.same_in_company`.
+learning rates `[E, 1]`. On a CPU a meta-step alone is the case `E = 1`, and where compiled functions take each network
+by itself, company changes no bit of it.
 
 Plain steps differ in number: members are lined up by their last one, and those that begin later join then.
 """
@@ -18,6 +18,7 @@ import torch
 from ppodd.config import DistillConfig
 from ppodd.distillation.meta_steps import Prepared
 from ppodd.training import (
+    FULL,
     OPTIMISERS,
     ConvNetDerivatives,
     Learned,
@@ -34,6 +35,12 @@ def can_be_joined(config: DistillConfig, prepared: Sequence[Prepared]) -> bool:
     windows = {len(each.window) for each in prepared}
     own = config.engine == "recomputed" and config.inner_optim in OPTIMISERS.own
     return own and len(windows) == 1 and all(ConvNetDerivatives.fits(each.problem.network) for each in prepared)
+
+
+def same_in_company(prepared: Prepared) -> bool:
+    """Whether it comes to the same bits beside others as alone, in this process: that takes compiled functions."""
+    problem, real = prepared.problem, prepared.real[0]
+    return problem.precision == FULL and ConvNetDerivatives.same_in_company(problem.network, real.shape)
 
 
 def meta_gradients(

@@ -2,7 +2,8 @@
 
 Small networks keep a processor busy for less time than it takes to start their operations. So the members' networks are
 trained and differentiated as one: see `ppodd.distillation.joined_meta_steps`. Draws, outer steps, stages, checkpoints
-and failures stay each member's own, and its results are those of the trial alone, to rounding.
+and failures stay each member's own, and its results are those of the trial alone: to rounding, or to the bit, where
+only such meta-steps are taken together.
 
 Members that are behind, as after an interruption, go on first until they have caught up.
 """
@@ -17,7 +18,7 @@ from typing import Generic, NamedTuple, cast
 
 import torch
 
-from ppodd.distillation.joined_meta_steps import can_be_joined, meta_gradients
+from ppodd.distillation.joined_meta_steps import can_be_joined, meta_gradients, same_in_company
 from ppodd.distillation.meta_steps import (
     Asked,
     DistillationSteps,
@@ -72,9 +73,12 @@ class Lockstep(Generic[R]):
     """Yields the results of several distillations. An error that one of them raises ends them all.
 
     So does an interrupt, of which each is told, to leave its checkpoint.
+
+    With `exact`, meta-steps are taken together only where each comes to the bits that it comes to alone.
     """
 
-    def __init__(self, distillations: Sequence[DistillationSteps[R]]):
+    def __init__(self, distillations: Sequence[DistillationSteps[R]], exact: bool = False):
+        self._exact = exact
         self._members = {number: _Member(steps) for number, steps in enumerate(distillations)}
 
     def drop(self, member: int) -> None:
@@ -117,22 +121,26 @@ class Lockstep(Generic[R]):
         waiting = [(m, m.asked) for m in self._members.values() if isinstance(m.asked, MetaStep)]
         if trained or not waiting:
             return
-        least = min(_position(step) for _, step in waiting)
-        behind = [(member, step) for member, step in waiting if _position(step) == least]
-        for (member, _), answer in zip(behind, _answers([step for _, step in behind]), strict=True):
+        least = min(_turn(step) for _, step in waiting)
+        behind = [(member, step) for member, step in waiting if _turn(step) == least]
+        for (member, _), answer in zip(behind, _answers([step for _, step in behind], self._exact), strict=True):
             member.asked, member.answer = None, answer
 
 
-def _position(step: MetaStep) -> tuple[int, int]:
-    return step.state.stage, step.state.step
+def _turn(step: MetaStep) -> tuple[int, int, int]:
+    """What those have in common that may be taken together, the furthest behind first."""
+    return step.state.stage, step.state.step, step.config.real_chunk  # which one that ran out of memory has halved
 
 
-def _answers(steps: Sequence[MetaStep]) -> list[StepResult]:
+def _answers(steps: Sequence[MetaStep], exact: bool) -> list[StepResult]:
     """Each meta-step's loss or error; together where they fit each other."""
     if len(steps) == 1:
         return [answered(steps[0].take)]
-    prepared = [step.prepare() for step in steps]
-    if not can_be_joined(steps[0].config, prepared):
+    try:
+        prepared = [step.prepare() for step in steps]
+    except Exception:  # of one of them, which raises it again by itself
+        return [answered(step.take) for step in steps]
+    if not can_be_joined(steps[0].config, prepared) or (exact and not same_in_company(prepared[0])):
         return [answered(step.take) for step in steps]
     try:
         return _together(steps, prepared)

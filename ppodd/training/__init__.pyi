@@ -24,6 +24,7 @@ from .plug_ins import check_augmentation as check_augmentation
 from .plug_ins import check_optimiser as check_optimiser
 from .precision import BF16 as BF16
 from .precision import FLOAT32 as FLOAT32
+from .precision import FULL as FULL
 from .precision import PRECISIONS as PRECISIONS
 from .precision import Precision as Precision
 from .rat_bptt import Learned as Learned

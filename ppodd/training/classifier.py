@@ -28,7 +28,7 @@ class Classified(NamedTuple):
 
 
 class ClassifiedAlong(NamedTuple):
-    """`[g; ġ]` at `[ẋ; x]`, and the tangents of the gradients to weights and biases, and of the log-softmax `[E, B, K]`."""
+    """`[g; ġ]` at `[ẋ; x]`; the tangents of the gradients to weights and biases, and of the log-softmax `[E, B, K]`."""
 
     both: Tensor
     weight: Tensor
@@ -37,7 +37,13 @@ class ClassifiedAlong(NamedTuple):
 
 
 class Classifier(Protocol):
-    """Of maps `[B, E·C, h, w]` and labels `[E, B, K]`."""
+    """Of maps `[B, E·C, h, w]` and labels `[E, B, K]`.
+
+    Attributes:
+        by_network: whether each network is taken by itself, to the bits that it comes to alone.
+    """
+
+    by_network: bool
 
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """For weights `[E, K, D]` and biases `[E, K]`."""
@@ -54,6 +60,8 @@ def classifier(device: torch.device, dtype: torch.dtype) -> Classifier:
 
 class CompiledClassifier:
     """By functions of `kernels.c`."""
+
+    by_network = True
 
     def __init__(self, functions: compiled.Functions):
         self._do = functions
@@ -88,6 +96,8 @@ def _size(maps: Tensor, images: int, weight: Tensor) -> compiled.Head:
 
 class TorchClassifier:
     """In torch's operations."""
+
+    by_network = False
 
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """See `Classifier`."""

@@ -59,6 +59,9 @@ class ConvNetDerivatives:
     """Derivatives of the mean cross-entropy of a `ConvNet` with instance norm; see `ppodd.training.derivatives`.
 
     With `networks`, everything given has a leading axis `E`: as many networks like `network`, each on its own images.
+
+    Attributes:
+        by_network: whether each network is taken by itself throughout.
     """
 
     def __init__(self, network: Network, shape: Sequence[int], networks: int = 1, precision: str = FLOAT32):
@@ -81,11 +84,17 @@ class ConvNetDerivatives:
                 if len(self._convolutions) == 1:
                     self._first_map = networks * m.out_channels * height * width
                 height, width = height // 2, width // 2
+        self.by_network = all(part.by_network for part in self._convolutions) and self._classifier.by_network
 
     @staticmethod
     def fits(network: Network) -> bool:
         """Whether `network` is such a ConvNet."""
         return type(network.module) is ConvNet and network.module.norm == "instance"
+
+    @classmethod
+    def same_in_company(cls, network: Network, shape: Sequence[int]) -> bool:
+        """Whether several networks like `network` come to the bits that each comes to alone, on this machine."""
+        return all(cls(network, shape, networks).by_network for networks in (1, 2))
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

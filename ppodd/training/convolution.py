@@ -30,7 +30,12 @@ class Convolution(Protocol):
     """`y = x * W` for images `x [B, C, h, w]`, weights `W [O, C, 3, 3]` and maps `y [B, O, h', w']`.
 
     `inside` is the images in the domain, as the backward pass needs them.
+
+    Attributes:
+        by_network: whether each of several networks is taken by itself, to the bits that it comes to alone.
     """
+
+    by_network: bool
 
     def weight(self, weight: Tensor) -> Tensor:
         """A weight enters the domain; all weights below are in it."""
@@ -62,7 +67,7 @@ def convolution(
 ) -> Convolution:
     """The fastest kind for images of `height` × `width` pixels; on a GPU torch's own library chooses.
 
-    Which are the same for one network and for several beside each other, `same_in_company` says.
+    Which of them take each of several networks as they take it alone, `same_in_company` knows beforehand.
     """
     if precision == BF16:
         return Bf16(padding, groups)
@@ -93,6 +98,8 @@ def laid_out(x: Tensor) -> Tensor:
 
 class Direct:
     """Torch's own convolution, for any number of channels and any padding; its domain is the tensors themselves."""
+
+    by_network = False
 
     def __init__(self, padding: int, groups: int = 1):
         self._padding, self._groups = padding, groups
@@ -159,6 +166,8 @@ class FewChannels(Direct):
     `[G, 9, C, O]`.
     """
 
+    by_network = True
+
     def __init__(self, functions: compiled.Functions, padding: int, groups: int = 1):
         super().__init__(padding, groups)
         self._do = functions
@@ -213,6 +222,8 @@ class SmallMaps(Direct):
     Torch's takes up to three times as long, of which much is its preparations. The domain is weights `[G, 9, C, O]`.
     """
 
+    by_network = True
+
     def __init__(self, functions: compiled.Functions, groups: int = 1):
         super().__init__(1, groups)
         self._do = functions
@@ -261,7 +272,10 @@ class Winograd:
     gradients are the same with the transforms transposed, so that one transform of an image serves the product and
     the weight's gradient, and one of a map's gradient serves both. Rounding errors are about four times those of a
     direct convolution. The domain is `[36, N, C]` (`N` tiles), `[36, C, O]` for weights: products are of matrices.
+    It is for one network.
     """
+
+    by_network = False
 
     def __init__(self, tiles: Tiles):
         self._tiles = tiles

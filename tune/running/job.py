@@ -25,6 +25,7 @@ class TrialJob(TypedDict):
         stage_accuracy: who measures it.
         evaluations: of each stage, whose networks and the like a trial tries before it begins.
         halve_chunk: whether to go on with half the `real_chunk` where memory runs out.
+        exact: whether several are to come to the bits that each comes to alone, or to rounding.
     """
 
     trials: list[TrialEntry]
@@ -34,6 +35,7 @@ class TrialJob(TypedDict):
     stage_accuracy: str
     evaluations: list[dict[str, Any]]
     halve_chunk: bool
+    exact: bool
 
 
 def job_of(sweep: Sweep, archive: Archive, *names: str) -> TrialJob:
@@ -49,6 +51,7 @@ def job_of(sweep: Sweep, archive: Archive, *names: str) -> TrialJob:
         "stage_accuracy": sweep.file.stage_accuracy,
         "evaluations": [evaluation.model_dump(mode="json") for evaluation in sweep.evaluations],
         "halve_chunk": sweep.file.resources.on_out_of_memory == "halve_chunk",
+        "exact": sweep.file.resources.lockstep == "auto",
     }
 
 

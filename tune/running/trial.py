@@ -58,7 +58,8 @@ def _run(job: TrialJob, told: StopSignal | None = None) -> None:
     told = told or StopSignal()  # of a process that nobody tells
     archives = [TrialArchive(one["url"]) for one in job["trials"]]
     pairs = zip(job["trials"], archives, strict=True)
-    group = Lockstep([_one(job, one["config"], archive, told) for one, archive in pairs])
+    trials = [_one(job, one["config"], archive, told) for one, archive in pairs]
+    group = Lockstep(trials, exact=job["exact"])
     for member, record in group:
         archive = archives[member]
         with logs.about(sweep=archive.sweep, trial=archive.trial):

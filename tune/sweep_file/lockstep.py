@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ppodd.config import DistillConfig
 from ppodd.datasets import Spec, known_spec
-from ppodd.training import FLOAT32, OPTIMISERS, first_padding, same_in_company, written_out
+from ppodd.training import AUGMENTATIONS, FLOAT32, OPTIMISERS, first_padding, same_in_company, written_out
 from tune.sweep_file.schema import SweepFile
 from tune.sweep_file.space import SweepFileError
 
@@ -44,7 +44,9 @@ def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | No
         return asked
     if asked == "off" or file.search or file.resources.gpus or not at_once:
         return 1
-    if file.resources.cpus >= 2:  # by several threads torch multiplies one network's matrices otherwise than several's
+    if file.limits.trial_hours:  # which are by the clock, and would be shared
+        return 1
+    if file.resources.cpus >= 2:  # several threads add up one network's numbers in other parts than several's
         return 1
     # no process is to have nothing to do
     return max(1, min(_MOST, _pay(config), math.ceil(costly / at_once)))
@@ -53,7 +55,8 @@ def _size(file: SweepFile, config: DistillConfig, costly: int, at_once: int | No
 def _pay(config: DistillConfig) -> int:
     """How many like this one are faster together, by the convolutions of one alone; 0 where that is not known."""
     spec = known_spec(config.dataset, config.image_size)
-    if not spec or config.compile == "off" or config.precision != FLOAT32:
+    augmented = set(AUGMENTATIONS.within(config.syn_strategy)) <= set(AUGMENTATIONS.own)  # a user's may mix images
+    if not spec or config.compile == "off" or config.precision != FLOAT32 or not augmented:
         return 0
     return _BYTES // _first_map_bytes(config, spec) if same_in_company(config.arch, config.width, spec) else 0
 

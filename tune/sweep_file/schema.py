@@ -65,7 +65,7 @@ class TrialResources(Resources):
     accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
     custom: dict[Annotated[str, Field(pattern=r"^\S+$")], Piece] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
-    lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "off"
+    lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "auto"
 
     @pydantic.model_validator(mode="after")
     def _what_ray_names_otherwise(self) -> TrialResources:

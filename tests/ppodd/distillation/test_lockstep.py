@@ -1,21 +1,28 @@
 """Distillations in lockstep come to what each comes to alone, and keep their failures and ends to themselves."""
 
+import contextlib
 import logging
+import os
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import TINY
 
 from ppodd import logs
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
 from ppodd.datasets.sources import SPECS, known_spec
-from ppodd.distillation import lockstep
+from ppodd.distillation import joined_meta_steps, lockstep
 from ppodd.distillation.archived_run import distillation_steps, run
 from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.errors import NonFinite
 from ppodd.evaluation import data_of
+from ppodd.training import compiled
 from ppodd.training.architectures import same_in_company
 
 CPU = torch.device("cpu")
@@ -57,23 +64,154 @@ def test_each_comes_to_what_it_comes_to_alone(tiny, options, together):
             assert (mine.accuracy.values, mine.blend) == (expected.accuracy.values, expected.blend)
 
 
+def to_the_bits_of_one_alone(values, members, place):
+    """Whether the member at a place comes to every bit that it comes to alone: posters, labels, losses, accuracies."""
+    scalars = [
+        {"seed": seed, "lr": 0.02 + seed / 100, "inner_lr": 0.01 * (1 + seed % 3), "clip_coef": 0.5 + seed % 2 * 0.4}
+        for seed in range(members)
+    ]
+    configs = [build(DistillConfig, {**values, **own}) for own in scalars]
+    assert all(same_in_company(config.arch, config.width, data_of(config, CPU).spec) for config in configs)
+    alone = list(distill(configs[place], data_of(configs[place], CPU)))
+    came = [result for member, result in Lockstep(works_of(configs), exact=True) if member == place]
+    for mine, expected in zip(came, alone, strict=True):
+        np.testing.assert_array_equal(mine.poster.poster, expected.poster.poster, strict=True)
+        np.testing.assert_array_equal(mine.poster.labels, expected.poster.labels)
+        assert (mine.meta_loss, mine.accuracy.values) == (expected.meta_loss, expected.accuracy.values)
+    return True
+
+
+QUICK = {"epochs": 2, "steps_per_epoch": 2, "num_train_eval": 1, "stage_nets": 1, "stage_steps": 2}
+
+
 @pytest.mark.usefixtures("to_the_bit")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "options", [{}, {"width": 32}, {"width": 48}, {**LEARNED, "width": 32}, AUGMENTED, {"window": 17, "totwindow": 21}],
+    ("options", "members"),
+    [
+        ({"distill_batch_size": 1, "syn_strategy": "color", "num_stages": 1}, 2),
+        ({"distill_batch_size": 1, "syn_strategy": "color"}, 8),
+        ({"distill_batch_size": 3}, 2),  # rows of numbers that begin at odd addresses
+        ({**LEARNED, "distill_batch_size": 3}, 8),
+        ({**LEARNED, **AUGMENTED, "width": 32, "dtype": "float64"}, 5),
+        ({**AUGMENTED, "width": 48, "window": 17, "totwindow": 21, "batch_size": 900}, 3),
+    ],
     ids=str,
-)  # fmt: skip
-def test_in_any_company_each_comes_to_the_same_bits(tiny, options, dtype):
-    """For most settings; a batch of one patch is among those that come to rounding: see `same_in_company`."""
-    values = {**tiny, "width": 16, "batch_size": 256, "dtype": dtype, "num_stages": 1, **options}
-    configs = [build(DistillConfig, {**values, "seed": seed, "lr": 0.02 + seed / 100}) for seed in range(5)]
-    assert same_in_company(configs[0].arch, configs[0].width, SPECS["digits"])
-    (alone,) = distill(configs[0], data_of(configs[0], CPU))
-    for company in ([1], [1, 2], [1, 2, 3, 4]):
-        members = [*company, 0]
-        came = dict(Lockstep(works_of([configs[number] for number in members])))
-        np.testing.assert_array_equal(came[len(company)].poster.poster, alone.poster.poster, strict=True)
-        assert came[len(company)].accuracy.values == alone.accuracy.values
+)
+def test_in_any_company_each_comes_to_the_same_bits(tiny, together, options, members):
+    values = {**tiny, "width": 16, **QUICK, **options}
+    assert all(to_the_bits_of_one_alone(values, members, place) for place in (0, members - 1))
+    assert members in together
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "width": st.sampled_from([16, 32]),
+        "distill_batch_size": st.integers(1, 12),
+        "num_stages": st.integers(1, 2),
+        "window": st.sampled_from([1, 3, 17]),
+        "train_y": st.booleans(),
+        "train_lr": st.booleans(),
+        "inner_optim": st.sampled_from(["Adam", "SGD"]),
+        "syn_strategy": st.sampled_from(["none", "color", "flip_rotate", "flip_rotate_scale_crop_color_cutout"]),
+        "comp_aug": st.booleans(),
+        "batch_size": st.sampled_from([1, 30, 257]),
+        "real_chunk": st.sampled_from([7, 512]),
+        "dtype": st.sampled_from(["float32", "float64"]),
+    }
+)
+
+
+@pytest.mark.usefixtures("to_the_bit")
+@settings(max_examples=int(os.environ.get("PPODD_EXAMPLES", "10")), deadline=None, derandomize=True, database=None)
+@given(SETTINGS, st.integers(0, 2), st.integers(2, 4), st.sampled_from(["digits", "colours"]))
+def test_at_any_settings_company_changes_no_bit(colours, options, place, members, data):
+    values = {**TINY, **QUICK, **options, **(colours if data == "colours" else {})}
+    values = {**values, "totwindow": options["window"] + 1, "width": 16 if data == "colours" else options["width"]}
+    with contextlib.suppress(NonFinite):
+        assert to_the_bits_of_one_alone(values, members, min(place, members - 1))
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Small pictures of three channels, and a poster of them."""
+    root, random = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for kind in range(10):
+        for number in range(12):
+            folder = root / ("train" if number < 9 else "test") / f"kind{kind}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    area = {"class_area_width": 16, "class_area_height": 16, "poster_width": 48, "poster_height": 24}
+    return {"dataset": str(root), **area}
+
+
+@pytest.mark.parametrize("compile", ["auto", "off"])
+def test_where_company_would_change_bits_each_goes_alone_unless_asked_otherwise(tiny, together, compile):
+    values = {**tiny, "width": 16, "compile": compile, **QUICK}
+    configs = [build(DistillConfig, {**values, "seed": seed}) for seed in range(2)]
+    compiled.choose_compiled(compile)  # as a trial's process does
+    try:
+        list(Lockstep(works_of(configs), exact=True))
+        exact = bool(compiled.functions(torch.float32))
+        assert set(together) == ({2} if exact else set())
+        together.clear()
+        list(Lockstep(works_of(configs)))
+        assert set(together) == {2}
+    finally:
+        compiled.choose_compiled("auto")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 32},
+        {"width": 20},
+        {"width": 64},
+        {"arch": "convnetw"},
+        {"precision": "real=bf16"},
+        {"dtype": "float64"},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("to_the_bit")
+def test_what_is_known_of_a_network_beforehand_is_what_this_machine_does(tiny, values):
+    """A driver groups trials by the former, and their process joins meta-steps by the latter."""
+    config = build(DistillConfig, {**tiny, **values})
+    step = next(Distillation(config, data_of(config, CPU), None).stages())
+    foreseen = config.precision == "float32" and same_in_company(config.arch, config.width, SPECS["digits"])
+    assert joined_meta_steps.same_in_company(step.prepare()) is foreseen
+
+
+def test_one_whose_chunk_was_halved_is_taken_by_itself(tiny, together):
+    """As after it ran out of memory: every member's own chunk holds."""
+    chunks = [64, 64, 32]
+    configs = [build(DistillConfig, {**tiny, "width": 16, "seed": n, "real_chunk": c}) for n, c in enumerate(chunks)]
+    came = {}
+    for member, result in Lockstep(works_of(configs)):
+        came.setdefault(member, []).append(result.poster.poster)
+    assert set(together) == {2}
+    alone = [result.poster.poster for result in distill(configs[2], data_of(configs[2], CPU))]
+    np.testing.assert_array_equal(came[2], alone)
+
+
+def test_what_fails_before_a_meta_step_is_its_own(tiny, together, monkeypatch):
+    """Such as want of memory for its real images."""
+    configs = [build(DistillConfig, {**tiny, "seed": seed}) for seed in range(3)]
+    honest, came = Distillation._real_batch, []
+
+    def short(self, state):
+        if self.config.seed == 1 and state.step == 2:
+            raise MemoryError("not enough")
+        return honest(self, state)
+
+    def guarded(work):
+        try:
+            yield from work
+        except MemoryError as error:
+            came.append(error)
+
+    monkeypatch.setattr(Distillation, "_real_batch", short)
+    stages = [member for member, _ in Lockstep([guarded(work) for work in works_of(configs)])]
+    assert sorted(stages) == [0, 0, 2, 2] and len(came) == 1 and together[-1] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Blocks compiled for this machine are those in torch's operations, and nothing fails where there is no compiler."""
+"""What is compiled for this machine is what torch's operations are, and nothing fails where there is no compiler."""
 
 import os
 import platform
@@ -11,6 +11,7 @@ from ppodd.errors import BadInput
 from ppodd.machine import instructions
 from ppodd.training import compiled
 from ppodd.training.blocks import Block, CompiledBlocks, TorchBlocks, blocks
+from ppodd.training.classifier import CompiledClassifier, TorchClassifier
 from ppodd.training.convolution import CompiledTiles, Direct, FewChannels, SmallMaps, Winograd
 from ppodd.training.optimisers import State, adam, adam_cotangents
 
@@ -129,6 +130,56 @@ def test_processors_of_narrower_vectors_have_the_same_convolutions(compiler, mon
         gradients = kind.backward(inside, g, kind.weight(w), True)
         for mine, theirs in zip((maps, *gradients), (expected, *Direct(1).backward(x, g, w, True)), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
+    for shape in CLASSIFIERS:
+        ours = classified(CompiledClassifier(functions), shape, torch.float32)
+        for mine, theirs in zip(ours, classified(TorchClassifier(), shape, torch.float32), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def classified(kind, shape, dtype=torch.float64, shift=0):
+    """All that a classifier gives for so many networks, images, channels, rows, columns and classes.
+
+    The first so many numbers of the parameters are not the classifier's.
+    """
+    networks, count, channels, height, width, classes = shape
+    random = torch.Generator().manual_seed(0)
+    size = classes * channels * height * width
+    points = torch.randn(3, networks, size + classes, generator=random, dtype=torch.float64) / size**0.5
+    points = torch.cat([points.new_zeros(3, networks, shift), points], 2).to(dtype)
+    weight, bias = points[:, :, shift : shift + size].unflatten(-1, (classes, -1)), points[:, :, shift + size :]
+    both = torch.randn(2 * count, networks * channels, height, width, generator=random, dtype=torch.float64).to(dtype)
+    both = both.contiguous(memory_format=torch.channels_last)
+    labels = -torch.rand(networks, count, classes, generator=random, dtype=torch.float64).to(dtype) / count
+    return [*kind.gradient(both[:count], weight[0], bias[0], labels), *kind.along(both, weight, bias, labels)]
+
+
+CLASSIFIERS = [
+    (1, 3, 16, 1, 1, 10),
+    (3, 20, 32, 2, 2, 10),
+    (2, 7, 5, 1, 3, 37),
+    (4, 150, 40, 2, 1, 3),
+    (1, 1, 8, 4, 4, 100),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", CLASSIFIERS, ids=str)
+def test_the_compiled_classifier_is_that_of_torch(shape):
+    for dtype, eps in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        ours = classified(CompiledClassifier(compiled.functions(dtype)), shape, dtype)
+        for mine, expected in zip(ours, classified(TorchClassifier(), shape, dtype), strict=True):
+            torch.testing.assert_close(mine, expected, rtol=eps * 10, atol=eps)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_it_rounds_alike_wherever_its_numbers_lie(dtype):
+    """As those of a network do not when others are before it."""
+    kind = CompiledClassifier(compiled.functions(dtype))
+    expected = classified(kind, (2, 3, 16, 1, 1, 10), dtype)
+    for shift in (1, 2, 5, 13):
+        for mine, same in zip(classified(kind, (2, 3, 16, 1, 1, 10), dtype, shift), expected, strict=True):
+            assert torch.equal(mine, same)
 
 
 @needs_compiler

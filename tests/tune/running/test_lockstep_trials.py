@@ -20,7 +20,6 @@ def run(tiny, tmp_path, monkeypatch):
     """A sweep's archive after every process of it has run, and what Tune was told for each report."""
 
     def run(name, config=(), **changes):
-        changes = {"resources": {"lockstep": "auto"}, **changes}
         sweep = load_sweep(sweep_file(tmp_path, {**tiny, "width": 16, **dict(config)}, **changes))
         archive, decisions = Archive(tmp_path / name), []
         plan = _plan(sweep, archive, at_once=1)
@@ -53,6 +52,29 @@ def test_each_comes_to_what_it_comes_to_alone_and_one_that_fails_fails_alone(run
             for stage in (1, 2):
                 assert mine.stage(stage).digests.poster == alone.stage(stage).digests.poster
                 assert mine.stage(stage).stage_accuracy.values == alone.stage(stage).stage_accuracy.values
+
+
+@pytest.mark.usefixtures("to_the_bit")
+def test_seeds_that_are_added_later_change_the_company_and_no_bit(run, monkeypatch):
+    """Of trials that were interrupted at different meta-steps, too: each goes on to what it comes to alone."""
+    grid, ended = {"num_stages": [2]}, []
+    _, alone, *_ = run("alone", grid=grid, seeds=[0, 1, 2, 3], resources={"lockstep": "off"})
+
+    def report(archive, record):
+        ended.append(record.stage)
+        if len(ended) == 3:  # of one of them the second stage is archived, of the other the first
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_report", report)
+        with pytest.raises(KeyboardInterrupt):
+            run("grown", grid=grid, seeds=[0, 1])
+    sweep, archive, processes, _ = run("grown", grid=grid, seeds=[0, 1, 2, 3])
+    assert processes == 1 and not unfinished(sweep, archive)
+    for name in sweep.trials:
+        mine, theirs = archive.trial("tiny", name), alone.trial("tiny", name)
+        assert [mine.stage(s).digests.poster for s in (1, 2)] == [theirs.stage(s).digests.poster for s in (1, 2)]
+        assert mine.stage(2).stage_accuracy.values == theirs.stage(2).stage_accuracy.values
 
 
 def test_the_scheduler_stops_some_and_the_others_go_on(run):

@@ -19,6 +19,7 @@ from cluster.service.stage_accuracy import measure
 from ppodd.archive import Archive, TrialArchive
 from ppodd.cli.main import main
 from ppodd.config import EvaluationConfig
+from ppodd.distillation.archived_run import run
 from ppodd.errors import BadInput, PpoddError
 from results.analysis.tidy_frame import frame
 from results.tracking.store import default_tracking_uri
@@ -88,8 +89,6 @@ def test_a_sweep_whose_driver_was_killed_is_finished_by_resume(tiny, tmp_path):
 
 def run_tiny(tiny, tmp_path, name, num_stages=2):
     """One finished trial in an archive, its evaluations open."""
-    from ppodd.distillation.archived_run import run
-
     sweep = load_sweep(sweep_file(tmp_path, {**tiny, "budgets": (2, 4)}, name=name, grid={"num_stages": [num_stages]}))
     archive = Archive(tmp_path / "archive")
     archive.write_sweep(sweep.record().model_copy(update={"created_at": 0.0}))
@@ -180,8 +179,6 @@ def test_the_pool_grows_with_the_backlog_and_gives_its_share_back_when_idle(clus
 
 
 def test_stage_accuracies_from_the_pool_are_those_that_a_trial_measures_itself(cluster, tiny, tmp_path, uri):
-    from ppodd.distillation.archived_run import run
-
     sweep = load_sweep(sweep_file(tmp_path, {**tiny, "stage_nets": 3}, name="pooled", grid={"num_stages": [2]}))
     (config,) = sweep.trials.values()
     alone, pooled = (TrialArchive(tmp_path / where / "pooled" / config.name) for where in ("alone", "pooled"))
@@ -222,8 +219,6 @@ def test_a_resumed_sweep_takes_up_seeds_and_values_that_were_added(cluster, tiny
 
 @pytest.mark.slow
 def test_a_sweep_whose_trials_are_measured_by_the_pool_is_the_same_sweep(cluster, tiny, tmp_path, uri):
-    from ppodd.distillation.archived_run import run
-
     evaluators.stop()
     values = {**tiny, "stage_nets": 3}
     how = {"name": "asking", "stage_accuracy": "evaluators", "evaluators": {"cpus": 0, "count": 2}}
@@ -270,6 +265,28 @@ def test_the_scheduler_stops_some_of_the_trials_in_lockstep(cluster, tiny, tmp_p
     for name in sweep.trials:
         trial = archive.trial("tiny", name)
         assert len(trial.stages()) == (trial.stopped().stage if name in outcome.stopped else 4)
+
+
+@pytest.mark.usefixtures("to_the_bit")
+def test_seeds_whose_process_is_killed_go_on_to_the_bits_of_each_alone(cluster, tiny, tmp_path, uri):
+    """Two in each of two processes, as a sweep forms them without being asked."""
+    config = {**tiny, "width": 16, "epochs": 40, "checkpoint_every": 7}
+    sweep = load_sweep(sweep_file(tmp_path, config, grid={"num_stages": [2]}, seeds=[0, 1, 2, 3]))
+    archive, killed = Archive(tmp_path / "archive"), []
+    trials = [archive.trial("tiny", name) for name in sweep.trials]
+
+    def kill_once(now):
+        if not killed and trials[0].stages() and all(trial.progress() for trial in trials[:2]):
+            killed.extend(trial.progress().pid for trial in trials[:2])
+            os.kill(killed[0], signal.SIGKILL)
+
+    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True, show=kill_once)
+    assert not outcome.unfinished and len(tune_trials(archive)) == 2
+    assert len(killed) == 2 and len(set(killed)) == 1 and trials[0].progress().pid != killed[0]
+    for trial in trials:
+        alone = Archive(tmp_path / "alone").trial("tiny", trial.trial)
+        list(run(trial.config(), alone))
+        assert [trial.stage(s).digests.poster for s in (1, 2)] == [alone.stage(s).digests.poster for s in (1, 2)]
 
 
 def test_another_ppodd_version_on_the_cluster_is_refused(cluster, tiny, tmp_path, uri, monkeypatch):

@@ -11,8 +11,7 @@ SMALL = {"grid": {"num_stages": [1, 2], "blend": ["dynamic", "latest"]}, "seeds"
 
 @pytest.fixture
 def grouped(tiny, tmp_path):
-    def grouped(at_once=1, config=None, resources="auto", **changes):
-        changes["resources"] = {"lockstep": "auto"} if resources == "auto" else resources
+    def grouped(at_once=1, config=None, **changes):
         fields = {
             k: v for k, v in {**tiny, "width": 16, **(config or {})}.items() if k not in changes.get("sample", {})
         }
@@ -26,7 +25,8 @@ def test_trials_that_differ_in_scalars_share_a_process_and_those_of_other_shapes
     found = grouped()
     assert [len(group) for group in found] == [6, 6]
     assert all(name.startswith("num_stages=1") for name in found[0])
-    assert [len(group) for group in grouped(resources={})] == [1] * 12
+    assert found == grouped(resources={"lockstep": "auto"})
+    assert [len(group) for group in grouped(resources={"lockstep": "off"})] == [1] * 12
     assert [len(group) for group in grouped(resources={"lockstep": 4})] == [4, 2, 4, 2]
 
 
@@ -49,6 +49,7 @@ def test_no_process_is_left_without_work(grouped):
         {"width": 20},
         {"compile": "off"},
         {"precision": "real=bf16"},
+        {"syn_strategy": "lab:mixed"},  # may mix images of several
     ],
     ids=str,
 )
@@ -59,6 +60,13 @@ def test_trials_that_gain_nothing_or_cannot_be_joined_stay_alone(grouped, config
 def test_trials_of_several_threads_are_joined_only_where_the_file_says_so(grouped):
     assert {len(group) for group in grouped(resources={"cpus": 2, "lockstep": "auto"})} == {1}
     assert {len(group) for group in grouped(resources={"cpus": 2, "lockstep": 3})} == {3}
+
+
+def test_trials_whose_hours_are_limited_are_joined_only_where_the_file_says_so(grouped):
+    """A trial's hours are by the clock, which company would share."""
+    assert {len(group) for group in grouped(limits={"trial_hours": 1})} == {1}
+    assert {len(group) for group in grouped(limits={"sweep_hours": 1})} == {6}
+    assert {len(group) for group in grouped(limits={"trial_hours": 1}, resources={"lockstep": 3})} == {3}
 
 
 def test_trials_on_a_gpu_are_joined_only_where_the_file_says_so(grouped):
