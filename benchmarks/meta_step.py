@@ -114,26 +114,33 @@ def of_size(size: str, window: int) -> dict:
 def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
     """With one thread processor seconds, which other programs disturb least; with more, seconds by the clock."""
     kind = "processor seconds" if threads == 1 else "seconds"
-    print(f"{machine()}, {threads} threads, window {window}: {kind} of a seed's meta-step, medians of {rounds}\n")
-    print(f"{'size':14}{'published':>11}{'torch':>9}{'':>8}{'compiled':>10}{'':>8}{f'lockstep of {_MEMBERS}':>15}")
+    print(f"{machine()}, {threads} threads, window {window}: {kind} of a seed's meta-step, medians of {rounds}; how")
+    print("many times as fast as published; the arithmetic of the published one's convolutions, of a matrix product's rate\n")
+    names = "published", "torch", "compiled", f"lockstep of {_MEMBERS}"
+    print(f"{'size':14}" + "".join(f"{name:>22}" for name in names))
+    torch.set_num_threads(threads)
     for size in sizes:
         values = of_size(size, window)
         tasks = {
+            "matmul": (matmul_rate, ()),
             "published": (meta_step, ({**values, "engine": "unrolled"}, threads, True, False)),
             "torch": (meta_step, ({**values, "compile": "off"}, threads, False, True)),
             "compiled": (meta_step, ({**values, "compile": "on"}, threads, False, True)),
         }
         tasks["lockstep"] = (in_lockstep, (values, threads))
+        found = in_turn(tasks, rounds)
+        rate = found.pop("matmul").result
         took = {
             name: (m.cpu_median if threads == 1 else m.median) / (_MEMBERS if name == "lockstep" else 1)
-            for name, m in in_turn(tasks, rounds).items()
+            for name, m in found.items()
         }
-        first = took.pop("published")
-        print(f"{size:14}{first:11.3f}" + "".join(f"{s:10.3f}{first / s:7.2f}×" for s in took.values()), flush=True)
+        first, work = took["published"], gigaflops(build(DistillConfig, values))
+        cells = (f"{s:10.3f}{first / s:6.2f}×{work / s / rate:5.0%}" for s in took.values())
+        print(f"{size:14}" + "".join(cells), flush=True)
 
 
 def gigaflops(config: DistillConfig) -> float:
-    """Multiplications and additions of an unrolled meta-step's convolutions, direct ones, in 10⁹.
+    """Multiplications and additions of an unrolled meta-step's convolutions, direct ones, in 10⁹; with all plain steps.
 
     A gradient is a forward pass and the products to weights and to inputs, but for the images'. Differentiating it
     once more takes two products for each of its three, and two for the forward pass's.
@@ -146,7 +153,8 @@ def gigaflops(config: DistillConfig) -> float:
         side_y, side_x, channels = side_y // 2, side_x // 2, width
     gradient = 2 * layers[0] + 3 * sum(layers[1:])
     second = 4 * layers[0] + 6 * sum(layers[1:])
-    return config.window * config.distill_batch_size * (gradient + second) + config.batch_size * gradient
+    inner = config.totwindow * gradient + config.window * second
+    return config.distill_batch_size * inner + config.batch_size * gradient
 
 
 def main():
