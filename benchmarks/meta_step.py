@@ -114,8 +114,8 @@ def of_size(size: str, window: int) -> dict:
 def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
     """With one thread processor seconds, which other programs disturb least; with more, seconds by the clock."""
     kind = "processor seconds" if threads == 1 else "seconds"
-    print(f"{machine()}, {threads} threads, window {window}: {kind} of a seed's meta-step, medians of {rounds}; how")
-    print("many times as fast as published; the arithmetic of the published one's convolutions, of a matrix product's rate\n")
+    print(f"{machine()}, {threads} threads, window {window}: {kind} of a seed's meta-step, medians of {rounds};")
+    print("how many times as fast as published; what published convolutions would so be of a matrix product's rate\n")
     names = "published", "torch", "compiled", f"lockstep of {_MEMBERS}"
     print(f"{'size':14}" + "".join(f"{name:>22}" for name in names))
     torch.set_num_threads(threads)

@@ -3,9 +3,9 @@
     python benchmarks/profile_meta_step.py [digits-16 digits-32 cifar10-32 cifar10-64 cifar10-128] [--window 10]
 
 Compiled functions and torch's convolutions are timed call by call; the rest is torch's other operations, some 0.5 to
-10 µs each, and Python. What convolutions reach is the arithmetic of the published method's by their own time, as a share of
-the rate of a matrix product in the same process: more than all of it where there is less to do, by Winograd's way, taps
-beside an image left out, and a map and its tangent going through together.
+10 µs each, and Python. What convolutions reach is the arithmetic of the published method's by their own time, as a
+share of the rate of a matrix product in the same process: more than all of it where there is less to do, by Winograd's
+way, taps beside an image left out, and a map and its tangent going through together.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
@@ -81,67 +81,85 @@ def only_writer(
     Raises:
         BadInput: another process does it.
     """
-    writer = _Writer(folder, LockRecord(), busy, then, say or (lambda text: None), timings or Timings())
-    over, taken_over = threading.Event(), threading.Event()
-    thread = threading.Thread(target=writer.renew, args=(name, over, taken_over), daemon=True)
-    with writer.holding(name):
+    writer = _Writer(folder, name, LockRecord(), busy, then, say or (lambda text: None), timings or Timings())
+    thread = threading.Thread(target=writer.renew, daemon=True)
+    with writer.released(name):
         try:
+            writer.acquire()
             thread.start()
-            yield taken_over
+            yield writer.taken_over
         finally:
-            over.set()
+            writer.over.set()
             if thread.is_alive():  # one that a signal kept from starting cannot be joined, and finds the event set
                 thread.join()
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """This process as a contender for the lock."""
+    """This process as a contender for the lock, whose mark has a name."""
 
     folder: Folder
+    name: str
     mine: LockRecord
     busy: str
     then: str
     say: Say
     timings: Timings
+    over: threading.Event = field(default_factory=threading.Event)
+    taken_over: threading.Event = field(default_factory=threading.Event)
+    changing: threading.Lock = field(
+        default_factory=threading.Lock
+    )  # a mark; none is written again once it is released
 
     @contextlib.contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Hold the mark of this name for the time of the block; a signal at any moment leaves none."""
-        release = functools.partial(self.release, name)
+    def released(self, mark: str) -> Iterator[None]:
+        """Leave no mark of this name behind the block, whatever signal comes at any moment."""
+        release = functools.partial(self._release, mark)
         atexit.register(release)  # for one that cuts short what is done at the end of the block
         try:
-            self.acquire(name)
             yield
         finally:
             release()
             atexit.unregister(release)
 
-    def acquire(self, name: str) -> None:
-        """Take the mark of this name. Raises `BadInput`: a live process holds it."""
-        while not self.folder.create(name, _bytes(self.mine)):
-            held = self._read(name)
-            if held and self._takes_over(name, held):
+    def acquire(self) -> None:
+        """Take the mark. Raises `BadInput`: a live process holds it."""
+        self._acquire(self.name)
+
+    def _acquire(self, mark: str) -> None:
+        while not self.folder.create(mark, _bytes(self.mine)):
+            held = self._read(mark)
+            if held and self._takes_over(mark, held):
                 return
 
-    def release(self, name: str) -> None:
-        with contextlib.suppress(Exception):  # a mark that stays is that of a process that has ended
-            if self._holds(name, self.mine):
-                self.folder.remove(name)
-
-    def renew(self, name: str, over: threading.Event, taken_over: threading.Event) -> None:
-        """Renew the mark until the work is `over`; interrupt this process where another has taken over."""
-        while not over.wait(self.timings.renew_s):
+    def renew(self) -> None:
+        """Renew the mark until the work is over; interrupt this process where another has taken over."""
+        while not self.over.wait(self.timings.renew_s):
             with contextlib.suppress(Exception):  # an unreachable archive does not end the work
-                if self._holds(name, self.mine):
-                    self.folder.write(name, _bytes(self.mine.model_copy(update={"renewed_at": time.time()})))
+                if self._renewed():
                     continue
-                taken_over.set()
+                self.taken_over.set()
                 self.say(f"this process missed its heartbeats, and now {self.busy}: it ends here")
                 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script starts in the background
                     os.kill(os.getpid(), signal.SIGTERM)
                 _thread.interrupt_main()
                 return
+
+    def _renewed(self) -> bool:
+        """Whether this process still holds the mark, or is done with it."""
+        with self.changing:
+            if self.over.is_set():
+                return True
+            if held := self._holds(self.name, self.mine):
+                self.folder.write(self.name, _bytes(self.mine.model_copy(update={"renewed_at": time.time()})))
+            return held
+
+    def _release(self, mark: str) -> None:
+        if mark == self.name:
+            self.over.set()
+        with contextlib.suppress(Exception), self.changing:  # a mark that stays is that of a process that has ended
+            if self._holds(mark, self.mine):
+                self.folder.remove(mark)
 
     def _takes_over(self, name: str, held: LockRecord) -> bool:
         """Whether the mark that was another's is now this process's. Raises `BadInput`: the other lives."""
@@ -149,7 +167,8 @@ class _Writer:
             self.say(f"{self.busy} ({held.who}), which left no word of its end: waiting a minute for its heartbeat")
             if self._lives(name, held):
                 raise BadInput(f"{self.busy} ({held.who}): wait for its end, or end it, then {self.then}")
-        with self.holding(f".{name}.{held.token}"):
+        with self.released(there := f".{name}.{held.token}"):
+            self._acquire(there)
             if not self._holds(name, held):
                 return False  # it has ended meanwhile, or another was first
             self.folder.write(name, _bytes(self.mine))

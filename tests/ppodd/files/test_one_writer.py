@@ -73,27 +73,61 @@ def killed_here():
     return LockRecord(pid=process.pid)
 
 
+@pytest.fixture
+def at_exit(monkeypatch):
+    """What is to be called at the end of the process."""
+    registered = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    monkeypatch.setattr(atexit, "unregister", registered.remove)
+    return registered
+
+
+def whole(folder):
+    """All but what is half-written, which is removed by whoever works here next."""
+    return [name for name in everything(folder) if not re.fullmatch(r"\.+driver\.json[.\w]*\.\w{8}-\d+\.\w{8}", name)]
+
+
 @pytest.mark.parametrize("dead", [None, killed_here], ids=["free", "left by a dead one"])
-def test_an_interrupt_at_any_moment_of_the_beginning_leaves_no_mark(tmp_path, dead, monkeypatch):
-    at_exit = []
-    monkeypatch.setattr(atexit, "register", at_exit.append)
-    monkeypatch.setattr(atexit, "unregister", at_exit.remove)
+def test_an_interrupt_at_any_moment_of_the_beginning_leaves_no_mark(tmp_path, dead, at_exit):
     folder, moments, mark = Folder(tmp_path), 0, dead and dead()
     while True:
         moments += 1
         if mark:
             leave(folder, mark)
         with contextlib.suppress(KeyboardInterrupt), interrupted_at(moments), alone(folder):
-            sys.settrace(None)
+            sys.setprofile(None)
             break
         while at_exit:
             at_exit.pop()()
-        # what is half-written is removed by whoever works here next
-        left = [
-            name for name in everything(folder) if not re.fullmatch(r"\.+driver\.json[.\w]*\.\w{8}-\d+\.\w{8}", name)
-        ]
+        left = whole(folder)
         assert not left or (mark and left == ["driver.json"] and held(folder) == mark), moments
     assert moments > 50
+
+
+def test_an_interrupt_at_any_moment_of_the_end_leaves_no_mark_and_comes_once(tmp_path, at_exit, monkeypatch):
+    """While the mark is just being renewed."""
+
+    def slowly(self, *what):
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.01)
+        write(self, *what)
+
+    write = Folder.write
+    monkeypatch.setattr(Folder, "write", slowly)
+    folder, moments, ended = Folder(tmp_path), 0, False
+    while not ended:
+        moments += 1
+        with contextlib.suppress(KeyboardInterrupt):
+            with alone(folder, timings=QUICK._replace(renew_s=0.0005)):
+                time.sleep(0.004)
+                sys.setprofile(interrupt_at(moments))
+            sys.setprofile(None)
+            ended = True
+        while at_exit:
+            at_exit.pop()()
+        time.sleep(0.03)  # in which a heartbeat would come
+        assert not whole(folder), moments
+    assert moments > 15
 
 
 def test_an_interrupt_as_the_heartbeat_starts_leaves_no_mark(tmp_path, monkeypatch):
@@ -129,26 +163,35 @@ def test_an_interrupt_amid_the_end_leaves_no_mark(tmp_path):
     assert "KeyboardInterrupt" in ended.stderr and not everything(Folder(tmp_path))
 
 
-@contextlib.contextmanager
-def interrupted_at(moment):
-    """Raise `KeyboardInterrupt` at the line of this number, of those that begin the work."""
+def interrupt_at(moment):
+    """What raises `KeyboardInterrupt` at a place of this number where Python heeds signals, as the work begins or ends.
+
+    That is as a function begins or after a call: never between a lock's taking and the block that will release it. Of
+    the library of threads, as the functions begin that are called here: its own locks are not proof against it.
+    """
+    threads = {threading.Thread.join.__code__, threading.Thread.is_alive.__code__, threading.Event.set.__code__}
     ours = tuple(module.__file__ for module in (one_writer, exclusive_creation, temporaries, contextlib))
     seen = 0
 
-    def trace(frame, event, argument):
+    def profile(frame, event, argument):
         nonlocal seen
-        if frame.f_code.co_filename in ours and event == "line":
+        known = frame.f_code.co_filename in ours and event in ("call", "return", "c_return")
+        if known or (event == "call" and frame.f_code in threads):
             seen += 1
             if seen == moment:
-                sys.settrace(None)
+                sys.setprofile(None)
                 raise KeyboardInterrupt
-        return trace
 
-    sys.settrace(trace)
+    return profile
+
+
+@contextlib.contextmanager
+def interrupted_at(moment):
+    sys.setprofile(interrupt_at(moment))
     try:
         yield
     finally:
-        sys.settrace(None)
+        sys.setprofile(None)
 
 
 def test_what_a_process_left_that_was_killed_here_is_taken_over_at_once(tmp_path):
