@@ -7,7 +7,8 @@ Both ways train the same networks on the same patches for a few steps and judge 
 The posters and test images are random: the time does not depend on what they show. Where other programs run too,
 torch's own threads wait for each other and time on the clock says little: measure one after another on one thread
 (--alone-threads 1), and read the ratio of processor seconds, which is that of a single core. On a GPU one after another
-are ensembles of one network, whose gradient is autograd's, as in a bare loop.
+are ensembles of one network, whose gradient is autograd's, as in a bare loop. The share of a matrix product's rate
+counts the convolutions of training, directly taken, by all of the time.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from measure import machine
+from measure import machine, matmul_rate
+from meta_step import gradient_gigaflops
 
 from ppodd.archive import PosterFile
 from ppodd.config import DistillConfig, EvaluationConfig, build
@@ -97,7 +99,14 @@ def compare(name, size, nets, rounds, threads, alone_threads, device):
         for n, turns in alone.items():
             turns.append(turn(one_after_another, n, arguments))
     clock = statistics.median(one.clock for one in together)
-    print(f"{name}: {nets} networks, {size.steps} steps: together on {threads} threads {clock:.2f} s")
+    config = build(DistillConfig, {**preset(size.preset), **size.changes})
+    steps = nets * size.steps * arguments[3].batch * gradient_gigaflops(config)
+    torch.set_num_threads(threads)
+    rate = matmul_rate(device)()
+    print(
+        f"{name}: {nets} networks, {size.steps} steps: together on {threads} threads {clock:.2f} s, in which the "
+        f"convolutions of their steps reach {steps / clock / rate:.0%} of a matrix product's {rate:.0f} GFLOP/s"
+    )
     for n, turns in alone.items():
         pairs = list(zip(turns, together, strict=True))
         ratios = [one.clock / other.clock for one, other in pairs]

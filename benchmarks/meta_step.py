@@ -142,19 +142,29 @@ def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
 def gigaflops(config: DistillConfig) -> float:
     """Multiplications and additions of an unrolled meta-step's convolutions, direct ones, in 10⁹; with all plain steps.
 
-    A gradient is a forward pass and the products to weights and to inputs, but for the images'. Differentiating it
-    once more takes two products for each of its three, and two for the forward pass's.
+    Differentiating a gradient once more takes two products for each of its three, and two for the forward pass's.
     """
-    spec, width, padding = SPECS[config.dataset], config.width, 3 if SPECS[config.dataset].channels == 1 else 1
-    side_y, side_x, channels = spec.height + 2 * padding - 2, spec.width + 2 * padding - 2, spec.channels
-    layers = []
-    for _ in range(3):
-        layers.append(2e-9 * 9 * channels * width * side_y * side_x)
-        side_y, side_x, channels = side_y // 2, side_x // 2, width
-    gradient = 2 * layers[0] + 3 * sum(layers[1:])
-    second = 4 * layers[0] + 6 * sum(layers[1:])
+    first, later = layers(config)
+    gradient, second = 2 * first + 3 * later, 4 * first + 6 * later
     inner = config.totwindow * gradient + config.window * second
     return config.distill_batch_size * inner + config.batch_size * gradient
+
+
+def gradient_gigaflops(config: DistillConfig) -> float:
+    """Those of one image's gradient: a forward pass and the products to weights and to inputs, but for the image."""
+    first, later = layers(config)
+    return 2 * first + 3 * later
+
+
+def layers(config: DistillConfig) -> tuple[float, float]:
+    """Those of one image's forward pass: of the first layer, and of the two later ones."""
+    spec, width, padding = SPECS[config.dataset], config.width, 3 if SPECS[config.dataset].channels == 1 else 1
+    side_y, side_x, channels = spec.height + 2 * padding - 2, spec.width + 2 * padding - 2, spec.channels
+    found = []
+    for _ in range(3):
+        found.append(2e-9 * 9 * channels * width * side_y * side_x)
+        side_y, side_x, channels = side_y // 2, side_x // 2, width
+    return found[0], sum(found[1:])
 
 
 def main():
