@@ -2,9 +2,9 @@
 
     python benchmarks/profile_meta_step.py [digits-16 digits-32 cifar10-32 cifar10-64 cifar10-128] [--window 10]
 
-Compiled functions and torch's convolutions are timed call by call; the rest is torch's other operations, some 0.5 to
-10 µs each, and Python. What convolutions reach is the arithmetic of the published method's by their own time, as a
-share of the rate of a matrix product in the same process: more than all of it where there is less to do, by Winograd's
+Compiled functions and torch's convolutions are timed call by call, among them those that take a network's derivatives
+as a whole; the rest is torch's other operations, some 0.5 to 10 µs each, and Python. What convolutions reach is the
+arithmetic of the published method's by their own time, or that of whole networks, as a share of the rate of a matrix product in the same process: more than all of it where there is less to do, by Winograd's
 way, taps beside an image left out, and a map and its tangent going through together.
 """
 
@@ -24,6 +24,7 @@ from ppodd.training.compiled import functions
 from ppodd.training.convolution import Direct
 
 KINDS = {
+    "whole networks": ("net_",),
     "convolutions": ("few_", "small_", "narrow_", "image_", "map_"),
     "norm, ReLU, pool": ("forward", "backward"),
     "classifier": ("head",),
@@ -79,7 +80,7 @@ def main():
                 task()
             took = time.process_time() - started
             shares = [spent[kind] / took for kind in KINDS]
-            reached = work * members * _ROUNDS / spent["convolutions"] / rate
+            reached = work * members * _ROUNDS / (spent["convolutions"] + spent["whole networks"]) / rate
             print(
                 f"{size:14}{name:12}{took / _ROUNDS / members:9.3f}"
                 + "".join(f"{share:18.0%}" for share in [*shares, 1 - sum(shares)])

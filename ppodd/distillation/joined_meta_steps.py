@@ -20,6 +20,7 @@ from ppodd.distillation.meta_steps import Prepared
 from ppodd.training import (
     FULL,
     OPTIMISERS,
+    CompiledConvNet,
     ConvNetDerivatives,
     Learned,
     Network,
@@ -40,7 +41,7 @@ def can_be_joined(config: DistillConfig, prepared: Sequence[Prepared]) -> bool:
 def same_in_company(prepared: Prepared) -> bool:
     """Whether it comes to the same bits beside others as alone, in this process: that takes compiled functions."""
     problem, real = prepared.problem, prepared.real[0]
-    return problem.precision == FULL and ConvNetDerivatives.same_in_company(problem.network, real.shape)
+    return problem.precision == FULL and CompiledConvNet.fits(problem.network, real.shape)
 
 
 def meta_gradients(

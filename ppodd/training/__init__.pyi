@@ -6,6 +6,7 @@ from .architectures import first_padding as first_padding
 from .architectures import same_in_company as same_in_company
 from .architectures import written_out as written_out
 from .compiled import choose_compiled as choose_compiled
+from .compiled_convnet import CompiledConvNet as CompiledConvNet
 from .convnet_derivatives import ConvNetDerivatives as ConvNetDerivatives
 from .ensemble import Ensemble as Ensemble
 from .ensemble_training import batches as batches

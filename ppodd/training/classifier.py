@@ -37,13 +37,7 @@ class ClassifiedAlong(NamedTuple):
 
 
 class Classifier(Protocol):
-    """Of maps `[B, E·C, h, w]` and labels `[E, B, K]`.
-
-    Attributes:
-        by_network: whether each network is taken by itself, to the bits that it comes to alone.
-    """
-
-    by_network: bool
+    """Of maps `[B, E·C, h, w]` and labels `[E, B, K]`."""
 
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """For weights `[E, K, D]` and biases `[E, K]`."""
@@ -60,8 +54,6 @@ def classifier(device: torch.device, dtype: torch.dtype) -> Classifier:
 
 class CompiledClassifier:
     """By functions of `kernels.c`."""
-
-    by_network = True
 
     def __init__(self, functions: compiled.Functions):
         self._do = functions
@@ -90,14 +82,12 @@ class CompiledClassifier:
 def _size(maps: Tensor, images: int, weight: Tensor) -> compiled.Head:
     networks, classes, features = weight.shape
     pixels = maps.shape[2] * maps.shape[3]
-    threads = torch.get_num_threads()
-    return compiled.Head(images, pixels, networks, features // pixels, classes, weight.stride(0), threads)
+    apart = weight.stride(0), classes * features, classes
+    return compiled.Head(images, pixels, networks, features // pixels, classes, *apart, torch.get_num_threads())
 
 
 class TorchClassifier:
     """In torch's operations."""
-
-    by_network = False
 
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """See `Classifier`."""

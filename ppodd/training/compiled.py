@@ -81,8 +81,29 @@ class Head(ctypes.Structure):
     """Of the classifiers of networks side by side, whose parameters are `apart` from each other."""
 
     _fields_ = [
-        (name, ctypes.c_long) for name in ("images", "pixels", "groups", "channels", "classes", "apart", "threads")
-    ]
+        (name, ctypes.c_long)
+        for name in (
+            "images", "pixels", "groups", "channels", "classes", "apart", "weights_apart", "biases_apart", "threads"
+        )
+    ]  # fmt: skip
+
+
+class Net(ctypes.Structure):
+    """Of whole ConvNets side by side, and the images that they are given, so many of which go through at once."""
+
+    MOST_BLOCKS = 6
+    Widths = ctypes.c_long * MOST_BLOCKS
+    _fields_ = [
+        *(
+            (name, ctypes.c_long)
+            for name in (
+                "images", "at_once", "height", "width", "groups", "channels", "classes", "padding", "blocks",
+                "parameters", "threads",
+            )
+        ),
+        ("widths", Widths),
+        ("eps", ctypes.c_double),
+    ]  # fmt: skip
 
 
 class Adam(ctypes.Structure):
@@ -126,6 +147,12 @@ class Functions:
             "both weights_dot weights biases_dot biases labels to_both to_weights to_biases to_logs",
             Head,
         )
+        self.net_gradient = function("net_gradient", "theta images labels losses to_theta space", Net)
+        self.net_products = function(
+            "net_products", "theta direction images labels to_theta to_images to_labels space", Net
+        )
+        self.space_of = library.space_of
+        self.space_of.argtypes, self.space_of.restype = [Net, ctypes.c_long], ctypes.c_long
         self.few_forward = function("few_forward", "images weights maps", FewChannelInput)
         self.few_image = function("few_image", "to_maps weights to_images", FewChannelInput)
         self.few_weight = function("few_weight", "images to_maps to_weights", FewChannelInput)

@@ -25,6 +25,7 @@ from torch import nn
 
 from ppodd.training.blocks import Block, blocks
 from ppodd.training.classifier import classifier
+from ppodd.training.compiled_convnet import CompiledConvNet
 from ppodd.training.convolution import Convolution, convolution
 from ppodd.training.derivatives import AutogradDerivatives, Derivatives, Products
 from ppodd.training.networks import ConvNet, Network
@@ -36,11 +37,13 @@ Tensor = torch.Tensor
 
 
 def derivatives_of(network: Network, shape: Sequence[int], networks: int = 1, precision: str = FLOAT32) -> Derivatives:
-    """The fastest derivatives of `network` for images of `shape` `[…, h, w]`: those below, else autograd's.
+    """The fastest derivatives of `network` for images of `shape` `[…, h, w]`: those written out, else autograd's.
 
-    Of several `networks` like it at once only those below.
+    Of several `networks` like it at once only those written out.
     """
     if ConvNetDerivatives.fits(network):
+        if CompiledConvNet.fits(network, shape, networks, precision):
+            return CompiledConvNet(network, shape, networks)
         return ConvNetDerivatives(network, shape, networks, precision)
     assert networks == 1, f"{type(network.module)} is differentiated by autograd, one network at a time"
     assert precision != BF16, f"{type(network.module)} is differentiated by autograd, in its own precision"
@@ -59,9 +62,6 @@ class ConvNetDerivatives:
     """Derivatives of the mean cross-entropy of a `ConvNet` with instance norm; see `ppodd.training.derivatives`.
 
     With `networks`, everything given has a leading axis `E`: as many networks like `network`, each on its own images.
-
-    Attributes:
-        by_network: whether each network is taken by itself throughout.
     """
 
     def __init__(self, network: Network, shape: Sequence[int], networks: int = 1, precision: str = FLOAT32):
@@ -84,17 +84,11 @@ class ConvNetDerivatives:
                 if len(self._convolutions) == 1:
                     self._first_map = networks * m.out_channels * height * width
                 height, width = height // 2, width // 2
-        self.by_network = all(part.by_network for part in self._convolutions) and self._classifier.by_network
 
     @staticmethod
     def fits(network: Network) -> bool:
         """Whether `network` is such a ConvNet."""
         return type(network.module) is ConvNet and network.module.norm == "instance"
-
-    @classmethod
-    def same_in_company(cls, network: Network, shape: Sequence[int]) -> bool:
-        """Whether several networks like `network` come to the bits that each comes to alone, on this machine."""
-        return all(cls(network, shape, networks).by_network for networks in (1, 2))
 
     @torch.no_grad()
     def gradient(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

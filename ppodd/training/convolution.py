@@ -30,12 +30,7 @@ class Convolution(Protocol):
     """`y = x * W` for images `x [B, C, h, w]`, weights `W [O, C, 3, 3]` and maps `y [B, O, h', w']`.
 
     `inside` is the images in the domain, as the backward pass needs them.
-
-    Attributes:
-        by_network: whether each of several networks is taken by itself, to the bits that it comes to alone.
     """
-
-    by_network: bool
 
     def weight(self, weight: Tensor) -> Tensor:
         """A weight enters the domain; all weights below are in it."""
@@ -98,8 +93,6 @@ def laid_out(x: Tensor) -> Tensor:
 
 class Direct:
     """Torch's own convolution, for any number of channels and any padding; its domain is the tensors themselves."""
-
-    by_network = False
 
     def __init__(self, padding: int, groups: int = 1):
         self._padding, self._groups = padding, groups
@@ -166,8 +159,6 @@ class FewChannels(Direct):
     `[G, 9, C, O]`.
     """
 
-    by_network = True
-
     def __init__(self, functions: compiled.Functions, padding: int, groups: int = 1):
         super().__init__(padding, groups)
         self._do = functions
@@ -222,8 +213,6 @@ class SmallMaps(Direct):
     Torch's takes up to three times as long, of which much is its preparations. The domain is weights `[G, 9, C, O]`.
     """
 
-    by_network = True
-
     def __init__(self, functions: compiled.Functions, groups: int = 1):
         super().__init__(1, groups)
         self._do = functions
@@ -274,8 +263,6 @@ class Winograd:
     direct convolution. The domain is `[36, N, C]` (`N` tiles), `[36, C, O]` for weights: products are of matrices.
     It is for one network.
     """
-
-    by_network = False
 
     def __init__(self, tiles: Tiles):
         self._tiles = tiles

@@ -15,7 +15,8 @@ from torch.nn.utils import vector_to_parameters
 
 from ppodd.training import compiled
 from ppodd.training.augment import augmented
-from ppodd.training.convnet_derivatives import ConvNetDerivatives
+from ppodd.training.convnet_derivatives import ConvNetDerivatives, derivatives_of
+from ppodd.training.derivatives import Derivatives
 from ppodd.training.ensemble import Ensemble
 from ppodd.training.inner_loop import Draw, InnerLoop, Posters
 from ppodd.training.networks import ConvNet, Network
@@ -120,7 +121,7 @@ class WrittenOutTrainer:
     def __init__(self, networks: Sequence[Network], optim: str, lr: float):
         self._modules, self._update, self._lr = _modules(networks), OPTIMISERS.get(optim), lr
         self._network = networks[0]
-        self._derivatives: ConvNetDerivatives | None = None  # made when the images' size is known
+        self._derivatives: Derivatives | None = None  # made when the images' size is known
         self._state = State.start(torch.stack([network.theta for network in networks]))
 
     def ensemble(self) -> Ensemble:
@@ -134,7 +135,7 @@ class WrittenOutTrainer:
         """See `Trainer`."""
         images = batch.images.unflatten(1, (len(self._modules), -1)).transpose(0, 1)
         if self._derivatives is None:
-            self._derivatives = ConvNetDerivatives(self._network, images.shape, len(images))
+            self._derivatives = derivatives_of(self._network, images.shape, len(images))
         _, gradient = self._derivatives.gradient(self._state.theta, images, batch.labels)
         self._state = self._update(self._state, gradient, self._lr * batch.lr_factor)
 

@@ -532,23 +532,27 @@ INLINE void few_weight_of(const long channels, Few s, const REAL *images, const 
     ALL_CHANNELS(s.out, few_weight_one, channels, s, images, to_maps, to_weights, b, g, row)
 }
 
-/* Weights [G, 9, C, O] as a parameter is, [G, O, C, 9]. */
-static void weights_as_given(long groups, long channels, long out, const REAL *weights, REAL *to) {
+/* Weights [G, 9, C, O] as a parameter is, [O, C, 9] of each network, which are `apart` from each other. */
+static void weights_as_given(long groups, long channels, long out, const REAL *weights, REAL *to, long apart) {
     for (long g = 0; g < groups; g++)
         for (long t = 0; t < 9; t++)
             for (long k = 0; k < channels; k++)
                 for (long o = 0; o < out; o++)
-                    to[((g * out + o) * channels + k) * 9 + t] = weights[((g * 9 + t) * channels + k) * out + o];
+                    to[g * apart + (o * channels + k) * 9 + t] = weights[((g * 9 + t) * channels + k) * out + o];
 }
 
-void few_weight(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+static void few_weight_apart(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights, long apart) {
     const long size = s.groups * 9 * s.channels * s.out;
     REAL *by_image = malloc((s.images + 1) * size * sizeof(REAL)), *sum = by_image + s.images * size;
     ALL_IMAGES GROUPS for (long row = 0; row < 3; row++)
         BY_CHANNELS(few_weight_of, s, images, to_maps, by_image, b, g, row)
     sum_rows(s.images, size, by_image, sum);
-    weights_as_given(s.groups, s.channels, s.out, sum, to_weights);
+    weights_as_given(s.groups, s.channels, s.out, sum, to_weights, apart);
     free(by_image);
+}
+
+void few_weight(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    few_weight_apart(s, images, to_maps, to_weights, 9 * s.channels * s.out);
 }
 
 /* Below, sums stay in registers, of which AVX-512 has twice as many: so many rows by so many vectors. */
@@ -650,7 +654,7 @@ INLINE void small_weight_one(const long vectors, long c, Small s, const REAL *im
             store(to_weights + ((g * 9 + t) * s.channels + k + r) * s.out + c + v * WIDE, all[r][v], WIDE);
 }
 
-void small_weight(Small s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+static void small_weight_apart(Small s, const REAL *images, const REAL *to_maps, REAL *to_weights, long apart) {
     REAL *sum = malloc(s.groups * 9 * s.channels * s.out * sizeof(REAL));
     _Pragma("omp parallel for collapse(3) num_threads(s.threads) if (s.threads > 1)")
     for (long g = 0; g < s.groups; g++)
@@ -660,8 +664,12 @@ void small_weight(Small s, const REAL *images, const REAL *to_maps, REAL *to_wei
                     if (s.out - c > WIDE) small_weight_one(VECTORS, c, s, images, to_maps, sum, g, t, k);
                     else small_weight_one(1, c, s, images, to_maps, sum, g, t, k);
                 }
-    weights_as_given(s.groups, s.channels, s.out, sum, to_weights);
+    weights_as_given(s.groups, s.channels, s.out, sum, to_weights, apart);
     free(sum);
+}
+
+void small_weight(Small s, const REAL *images, const REAL *to_maps, REAL *to_weights) {
+    small_weight_apart(s, images, to_maps, to_weights, 9 * s.channels * s.out);
 }
 
 /* Products of narrow matrices, as many as there are places in Winograd's domain; a library's are made for wide ones.
@@ -794,10 +802,10 @@ void adam_cotangents(Adam s, const REAL *restrict first, const REAL *restrict se
 }
 
 /* The classifier: features x [B, P, G*C] of P pixels by weights [G, K, C*P], softmax, cross-entropy. Forward and backward
-   at once, as in classifier.py; each network by itself, and so to the same bits in any company. Networks' weights, and
-   their biases, are `apart` from each other. */
+   at once, as in classifier.py; each network by itself, and so to the same bits in any company. Networks' parameters are
+   `apart` from each other, and their gradients to weights and to biases as far as is said. */
 
-typedef struct { long images, pixels, groups, channels, classes, apart, threads; } Head;
+typedef struct { long images, pixels, groups, channels, classes, apart, weights_apart, biases_apart, threads; } Head;
 
 #define WHOLE(count) (((count) + WIDE - 1) / WIDE * WIDE)
 #define EXP(x) (sizeof(REAL) == sizeof(float) ? (REAL)expf((float)(x)) : (REAL)exp((double)(x)))
@@ -921,7 +929,7 @@ void head(Head s, const REAL *x, const REAL *weights, const REAL *biases, const 
           REAL *to_weights, REAL *to_biases) {
     memset(to_x, 0, s.images * APART * sizeof(REAL));
     EACH_NETWORK {
-        const long classes = WHOLE(s.classes), size = s.classes * s.channels * s.pixels;
+        const long classes = WHOLE(s.classes);
         Ordered w = ordered(s, weights + g * s.apart);
         REAL *logits = ZEROED(s.images * classes), *sums = ZEROED(s.pixels * s.classes * WHOLE(s.channels));
         REAL *q = ZEROED(classes), loss = 0;
@@ -939,8 +947,8 @@ void head(Head s, const REAL *x, const REAL *weights, const REAL *biases, const 
         losses[g] = loss;
         add_features(s, logits, g, w.by_class, to_x);
         add_weights(s, logits, x, g, sums);
-        weights_out(s, sums, to_weights + g * size);
-        add_over_images(s, logits, to_biases + g * s.classes);
+        weights_out(s, sums, to_weights + g * s.weights_apart);
+        add_over_images(s, logits, to_biases + g * s.biases_apart);
         freed(w); free(logits); free(sums); free(q);
     }
 }
@@ -954,7 +962,7 @@ void head_along(Head s, const REAL *both, const REAL *weights_dot, const REAL *w
     REAL *to_x = to_both, *to_x_dot = to_both + s.images * APART;
     memset(to_both, 0, 2 * s.images * APART * sizeof(REAL));
     EACH_NETWORK {
-        const long classes = WHOLE(s.classes), size = s.classes * s.channels * s.pixels;
+        const long classes = WHOLE(s.classes);
         Ordered w = ordered(s, weights + g * s.apart), w_dot = ordered(s, weights_dot + g * s.apart);
         REAL *logits = ZEROED(s.images * classes), *dots = ZEROED(s.images * classes);
         REAL *sums = ZEROED(s.pixels * s.classes * WHOLE(s.channels)), *q = ZEROED(classes);
@@ -983,8 +991,270 @@ void head_along(Head s, const REAL *both, const REAL *weights_dot, const REAL *w
         add_features(s, logits, g, w_dot.by_class, to_x_dot);
         add_weights(s, logits, x_dot, g, sums);
         add_weights(s, dots, x, g, sums);
-        weights_out(s, sums, to_weights + g * size);
-        add_over_images(s, dots, to_biases + g * s.classes);
+        weights_out(s, sums, to_weights + g * s.weights_apart);
+        add_over_images(s, dots, to_biases + g * s.biases_apart);
         freed(w); freed(w_dot); free(logits); free(dots); free(sums); free(q);
+    }
+}
+
+/* A whole ConvNet, of several networks side by side: a first convolution of few channels, the others of small maps, so that
+   every network is taken by itself. theta [G, D] holds for each block the weights [O, C, 9], a bias that the norm removes,
+   scale and shift, then the classifier's weights and biases. Images [G, B, C, h, w] go through `at_once`. */
+
+#define MOST_BLOCKS 6
+
+typedef struct {
+    long images, at_once, height, width, groups, channels, classes, padding, blocks, parameters, threads;
+    long widths[MOST_BLOCKS];
+    double eps;
+} Net;
+
+/* A block: the sizes of its maps, where its parameters are, and what is known of it. */
+typedef struct {
+    long channels, out, height, width, offset;
+    REAL *weights[2], *mirrored[2], *scale[2], *shift[2]; /* at the point, and along the direction */
+    REAL *maps, *pooled, *rstds, *slopes;                 /* along a direction tangents first */
+} Layer;
+
+typedef struct {
+    Layer layers[MOST_BLOCKS];
+    long classifier, pixels, features; /* where the classifier's parameters are; what it is given */
+    REAL *images, *to_images, *labels, *logs, *losses, *theta, *g, *more, *to_scale, *to_shift;
+} Plan;
+
+typedef struct { REAL *base; long used; } Space;
+
+static REAL *take(Space *space, long count) {
+    REAL *here = space->base ? space->base + space->used : NULL;
+    space->used += WHOLE(count);
+    return here;
+}
+static long larger(long a, long b) { return a > b ? a : b; }
+
+/* Where everything lies in `space`; without a base only how much there is. `kinds`: 2 along a direction, else 1. */
+static Plan planned(const Net *s, long kinds, Space *space) {
+    Plan p = {.classifier = 0};
+    long channels = s->channels, height = s->height + 2 * s->padding - 2, width = s->width + 2 * s->padding - 2;
+    long offset = 0, n = s->at_once, most_maps = 0, most_pooled = 0, most_out = 0;
+    for (long i = 0; i < s->blocks; i++) {
+        Layer *l = p.layers + i;
+        *l = (Layer){.channels = channels, .out = s->widths[i], .height = height, .width = width, .offset = offset};
+        const long size = 9 * channels * l->out, all = s->groups * l->out;
+        for (long k = 0; k < kinds; k++) {
+            l->weights[k] = take(space, s->groups * size);
+            l->mirrored[k] = take(space, i ? s->groups * size : all * TAPS(channels) * WIDE);
+            l->scale[k] = take(space, all);
+            l->shift[k] = take(space, all);
+        }
+        const long maps = kinds * n * height * width * all, pooled = kinds * n * (height / 2) * (width / 2) * all;
+        l->maps = take(space, maps);
+        l->pooled = take(space, pooled);
+        l->rstds = take(space, n * all);
+        l->slopes = take(space, n * all);
+        most_maps = larger(most_maps, i ? maps / kinds : 0);
+        most_pooled = larger(most_pooled, pooled);
+        most_out = larger(most_out, all);
+        offset += size + 3 * l->out;
+        channels = l->out;
+        height /= 2;
+        width /= 2;
+    }
+    p.classifier = offset;
+    p.pixels = height * width;
+    p.features = channels;
+    const long sides = (s->height + 2 * s->padding) * (s->width + 2 * s->padding);
+    p.images = take(space, n * sides * s->groups * s->channels);
+    p.to_images = take(space, 2 * n * s->height * s->width * s->groups * s->channels);
+    p.labels = take(space, s->groups * n * s->classes);
+    p.logs = take(space, s->groups * n * s->classes);
+    p.losses = take(space, s->groups);
+    p.theta = take(space, s->groups * s->parameters);
+    p.g = take(space, most_pooled);
+    p.more = take(space, larger(most_maps, most_pooled));
+    p.to_scale = take(space, most_out);
+    p.to_shift = take(space, most_out);
+    return p;
+}
+
+/* How many numbers the functions below need space for. */
+long space_of(Net s, long along) {
+    Space space = {NULL, 0};
+    planned(&s, along ? 2 : 1, &space);
+    return space.used;
+}
+
+/* The parameters of a point, or of a direction, in the orders that convolutions take them in. */
+static void parameters_in(const Net *s, Plan *p, long kind, const REAL *theta) {
+    for (long i = 0; i < s->blocks; i++) {
+        const Layer *l = p->layers + i;
+        const long channels = l->channels, out = l->out, taps = TAPS(channels) * WIDE;
+        if (!i) memset(l->mirrored[kind], 0, s->groups * out * taps * sizeof(REAL));
+        for (long g = 0; g < s->groups; g++) {
+            const REAL *from = theta + g * s->parameters + l->offset, *rest = from + 9 * channels * out + out;
+            for (long o = 0; o < out; o++)
+                for (long k = 0; k < channels; k++)
+                    for (long t = 0; t < 9; t++) {
+                        REAL w = from[(o * channels + k) * 9 + t];
+                        l->weights[kind][((g * 9 + t) * channels + k) * out + o] = w;
+                        if (i) l->mirrored[kind][((g * 9 + t) * out + o) * channels + k] = w;
+                        else l->mirrored[kind][(g * out + o) * taps + t * channels + k] = w;
+                    }
+            memcpy(l->scale[kind] + g * out, rest, out * sizeof(REAL));
+            memcpy(l->shift[kind] + g * out, rest + out, out * sizeof(REAL));
+        }
+    }
+}
+
+/* Some images with their padding, channels last; labels negative, and over the number of all images. */
+static void batch_in(const Net *s, const Plan *p, const REAL *images, const REAL *labels, long first, long n) {
+    const long height = s->height + 2 * s->padding, width = s->width + 2 * s->padding, pixels = s->height * s->width;
+    memset(p->images, 0, n * height * width * s->groups * s->channels * sizeof(REAL));
+    for (long g = 0; g < s->groups; g++)
+        for (long b = 0; b < n; b++) {
+            const REAL *image = images + (g * s->images + first + b) * s->channels * pixels;
+            for (long k = 0; k < s->channels; k++)
+                for (long y = 0; y < s->height; y++)
+                    for (long x = 0; x < s->width; x++) {
+                        long at = ((b * height + y + s->padding) * width + x + s->padding) * s->groups + g;
+                        p->images[at * s->channels + k] = image[k * pixels + y * s->width + x];
+                    }
+            const REAL *label = labels + (g * s->images + first + b) * s->classes;
+            for (long k = 0; k < s->classes; k++) p->labels[(g * n + b) * s->classes + k] = -label[k] / s->images;
+        }
+}
+
+static Few few_of(const Net *s, const Layer *l, long n) {
+    long height = s->height + 2 * s->padding, width = s->width + 2 * s->padding;
+    return (Few){n, height, width, s->groups, l->channels, l->out, s->padding, s->threads};
+}
+static Small small_of(const Net *s, const Layer *l, long n) {
+    return (Small){n, l->height, l->width, s->groups, l->channels, l->out, 0, s->threads};
+}
+/* From the gradient of its maps to that of its images: the other way round. */
+static Small mirrored_of(const Net *s, const Layer *l, long n) {
+    return (Small){n, l->height, l->width, s->groups, l->out, l->channels, 1, s->threads};
+}
+static Size size_of(const Net *s, const Layer *l, long n) {
+    return (Size){n, l->height, l->width, s->groups * l->out, s->threads};
+}
+static Head head_of(const Net *s, const Plan *p, long n) {
+    const long apart = s->parameters;
+    return (Head){n, p->pixels, s->groups, p->features, s->classes, apart, apart, apart, s->threads};
+}
+
+/* A block's gradients of scale and shift to where they belong; that of the bias is nothing. */
+static void norm_out(const Net *s, const Plan *p, const Layer *l, REAL *to) {
+    for (long g = 0; g < s->groups; g++) {
+        REAL *rest = to + g * s->parameters + l->offset + 9 * l->channels * l->out;
+        memset(rest, 0, l->out * sizeof(REAL));
+        memcpy(rest + l->out, p->to_scale + g * l->out, l->out * sizeof(REAL));
+        memcpy(rest + 2 * l->out, p->to_shift + g * l->out, l->out * sizeof(REAL));
+    }
+}
+static void add(long count, const REAL *from, REAL *to) {
+    for (long i = 0; i < count; i++) to[i] += from[i];
+}
+static long maps_of(const Net *s, const Layer *l, long n) { return n * l->height * l->width * s->groups * l->out; }
+static long images_of(const Net *s, const Layer *l, long n) { return n * l->height * l->width * s->groups * l->channels; }
+
+/* Losses [G] and their gradients [G, D]. */
+void net_gradient(Net s, const REAL *theta, const REAL *images, const REAL *labels, REAL *losses, REAL *to_theta,
+                  REAL *space) {
+    Space whole = {space, 0};
+    Plan p = planned(&s, 1, &whole);
+    parameters_in(&s, &p, 0, theta);
+    for (long first = 0; first < s.images; first += s.at_once) {
+        const long n = s.images - first < s.at_once ? s.images - first : s.at_once, last = s.blocks - 1;
+        REAL *to = first ? p.theta : to_theta, *x = p.images;
+        batch_in(&s, &p, images, labels, first, n);
+        for (long i = 0; i < s.blocks; x = p.layers[i++].pooled) {
+            Layer *l = p.layers + i;
+            if (i) small_product(small_of(&s, l, n), x, l->weights[0], l->maps);
+            else few_forward(few_of(&s, l, n), x, l->weights[0], l->maps);
+            forward(size_of(&s, l, n), l->maps, l->scale[0], l->shift[0], s.eps, l->pooled, l->rstds);
+        }
+        const REAL *weights = theta + p.classifier, *biases = weights + s.classes * p.features * p.pixels;
+        REAL *to_weights = to + p.classifier, *to_biases = to_weights + (biases - weights);
+        head(head_of(&s, &p, n), p.layers[last].pooled, weights, biases, p.labels, first ? p.losses : losses, p.g,
+             to_weights, to_biases);
+        for (long i = last; i >= 0; i--) {
+            Layer *l = p.layers + i;
+            backward(size_of(&s, l, n), p.g, l->maps, l->rstds, l->scale[0], l->shift[0], p.to_scale, p.to_shift);
+            norm_out(&s, &p, l, to);
+            if (i) {
+                small_weight_apart(small_of(&s, l, n), l[-1].pooled, l->maps, to + l->offset, s.parameters);
+                small_product(mirrored_of(&s, l, n), l->maps, l->mirrored[0], p.g);
+            } else {
+                few_weight_apart(few_of(&s, l, n), p.images, l->maps, to + l->offset, s.parameters);
+            }
+        }
+        if (first) {
+            add(s.groups * s.parameters, p.theta, to_theta);
+            add(s.groups, p.losses, losses);
+        }
+    }
+}
+
+/* Products of second derivatives with a direction [G, D]: to theta [G, D], images [G, B, C, h, w] and labels [G, B, K]. */
+void net_products(Net s, const REAL *theta, const REAL *direction, const REAL *images, const REAL *labels,
+                  REAL *to_theta, REAL *to_images, REAL *to_labels, REAL *space) {
+    Space whole = {space, 0};
+    Plan p = planned(&s, 2, &whole);
+    parameters_in(&s, &p, 0, theta);
+    parameters_in(&s, &p, 1, direction);
+    for (long first = 0; first < s.images; first += s.at_once) {
+        const long n = s.images - first < s.at_once ? s.images - first : s.at_once, last = s.blocks - 1;
+        REAL *to = first ? p.theta : to_theta;
+        batch_in(&s, &p, images, labels, first, n);
+        for (long i = 0; i < s.blocks; i++) {
+            Layer *l = p.layers + i;
+            const long half = maps_of(&s, l, n);
+            if (i) {
+                const REAL *x = l[-1].pooled;
+                small_product(small_of(&s, l, 2 * n), x, l->weights[0], l->maps);
+                small_product(small_of(&s, l, n), x + images_of(&s, l, n), l->weights[1], p.more);
+                add(half, p.more, l->maps);
+            } else { /* images do not move */
+                few_forward(few_of(&s, l, n), p.images, l->weights[1], l->maps);
+                few_forward(few_of(&s, l, n), p.images, l->weights[0], l->maps + half);
+            }
+            forward_along(size_of(&s, l, n), l->maps, l->scale[1], l->scale[0], l->shift[1], l->shift[0], s.eps,
+                          l->pooled, l->rstds, l->slopes);
+        }
+        const long size = s.classes * p.features * p.pixels;
+        const REAL *weights = theta + p.classifier, *dots = direction + p.classifier;
+        REAL *to_weights = to + p.classifier;
+        head_along(head_of(&s, &p, n), p.layers[last].pooled, dots, weights, dots + size, weights + size, p.labels, p.g,
+                   to_weights, to_weights + size, p.logs);
+        for (long i = last; i >= 0; i--) {
+            Layer *l = p.layers + i;
+            const long half = maps_of(&s, l, n);
+            backward_along(size_of(&s, l, n), p.g, l->maps, l->rstds, l->slopes, l->scale[1], l->scale[0], l->shift[0],
+                           p.to_scale, p.to_shift);
+            norm_out(&s, &p, l, to);
+            if (i) {
+                small_weight_apart(small_of(&s, l, 2 * n), l[-1].pooled, l->maps, to + l->offset, s.parameters);
+                small_product(mirrored_of(&s, l, 2 * n), l->maps, l->mirrored[0], p.g);
+                small_product(mirrored_of(&s, l, n), l->maps, l->mirrored[1], p.more);
+                add(images_of(&s, l, n), p.more, p.g + images_of(&s, l, n));
+            } else {
+                const long pixels = s.height * s.width, count = n * pixels * s.groups * s.channels;
+                REAL *moving = l->maps + half, *at_images = p.to_images, *more = at_images + count;
+                few_weight_apart(few_of(&s, l, n), p.images, moving, to + l->offset, s.parameters);
+                few_image(few_of(&s, l, n), moving, l->mirrored[0], at_images);
+                few_image(few_of(&s, l, n), l->maps, l->mirrored[1], more);
+                add(count, more, at_images);
+                for (long g = 0; g < s.groups; g++)
+                    for (long b = 0; b < n; b++)
+                        for (long k = 0; k < s.channels; k++)
+                            for (long y = 0; y < pixels; y++)
+                                to_images[((g * s.images + first + b) * s.channels + k) * pixels + y] =
+                                    at_images[((b * pixels + y) * s.groups + g) * s.channels + k];
+            }
+        }
+        for (long g = 0; g < s.groups; g++)
+            for (long k = 0; k < n * s.classes; k++)
+                to_labels[(g * s.images + first) * s.classes + k] = -p.logs[g * n * s.classes + k] / s.images;
+        if (first) add(s.groups * s.parameters, p.theta, to_theta);
     }
 }

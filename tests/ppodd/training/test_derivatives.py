@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from ppodd.datasets.sources import Spec
 from ppodd.machine.seeding import generator
-from ppodd.training import compiled, convnet_derivatives, convolution
+from ppodd.training import compiled, compiled_convnet, convnet_derivatives, convolution
+from ppodd.training.compiled_convnet import CompiledConvNet
 from ppodd.training.convnet_derivatives import ConvNetDerivatives, derivatives_of
 from ppodd.training.convolution import CompiledTiles, Direct, FewChannels, SmallMaps, TorchTiles, Winograd
 from ppodd.training.derivatives import AutogradDerivatives
@@ -41,6 +42,44 @@ def test_the_convnets_derivatives_equal_autograds(spec, winograd, choice, monkey
         strict=True,
     ):
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.skipif(isinstance(compiled._compiled(torch.float64), str), reason="no C compiler")
+@pytest.mark.parametrize(
+    ("spec", "width", "arch", "count"),
+    [
+        (Spec(10, 1, 8, 8), 16, "convnet", 11),
+        (Spec(10, 1, 8, 8), 48, "convnet", 1),
+        (Spec(7, 3, 16, 16), 16, "convnet", 5),
+        (Spec(5, 4, 13, 15), 32, "convnet", 4),  # a last row and column that are not pooled
+        (Spec(37, 2, 17, 14), 16, "convnet", 3),
+        (Spec(2, 1, 12, 13), 16, "convnet4", 6),
+        (Spec(4, 1, 10, 8), 16, "convnetw", 6),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("pieces", [False, True])
+def test_whole_compiled_networks_have_autograds_derivatives(spec, width, arch, count, pieces, monkeypatch):
+    """Of three networks beside each other, too, whose numbers are not in order in memory."""
+    if pieces:
+        monkeypatch.setattr(compiled_convnet, "_PIECE_BYTES", 2 * 8 * width * (spec.height + 4) * (spec.width + 4))
+    networks = [fresh_network(arch, spec, width, seed, CPU, torch.float64) for seed in range(3)]
+    theta = torch.stack([network.theta for network in networks], 1).mT
+    theta, direction = theta + 0.1 * random(*theta.shape), random(*theta.shape[::-1], key="direction").mT
+    images = random(count, 3, *spec[1:]).transpose(0, 1)
+    labels = random(3, count, spec.classes).softmax(2) * torch.linspace(-0.5, 1.5, count, dtype=torch.float64)[:, None]
+    together = derivatives_of(networks[0], images.shape, 3)
+    alone, oracle = derivatives_of(networks[0], images.shape), AutogradDerivatives(networks[0])
+    assert isinstance(together, CompiledConvNet) and isinstance(alone, CompiledConvNet)
+    beside = together.gradient(theta, images, labels) + together.products(theta, images, labels, direction)
+    for each in range(3):
+        one = theta[each], images[each], labels[each]
+        mine = alone.gradient(*one) + alone.products(*one, direction[each])
+        for found, same, expected in zip(
+            mine, beside, oracle.gradient(*one) + oracle.products(*one, direction[each]), strict=True
+        ):
+            assert torch.equal(found, same[each])
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("spec", [Spec(5, 3, 16, 16), Spec(10, 1, 8, 8), Spec(3, 2, 18, 28)], ids=str)
