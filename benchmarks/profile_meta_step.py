@@ -4,8 +4,9 @@
 
 Compiled functions and torch's convolutions are timed call by call, among them those that take a network's derivatives
 as a whole; the rest is torch's other operations, some 0.5 to 10 µs each, and Python. What convolutions reach is the
-arithmetic of the published method's by their own time, or that of whole networks, as a share of the rate of a matrix product in the same process: more than all of it where there is less to do, by Winograd's
-way, taps beside an image left out, and a map and its tangent going through together.
+arithmetic of the published method's by their own time, or that of whole networks, as a share of the rate of a matrix
+product in the same process: more than all of it where there is less to do, by Winograd's way, taps beside an image left
+out, and a map and its tangent going through together.
 """
 
 from __future__ import annotations
