@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, cast
@@ -33,6 +34,8 @@ from ppodd.distillation.meta_steps import (
 from ppodd.distillation.outer_step import outer_step
 from ppodd.errors import NonFinite
 from ppodd.training import Learned
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -78,7 +81,7 @@ class Lockstep(Generic[R]):
     """
 
     def __init__(self, distillations: Sequence[DistillationSteps[R]], exact: bool = False):
-        self._exact = exact
+        self._exact, self._apart = exact, False
         self._members = {number: _Member(steps) for number, steps in enumerate(distillations)}
 
     def drop(self, member: int) -> None:
@@ -123,8 +126,26 @@ class Lockstep(Generic[R]):
             return
         least = min(_turn(step) for _, step in waiting)
         behind = [(member, step) for member, step in waiting if _turn(step) == least]
-        for (member, _), answer in zip(behind, _answers([step for _, step in behind], self._exact), strict=True):
+        for (member, _), answer in zip(behind, self._answers([step for _, step in behind]), strict=True):
             member.asked, member.answer = None, answer
+
+    def _answers(self, steps: Sequence[MetaStep]) -> list[StepResult]:
+        """Each meta-step's loss or error; together where they fit each other."""
+        if len(steps) == 1 or self._apart:
+            return _one_by_one(steps)
+        try:
+            prepared = [step.prepare() for step in steps]
+        except Exception:  # of one of them, which raises it again by itself
+            return _one_by_one(steps)
+        if self._exact and not same_in_company(prepared[0]):
+            self._apart = True
+            _log.info("meta-steps are taken one by one: together they would round otherwise on this machine")
+        if self._apart or not can_be_joined(steps[0].config, prepared):
+            return _one_by_one(steps)
+        try:
+            return _together(steps, prepared)
+        except Exception as error:  # of none of them in particular, such as want of memory
+            return [error] * len(steps)
 
 
 def _turn(step: MetaStep) -> tuple[int, int, int]:
@@ -132,20 +153,8 @@ def _turn(step: MetaStep) -> tuple[int, int, int]:
     return step.state.stage, step.state.step, step.config.real_chunk  # which one that ran out of memory has halved
 
 
-def _answers(steps: Sequence[MetaStep], exact: bool) -> list[StepResult]:
-    """Each meta-step's loss or error; together where they fit each other."""
-    if len(steps) == 1:
-        return [answered(steps[0].take)]
-    try:
-        prepared = [step.prepare() for step in steps]
-    except Exception:  # of one of them, which raises it again by itself
-        return [answered(step.take) for step in steps]
-    if not can_be_joined(steps[0].config, prepared) or (exact and not same_in_company(prepared[0])):
-        return [answered(step.take) for step in steps]
-    try:
-        return _together(steps, prepared)
-    except Exception as error:  # of none of them in particular, such as want of memory
-        return [error] * len(steps)
+def _one_by_one(steps: Sequence[MetaStep]) -> list[StepResult]:
+    return [answered(step.take) for step in steps]
 
 
 def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[StepResult]:

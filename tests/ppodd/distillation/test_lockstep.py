@@ -145,7 +145,8 @@ def colours(tmp_path_factory):
 
 
 @pytest.mark.parametrize("compile", ["auto", "off"])
-def test_where_company_would_change_bits_each_goes_alone_unless_asked_otherwise(tiny, together, compile):
+def test_where_company_would_change_bits_each_goes_alone_unless_asked_otherwise(tiny, together, compile, caplog):
+    caplog.set_level(logging.INFO, "ppodd")
     values = {**tiny, "width": 16, "compile": compile, **QUICK}
     configs = [build(DistillConfig, {**values, "seed": seed}) for seed in range(2)]
     compiled.choose_compiled(compile)  # as a trial's process does
@@ -153,6 +154,7 @@ def test_where_company_would_change_bits_each_goes_alone_unless_asked_otherwise(
         list(Lockstep(works_of(configs), exact=True))
         exact = bool(compiled.functions(torch.float32))
         assert set(together) == ({2} if exact else set())
+        assert sum("taken one by one" in message for message in caplog.messages) == (not exact)
         together.clear()
         list(Lockstep(works_of(configs)))
         assert set(together) == {2}
