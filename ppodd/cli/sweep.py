@@ -223,7 +223,8 @@ def _hours(sweep: Any, timer: Any) -> str:
         who = " and ".join(timer.no_gpu)
         return f"no estimate: the {who} want a GPU, and there is none here to time them on"
     found = timer.hours()
-    lockstep = any(len(group) > 1 for group in groups(sweep.file, sweep.trials, found.at_once))
+    most = max(map(len, groups(sweep.file, sweep.trials, found.at_once)))
+    shared = f", one trial after another: up to {most} share a process, in which each takes less" if most > 1 else ""
     devices = timer.trials.device
     if timer.evaluators.device != devices:
         devices = f"{devices}, evaluations on {timer.evaluators.device}"
@@ -236,7 +237,7 @@ def _hours(sweep: Any, timer: Any) -> str:
         f"estimate: trials {reserved(found.trials_s, sweep.file.resources)}, evaluations "
         f"{reserved(found.evaluations_s, sweep.file.evaluators)}; about {duration(found.wall_s)} by the clock on "
         f"{counted(cores(), 'core')} of this machine, {counted(found.at_once, 'trial')} at a time (from {found.timed} "
-        f"work items timed here on {devices}{', one trial after another: in lockstep they take less' * lockstep})"
+        f"work items timed here on {devices}{shared})"
     )
 
 

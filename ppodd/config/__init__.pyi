@@ -13,6 +13,7 @@ from .evaluation import EvaluationProtocol as EvaluationProtocol
 from .evaluation import check_evaluation as check_evaluation
 from .evaluation import protocols as protocols
 from .fields import registry_of as registry_of
+from .fields import switch as switch
 from .layout import DEFAULT_IPC as DEFAULT_IPC
 from .layout import IPC as IPC
 from .layout import in_words as in_words

@@ -27,6 +27,7 @@ from ppodd.config.fields import (
     PositiveFloat,
     Steps,
     one_of,
+    switch,
 )
 from ppodd.config.methods import METHODS, P_PODD
 from ppodd.config.validation import WrittenConfig
@@ -79,7 +80,7 @@ class DistillConfig(WrittenConfig):
         description="how the window is differentiated: recomputed step by step, or unrolled (the reference: the same "
         "to rounding, memory grows with the window)",
     )
-    compile: Literal["auto", "on", "off"] = Field(
+    compile: Annotated[Literal["auto", "on", "off"], pydantic.BeforeValidator(switch)] = Field(
         "auto",
         description="on a CPU, functions compiled for it: where it has a C compiler, by all means, or never (the same "
         "to rounding)",

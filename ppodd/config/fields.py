@@ -44,6 +44,11 @@ def _as_text(value: Any) -> Any:
 ClassNames = Annotated[tuple[str, ...], pydantic.BeforeValidator(_as_text)]
 
 
+def switch(value: Any) -> Any:
+    """`on` and `off`, which YAML takes for true and false unless they are quoted."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
 def one_of(what: str, value: str, accepted: tuple[str, ...]) -> str:
     """`value`, if it is accepted. Raises `BadInput` with the nearest accepted one."""
     if value not in accepted:

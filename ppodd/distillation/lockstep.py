@@ -29,10 +29,8 @@ from ppodd.distillation.meta_steps import (
     StageTrained,
     StepResult,
     advance,
-    answered,
 )
 from ppodd.distillation.outer_step import outer_step
-from ppodd.errors import NonFinite
 from ppodd.training import Learned
 
 _log = logging.getLogger(__name__)
@@ -133,19 +131,30 @@ class Lockstep(Generic[R]):
         """Each meta-step's loss or error; together where they fit each other."""
         if len(steps) == 1 or self._apart:
             return _one_by_one(steps)
+        with contextlib.ExitStack() as counted:
+            for step in steps:
+                counted.enter_context(step.counted(among=len(steps)))
+            together = self._if_joined(steps)
+        return together or _one_by_one(steps)
+
+    def _if_joined(self, steps: Sequence[MetaStep]) -> list[StepResult] | None:
+        """Their answers, if they are taken together."""
         try:
             prepared = [step.prepare() for step in steps]
         except Exception:  # of one of them, which raises it again by itself
-            return _one_by_one(steps)
+            return None
         if self._exact and not same_in_company(prepared[0]):
             self._apart = True
             _log.info("meta-steps are taken one by one: together they would round otherwise on this machine")
         if self._apart or not can_be_joined(steps[0].config, prepared):
-            return _one_by_one(steps)
+            return None
         try:
-            return _together(steps, prepared)
-        except Exception as error:  # of none of them in particular, such as want of memory
-            return [error] * len(steps)
+            found = _together(steps, prepared)
+        except Exception:  # of none of them in particular, such as want of memory, of which one takes less than all
+            self._apart = True
+            _log.warning("meta-steps failed together, and are taken one by one from here on", exc_info=True)
+            return None
+        return [_outer(step, loss, gradients) for step, (loss, gradients) in zip(steps, found, strict=True)]
 
 
 def _turn(step: MetaStep) -> tuple[int, int, int]:
@@ -154,18 +163,17 @@ def _turn(step: MetaStep) -> tuple[int, int, int]:
 
 
 def _one_by_one(steps: Sequence[MetaStep]) -> list[StepResult]:
-    return [answered(step.take) for step in steps]
+    return [step.taken() for step in steps]
 
 
-def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[StepResult]:
-    found = meta_gradients(steps[0].config, prepared, [step.state.learned for step in steps])
-    return [_outer(step, loss, gradients) for step, (loss, gradients) in zip(steps, found, strict=True)]
+def _together(steps: Sequence[MetaStep], prepared: Sequence[Prepared]) -> list[tuple[torch.Tensor, Learned]]:
+    return meta_gradients(steps[0].config, prepared, [step.state.learned for step in steps])
 
 
 def _outer(step: MetaStep, loss: torch.Tensor, gradients: Learned) -> StepResult:
     """A member's own outer step, or why there is none."""
     try:
         outer_step(step.config, step.state, loss, gradients, step.rate)
-    except NonFinite as error:
+    except Exception as error:
         return error
     return step.state.loss.last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -33,6 +34,23 @@ class MetaStep(NamedTuple):
     rate: float
     prepare: Callable[[], Prepared]
     take: Callable[[], float]
+
+    def taken(self) -> StepResult:
+        """Take it by itself: its loss, or the error or interrupt that was raised instead."""
+        with self.counted():
+            try:
+                return self.take()
+            except (Exception, KeyboardInterrupt) as error:
+                return error
+
+    @contextlib.contextmanager
+    def counted(self, among: int = 1) -> Iterator[None]:
+        """Count its share of the block's seconds, which so many share."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.state.seconds += (time.perf_counter() - started) / among
 
 
 class StageTrained(NamedTuple):
@@ -67,7 +85,7 @@ def one_by_one(steps: DistillationSteps[R]) -> Iterator[R]:
                 return
             answer = None
             if isinstance(came, MetaStep):
-                answer = answered(came.take)
+                answer = came.taken()
             elif not isinstance(came, StageTrained):
                 yield came
 
@@ -86,11 +104,3 @@ def mapped(steps: DistillationSteps[R], change: Callable[[R], S]) -> Distillatio
                 answer = yield out
             except (Exception, KeyboardInterrupt) as error:
                 answer = error
-
-
-def answered(take: Callable[[], float]) -> StepResult:
-    """The loss, or the error or interrupt that was raised instead."""
-    try:
-        return take()
-    except (Exception, KeyboardInterrupt) as error:
-        return error

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -131,6 +132,18 @@ def distill(
     )
 
 
+def _laps() -> Callable[[], float]:
+    """A stopwatch, each call of which gives the seconds since the one before."""
+    last = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal last
+        before, last = last, time.perf_counter()
+        return last - before
+
+    return lap
+
+
 class Distillation:
     """The fixed parts of a run: layout, patches, labels, inner loop, and the steps that use them.
 
@@ -152,7 +165,7 @@ class Distillation:
         self.inner = InnerLoop(
             self.patches,
             config.inner_optim,
-            config.distill_batch_size,
+            min(config.distill_batch_size, self.patches.count),  # of a method whose patches are whole images, fewer
             config.syn_strategy,
             config.comp_aug,
             config.decay,
@@ -285,8 +298,7 @@ class Distillation:
         config = self.config
         problem_of = self.problems(frozen)
         how = (state, problem_of, blend)
-        before, started = state.seconds, time.perf_counter()
-        first_step = state.step
+        first_step, started, lap = state.step, time.perf_counter(), _laps()
 
         def interrupt() -> None:
             if state.whole:  # half an outer step could not be checkpointed: it is finished first
@@ -298,15 +310,18 @@ class Distillation:
                     if stop and stop():
                         raise KeyboardInterrupt
                     rate = self.rate(state)
-                    yield MetaStep(config, state, rate, partial(self.prepare, *how), partial(self._take, *how))
+                    state.seconds += lap()
+                    yield MetaStep(config, state, rate, partial(self._prepare, *how), partial(self._take, *how))
+                    lap()  # who takes the meta-step counts its seconds
                     if config.cctype == 1 and state.step % (self.epoch_steps * config.test_freq) == 0:
                         held_out = self._held_out_loss(state, problem_of, blend)
                         curriculum.grow(config, state, state.step // self.epoch_steps, held_out)
-                    state.seconds = before + time.perf_counter() - started
+                    state.seconds += lap()
                     state.whole = True
                     last = state.step == self.stage_meta_steps
                     if on_progress and (state.step % config.print_freq == 0 or last):
-                        on_progress(self._progress(state, (state.seconds - before) / (state.step - first_step)))
+                        each = (time.perf_counter() - started) / (state.step - first_step)
+                        on_progress(self._progress(state, each))
                     if on_checkpoint and (state.step % config.checkpoint_every == 0 or last):
                         on_checkpoint(state)
                     if signals.came().is_set():
@@ -364,8 +379,16 @@ class Distillation:
 
     def _take(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> float:
         """A meta-step by itself, seeded, so that repeating the step repeats the network's random draws."""
-        with seeded(self.device, self.config.seed, "dropout", state.stage, state.step):
+        with self._seeded(state):
             return self.meta_step(state, problem_of, blend)
+
+    def _prepare(self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]) -> Prepared:
+        """What comes of `prepare` in a meta-step by itself, where a user's augmentation may draw too."""
+        with self._seeded(state):
+            return self.prepare(state, problem_of, blend)
+
+    def _seeded(self, state: TrainingState) -> contextlib.AbstractContextManager[None]:
+        return seeded(self.device, self.config.seed, "dropout", state.stage, state.step)
 
     def _meta_gradient(
         self, state: TrainingState, problem_of: Callable[[int], Problem], blend: Sequence[float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,21 +85,21 @@ def feature_size(spec: Spec, blocks: int) -> tuple[int, int]:
 
 
 def same_in_company(arch: str, width: int, spec: Spec) -> bool:
-    """Whether one of our ConvNets, differentiated beside others, takes the convolutions that it takes alone.
+    """Whether one of our ConvNets, differentiated beside others, comes to the bits that it comes to alone.
 
-    So it is on a CPU with compiled functions where every convolution is one of those that treat each network by itself
-    (`ppodd.training.convolution`): few channels, or small maps of whole vectors, and not Winograd's, which is for one.
-    Its numbers are then the same to the bit for most settings, and for some (a batch of one patch) to rounding.
+    So it is on a CPU with compiled functions where every convolution is one of those that take each network by itself
+    (`ppodd.training.compiled_convnet`): few channels, or small maps of whole vectors, and not Winograd's, which is for
+    one. That a machine has the functions is not known here.
     """
-    if not written_out(arch):
+    if not written_out(arch) or spec.channels > FEW_CHANNELS or width % _VECTOR:
         return False
     known = ARCHITECTURES.own[arch]
-    later = [feature_size(spec, blocks) for blocks in range(1, known.halvings)]
-    small = all(height * width_ <= SMALL_PIXELS for height, width_ in later)
-    widest = width * known.options["growth"] ** (known.halvings - 2)
-    tiled = any(height % WINOGRAD_SIDE == 0 and width_ % WINOGRAD_SIDE == 0 for height, width_ in later)
-    winograd = tiled and widest >= WINOGRAD_CHANNELS
-    return spec.channels <= FEW_CHANNELS and width % _VECTOR == 0 and small and not winograd
+    for blocks in range(1, known.halvings):
+        sides, channels = feature_size(spec, blocks), width * known.options["growth"] ** (blocks - 1)
+        tiled = all(side % WINOGRAD_SIDE == 0 for side in sides)
+        if math.prod(sides) > SMALL_PIXELS or (tiled and channels >= WINOGRAD_CHANNELS):
+            return False
+    return True
 
 
 def least_side(architecture: Architecture, spec: Spec) -> int:

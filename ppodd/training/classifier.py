@@ -37,7 +37,7 @@ class ClassifiedAlong(NamedTuple):
 
 
 class Classifier(Protocol):
-    """Of maps `[B, E·C, h, w]` and labels `[E, B, K]`."""
+    """Of maps `[B, E·C, h, w]` and labels `[E, B, K]`; a network's weights and biases are parts of one vector."""
 
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """For weights `[E, K, D]` and biases `[E, K]`."""
@@ -61,6 +61,7 @@ class CompiledClassifier:
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """See `Classifier`."""
         maps, networks = laid_out(maps), len(weight)
+        assert networks == 1 or weight.stride(0) == bias.stride(0), "a network's weights and biases are of one vector"
         found = Classified(
             maps.new_empty(networks), torch.empty_like(maps), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
         )
@@ -70,6 +71,7 @@ class CompiledClassifier:
     def along(self, both: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> ClassifiedAlong:
         """See `Classifier`."""
         both, labels = laid_out(both), labels.contiguous()
+        assert weight.shape[1] == 1 or weight.stride(1) == bias.stride(1), "weights and biases are of one vector"
         found = ClassifiedAlong(
             torch.empty_like(both), weight.new_empty(weight.shape[1:]), bias.new_empty(bias.shape[1:]),
             torch.empty_like(labels),

@@ -1,6 +1,8 @@
-/* A block of the ConvNet after its convolution: instance norm, ReLU and 2x2 average pool, in few passes over its maps.
+/* Derivatives of the ConvNet. First a block after its convolution: instance norm, ReLU and 2x2 average pool, in few passes
+   over its maps; then convolutions, the optimiser's update, the classifier with its loss, and all of it as one.
 
-   The formulas are those of instance_norm.py and convnet_derivatives.py, which do the same in torch's operations.
+   The formulas are those of instance_norm.py, convnet_derivatives.py and classifier.py, which do the same in torch's
+   operations.
    Maps lie with channels last. An image's channels go through LANES at a time, so that their pixels stay in the cache
    from pass to pass and the compiler makes vectors of them. Sums over pixels are taken row by row: sums of sums round
    less. No result depends on how many threads there are. Compiled with REAL as float or double. */

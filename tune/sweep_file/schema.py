@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from ppodd.config import check_name
+from ppodd.config import check_name, switch
 
 _SOME = 0.001  # of a GPU's model, as Ray asks for it: a node that has it has 1
 
@@ -50,6 +50,13 @@ class Resources(_Section):
         return {}
 
 
+def _company(value: Any) -> Any:
+    value = switch(value)
+    if value in ("auto", "off") or (isinstance(value, int) and value >= 2):
+        return value
+    raise ValueError("accepted are auto, off, or so many trials, 2 or more")
+
+
 class TrialResources(Resources):
     """What a trial reserves, and how it shares that and bears the want of memory.
 
@@ -65,7 +72,7 @@ class TrialResources(Resources):
     accelerator_type: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = None
     custom: dict[Annotated[str, Field(pattern=r"^\S+$")], Piece] = {}
     on_out_of_memory: Literal["fail", "halve_chunk"] = "fail"
-    lockstep: Literal["auto", "off"] | Annotated[int, Field(ge=2)] = "auto"
+    lockstep: Annotated[Literal["auto", "off"] | int, pydantic.BeforeValidator(_company)] = "auto"
 
     @pydantic.model_validator(mode="after")
     def _what_ray_names_otherwise(self) -> TrialResources:

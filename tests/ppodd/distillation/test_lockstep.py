@@ -1,8 +1,10 @@
 """Distillations in lockstep come to what each comes to alone, and keep their failures and ends to themselves."""
 
 import contextlib
+import itertools
 import logging
 import os
+import time
 
 import numpy as np
 import pytest
@@ -10,20 +12,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from plugins import user_module
 from tiny import TINY
 
 from ppodd import logs
 from ppodd.archive import Archive
 from ppodd.config import DistillConfig, build
-from ppodd.datasets.sources import SPECS, known_spec
+from ppodd.datasets.sources import SPECS, Spec, known_spec
 from ppodd.distillation import joined_meta_steps, lockstep
 from ppodd.distillation.archived_run import distillation_steps, run
 from ppodd.distillation.lockstep import Lockstep
 from ppodd.distillation.stages import Distillation, distill
 from ppodd.errors import NonFinite
 from ppodd.evaluation import data_of
-from ppodd.training import compiled
-from ppodd.training.architectures import same_in_company
+from ppodd.training import CompiledConvNet, compiled, fresh_network
+from ppodd.training.architectures import ARCHITECTURES, least_side, same_in_company
 
 CPU = torch.device("cpu")
 LEARNED = {"train_y": True, "train_lr": True, "inner_optim": "SGD"}
@@ -162,25 +165,50 @@ def test_where_company_would_change_bits_each_goes_alone_unless_asked_otherwise(
         compiled.choose_compiled("auto")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"width": 32},
-        {"width": 20},
-        {"width": 64},
-        {"arch": "convnetw"},
-        {"precision": "real=bf16"},
-        {"dtype": "float64"},
-    ],
-    ids=str,
-)
 @pytest.mark.usefixtures("to_the_bit")
-def test_what_is_known_of_a_network_beforehand_is_what_this_machine_does(tiny, values):
+@pytest.mark.parametrize("arch", ["convnet", "convnet4", "convnetw"])
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_what_is_known_of_a_network_beforehand_is_what_this_machine_does(arch, channels):
     """A driver groups trials by the former, and their process joins meta-steps by the latter."""
-    config = build(DistillConfig, {**tiny, **values})
+    found = {True: 0, False: 0}
+    for side, width in itertools.product((8, 10, 12, 13, 16, 17, 28, 32), (8, 16, 32, 40, 48, 64)):
+        spec = Spec(10, channels, side, side)
+        if side < least_side(ARCHITECTURES.known(arch), spec):
+            continue
+        foreseen = same_in_company(arch, width, spec)
+        network = fresh_network(arch, spec, width, 0, CPU, torch.float32)
+        assert foreseen == (width % 16 == 0 and CompiledConvNet.fits(network, (1, *spec[1:]))), (side, width)
+        found[foreseen] += 1
+    assert found[False] and (found[True] or channels > 4)
+
+
+@pytest.mark.usefixtures("to_the_bit")
+@pytest.mark.parametrize("precision", ["plain=bf16", "window=bf16", "real=bf16"])
+def test_reduced_precision_of_any_part_is_not_the_same_in_company(tiny, precision):
+    config = build(DistillConfig, {**tiny, "width": 16})
     step = next(Distillation(config, data_of(config, CPU), None).stages())
-    foreseen = config.precision == "float32" and same_in_company(config.arch, config.width, SPECS["digits"])
-    assert joined_meta_steps.same_in_company(step.prepare()) is foreseen
+    assert joined_meta_steps.same_in_company(step.prepare())
+    reduced = config.model_copy(update={"precision": precision})  # whatever this machine has
+    step = next(Distillation(reduced, data_of(config, CPU), None).stages())
+    assert not joined_meta_steps.same_in_company(step.prepare())
+
+
+@pytest.mark.usefixtures("to_the_bit")
+def test_what_a_users_augmentation_of_real_images_draws_is_a_trials_own(tiny, together, tmp_path, monkeypatch):
+    code = "import torch\ndef noise(x, u): return x + 0.1 * torch.randn(x.shape)"
+    module = user_module(tmp_path, monkeypatch, code)
+    assert to_the_bits_of_one_alone({**tiny, "width": 16, "real_strategy": f"{module}:noise"}, 3, 1)
+    assert set(together) == {3}
+
+
+def test_each_counts_its_share_of_the_seconds_that_are_spent_together(tiny, together, monkeypatch):
+    """So that what a trial cost can be compared with another's, whatever company either had."""
+    honest = lockstep._together
+    monkeypatch.setattr(lockstep, "_together", lambda *steps: time.sleep(0.1) or honest(*steps))
+    configs, started = [build(DistillConfig, {**tiny, "seed": seed}) for seed in range(4)], time.perf_counter()
+    last = {member: result.seconds for member, result in Lockstep(works_of(configs))}
+    assert together == [4] * 8 and 8 * 0.1 < sum(last.values()) < time.perf_counter() - started
+    assert min(last.values()) > 8 * 0.1 / 4
 
 
 def test_one_whose_chunk_was_halved_is_taken_by_itself(tiny, together):
@@ -193,6 +221,26 @@ def test_one_whose_chunk_was_halved_is_taken_by_itself(tiny, together):
     assert set(together) == {2}
     alone = [result.poster.poster for result in distill(configs[2], data_of(configs[2], CPU))]
     np.testing.assert_array_equal(came[2], alone)
+
+
+@pytest.mark.usefixtures("to_the_bit")
+def test_what_fails_in_company_is_taken_one_by_one_from_there_on(tiny, monkeypatch, caplog):
+    """Such as want of memory, of which one takes less than all."""
+    honest, calls = lockstep._together, []
+
+    def short(steps, prepared):
+        calls.append(len(steps))
+        if len(calls) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return honest(steps, prepared)
+
+    monkeypatch.setattr(lockstep, "_together", short)
+    configs = [build(DistillConfig, {**tiny, "width": 16, "seed": seed}) for seed in range(2)]
+    came = {member: result.poster.poster for member, result in Lockstep(works_of(configs))}
+    assert calls == [2, 2, 2] and sum("one by one from here on" in message for message in caplog.messages) == 1
+    for member, config in enumerate(configs):
+        *_, last = distill(config, data_of(config, CPU))
+        np.testing.assert_array_equal(came[member], last.poster.poster)
 
 
 def test_what_fails_before_a_meta_step_is_its_own(tiny, together, monkeypatch):

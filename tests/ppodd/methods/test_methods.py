@@ -123,6 +123,13 @@ def test_labels_alone_are_learned_and_the_poster_stays(tiny, method):
     assert first.meta_steps == 4 and not np.array_equal(second.poster.poster, first.poster.poster)
 
 
+def test_a_batch_is_of_as_many_patches_as_there_are(tiny):
+    """Whole images on a poster are fewer than overlapping windows: 10 here, of 12."""
+    config = config_of(tiny, "downscaled", train_y=True, distill_batch_size=12)
+    *_, last = distill(config, load(config.data, CPU))
+    assert last.stage == 2 and Distillation(config, load(config.data, CPU), None).inner.batch == 10
+
+
 def test_podd_takes_all_meta_steps_in_one_stage(tiny):
     (_, _, stages), (_, _, (one,)) = stages_of(tiny, "p-podd"), stages_of(tiny, "podd")
     assert one.meta_steps == stages[-1].meta_steps

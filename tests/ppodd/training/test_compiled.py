@@ -136,16 +136,16 @@ def test_processors_of_narrower_vectors_have_the_same_convolutions(compiler, mon
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def classified(kind, shape, dtype=torch.float64, shift=0):
+def classified(kind, shape, dtype=torch.float64, shift=0, scale=1.0):
     """All that a classifier gives for so many networks, images, channels, rows, columns and classes.
 
-    The first so many numbers of the parameters are not the classifier's.
+    The first so many numbers of the parameters are not the classifier's; the others are so many times as large.
     """
     networks, count, channels, height, width, classes = shape
     random = torch.Generator().manual_seed(0)
     size = classes * channels * height * width
     points = torch.randn(3, networks, size + classes, generator=random, dtype=torch.float64) / size**0.5
-    points = torch.cat([points.new_zeros(3, networks, shift), points], 2).to(dtype)
+    points = torch.cat([points.new_zeros(3, networks, shift), points * scale], 2).to(dtype)
     weight, bias = points[:, :, shift : shift + size].unflatten(-1, (classes, -1)), points[:, :, shift + size :]
     both = torch.randn(2 * count, networks * channels, height, width, generator=random, dtype=torch.float64).to(dtype)
     both = both.contiguous(memory_format=torch.channels_last)
@@ -169,6 +169,27 @@ def test_the_compiled_classifier_is_that_of_torch(shape):
         ours = classified(CompiledClassifier(compiled.functions(dtype)), shape, dtype)
         for mine, expected in zip(ours, classified(TorchClassifier(), shape, dtype), strict=True):
             torch.testing.assert_close(mine, expected, rtol=eps * 10, atol=eps)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1e3, 1e6, float("inf"), float("nan")])
+def test_logits_of_any_size_are_those_of_torch(scale):
+    """Finite where torch's are; else not, so that the meta-step fails as it should."""
+    shape = CLASSIFIERS[1]
+    ours = classified(CompiledClassifier(compiled.functions(torch.float32)), shape, torch.float32, scale=scale)
+    for mine, expected in zip(ours, classified(TorchClassifier(), shape, torch.float32, scale=scale), strict=True):
+        finite = expected.isfinite()
+        assert torch.equal(mine.isfinite(), finite)
+        largest = expected[finite].abs().max() if finite.any() else 0.0
+        torch.testing.assert_close(mine[finite], expected[finite], rtol=1e-3, atol=1e-4 * float(largest))
+
+
+@needs_compiler
+def test_weights_and_biases_that_lie_otherwise_than_in_parameters_are_refused():
+    kind = CompiledClassifier(compiled.functions(torch.float32))
+    weight, bias = torch.zeros(2, 10, 16), torch.zeros(2, 10)
+    with pytest.raises(AssertionError, match="of one vector"):
+        kind.gradient(torch.zeros(3, 32, 1, 1), weight, bias, torch.zeros(2, 3, 10))
 
 
 @needs_compiler

@@ -1,7 +1,10 @@
 """Networks and augmentation against METHOD.md §4."""
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from plugins import installed_package, user_module
 from torch import nn
 
@@ -299,6 +302,25 @@ def test_rotation_stays_within_15_degrees():
     out = drawn("rotate", batch=200)(x)
     moved = (out[:, 0, :, 28].argmax(dim=1) - 16).abs()
     assert moved.max() <= round(12 * 0.268) + 1 and moved.max() >= 2
+
+
+@pytest.mark.parametrize("name", ["rotate", "scale"])
+@pytest.mark.parametrize("size", [(16, 16), (9, 13)], ids=str)
+def test_what_turns_or_stretches_is_torchs_affine_grid_and_each_image_rounds_by_itself(name, size):
+    x = torch.randn(40, 3, *size, generator=generator("images"), dtype=torch.float64)
+    u = torch.rand(40, 3, generator=generator("numbers"), dtype=torch.float64)
+    angle, factor = (u[:, 0] - 0.5) * 2 * math.radians(15), 1 / 1.2 + u[:, :2] * (1.2 - 1 / 1.2)
+    cos, sin, none = angle.cos(), angle.sin(), torch.zeros(40, dtype=torch.float64)
+    rows = {
+        "rotate": [cos, -sin, none, sin, cos, none],
+        "scale": [factor[:, 0], none, none, none, factor[:, 1], none],
+    }
+    grid = F.affine_grid(torch.stack(rows[name], 1).view(-1, 2, 3), list(x.shape), align_corners=False)
+    expected = F.grid_sample(x, grid, align_corners=False)
+    torch.testing.assert_close(getattr(augment, name)(x, u), expected, rtol=1e-10, atol=1e-10)
+    x, u = x.float(), u.float()
+    alone = torch.cat([getattr(augment, name)(x[at : at + 3], u[at : at + 3]) for at in range(0, 40, 3)])
+    assert torch.equal(getattr(augment, name)(x, u), alone)
 
 
 def test_cutout_zeroes_at_most_a_quarter():

@@ -8,6 +8,8 @@ from ray.tune.schedulers import TrialScheduler
 from sweeps import jobs_of, sweep_file
 
 from ppodd.archive import Archive
+from ppodd.distillation import lockstep
+from ppodd.training import compiled
 from tune.running import trial as module
 from tune.running.scheduler import StageScheduler
 from tune.running.standing import failures, stopped, unfinished
@@ -75,6 +77,19 @@ def test_seeds_that_are_added_later_change_the_company_and_no_bit(run, monkeypat
         mine, theirs = archive.trial("tiny", name), alone.trial("tiny", name)
         assert [mine.stage(s).digests.poster for s in (1, 2)] == [theirs.stage(s).digests.poster for s in (1, 2)]
         assert mine.stage(2).stage_accuracy.values == theirs.stage(2).stage_accuracy.values
+
+
+@pytest.mark.parametrize(("mode", "joined"), [("auto", False), (3, True)])
+def test_in_a_process_that_finds_no_compiler_trials_are_taken_one_by_one_unless_asked_otherwise(
+    run, monkeypatch, mode, joined
+):
+    """Their driver could not know: company would change the bits of each."""
+    joint, honest = [], lockstep._together
+    monkeypatch.setattr(compiled, "_compiled", lambda dtype: "no compiler here")
+    monkeypatch.setattr(lockstep, "_together", lambda *steps: joint.append(1) or honest(*steps))
+    grid = {"num_stages": [1]}
+    sweep, archive, processes, _ = run("without", grid=grid, seeds=[0, 1, 2], resources={"lockstep": mode})
+    assert processes == 1 and not unfinished(sweep, archive) and bool(joint) is joined
 
 
 def test_the_scheduler_stops_some_and_the_others_go_on(run):

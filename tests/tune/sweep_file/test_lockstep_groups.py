@@ -75,6 +75,23 @@ def test_trials_on_a_gpu_are_joined_only_where_the_file_says_so(grouped):
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [("off", "off"), ("'off'", "off"), ("auto", "auto"), ("4", 4), ("1", ""), ("on", ""), ("no", "off")],
+)
+def test_off_is_off_as_yaml_has_it(tmp_path, written, meant):
+    """Which takes it for false, unless it is quoted."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: s\npreset: digits\nconfig: {{compile: off}}\nresources: {{lockstep: {written}}}\n")
+    if meant:
+        sweep = load_sweep(str(path))
+        assert sweep.file.resources.lockstep == meant
+        assert {config.compile for config in sweep.trials.values()} == {"off"}
+    else:
+        with pytest.raises(BadInput, match=r"line 4: resources\.lockstep=.*: accepted are auto, off, or so many"):
+            load_sweep(str(path))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"grid": {"num_stages": [1, 2]}, "seeds": [0]}, "its num_stages=1 is 2 in num_stages=2"),
