@@ -118,11 +118,10 @@ def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
     print("how many times as fast as published; what published convolutions would so be of a matrix product's rate\n")
     names = "published", "torch", "compiled", f"lockstep of {_MEMBERS}"
     print(f"{'size':14}" + "".join(f"{name:>22}" for name in names))
-    torch.set_num_threads(threads)
     for size in sizes:
         values = of_size(size, window)
         tasks = {
-            "matmul": (matmul_rate, ()),
+            "matmul": (matmul_rate, ("cpu", threads)),
             "published": (meta_step, ({**values, "engine": "unrolled"}, threads, True, False)),
             "torch": (meta_step, ({**values, "compile": "off"}, threads, False, True)),
             "compiled": (meta_step, ({**values, "compile": "on"}, threads, False, True)),
@@ -198,8 +197,9 @@ def main():
         "longer": (meta_step, (longer, args.threads, False, True)),
     }
     tasks = {name: task for name, task in tasks.items() if not args.only or name in args.only}
-    torch.set_num_threads(args.threads)
-    measured = in_turn({"matmul": (matmul_rate, (args.device,)), **tasks}, args.rounds, warm=args.device != "cpu")
+    measured = in_turn(
+        {"matmul": (matmul_rate, (args.device, args.threads)), **tasks}, args.rounds, warm=args.device != "cpu"
+    )
     rate = measured.pop("matmul").result
     print(f"{machine(args.device)}, {args.threads} threads, {rate:.0f} GFLOP/s in a matrix product")
     print(
