@@ -107,9 +107,7 @@ class _Writer:
     timings: Timings
     over: threading.Event = field(default_factory=threading.Event)
     taken_over: threading.Event = field(default_factory=threading.Event)
-    changing: threading.Lock = field(
-        default_factory=threading.Lock
-    )  # a mark; none is written again once it is released
+    changing: threading.Lock = field(default_factory=threading.Lock)  # the mark, which is not written once released
 
     @contextlib.contextmanager
     def released(self, mark: str) -> Iterator[None]:

@@ -107,7 +107,7 @@ class ConvNetDerivatives:
         to_theta, to_images, to_labels = zip(*pieces, strict=True)
         of_each = torch.cat(to_images).unflatten(1, (self._networks, -1)).transpose(0, 1)
         of_labels = torch.cat(to_labels, 1).view_as(labels) * (-1 / images.shape[-4])
-        return Products(_total(to_theta).view_as(theta), of_each.reshape(images.shape).contiguous(), of_labels)
+        return Products(_total(to_theta).view_as(theta), of_each.reshape(images.shape), of_labels)
 
     def _gradient(self, parameters: _Parameters, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         kept = []
