@@ -38,13 +38,13 @@ _chosen = "auto"
 class Size(ctypes.Structure):
     """Of maps, and how many threads may work on them."""
 
-    _fields_ = [(name, ctypes.c_long) for name in ("images", "height", "width", "channels", "threads")]
+    _fields_ = [(name, ctypes.c_long) for name in ("images", "height", "width", "channels", "groups", "threads")]
 
 
 def size(maps: torch.Tensor, images: int = 0) -> Size:
     """Of maps `[B, C, h, w]`, or of fewer of them."""
     count, channels, height, width = maps.shape
-    return Size(images or count, height, width, channels, torch.get_num_threads())
+    return Size(images or count, height, width, channels, 1, torch.get_num_threads())
 
 
 Function = Callable[..., None]
@@ -116,15 +116,25 @@ class Adam(ctypes.Structure):
 
 
 class Functions:
-    """The functions of `kernels.c` for one type of numbers; tensors stand for where their numbers lie."""
+    """The functions of `kernels.c` for one type of numbers; tensors stand for where their numbers lie.
+
+    They raise `MemoryError`.
+    """
 
     def __init__(self, library: ctypes.CDLL):
         def function(name: str, takes: str, size: type[ctypes.Structure] = Size) -> Function:
             """Takes a size, then so many tensors; `eps` is a number."""
             found = getattr(library, name)
             found.argtypes = [size, *(ctypes.c_double if one == "eps" else _Address for one in takes.split())]
-            found.restype = None
+            found.restype, found.errcheck = None, checked
             return cast("Function", found)
+
+        wanting = ctypes.c_int.in_dll(library, "out_of_memory")
+
+        def checked(*called: object) -> None:
+            if wanting.value:
+                wanting.value = 0
+                raise MemoryError("no room for what a compiled function computes")
 
         self.lanes = int(library.lanes())  # of a vector: products that go by whole ones leave none out
         self.forward = function("forward", "maps scale shift eps pooled rstds")

@@ -15,16 +15,32 @@
 #define INLINE static inline __attribute__((always_inline))
 #define EACH for (long l = 0; l < n; l++)
 
-typedef struct { long images, height, width, channels, threads; } Size;
+typedef struct { long images, height, width, channels, groups, threads; } Size; /* channels of all groups */
 
-/* Calls f for each image and run of channels; n is a constant where there are LANES of them. */
+int out_of_memory; /* set where there was none: what a function gives is then worth nothing */
+
+/* Room for so many numbers, or nothing. */
+static REAL *room_for(long count) {
+    REAL *room = aligned_alloc(64, (count * (long)sizeof(REAL) + 63) / 64 * 64);
+    if (!room) {
+        _Pragma("omp atomic write")
+        out_of_memory = 1;
+    }
+    return room;
+}
+
+/* Calls f for each image and run of channels; n is a constant where there are LANES of them, or half as many. Runs end
+   with a network's channels, so that these go through the same code whatever others lie beside them: a compiler may
+   contract products and sums otherwise in another copy of it. */
 #define ALL(f, ...)                                                                                                    \
     _Pragma("omp parallel for collapse(2) num_threads(s.threads) if (s.threads > 1)")                                  \
     for (long b = 0; b < s.images; b++)                                                                                \
-        for (long c = 0; c < s.channels; c += LANES) {                                                                 \
-            if (s.channels - c >= LANES) f(b, c, LANES, s, __VA_ARGS__);                                               \
-            else f(b, c, s.channels - c, s, __VA_ARGS__);                                                              \
-        }
+        for (long g_ = 0; g_ < s.groups; g_++)                                                                         \
+            for (long c = g_ * (s.channels / s.groups), end = c + s.channels / s.groups; c < end; c += LANES) {        \
+                if (end - c >= LANES) f(b, c, LANES, s, __VA_ARGS__);                                                  \
+                else if (end - c == LANES / 2) f(b, c, LANES / 2, s, __VA_ARGS__);                                     \
+                else f(b, c, end - c, s, __VA_ARGS__);                                                                 \
+            }
 
 /* Where a pixel's channels of an image begin. */
 INLINE long at(long b, long y, long x, long c, long height, long width, long channels) {
@@ -147,7 +163,8 @@ INLINE void backward_one(long b, long c, long n, Size s, const REAL *g, REAL *ma
 void backward(Size s, const REAL *g, REAL *maps, const REAL *rstds, const REAL *scale, const REAL *shift, REAL *to_scale,
               REAL *to_shift) {
     const long numbers = s.images * s.channels;
-    REAL *by_image = malloc(2 * numbers * sizeof(REAL));
+    REAL *by_image = room_for(2 * numbers);
+    if (!by_image) return;
     ALL(backward_one, g, maps, rstds, scale, shift, by_image, by_image + numbers)
     sum_rows(s.images, s.channels, by_image, to_scale);
     sum_rows(s.images, s.channels, by_image + numbers, to_shift);
@@ -268,7 +285,8 @@ void backward_along(Size s, const REAL *g, REAL *both, const REAL *rstds, const 
     long maps = s.images * s.height * s.width * s.channels;
     long pool = s.images * (s.height / 2) * (s.width / 2) * s.channels;
     const long numbers = s.images * s.channels;
-    REAL *by_image = malloc(2 * numbers * sizeof(REAL));
+    REAL *by_image = room_for(2 * numbers);
+    if (!by_image) return;
     ALL(backward_along_one, g, g + pool, both, both + maps, rstds, slopes, scale_dot, scale, shift, by_image,
         by_image + numbers)
     sum_rows(s.images, s.channels, by_image, to_scale);
@@ -507,7 +525,8 @@ INLINE void few_image_one(const long channels, Few s, const REAL *to_maps, const
 
 void few_image(Few s, const REAL *to_maps, const REAL *weights, REAL *to_images) {
     ALL_IMAGES {
-        Vector *space = aligned_alloc(64, (s.height - 2) * (s.width - 2) * TAPS(s.channels) * sizeof(Vector));
+        Vector *space = (Vector *)room_for((s.height - 2) * (s.width - 2) * TAPS(s.channels) * WIDE);
+        if (!space) continue;
         GROUPS BY_CHANNELS(few_image_one, s, to_maps, weights, to_images, b, g, space)
         free(space);
     }
@@ -545,7 +564,8 @@ static void weights_as_given(long groups, long channels, long out, const REAL *w
 
 static void few_weight_apart(Few s, const REAL *images, const REAL *to_maps, REAL *to_weights, long apart) {
     const long size = s.groups * 9 * s.channels * s.out;
-    REAL *by_image = malloc((s.images + 1) * size * sizeof(REAL)), *sum = by_image + s.images * size;
+    REAL *by_image = room_for((s.images + 1) * size), *sum = by_image + s.images * size;
+    if (!by_image) return;
     ALL_IMAGES GROUPS for (long row = 0; row < 3; row++)
         BY_CHANNELS(few_weight_of, s, images, to_maps, by_image, b, g, row)
     sum_rows(s.images, size, by_image, sum);
@@ -657,7 +677,8 @@ INLINE void small_weight_one(const long vectors, long c, Small s, const REAL *im
 }
 
 static void small_weight_apart(Small s, const REAL *images, const REAL *to_maps, REAL *to_weights, long apart) {
-    REAL *sum = malloc(s.groups * 9 * s.channels * s.out * sizeof(REAL));
+    REAL *sum = room_for(s.groups * 9 * s.channels * s.out);
+    if (!sum) return;
     _Pragma("omp parallel for collapse(3) num_threads(s.threads) if (s.threads > 1)")
     for (long g = 0; g < s.groups; g++)
         for (long t = 0; t < 9; t++)
@@ -717,7 +738,8 @@ INLINE void narrow_columns(const long vectors, Narrow s, const REAL *images, con
 void narrow_product(Narrow s, const REAL *images, const REAL *weights, REAL *maps) {
     _Pragma("omp parallel for num_threads(s.threads) if (s.threads > 1)")
     for (long b = 0; b < s.batch; b++) {
-        REAL *panel = aligned_alloc(64, s.from_channels * PANEL * sizeof(REAL));
+        REAL *panel = room_for(s.from_channels * PANEL);
+        if (!panel) continue;
         const REAL *w = weights + b * s.from_channels * s.to_channels, *from = images + b * s.from;
         for (long c = 0; c < s.to_channels; c += PANEL) {
             REAL *to = maps + b * s.to + c;
@@ -812,7 +834,16 @@ typedef struct { long images, pixels, groups, channels, classes, apart, weights_
 #define WHOLE(count) (((count) + WIDE - 1) / WIDE * WIDE)
 #define EXP(x) (sizeof(REAL) == sizeof(float) ? (REAL)expf((float)(x)) : (REAL)exp((double)(x)))
 #define LOG(x) (sizeof(REAL) == sizeof(float) ? (REAL)logf((float)(x)) : (REAL)log((double)(x)))
-#define ZEROED(count) memset(aligned_alloc(BYTES, WHOLE(count) * sizeof(REAL)), 0, WHOLE(count) * sizeof(REAL))
+
+/* Room that is given out piece by piece; without a base only counted. */
+typedef struct { REAL *base; long used; } Space;
+
+static REAL *take(Space *space, long count) {
+    REAL *here = space->base ? space->base + space->used : NULL;
+    space->used += WHOLE(count);
+    return here;
+}
+
 /* The features of network g at pixel p of the first image, and how far images lie apart. */
 #define FEATURES(p) ((p) * s.groups + g) * s.channels
 #define APART (s.pixels * s.groups * s.channels)
@@ -868,9 +899,10 @@ static void add_outer(Head s, const REAL *g, long g_apart, const REAL *x, REAL *
    [P, C, K] and [P, K, C]. */
 typedef struct { REAL *by_channel, *by_class; } Ordered;
 
-static Ordered ordered(Head s, const REAL *weights) {
+static Ordered ordered(Head s, const REAL *weights, Space *space) {
     const long classes = WHOLE(s.classes), channels = WHOLE(s.channels);
-    Ordered o = {ZEROED(s.pixels * s.channels * classes), ZEROED(s.pixels * s.classes * channels)};
+    Ordered o = {take(space, s.pixels * s.channels * classes), take(space, s.pixels * s.classes * channels)};
+    if (!space->base) return o;
     for (long k = 0; k < s.classes; k++)
         for (long c = 0; c < s.channels; c++)
             for (long p = 0; p < s.pixels; p++) {
@@ -879,7 +911,6 @@ static Ordered ordered(Head s, const REAL *weights) {
             }
     return o;
 }
-static void freed(Ordered o) { free(o.by_channel); free(o.by_class); }
 
 static void add_logits(Head s, const REAL *x, long g, const REAL *by_channel, REAL *logits) {
     const long classes = WHOLE(s.classes);
@@ -922,6 +953,34 @@ static void softmax(Head s, REAL *logits, REAL *q) {
     }
 }
 
+/* What is known of one network's classifier: of `kinds` 2 along a direction, else 1. */
+typedef struct { Ordered weights[2]; REAL *logits[2], *sums, *q; } Work;
+
+static Work worked(Head s, const REAL *const *weights, long kinds, Space *space) {
+    Work w;
+    for (long k = 0; k < kinds; k++) {
+        w.weights[k] = ordered(s, weights[k], space);
+        w.logits[k] = take(space, s.images * WHOLE(s.classes));
+    }
+    w.sums = take(space, s.pixels * s.classes * WHOLE(s.channels));
+    w.q = take(space, WHOLE(s.classes));
+    return w;
+}
+
+/* Zeroed room for it, or nothing. */
+static Space room_of(Head s, long kinds) {
+    Space space = {NULL, 0};
+    const REAL *none[2] = {NULL, NULL};
+    worked(s, none, kinds, &space);
+    Space room = {room_for(space.used), 0};
+    if (room.base) memset(room.base, 0, space.used * sizeof(REAL));
+    return room;
+}
+
+static void biases_in(Head s, const REAL *biases, REAL *logits) {
+    for (long b = 0; b < s.images; b++) memcpy(logits + b * WHOLE(s.classes), biases, s.classes * sizeof(REAL));
+}
+
 #define EACH_NETWORK                                                                                                   \
     _Pragma("omp parallel for num_threads(s.threads) if (s.threads > 1 && s.groups > 1)")                              \
     for (long g = 0; g < s.groups; g++)
@@ -931,27 +990,28 @@ void head(Head s, const REAL *x, const REAL *weights, const REAL *biases, const 
           REAL *to_weights, REAL *to_biases) {
     memset(to_x, 0, s.images * APART * sizeof(REAL));
     EACH_NETWORK {
+        Space room = room_of(s, 1);
+        if (!room.base) continue;
+        const REAL *const own[1] = {weights + g * s.apart};
         const long classes = WHOLE(s.classes);
-        Ordered w = ordered(s, weights + g * s.apart);
-        REAL *logits = ZEROED(s.images * classes), *sums = ZEROED(s.pixels * s.classes * WHOLE(s.channels));
-        REAL *q = ZEROED(classes), loss = 0;
-        for (long b = 0; b < s.images; b++)
-            for (long k = 0; k < s.classes; k++) logits[b * classes + k] = biases[g * s.apart + k];
-        add_logits(s, x, g, w.by_channel, logits);
+        Work w = worked(s, own, 1, &room);
+        REAL *logits = w.logits[0], loss = 0;
+        biases_in(s, biases + g * s.apart, logits);
+        add_logits(s, x, g, w.weights[0].by_channel, logits);
         for (long b = 0; b < s.images; b++) {
             const REAL *label = labels + (g * s.images + b) * s.classes;
             REAL *logit = logits + b * classes, of_labels = 0, of_image = 0;
-            softmax(s, logit, q);
+            softmax(s, logit, w.q);
             for (long k = 0; k < s.classes; k++) { of_image += label[k] * logit[k]; of_labels += label[k]; }
-            for (long k = 0; k < s.classes; k++) logit[k] = label[k] - q[k] * of_labels;
+            for (long k = 0; k < s.classes; k++) logit[k] = label[k] - w.q[k] * of_labels;
             loss += of_image;
         }
         losses[g] = loss;
-        add_features(s, logits, g, w.by_class, to_x);
-        add_weights(s, logits, x, g, sums);
-        weights_out(s, sums, to_weights + g * s.weights_apart);
+        add_features(s, logits, g, w.weights[0].by_class, to_x);
+        add_weights(s, logits, x, g, w.sums);
+        weights_out(s, w.sums, to_weights + g * s.weights_apart);
         add_over_images(s, logits, to_biases + g * s.biases_apart);
-        freed(w); free(logits); free(sums); free(q);
+        free(room.base);
     }
 }
 
@@ -964,38 +1024,37 @@ void head_along(Head s, const REAL *both, const REAL *weights_dot, const REAL *w
     REAL *to_x = to_both, *to_x_dot = to_both + s.images * APART;
     memset(to_both, 0, 2 * s.images * APART * sizeof(REAL));
     EACH_NETWORK {
+        Space room = room_of(s, 2);
+        if (!room.base) continue;
+        const REAL *const own[2] = {weights + g * s.apart, weights_dot + g * s.apart};
         const long classes = WHOLE(s.classes);
-        Ordered w = ordered(s, weights + g * s.apart), w_dot = ordered(s, weights_dot + g * s.apart);
-        REAL *logits = ZEROED(s.images * classes), *dots = ZEROED(s.images * classes);
-        REAL *sums = ZEROED(s.pixels * s.classes * WHOLE(s.channels)), *q = ZEROED(classes);
-        for (long b = 0; b < s.images; b++)
-            for (long k = 0; k < s.classes; k++) {
-                logits[b * classes + k] = biases[g * s.apart + k];
-                dots[b * classes + k] = biases_dot[g * s.apart + k];
-            }
-        add_logits(s, x, g, w.by_channel, logits);
-        add_logits(s, x_dot, g, w.by_channel, dots);
-        add_logits(s, x, g, w_dot.by_channel, dots);
+        Work w = worked(s, own, 2, &room);
+        REAL *logits = w.logits[0], *dots = w.logits[1];
+        biases_in(s, biases + g * s.apart, logits);
+        biases_in(s, biases_dot + g * s.apart, dots);
+        add_logits(s, x, g, w.weights[0].by_channel, logits);
+        add_logits(s, x_dot, g, w.weights[0].by_channel, dots);
+        add_logits(s, x, g, w.weights[1].by_channel, dots);
         for (long b = 0; b < s.images; b++) {
             const REAL *label = labels + (g * s.images + b) * s.classes;
             REAL *logit = logits + b * classes, *dot = dots + b * classes, of_labels = 0, mean = 0;
             REAL *log_dot = to_logs + (g * s.images + b) * s.classes;
-            softmax(s, logit, q);
-            for (long k = 0; k < s.classes; k++) { of_labels += label[k]; mean += q[k] * dot[k]; }
+            softmax(s, logit, w.q);
+            for (long k = 0; k < s.classes; k++) { of_labels += label[k]; mean += w.q[k] * dot[k]; }
             for (long k = 0; k < s.classes; k++) {
                 log_dot[k] = dot[k] - mean;
-                logit[k] = label[k] - q[k] * of_labels;
-                dot[k] = -q[k] * of_labels * log_dot[k];
+                logit[k] = label[k] - w.q[k] * of_labels;
+                dot[k] = -w.q[k] * of_labels * log_dot[k];
             }
         }
-        add_features(s, logits, g, w.by_class, to_x);
-        add_features(s, dots, g, w.by_class, to_x_dot);
-        add_features(s, logits, g, w_dot.by_class, to_x_dot);
-        add_weights(s, logits, x_dot, g, sums);
-        add_weights(s, dots, x, g, sums);
-        weights_out(s, sums, to_weights + g * s.weights_apart);
+        add_features(s, logits, g, w.weights[0].by_class, to_x);
+        add_features(s, dots, g, w.weights[0].by_class, to_x_dot);
+        add_features(s, logits, g, w.weights[1].by_class, to_x_dot);
+        add_weights(s, logits, x_dot, g, w.sums);
+        add_weights(s, dots, x, g, w.sums);
+        weights_out(s, w.sums, to_weights + g * s.weights_apart);
         add_over_images(s, dots, to_biases + g * s.biases_apart);
-        freed(w); freed(w_dot); free(logits); free(dots); free(sums); free(q);
+        free(room.base);
     }
 }
 
@@ -1024,13 +1083,6 @@ typedef struct {
     REAL *images, *to_images, *labels, *logs, *losses, *theta, *g, *more, *to_scale, *to_shift;
 } Plan;
 
-typedef struct { REAL *base; long used; } Space;
-
-static REAL *take(Space *space, long count) {
-    REAL *here = space->base ? space->base + space->used : NULL;
-    space->used += WHOLE(count);
-    return here;
-}
 static long larger(long a, long b) { return a > b ? a : b; }
 
 /* Where everything lies in `space`; without a base only how much there is. `kinds`: 2 along a direction, else 1. */
@@ -1137,7 +1189,7 @@ static Small mirrored_of(const Net *s, const Layer *l, long n) {
     return (Small){n, l->height, l->width, s->groups, l->out, l->channels, 1, s->threads};
 }
 static Size size_of(const Net *s, const Layer *l, long n) {
-    return (Size){n, l->height, l->width, s->groups * l->out, s->threads};
+    return (Size){n, l->height, l->width, s->groups * l->out, s->groups, s->threads};
 }
 static Head head_of(const Net *s, const Plan *p, long n) {
     const long apart = s->parameters;

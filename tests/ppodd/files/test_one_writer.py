@@ -130,6 +130,23 @@ def test_an_interrupt_at_any_moment_of_the_end_leaves_no_mark_and_comes_once(tmp
     assert moments > 15
 
 
+def test_a_heartbeat_that_waits_while_the_mark_is_released_does_not_miss_it(tmp_path, monkeypatch):
+    """A process that ends properly is not interrupted."""
+
+    def slowly(self, name):
+        time.sleep(0.05)
+        remove(self, name)
+
+    remove, said = Folder.remove, []
+    monkeypatch.setattr(Folder, "remove", slowly)
+    monkeypatch.setattr(threading.Thread, "join", lambda thread: None)  # as one that was interrupted
+    for _ in range(5):
+        with alone(Folder(tmp_path), said.append, QUICK._replace(renew_s=0.0005)):
+            time.sleep(0.002)
+        time.sleep(0.02)
+    assert not said and not whole(Folder(tmp_path))
+
+
 def test_an_interrupt_as_the_heartbeat_starts_leaves_no_mark(tmp_path, monkeypatch):
     """The thread has an identity, and has not said that it runs."""
 

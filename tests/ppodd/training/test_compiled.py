@@ -3,6 +3,8 @@
 import os
 import platform
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -190,6 +192,32 @@ def test_weights_and_biases_that_lie_otherwise_than_in_parameters_are_refused():
     weight, bias = torch.zeros(2, 10, 16), torch.zeros(2, 10)
     with pytest.raises(AssertionError, match="of one vector"):
         kind.gradient(torch.zeros(3, 32, 1, 1), weight, bias, torch.zeros(2, 3, 10))
+    with pytest.raises(AssertionError, match="of one vector"):
+        kind.along(torch.zeros(6, 32, 1, 1), weight.expand(3, 2, 10, 16), bias.expand(3, 2, 10), torch.zeros(2, 3, 10))
+
+
+@needs_compiler
+def test_want_of_memory_within_them_is_an_error_and_no_end_of_the_process():
+    """So that a trial says what to lower, or goes on with half its chunk, and others beside it go on."""
+    code = """
+import resource, torch
+from ppodd.training.classifier import CompiledClassifier
+from ppodd.training import compiled
+kind = CompiledClassifier(compiled.functions(torch.float32))
+weight, bias = torch.zeros(1, 2000, 4000), torch.zeros(1, 2000)
+given = torch.zeros(3, 4000, 1, 1), weight, bias, torch.full((1, 3, 2000), -1.0)
+kind.gradient(*given)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 45 * 2**20, resource.RLIM_INFINITY))
+try:
+    kind.gradient(*given)
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(len(kind.gradient(*given)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "no room for what a compiled function computes\n4\n", done.stdout + done.stderr
 
 
 @needs_compiler
