@@ -130,21 +130,19 @@ def test_an_interrupt_at_any_moment_of_the_end_leaves_no_mark_and_comes_once(tmp
     assert moments > 15
 
 
-def test_a_heartbeat_that_waits_while_the_mark_is_released_does_not_miss_it(tmp_path, monkeypatch):
+def test_a_heartbeat_that_waits_while_the_mark_is_released_does_not_miss_it(tmp_path):
     """A process that ends properly is not interrupted."""
-
-    def slowly(self, name):
-        time.sleep(0.05)
-        remove(self, name)
-
-    remove, said = Folder.remove, []
-    monkeypatch.setattr(Folder, "remove", slowly)
-    monkeypatch.setattr(threading.Thread, "join", lambda thread: None)  # as one that was interrupted
-    for _ in range(5):
-        with alone(Folder(tmp_path), said.append, QUICK._replace(renew_s=0.0005)):
-            time.sleep(0.002)
-        time.sleep(0.02)
-    assert not said and not whole(Folder(tmp_path))
+    folder, said = Folder(tmp_path), []
+    writer = one_writer._Writer(folder, "driver.json", LockRecord(), BUSY, "", said.append, QUICK._replace(renew_s=0))
+    writer.acquire()
+    heartbeat = threading.Thread(target=writer.renew)
+    with writer.changing:  # as in the release
+        heartbeat.start()
+        time.sleep(0.1)
+        writer.over.set()
+        folder.remove("driver.json")
+    heartbeat.join()
+    assert not said and not writer.taken_over.is_set() and not everything(folder)
 
 
 def test_an_interrupt_as_the_heartbeat_starts_leaves_no_mark(tmp_path, monkeypatch):
