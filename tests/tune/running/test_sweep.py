@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -270,17 +271,20 @@ def test_the_scheduler_stops_some_of_the_trials_in_lockstep(cluster, tiny, tmp_p
 @pytest.mark.usefixtures("to_the_bit")
 def test_seeds_whose_process_is_killed_go_on_to_the_bits_of_each_alone(cluster, tiny, tmp_path, uri):
     """Two in each of two processes, as a sweep forms them without being asked."""
-    config = {**tiny, "width": 16, "epochs": 40, "checkpoint_every": 7}
+    config = {**tiny, "width": 16, "epochs": 200, "checkpoint_every": 7}
     sweep = load_sweep(sweep_file(tmp_path, config, grid={"num_stages": [2]}, seeds=[0, 1, 2, 3]))
     archive, killed = Archive(tmp_path / "archive"), []
     trials = [archive.trial("tiny", name) for name in sweep.trials]
 
-    def kill_once(now):
-        if not killed and trials[0].stages() and all(trial.progress() for trial in trials[:2]):
-            killed.extend(trial.progress().pid for trial in trials[:2])
-            os.kill(killed[0], signal.SIGKILL)
+    def kill():
+        wait_for(lambda: all(trial.stages() for trial in trials[:2]))
+        killed.extend(trial.progress().pid for trial in trials[:2])
+        os.kill(killed[0], signal.SIGKILL)
 
-    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True, show=kill_once)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcome = run_sweep(sweep, archive.url, uri, ray_address="joined", wait=True)
+    killer.join()
     assert not outcome.unfinished and len(tune_trials(archive)) == 2
     assert len(killed) == 2 and len(set(killed)) == 1 and trials[0].progress().pid != killed[0]
     for trial in trials:
