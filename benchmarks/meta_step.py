@@ -33,7 +33,7 @@ from ppodd.posters.patches import Patches
 from ppodd.training.compiled import choose_compiled
 
 SIZES = ("digits-16", "digits-32", "cifar10-32", "cifar10-64", "cifar10-128")
-_MEMBERS = 4
+MEMBERS = 4
 
 
 class LoopedPatches(Patches):
@@ -86,7 +86,7 @@ def in_lockstep(values: dict, threads: int) -> Task:
     """A task that takes one meta-step of several seeds, from their initial posters; gives the last one's loss."""
     keep_freed_memory()
     torch.set_num_threads(threads)
-    configs = [build(DistillConfig, {**values, "seed": seed}) for seed in range(_MEMBERS)]
+    configs = [build(DistillConfig, {**values, "seed": seed}) for seed in range(MEMBERS)]
     runs = [Distillation(config, random_dataset(config), None) for config in configs]
 
     def one_stage(run: Distillation):
@@ -116,7 +116,7 @@ def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
     kind = "processor seconds" if threads == 1 else "seconds"
     print(f"{machine()}, {threads} threads, window {window}: {kind} of a seed's meta-step, medians of {rounds};")
     print("how many times as fast as published; what published convolutions would so be of a matrix product's rate\n")
-    names = "published", "torch", "compiled", f"lockstep of {_MEMBERS}"
+    names = "published", "torch", "compiled", f"lockstep of {MEMBERS}"
     print(f"{'size':14}" + "".join(f"{name:>22}" for name in names))
     for size in sizes:
         values = of_size(size, window)
@@ -130,7 +130,7 @@ def table(sizes: list[str], window: int, threads: int, rounds: int) -> None:
         found = in_turn(tasks, rounds)
         rate = found.pop("matmul").result
         took = {
-            name: (m.cpu_median if threads == 1 else m.median) / (_MEMBERS if name == "lockstep" else 1)
+            name: (m.cpu_median if threads == 1 else m.median) / (MEMBERS if name == "lockstep" else 1)
             for name, m in found.items()
         }
         first, work = took["published"], gigaflops(build(DistillConfig, values))
@@ -143,27 +143,19 @@ def gigaflops(config: DistillConfig) -> float:
 
     Differentiating a gradient once more takes two products for each of its three, and two for the forward pass's.
     """
-    first, later = layers(config)
-    gradient, second = 2 * first + 3 * later, 4 * first + 6 * later
-    inner = config.totwindow * gradient + config.window * second
-    return config.distill_batch_size * inner + config.batch_size * gradient
+    gradients = config.totwindow + 2 * config.window
+    return (config.distill_batch_size * gradients + config.batch_size) * gradient_gigaflops(config)
 
 
 def gradient_gigaflops(config: DistillConfig) -> float:
     """Those of one image's gradient: a forward pass and the products to weights and to inputs, but for the image."""
-    first, later = layers(config)
-    return 2 * first + 3 * later
-
-
-def layers(config: DistillConfig) -> tuple[float, float]:
-    """Those of one image's forward pass: of the first layer, and of the two later ones."""
     spec, width, padding = SPECS[config.dataset], config.width, 3 if SPECS[config.dataset].channels == 1 else 1
     side_y, side_x, channels = spec.height + 2 * padding - 2, spec.width + 2 * padding - 2, spec.channels
-    found = []
+    layers = []
     for _ in range(3):
-        found.append(2e-9 * 9 * channels * width * side_y * side_x)
+        layers.append(2e-9 * 9 * channels * width * side_y * side_x)
         side_y, side_x, channels = side_y // 2, side_x // 2, width
-    return found[0], sum(found[1:])
+    return 2 * layers[0] + 3 * sum(layers[1:])
 
 
 def main():

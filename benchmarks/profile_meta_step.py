@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 from measure import machine, matmul_rate
-from meta_step import SIZES, gigaflops, in_lockstep, meta_step, of_size
+from meta_step import MEMBERS, SIZES, gigaflops, in_lockstep, meta_step, of_size
 
 from ppodd.config import DistillConfig, build
 from ppodd.training.compiled import functions
@@ -31,7 +31,6 @@ KINDS = {
     "classifier": ("head",),
     "Adam": ("adam",),
 }
-_MEMBERS = 4
 _ROUNDS = 5
 
 
@@ -72,7 +71,7 @@ def main():
     for size in args.sizes:
         values = of_size(size, args.window)
         work = gigaflops(build(DistillConfig, values))
-        tasks = {"alone": (meta_step(values, 1, False, True), 1), "lockstep": (in_lockstep(values, 1), _MEMBERS)}
+        tasks = {"alone": (meta_step(values, 1, False, True), 1), "lockstep": (in_lockstep(values, 1), MEMBERS)}
         for name, (task, members) in tasks.items():
             task()
             spent.clear()

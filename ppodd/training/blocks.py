@@ -45,7 +45,7 @@ class Blocks(Protocol):
 
 def blocks(device: torch.device, dtype: torch.dtype) -> Blocks:
     """The fastest there are."""
-    functions = compiled.functions(dtype) if device.type == "cpu" else None
+    functions = compiled.functions(dtype, device)
     return CompiledBlocks(functions) if functions else TorchBlocks()
 
 

@@ -48,7 +48,7 @@ class Classifier(Protocol):
 
 def classifier(device: torch.device, dtype: torch.dtype) -> Classifier:
     """The fastest there is."""
-    functions = compiled.functions(dtype) if device.type == "cpu" else None
+    functions = compiled.functions(dtype, device)
     return CompiledClassifier(functions) if functions else TorchClassifier()
 
 
@@ -61,28 +61,27 @@ class CompiledClassifier:
     def gradient(self, maps: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Classified:
         """See `Classifier`."""
         maps, networks = laid_out(maps), len(weight)
-        assert networks == 1 or weight.stride(0) == bias.stride(0), "a network's weights and biases are of one vector"
         found = Classified(
             maps.new_empty(networks), torch.empty_like(maps), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
         )
-        self._do.head(_size(maps, len(maps), weight), maps, weight, bias, labels.contiguous(), *found)
+        self._do.head(_size(maps, len(maps), weight, bias), maps, weight, bias, labels.contiguous(), *found)
         return found
 
     def along(self, both: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> ClassifiedAlong:
         """See `Classifier`."""
         both, labels = laid_out(both), labels.contiguous()
-        assert weight.shape[1] == 1 or weight.stride(1) == bias.stride(1), "weights and biases are of one vector"
         found = ClassifiedAlong(
             torch.empty_like(both), weight.new_empty(weight.shape[1:]), bias.new_empty(bias.shape[1:]),
             torch.empty_like(labels),
         )  # fmt: skip
-        size = _size(both, len(both) // 2, weight[1])
+        size = _size(both, len(both) // 2, weight[1], bias[1])
         self._do.head_along(size, both, *weight[:2], *bias[:2], labels, *found)
         return found
 
 
-def _size(maps: Tensor, images: int, weight: Tensor) -> compiled.Head:
+def _size(maps: Tensor, images: int, weight: Tensor, bias: Tensor) -> compiled.Head:
     networks, classes, features = weight.shape
+    assert networks == 1 or weight.stride(0) == bias.stride(0), "a network's weights and biases are of one vector"
     pixels = maps.shape[2] * maps.shape[3]
     apart = weight.stride(0), classes * features, classes
     return compiled.Head(images, pixels, networks, features // pixels, classes, *apart, torch.get_num_threads())

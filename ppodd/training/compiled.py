@@ -31,6 +31,7 @@ _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = ("-std=c11", "-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 _REAL = {torch.float32: "float", torch.float64: "double"}
 _PATIENCE_S = 120
+_CPU = torch.device("cpu")
 
 _chosen = "auto"
 
@@ -190,9 +191,9 @@ def choose_compiled(choice: str) -> None:
         raise BadInput(f"compile=on: {why}: leave it at auto to do without", "compile")
 
 
-def functions(dtype: torch.dtype) -> Functions | None:
-    """Those to use, if any."""
-    found = None if _chosen == "off" or dtype not in _REAL else _compiled(dtype)
+def functions(dtype: torch.dtype, device: torch.device = _CPU) -> Functions | None:
+    """Those to use on a device, if any: they are for a CPU."""
+    found = None if _chosen == "off" or dtype not in _REAL or device.type != "cpu" else _compiled(dtype)
     return found if isinstance(found, Functions) else None
 
 

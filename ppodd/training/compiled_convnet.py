@@ -50,7 +50,10 @@ class CompiledConvNet:
         If it is for one network it is for several, which need not be so the other way round.
         """
         convolutions, (height, width) = _convolutions(cast("ConvNet", network.module)), shape[-2:]
-        if not compiled.functions(network.theta.dtype) or len(convolutions) > compiled.Net.MOST_BLOCKS:
+        if (
+            not compiled.functions(network.theta.dtype, network.theta.device)
+            or len(convolutions) > compiled.Net.MOST_BLOCKS
+        ):
             return False
         for m in convolutions:
             padding = int(m.padding[0])

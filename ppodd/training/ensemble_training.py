@@ -69,9 +69,7 @@ def trainer(networks: Sequence[Network], optim: str, lr: float) -> Trainer:
     """The fastest there is for ConvNets of one shape, which become the ensemble's own."""
     assert OPTIMISERS.get(optim).fused, f"{optim} is for one network at a time: it has no fused form"
     theta = networks[0].theta
-    written_out = (
-        theta.device.type == "cpu" and compiled.functions(theta.dtype) and ConvNetDerivatives.fits(networks[0])
-    )
+    written_out = compiled.functions(theta.dtype, theta.device) and ConvNetDerivatives.fits(networks[0])
     return WrittenOutTrainer(networks, optim, lr) if written_out else AutogradTrainer(networks, optim, lr)
 
 

@@ -130,9 +130,9 @@ class _Fused:
 
         from ppodd.training import compiled
 
-        if torch.is_grad_enabled() or state.theta.device.type != "cpu":
+        if torch.is_grad_enabled():
             return None
-        functions = compiled.functions(state.theta.dtype)
+        functions = compiled.functions(state.theta.dtype, state.theta.device)
         return cls(functions, state, gradient, lr) if functions else None
 
     def step(self) -> State:
